@@ -1,0 +1,311 @@
+"""The run config: a TOML file checked against a frozen schema, plus dotted overrides from the command line.
+
+This file is the one place where defaults live; configs/micro.toml repeats them with explanations.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from polygen_stream.errors import UserError
+from polygen_stream.resources import config_path, recipe_path
+
+# TOML arrays arrive as lists; frozen sections hold tuples.
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CaptionsConfig(Section):
+    source: Literal["grammar"] = "grammar"
+    bank: str = "micro"
+    target: int = Field(2400, ge=0)  # groups (captions) to produce; 0 = until training ends
+
+
+class GeneratorsConfig(Section):
+    recipes: Names = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
+    positives: int = Field(4, ge=1)  # n+: images per caption
+    negatives: int = Field(4, ge=0)  # images per hard-negative caption
+    batch: int = Field(16, ge=1)  # images per pipeline call
+    device: str = "cpu"
+    backend: Literal["eager"] = "eager"
+
+
+class RingConfig(Section):
+    slots: int = Field(8192, ge=1)  # images
+    image_size: int = Field(32, ge=8)  # pixels, square
+    caption_bytes: int = Field(192, ge=16)  # UTF-8; a longer caption is rejected, never cut
+    min_fill: int = Field(64, ge=1)  # complete groups before step 0
+    max_times_sampled: int = Field(0, ge=0)  # 0 = no limit
+    samples_per_insert: float = Field(0.0, ge=0)  # 0 = no rate limiter
+    error_buffer: float = Field(0.0, ge=0)
+    draw_timeout_s: float = Field(120.0, gt=0)
+    open_timeout_s: float = Field(600.0, gt=0)
+    max_retries: int = Field(3, ge=0)
+
+
+class CurriculumConfig(Section):
+    schedule: Literal["linear", "constant"] = "linear"
+    start: float = Field(0.0, ge=0, le=0.5)  # share of texts that are hard negatives
+    end: float = Field(0.5, ge=0, le=0.5)
+
+
+class TrainConfig(Section):
+    model: str = "micro"
+    steps: int = Field(600, ge=1)
+    batch: int = Field(64, ge=2)  # texts per step, T+ and T- together
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "cpu"
+    lr: float = Field(1e-3, gt=0)
+    warmup: int = Field(50, ge=0)  # steps
+    weight_decay: float = Field(0.1, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.98, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    grad_clip: float = Field(1.0, ge=0)  # 0 = off
+    image_image_weight: float = Field(0.0, ge=0)
+    image_image_temperature: float = Field(0.1, gt=0)
+    hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
+    crop_scale_min: float = Field(0.5, gt=0, le=1)  # smallest share of the image area a random crop keeps
+    checkpoint_every: int = Field(200, ge=1)  # steps
+    log_every: int = Field(1, ge=1)  # steps
+    keep_checkpoints: int = Field(3, ge=1)
+
+
+class EvaluateConfig(Section):
+    every: int = Field(200, ge=0)  # steps; 0 = only untrained and final
+    images_per_thing: int = Field(20, ge=1)
+    device: str = "cpu"
+
+
+class LaunchConfig(Section):
+    trainer_threads: int = Field(1, ge=1)
+    renderer_threads: int = Field(1, ge=1)
+    captioner_threads: int = Field(1, ge=1)
+    evaluator_threads: int = Field(1, ge=1)
+    hang_timeout_s: float = Field(120.0, gt=0)
+    grace_s: float = Field(20.0, ge=0)
+
+
+class RunConfig(Section):
+    name: str = Field("micro", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")  # part of the run folder's name
+    seed: int = Field(0, ge=0, lt=2**63)
+    captions: CaptionsConfig = CaptionsConfig()
+    generators: GeneratorsConfig = GeneratorsConfig()
+    ring: RingConfig = RingConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    launch: LaunchConfig = LaunchConfig()
+
+
+def config_keys() -> list[str]:
+    """Every dotted key of the schema, e.g. "name", "train.steps"."""
+    return [dotted for dotted, _ in _fields()]
+
+
+def load_config(
+    path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()
+) -> RunConfig:
+    """Read, override and check a run config.
+
+    Args:
+        path: TOML file or preset name; None is the micro preset.
+        overrides: {"train.steps": "200"}, or command-line words ("--train.steps", "200" or
+            "--train.steps=200"). Values are TOML; quotes of a string and brackets of a list may be left out.
+
+    Raises:
+        UserError: anything wrong, in one line that names the file or option, the key and the remedy.
+    """
+    file = config_path(path)
+    values = _read_toml(file)
+    origins: dict[str, str] = {}
+    pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    for dotted, text in pairs.items():
+        _set_dotted(values, dotted, text)
+        origins[dotted] = f"--{dotted}"
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as problem:
+        raise UserError(_explain(problem, str(file), origins)) from None
+    try:
+        _check_possible(config)
+    except UserError as problem:
+        raise UserError(f"{file}: {problem}") from None
+    return config
+
+
+def dump_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved config as TOML; `load_config` of that file gives an equal config."""
+    path.write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, str]:
+    """Command-line words to {dotted key: text}; the last one of a repeated key wins.
+
+    Raises:
+        UserError: an override without a value, or a value without an override.
+    """
+    pairs: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        if not option.startswith("--") or option == "--":
+            raise UserError(f"unexpected argument {word!r}: overrides read --section.key VALUE")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"{option} has no value: write {option} VALUE")
+            value = rest.pop(0)
+        pairs[option[2:]] = value
+    return pairs
+
+
+def _fields() -> Iterator[tuple[str, Any]]:
+    for name, field in RunConfig.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            for inner, leaf in field.annotation.model_fields.items():
+                yield f"{name}.{inner}", leaf.annotation
+        else:
+            yield name, field.annotation
+
+
+def _nearest(dotted: str) -> str:
+    """A hint at the key that was meant: one of the same last name first, then the most similar one."""
+    known = config_keys()
+    last = dotted.rpartition(".")[2]
+    same = [k for k in known if k.rpartition(".")[2] == last and k != dotted]
+    close = get_close_matches(dotted, same or known, n=1, cutoff=0.0 if same else 0.6)
+    if not close:
+        close = get_close_matches(last, [k.rpartition(".")[2] for k in known], n=1)
+        close = [k for k in known if close and k.rpartition(".")[2] == close[0]]
+    return f"did you mean {close[0]}?" if close else "configs/micro.toml shows every key"
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise UserError(f"{file} is not valid TOML: {problem}") from None
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{file} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
+    except OSError as problem:
+        raise UserError(f"cannot read {file}: {problem.strerror or problem}") from None
+
+
+def _set_dotted(values: dict[str, Any], dotted: str, text: str) -> None:
+    kinds = dict(_fields())
+    if dotted not in kinds:
+        raise UserError(f"unknown option --{dotted}: {_nearest(dotted)}")
+    section, _, leaf = dotted.rpartition(".")
+    table = values.setdefault(section, {}) if section else values
+    if not isinstance(table, dict):
+        return  # the file put a plain value where the section belongs: validation says so
+    table[leaf] = _parse_value(text, kinds[dotted])
+
+
+def _parse_value(text: str, annotation: Any) -> Any:
+    if annotation is str or (get_origin(annotation) is Literal):
+        return text
+    if get_origin(annotation) is tuple and not text.lstrip().startswith("["):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _explain(problem: ValidationError, file: str, origins: Mapping[str, str]) -> str:
+    first = problem.errors()[0]
+    # Positions inside a list are part of pydantic's location; the key is what a user can look up.
+    dotted = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    where = f"{origins[dotted]}" if dotted in origins else f"{file}: {dotted}"
+    if first["type"] == "extra_forbidden":
+        return f"{file}: unknown key {dotted}: {_nearest(dotted)}"
+    context = first.get("ctx", {})
+    expected = {
+        "int_type": "an integer",
+        "int_from_float": "an integer",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "string_type": "a string",
+        "tuple_type": "a list of strings",
+        "model_type": f"a table, [{dotted}]",
+        "literal_error": f"one of {context.get('expected', '')}",
+        "greater_than": f"more than {context.get('gt')}",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than": f"less than {context.get('lt')}",
+        "less_than_equal": f"at most {context.get('le')}",
+        "string_pattern_mismatch": "letters, digits, '.', '_' and '-', starting with a letter or digit",
+    }.get(first["type"], first["msg"])
+    return f"{where} = {first['input']!r}, expected {expected}"
+
+
+def _check_possible(config: RunConfig) -> None:
+    """Refuse what cannot run, with the arithmetic shown."""
+    generators, ring, train, captions = config.generators, config.ring, config.train, config.captions
+    if not generators.recipes:
+        raise UserError("generators.recipes is empty: name at least one recipe")
+    if len(set(generators.recipes)) < len(generators.recipes):
+        raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
+    for name in generators.recipes:
+        recipe_path(name)
+
+    with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
+    if with_negatives and generators.negatives < 1:
+        raise UserError(
+            f"curriculum.start = {config.curriculum.start} and curriculum.end = {config.curriculum.end} ask for "
+            "hard negatives, but generators.negatives = 0: render some, or set both shares to 0"
+        )
+    if generators.negatives > generators.positives:
+        # A negative image has the generator and seed of a positive one, so there cannot be more of them.
+        raise UserError(
+            f"generators.negatives = {generators.negatives} is more than "
+            f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
+        )
+
+    needed = 4 * train.batch * generators.positives
+    if ring.slots < needed:
+        raise UserError(
+            f"ring.slots = {ring.slots} is less than 4 batches of {train.batch} captions x "
+            f"{generators.positives} images = {needed}: raise ring.slots or lower train.batch"
+        )
+    if ring.min_fill < train.batch:
+        raise UserError(
+            f"ring.min_fill = {ring.min_fill} groups cannot fill a batch of train.batch = {train.batch} "
+            f"captions: set ring.min_fill to at least {train.batch}"
+        )
+    per_group = generators.positives + (generators.negatives if with_negatives else 0)
+    if ring.min_fill * per_group > ring.slots:
+        raise UserError(
+            f"ring.min_fill = {ring.min_fill} groups x {per_group} images = {ring.min_fill * per_group} "
+            f"do not fit ring.slots = {ring.slots}: lower ring.min_fill or raise ring.slots"
+        )
+    if captions.target and captions.target < ring.min_fill:
+        raise UserError(
+            f"captions.target = {captions.target} groups never reach ring.min_fill = {ring.min_fill}: "
+            "raise captions.target (0 = no limit) or lower ring.min_fill"
+        )
+    if captions.target and ring.max_times_sampled:
+        # A step of B texts with a share p of negatives draws B (1 - p) groups; p averages (start + end) / 2.
+        share = (config.curriculum.start + config.curriculum.end) / 2
+        if config.curriculum.schedule == "constant":
+            share = config.curriculum.end
+        draws = round(train.steps * train.batch * (1 - share))
+        budget = captions.target * ring.max_times_sampled
+        if budget < draws:
+            raise UserError(
+                f"{train.steps} steps draw about {draws} groups, but captions.target = {captions.target} x "
+                f"ring.max_times_sampled = {ring.max_times_sampled} allow {budget}: raise either, or lower "
+                "train.steps"
+            )

@@ -1,0 +1,66 @@
+"""Where run presets (configs/) and generator recipes (engines/) lie, in a checkout and in a wheel."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from polygen_stream.errors import UserError
+
+DEFAULT_PRESET = "micro"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _folder(name: str) -> Path:
+    # The wheel carries both folders inside the package; a checkout has them beside it.
+    installed = _PACKAGE / "_data" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+
+
+def preset_names() -> list[str]:
+    """Names of the run presets that came with the package, e.g. ["micro"]."""
+    return _names(_folder("configs"))
+
+
+def recipe_names() -> list[str]:
+    """Names of the generator recipes that came with the package, e.g. ["micro/sana", "micro/sd15"]."""
+    return _names(_folder("engines"))
+
+
+def config_path(name_or_path: str | Path | None = None) -> Path:
+    """The TOML file of a run: a preset by name, a file by path, or the micro preset for None.
+
+    Raises:
+        UserError: no such preset or file, or the path is a folder.
+    """
+    name = DEFAULT_PRESET if name_or_path is None else str(name_or_path)
+    presets = preset_names()
+    if name in presets:
+        return _folder("configs") / f"{name}.toml"
+    path = Path(name)
+    if path.is_dir():
+        raise UserError(f"config {name} is a folder: give a TOML file or a preset ({', '.join(presets)})")
+    if not path.exists():
+        raise UserError(
+            f"config {name} does not exist: give the path of a TOML file or a preset ({', '.join(presets)})"
+        )
+    return path
+
+
+def recipe_path(name: str) -> Path:
+    """The recipe file engines/<name>.toml of a generator.
+
+    Raises:
+        UserError: unknown name; the message lists the known ones.
+    """
+    known = recipe_names()
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"unknown generator {name!r}: {hint}known recipes: {', '.join(known) or 'none'}")
+    return _folder("engines") / f"{name}.toml"
