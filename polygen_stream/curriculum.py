@@ -1,0 +1,112 @@
+"""Hard-negative curriculum: what to draw at a step, and what to start producing for a later one.
+
+The unit is a text. A batch holds B texts, T+ and T- together, and ``p = T- / B`` is its hard-negative share.
+A negative is only ever drawn beside its own positive, so a PAIR group brings one T+ and one T- and
+``p = 0.5`` means that every positive has its negative in the batch.
+
+The paper raises p linearly from 0 to 0.5 over 40 epochs. Our reading, because online synthesis has no
+natural epoch: ``p(e) = start + (end - start) * min(1, e / E)``, ``e / E`` being the fraction of the run's
+steps that is done.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["linear", "constant"]
+
+
+@dataclass(frozen=True)
+class DrawMix:
+    """Group counts of one batch: ``plain + 2 * pair`` texts, ``plain + pair`` groups.
+
+    ``share`` is the target p of the step; ``realised`` is what whole groups could give.
+    """
+
+    plain: int
+    pair: int
+    share: float
+
+    @property
+    def realised(self) -> float:
+        return self.pair / (self.plain + 2 * self.pair)
+
+
+class ErrorDiffusion:
+    """Rounds a stream of real amounts to integers and carries what rounding left over.
+
+    The running total of what was taken stays within one half of the running total asked for, as long as
+    the limit allows. The carry is bounded, so an unreachable target (p = 0.5 of an odd batch) does not
+    build up a debt that a later step would have to pay at once.
+    """
+
+    def __init__(self, carry: float = 0.0) -> None:
+        self.carry = carry
+
+    def take(self, amount: float, limit: int) -> int:
+        """The integer in [0, limit] to take now for ``amount``."""
+        wanted = amount + self.carry
+        taken = min(max(math.floor(wanted + 0.5), 0), limit)
+        self.carry = min(max(wanted - taken, -0.5), 0.5)
+        return taken
+
+
+class Curriculum:
+    """Draw mix and production mix as functions of the training step.
+
+    Args:
+        schedule: ``linear`` from ``start`` to ``end`` over the run, or ``constant`` at ``end``.
+        start: share of hard negatives at step 0, in [0, 0.5].
+        end: share at the end of the run, in [0, 0.5].
+        steps: training steps of the whole run.
+        texts: B, the texts of one batch (T+ and T- together).
+    """
+
+    def __init__(self, schedule: Schedule, start: float, end: float, steps: int, texts: int) -> None:
+        for name, value in (("start", start), ("end", end)):
+            if not 0.0 <= value <= 0.5:
+                raise ValueError(
+                    f"curriculum.{name} is {value}, outside [0, 0.5]: a batch of B texts holds at most B/2"
+                    " negatives, because each comes with its positive"
+                )
+        if steps < 1 or texts < 1:
+            raise ValueError(f"a curriculum needs steps >= 1 and texts >= 1, not {steps} and {texts}")
+        self.schedule = schedule
+        self.start = start
+        self.end = end
+        self.steps = steps
+        self.texts = texts
+        self._rounding = ErrorDiffusion()
+
+    def share(self, step: int) -> float:
+        """Target p at ``step``; steps past the end of the run keep the end value."""
+        if self.schedule == "constant":
+            return self.end
+        fraction = min(1.0, max(0, step) / self.steps)
+        return self.start + (self.end - self.start) * fraction
+
+    def draw(self, step: int) -> DrawMix:
+        """Group counts for the batch of ``step``. Call once per step, in order: rounding is carried on."""
+        share = self.share(step)
+        pair = self._rounding.take(share * self.texts, self.texts // 2)
+        return DrawMix(plain=self.texts - 2 * pair, pair=pair, share=share)
+
+    def production_share(self, step: int, lead_steps: float) -> float:
+        """Share of newly opened groups that should be PAIR, in [0, 1].
+
+        Looks one lead time ahead: a group opened while the trainer is at ``step`` is drawable about
+        ``lead_steps`` later, so it has to meet the draw mix of that step. Per text that mix holds p pairs
+        and 1 - 2p plain groups, hence ``pair / (plain + pair) = p / (1 - p)``.
+        """
+        if lead_steps < 0:
+            raise ValueError(f"lead_steps is {lead_steps}; production cannot be ready before it starts")
+        ahead = self.share(step + math.ceil(lead_steps))
+        return ahead / (1.0 - ahead)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"carry": self._rounding.carry}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self._rounding = ErrorDiffusion(float(state["carry"]))

@@ -1,0 +1,1 @@
+"""The training process: draws from the ring, trains CLIP, writes checkpoints and metrics."""

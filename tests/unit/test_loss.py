@@ -1,0 +1,191 @@
+"""The image-text loss against the formulas written out as loops, and against the losses it must reduce to."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss
+
+from polygen_stream.train.loss import Layout, multi_positive_loss
+
+MODES = ("same_polarity", "none", "all")
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def layout_of(images_per_text: list[int], negatives: int) -> Layout:
+    """Texts in order, the last `negatives` of them T-; text b has images_per_text[b] images."""
+    texts = len(images_per_text)
+    image_text = torch.repeat_interleave(torch.arange(texts), torch.tensor(images_per_text))
+    return Layout.of(image_text, torch.arange(texts) >= texts - negatives)
+
+
+def case(images_per_text: list[int], negatives: int, dim: int = 6):
+    layout = layout_of(images_per_text, negatives)
+    images = unit(len(layout.image_text), dim, seed=1).requires_grad_()
+    texts = unit(len(images_per_text), dim, seed=2).requires_grad_()
+    scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
+    return images, texts, scale, layout
+
+
+def loss_by_loops(images, texts, scale, layout, hn_t2i: str) -> float:
+    """The module's formulas, one exponential at a time."""
+    images, texts, s = images.tolist(), texts.tolist(), scale.item()
+    owner, is_negative = layout.image_text.tolist(), layout.text_negative.tolist()
+
+    def similarity(r: int, t: int) -> float:
+        return s * sum(a * b for a, b in zip(images[r], texts[t], strict=True))
+
+    def half(negative: bool) -> float:
+        own_images = [r for r, t in enumerate(owner) if is_negative[t] == negative]
+        own_texts = [t for t in range(len(texts)) if is_negative[t] == negative]
+        i2t = 0.0
+        for r in own_images:
+            everything = sum(math.exp(similarity(r, t)) for t in range(len(texts)))
+            i2t -= math.log(math.exp(similarity(r, owner[r])) / everything)
+        t2i = 0.0
+        for t in own_texts:
+            pool = range(len(images)) if hn_t2i == "all" else own_images
+            everything = sum(math.exp(similarity(r, t)) for r in pool)
+            mine = [r for r, other in enumerate(owner) if other == t]
+            for r in mine:
+                t2i -= math.log(math.exp(similarity(r, t)) / everything) / len(mine)
+        if negative and hn_t2i == "none":
+            return 0.5 * i2t / len(own_images)
+        return 0.5 * (i2t / len(own_images) + t2i / len(own_texts))
+
+    negatives = sum(is_negative)
+    weight = negatives / (len(texts) - negatives)
+    return half(False) + (weight * half(True) if negatives else 0.0)
+
+
+@pytest.mark.parametrize("hn_t2i", MODES)
+@pytest.mark.parametrize(
+    "images_per_text, negatives",
+    [([4, 4, 4], 0), ([2, 2, 2, 2], 2), ([4, 3, 1, 4, 2], 1), ([1, 4, 2, 3, 1, 1], 3), ([3], 0)],
+)
+def test_equals_the_formulas_written_as_loops(images_per_text, negatives, hn_t2i):
+    images, texts, scale, layout = case(images_per_text, negatives)
+    loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i=hn_t2i)
+    assert loss.item() == pytest.approx(loss_by_loops(images, texts, scale, layout, hn_t2i), abs=1e-10)
+
+
+def test_one_image_per_caption_without_negatives_is_open_clips_loss():
+    images, texts, scale, layout = case([1] * 7, negatives=0)
+    loss, _ = multi_positive_loss(images, texts, scale, layout)
+    torch.testing.assert_close(loss, ClipLoss()(images, texts, scale), rtol=0, atol=1e-12)
+
+
+def negclip(x, y, z, s):
+    """TripletCLIP's half: images x, own texts y, the other set's texts z."""
+    own = torch.arange(len(x))
+    i2t = torch.nn.functional.cross_entropy(s * x @ torch.cat([y, z]).T, own)
+    return (i2t + torch.nn.functional.cross_entropy(s * y @ x.T, own)) / 2
+
+
+def test_one_image_per_caption_and_all_negatives_is_tripletclips_sum():
+    images, texts, scale, layout = case([1] * 10, negatives=5)
+    loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i="same_polarity")
+    (x, x_neg), (y, y_neg) = images.split(5), texts.split(5)
+    expected = negclip(x, y, y_neg, scale) + negclip(x_neg, y_neg, y, scale)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+
+
+def test_all_candidates_and_all_negatives_is_twice_open_clips_loss_over_both_sets():
+    images, texts, scale, layout = case([1] * 10, negatives=5)
+    loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i="all")
+    torch.testing.assert_close(loss, 2 * ClipLoss()(images, texts, scale), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("hn_t2i", MODES)
+def test_gradients_are_those_of_the_value(hn_t2i):
+    images, texts, scale, layout = case([2, 1, 3, 2, 1], negatives=2, dim=3)
+
+    def value(images, texts, scale):
+        return multi_positive_loss(
+            images, texts, scale, layout, hn_t2i=hn_t2i, image_image_weight=0.3, image_image_temperature=0.5
+        )[0]
+
+    assert torch.autograd.gradcheck(value, (images, texts, scale))
+
+
+@pytest.mark.parametrize("hn_t2i", MODES)
+def test_order_of_images_and_texts_does_not_matter(hn_t2i):
+    images, texts, scale, layout = case([3, 1, 4, 2, 2], negatives=2)
+    options = dict(hn_t2i=hn_t2i, image_image_weight=0.5)
+    expected, _ = multi_positive_loss(images, texts, scale, layout, **options)
+    generator = torch.Generator().manual_seed(3)
+    by_image = torch.randperm(len(images), generator=generator)
+    by_text = torch.randperm(len(texts), generator=generator)
+    shuffled = Layout.of(by_text.argsort()[layout.image_text[by_image]], layout.text_negative[by_text])
+    found, _ = multi_positive_loss(images[by_image], texts[by_text], scale, shuffled, **options)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_without_negatives_every_mode_gives_the_same_bits():
+    images, texts, scale, layout = case([4, 2, 4, 3], negatives=0)
+    images, texts, scale = (x.detach().float() for x in (images, texts, scale))
+    results = []
+    for mode in MODES:
+        features = images.clone().requires_grad_()
+        loss, parts = multi_positive_loss(features, texts, scale, layout, hn_t2i=mode)
+        loss.backward()
+        results.append((loss.detach(), features.grad))
+        assert set(parts) == {"i2t", "t2i"}
+    for loss, gradient in results[1:]:
+        assert torch.equal(loss, results[0][0]) and torch.equal(gradient, results[0][1])
+
+
+def text_row_gradient(hn_t2i: str) -> torch.Tensor:
+    """What the negative images are told by text rows: the whole gradient less that of their image rows."""
+    images, texts, scale, layout = (x if isinstance(x, Layout) else x.detach() for x in case([2, 2, 2, 2], 2))
+    images.requires_grad_()
+    loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i=hn_t2i)
+    image_rows = torch.nn.functional.cross_entropy(
+        scale * images @ texts.T, layout.image_text, reduction="none"
+    )
+    i2t = image_rows[:4].mean() / 2 + image_rows[4:].mean() / 2
+    return torch.autograd.grad(loss - i2t, images)[0][4:]
+
+
+def test_a_positive_text_never_touches_negative_images_under_same_polarity():
+    """Move I- anywhere: the image term of T+ may not notice."""
+    images, texts, scale, layout = case([2, 2, 2, 2], negatives=2)
+    elsewhere = torch.cat([images.detach()[:4], unit(4, 6, seed=9)])
+    _, here = multi_positive_loss(images, texts, scale, layout, hn_t2i="same_polarity")
+    _, there = multi_positive_loss(elsewhere, texts, scale, layout, hn_t2i="same_polarity")
+    assert torch.equal(here["t2i"], there["t2i"])
+    _, mixed_here = multi_positive_loss(images, texts, scale, layout, hn_t2i="all")
+    _, mixed_there = multi_positive_loss(elsewhere, texts, scale, layout, hn_t2i="all")
+    assert not torch.equal(mixed_here["t2i"], mixed_there["t2i"])
+
+
+def test_none_leaves_negative_images_without_any_text_row():
+    assert text_row_gradient("none").abs().max() < 1e-15
+    assert text_row_gradient("same_polarity").abs().max() > 1e-3
+
+
+def test_negatives_weigh_as_much_as_their_share_of_texts():
+    images, texts, scale, layout = case([2, 2, 2, 2, 2], negatives=1)
+    loss, parts = multi_positive_loss(images, texts, scale, layout)
+    expected = (parts["i2t"] + parts["t2i"]) / 2 + (parts["negative_i2t"] + parts["negative_t2i"]) / 2 / 4
+    torch.testing.assert_close(loss.detach(), expected)
+
+
+def test_bf16_features_are_compared_in_fp32():
+    images, texts, scale, layout = case([2, 2, 2], negatives=1)
+    low = (images.detach().bfloat16(), texts.detach().bfloat16(), scale.detach().bfloat16())
+    loss, _ = multi_positive_loss(*low, layout)
+    assert loss.dtype == torch.float32
+    exact, _ = multi_positive_loss(*(x.double() for x in low), layout)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+def test_a_text_without_an_image_is_a_broken_layout():
+    with pytest.raises(AssertionError, match="without an image"):
+        Layout.of(torch.tensor([0, 0]), torch.tensor([False, False]))
