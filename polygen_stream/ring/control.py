@@ -1,0 +1,196 @@
+"""The control pages of a mapped ring: header, columns, journal and mutex, and the one way to change them.
+
+Every transition is `with control.transition(Operation.X) as journal:`. It holds the mutex, and it is all-or-nothing:
+an exception inside rolls it back, and the death of the process inside makes the next locker roll it back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from polygen_stream.ring import memory
+from polygen_stream.ring.errors import LockTimeout, LostLock, RingMismatch
+from polygen_stream.ring.invariants import broken_invariants
+from polygen_stream.ring.journal import Journal, Operation
+from polygen_stream.ring.layout import (
+    HEADER_BYTES,
+    LIBC_BYTES,
+    LIBC_OFFSET,
+    MAGIC,
+    MUTEX_BYTES,
+    MUTEX_OFFSET,
+    SPEC_OFFSET,
+    VERSION,
+    Columns,
+    Header,
+    Layout,
+    Total,
+    get_text,
+    put_text,
+)
+from polygen_stream.ring.lock import Acquired, RobustMutex, libc_id
+from polygen_stream.ring.processes import pid_namespace, process_of_thread
+from polygen_stream.ring.records import ProcessState
+from polygen_stream.ring.spec import RingSpec
+
+
+class Control:
+    """One process's mapping of a ring. `columns` may be read under the mutex only (heartbeats apart)."""
+
+    def __init__(self, fd: int, lock_timeout_s: float, spec: RingSpec | None = None) -> None:
+        """Maps `fd`; with a spec the ring is laid out first, otherwise the header is checked (RingMismatch)."""
+        self.fd = fd
+        self._lock_timeout_s = lock_timeout_s
+        self._map = memory.map_all(fd)
+        buffer = memoryview(self._map)
+        if spec is None:
+            spec = _read_header(buffer)
+        self.spec = spec
+        layout = Layout.of(spec)
+        if layout.total_bytes != len(buffer):
+            raise RingMismatch(
+                f"the ring has {len(buffer)} bytes, its spec asks for {layout.total_bytes}; {_REMEDY}"
+            )
+        self.columns = Columns(buffer, layout)
+        self.journal = Journal(self.columns, layout)
+        self._mutex = RobustMutex(np.frombuffer(buffer, "u1", MUTEX_BYTES, MUTEX_OFFSET))
+        self._pid = os.getpid()
+        self._words = np.frombuffer(buffer, "i8", len(Header), 0)
+        if self._words[Header.MAGIC] != MAGIC:
+            self._lay_out(buffer, layout)
+
+    def _lay_out(self, buffer: memoryview, layout: Layout) -> None:
+        c = self.columns
+        c.slot_owner[:] = -1
+        c.slot_group[:] = -1
+        c.group_slot[:] = -1
+        self._mutex.initialise()
+        put_text(np.frombuffer(buffer, "u1", LIBC_BYTES, LIBC_OFFSET), libc_id())
+        text = self.spec.to_json().encode()
+        if len(text) > HEADER_BYTES - SPEC_OFFSET:
+            raise RingMismatch(
+                f"the ring spec needs {len(text)} bytes in the header; shorten the generator names"
+            )
+        np.frombuffer(buffer, "u1", len(text), SPEC_OFFSET)[:] = np.frombuffer(text, "u1")
+        self._words[Header.VERSION] = VERSION
+        self._words[Header.HASH] = layout.digest
+        self._words[Header.PID_NAMESPACE] = pid_namespace()
+        self._words[Header.SPEC_BYTES] = len(text)
+        self._words[Header.MAGIC] = MAGIC  # last: from here on others may attach
+
+    def close(self) -> None:
+        """Drops the mapping. Memory goes back to the system when the last process has done so."""
+        del self.columns, self.journal, self._mutex, self._words, self._map
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Holds the mutex without changing anything."""
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._mutex.release()
+
+    @contextmanager
+    def transition(self, operation: Operation) -> Iterator[Journal]:
+        """Holds the mutex for one all-or-nothing change."""
+        self._acquire()
+        try:
+            self.journal.begin(operation)
+            yield self.journal
+            self.journal.end()
+        except BaseException:
+            self.journal.roll_back()
+            raise
+        finally:
+            self._mutex.release()
+
+    def next_transition(self, operation: Operation) -> Journal:
+        """Inside a transition: makes what was done so far final and starts another under the same hold."""
+        self.journal.end()
+        self.journal.begin(operation)
+        return self.journal
+
+    def count(self, total: Total, amount: int = 1) -> None:
+        """Adds to one counter as a transition of its own."""
+        with self.transition(Operation.NOTE) as journal:
+            journal.add("total", int(total), amount)
+
+    def total(self, total: Total) -> int:
+        return int(self.columns.total[total])
+
+    def _acquire(self) -> None:
+        assert os.getpid() == self._pid, (
+            "this process was forked while attached to the ring; attach again by descriptor"
+        )
+        acquired = self._mutex.acquire(self._lock_timeout_s)
+        if acquired is Acquired.TIMED_OUT:
+            raise self._lock_timeout()
+        if acquired is Acquired.OWNER_DIED:
+            self._recover()
+
+    def _recover(self) -> None:
+        """We hold the mutex of a dead process: undo what it left half done, then declare the state good."""
+        died_in = self.journal.operation
+        self.journal.roll_back()
+        problems = broken_invariants(self.columns, self.spec)
+        if problems:
+            self._mutex.release()  # without mark_consistent: nobody may ever trust this state again
+            raise LostLock(
+                f"a process died in {died_in.name} and rolling it back left {problems[0]}; end the run and resume it"
+            )
+        self.journal.begin(Operation.RECOVER)
+        self.journal.add("total", int(Total.RECOVERIES), 1)
+        self.journal.end()
+        self._mutex.mark_consistent()
+
+    def _lock_timeout(self) -> LockTimeout:
+        # Unlocked reads: advisory only, but the holder is the very process that stands still.
+        pid = process_of_thread(self._mutex.holder())
+        c = self.columns
+        rows = np.flatnonzero((c.process_pid == pid) & (c.process_state == ProcessState.LIVE))
+        who = f"pid {pid}" if pid else "an unknown process"
+        if rows.size:
+            row = int(rows[0])
+            who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
+        return LockTimeout(
+            f"the ring's mutex was not granted in {self._lock_timeout_s:g} s: {who} has held it in "
+            f"{self.journal.operation.name} (stopped or in a debugger?); kill that process",
+            pid,
+        )
+
+
+_REMEDY = "start all roles with the same polygen-stream version and let the supervisor pass its descriptor on"
+
+
+def _read_header(buffer: memoryview) -> RingSpec:
+    """The spec of a ring made by another process, after all checks. Raises RingMismatch."""
+    if len(buffer) < HEADER_BYTES:
+        raise RingMismatch(
+            f"the descriptor has {len(buffer)} bytes, a ring at least {HEADER_BYTES}; {_REMEDY}"
+        )
+    words = np.frombuffer(buffer, "i8", len(Header), 0)
+    libc = get_text(np.frombuffer(buffer, "u1", LIBC_BYTES, LIBC_OFFSET))
+    for name, theirs, ours in (
+        ("magic number", int(words[Header.MAGIC]), MAGIC),
+        ("version", int(words[Header.VERSION]), VERSION),
+        ("PID namespace", int(words[Header.PID_NAMESPACE]), pid_namespace()),
+        ("C library", libc, libc_id()),
+    ):
+        if theirs != ours:
+            raise RingMismatch(f"ring {name} is {theirs!r}, this process has {ours!r}; {_REMEDY}")
+    text = bytes(buffer[SPEC_OFFSET : SPEC_OFFSET + int(words[Header.SPEC_BYTES])])
+    try:
+        spec = RingSpec.from_json(text.decode())
+    except (ValueError, TypeError) as error:
+        raise RingMismatch(f"the ring's spec cannot be read ({error}); {_REMEDY}") from error
+    digest = Layout.of(spec).digest
+    if digest != int(words[Header.HASH]):
+        raise RingMismatch(
+            f"ring spec hash is {int(words[Header.HASH])}, this process computes {digest}; {_REMEDY}"
+        )
+    return spec

@@ -1,0 +1,179 @@
+"""Groups: opened whole or not at all, completed when their last member ends, freed whole.
+
+Back-pressure acts only at opening, so a fast generator can never fill the ring with groups that cannot complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polygen_stream.errors import PolygenError
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.errors import CaptionTooLong
+from polygen_stream.ring.eviction import evictable
+from polygen_stream.ring.journal import Journal, Operation
+from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.records import GroupState, Kind, Member, Polarity, SlotState
+from polygen_stream.ring.spec import RingSpec
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A checked request for a group."""
+
+    task_id: int
+    kind: Kind
+    texts: tuple[bytes, ...]  # T+ and, for a pair, T-
+    members: tuple[Member, ...]
+
+
+def check_opening(
+    spec: RingSpec, task_id: int, kind: Kind, caption: str, negative: str | None, members: Sequence[Member]
+) -> Opening:
+    """Raises CaptionTooLong, or ValueError for a request that makes no sense."""
+    kind = Kind(kind)
+    if not 0 <= task_id < 2**63:
+        raise ValueError(f"task id {task_id} is not in 0 .. 2**63 - 1")
+    if (negative is not None) != (kind is Kind.PAIR):
+        raise ValueError(f"task {task_id}: a PAIR group needs a negative caption and a PLAIN group has none")
+    if negative == caption:
+        raise ValueError(f"task {task_id}: the negative caption equals the caption: {caption!r}")
+    if not 1 <= len(members) <= spec.members:
+        raise ValueError(f"task {task_id} asks for {len(members)} images; a group holds 1 to {spec.members}")
+    for member in members:
+        if not 0 <= member.generator < len(spec.generators):
+            raise ValueError(f"task {task_id}: generator {member.generator} of {len(spec.generators)}")
+        if member.polarity not in (Polarity.POSITIVE, Polarity.NEGATIVE) or not 0 <= member.seed < 2**64:
+            raise ValueError(f"task {task_id}: {member} needs polarity 0 or 1 and a seed of 64 unsigned bits")
+    if all(member.polarity == Polarity.NEGATIVE for member in members):
+        raise ValueError(f"task {task_id} asks for no positive image")
+    if kind is Kind.PLAIN and any(member.polarity == Polarity.NEGATIVE for member in members):
+        raise ValueError(f"task {task_id} is PLAIN but asks for a negative image")
+    texts = tuple(text.encode() for text in (caption, negative) if text is not None)
+    longest = max(texts, key=len)
+    if not min(len(text) for text in texts):
+        raise ValueError(f"task {task_id} has an empty caption")
+    if len(longest) > spec.caption_bytes:
+        raise CaptionTooLong(
+            f"task {task_id}: caption of {len(longest)} bytes, ring.caption_bytes is {spec.caption_bytes}: "
+            f"{longest[:40].decode(errors='ignore')!r}...; shorten it or raise ring.caption_bytes"
+        )
+    return Opening(task_id, kind, texts, tuple(members))
+
+
+def try_open(control: Control, opening: Opening) -> int | None:
+    """Opens the group if limiter, open limit and room (after eviction) allow it now; returns its row or None."""
+    spec, c = control.spec, control.columns
+    with control.transition(Operation.OPEN) as journal:
+        if control.total(Total.FINISHED):
+            raise PolygenError(f"task {opening.task_id} was opened after finish_opening; call that last")
+        if all(c.generator_down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
+            names = sorted({spec.generators[m.generator] for m in opening.members})
+            raise PolygenError(
+                f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}"
+            )
+        open_now = int(np.count_nonzero(c.group_state == GroupState.OPEN))
+        limiter = RateLimiter.of(spec)
+        if open_now >= spec.open_limit or not limiter.may_insert(
+            control.total(Total.COMPLETED), open_now, control.total(Total.SAMPLES)
+        ):
+            return None
+        victims = evictable(c, spec, len(opening.members))
+        if victims is None:
+            return None
+        for victim in victims:
+            # A transition of its own: the text of a reused row is not journalled, so the eviction has to be final.
+            journal = control.next_transition(Operation.EVICT)
+            _free_group(control, journal, victim)
+            journal.add("total", int(Total.EVICTED), 1)
+        return _fill_row(control, control.next_transition(Operation.OPEN), opening)
+
+
+def _fill_row(control: Control, journal: Journal, opening: Opening) -> int:
+    c = control.columns
+    members = opening.members
+    count = len(members)
+    row = int(np.flatnonzero(c.group_state == GroupState.FREE)[0])
+    slots = np.flatnonzero(c.slot_state == SlotState.FREE)[:count]
+    texts = opening.texts
+    for polarity, text in enumerate(texts):
+        c.text[row, polarity, : len(text)] = np.frombuffer(text, "u1")
+    generators = np.array([member.generator for member in members])
+    down = c.generator_down[generators] != 0
+    journal.set("slot_state", slots, np.where(down, SlotState.FAILED, SlotState.WANTED))
+    journal.set("slot_generator", slots, generators)
+    journal.set("slot_polarity", slots, np.array([member.polarity for member in members]))
+    journal.set("slot_member", slots, np.arange(count))
+    journal.set("slot_retries", slots, 0)
+    journal.set("slot_group", slots, row)
+    journal.set("slot_seed", slots, np.array([member.seed for member in members], "u8").view("i8"))
+    journal.set("group_slot", row * control.spec.members + np.arange(count), slots)
+    sequence = control.total(Total.SEQUENCE)
+    for name, value in (
+        ("group_state", GroupState.OPEN),
+        ("group_kind", opening.kind),
+        ("group_members", count),
+        ("group_pending", count - int(down.sum())),
+        ("group_positives", 0),
+        ("group_negatives", 0),
+        ("group_times", 0),
+        ("group_generation", int(c.group_generation[row]) + 1),
+        ("group_task", opening.task_id),
+        ("group_order", sequence),
+        ("group_step", control.total(Total.STEP)),
+        ("group_caption_key", _text_key(texts[0])),
+        ("group_negative_key", _text_key(texts[1]) if len(texts) == 2 else 0),
+        ("group_caption_bytes", len(texts[0])),
+        ("group_negative_bytes", len(texts[1]) if len(texts) == 2 else -1),
+    ):
+        journal.set(name, row, int(value))
+    journal.add("total", int(Total.SEQUENCE), 1)
+    journal.add("total", int(Total.OPENED), 1)
+    for generator in generators[down].tolist():
+        journal.add("generator_failed", generator, 1)
+    return row
+
+
+def finish_group(control: Control, journal: Journal, group: int) -> None:
+    """The last member of a group ended: complete it, or drop it when it has no positive image."""
+    c = control.columns
+    if c.group_positives[group] == 0:
+        _free_group(control, journal, group)
+        journal.add("total", int(Total.DROPPED), 1)
+        return
+    journal.set("group_state", group, int(GroupState.COMPLETE))
+    journal.add("total", int(Total.COMPLETED), 1)
+    slots = _slots_of(control, group)
+    if (c.slot_state[slots] == SlotState.FAILED).any():
+        journal.add("total", int(Total.DEGRADED), 1)
+    wanted_negatives = (c.slot_polarity[slots] == Polarity.NEGATIVE).any()
+    if wanted_negatives and c.group_negatives[group] == 0:
+        journal.set("group_kind", group, int(Kind.PLAIN))
+        journal.add("total", int(Total.DEMOTED), 1)
+
+
+def _free_group(control: Control, journal: Journal, group: int) -> None:
+    slots = _slots_of(control, group)
+    journal.set("slot_state", slots, int(SlotState.FREE))
+    journal.set("slot_group", slots, -1)
+    journal.set("group_state", group, int(GroupState.FREE))
+
+
+def _slots_of(control: Control, group: int) -> np.ndarray:
+    first = group * control.spec.members
+    return control.columns.group_slot[first : first + int(control.columns.group_members[group])]
+
+
+def caption_text(c: Columns, group: int, polarity: Polarity) -> str:
+    """T+ (positive) or T- (negative) of a group that cannot be freed meanwhile."""
+    size = c.group_caption_bytes[group] if polarity is Polarity.POSITIVE else c.group_negative_bytes[group]
+    return c.text[group, polarity, : int(size)].tobytes().decode()
+
+
+def _text_key(text: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)

@@ -1,0 +1,190 @@
+"""The bytes of a ring: a header, one array per column, the undo journal, the image payload.
+
+Columns are separate arrays, not one structured array: a draw looks at three of them and should not drag the
+others through the cache. The layout is a pure function of the spec, so every process computes the same offsets;
+the hash over both is stored in the header and compared at attach.
+
+    header | slot columns | group columns | group x member and process x group tables | captions
+           | process table | totals | undo journal | padding to a page | payload [slots, H, W, 3] uint8
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from polygen_stream.ring.spec import RingSpec
+
+MAGIC = 0x504F4C5952494E47  # "POLYRING"
+VERSION = 1
+PAGE = 4096
+HEADER_BYTES = 2 * PAGE
+MUTEX_OFFSET = 512
+MUTEX_BYTES = 128  # glibc needs 40 on x86-64 and 48 on aarch64; lock.py verifies that the room is enough
+LIBC_OFFSET, LIBC_BYTES = 256, 128
+SPEC_OFFSET = 1024
+PROCESSES = 64  # rows of the process table
+CHUNK = 256  # members ended under one hold of the mutex, so that no critical section is long
+ROLE_BYTES, NAME_BYTES, DOING_BYTES, REASON_BYTES = 32, 64, 96, 128
+
+
+class Header(IntEnum):
+    """Positions in the array of 8-byte words at the start of the header."""
+
+    MAGIC = 0
+    VERSION = 1
+    HASH = 2
+    PID_NAMESPACE = 3
+    SPEC_BYTES = 4
+
+
+class Total(IntEnum):
+    """Positions in the `total` column: counters over the run and the few scalars the roles share."""
+
+    STEP = 0
+    FINISHED = 1
+    SEQUENCE = 2  # next opening number, orders groups by age
+    STARVED = 3  # 1 + process row of a draw that waits for PAIR groups, 0 = none
+    OPENED = 4
+    COMPLETED = 5
+    DROPPED = 6
+    EVICTED = 7
+    DEGRADED = 8
+    DEMOTED = 9
+    DRAWS = 10
+    SAMPLES = 11
+    GROUPS_DRAWN = 12
+    STALE = 13
+    RETRIES = 14
+    REAPED = 15
+    CAPTIONS_REJECTED = 16
+    OPEN_WAIT_NS = 17
+    DRAW_WAIT_NS = 18
+    RECOVERIES = 19
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of the ring. Journalled columns change only through Journal.set, under the mutex."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    journalled: bool = True
+
+
+def columns_of(spec: RingSpec) -> tuple[Column, ...]:
+    """Every column of a ring with this spec, in memory order."""
+    slots, groups, members = spec.slots, spec.groups, spec.members
+    log = journal_capacity(spec)
+    return (
+        Column("slot_state", "u1", (slots,)),
+        Column("slot_generator", "i2", (slots,)),
+        Column("slot_polarity", "u1", (slots,)),
+        Column("slot_member", "i2", (slots,)),
+        Column("slot_retries", "i2", (slots,)),
+        Column("slot_owner", "i2", (slots,)),  # process row, -1 = none
+        Column("slot_group", "i4", (slots,)),  # group row, -1 = none
+        Column("slot_generation", "i8", (slots,)),  # raised by every claim
+        Column("slot_seed", "i8", (slots,)),  # unsigned 64-bit seed, stored by its bits
+        Column("slot_checksum", "i8", (slots,)),  # crc32 of the pixels of a READY slot
+        Column("group_state", "u1", (groups,)),
+        Column("group_kind", "u1", (groups,)),
+        Column("group_members", "i2", (groups,)),
+        Column("group_pending", "i2", (groups,)),  # members WANTED or WRITING
+        Column("group_positives", "i2", (groups,)),  # READY positives
+        Column("group_negatives", "i2", (groups,)),  # READY negatives
+        Column("group_leased", "i4", (groups,)),
+        Column("group_times", "i8", (groups,)),  # draws so far
+        Column("group_generation", "i8", (groups,)),  # raised by every opening
+        Column("group_task", "i8", (groups,)),
+        Column("group_order", "i8", (groups,)),  # opening number: smaller is older
+        Column("group_step", "i8", (groups,)),  # curriculum step at opening
+        Column("group_caption_key", "i8", (groups,)),  # 64-bit hash of T+, for "no caption twice"
+        Column("group_negative_key", "i8", (groups,)),  # same for T-, 0 = none
+        Column("group_caption_bytes", "i4", (groups,)),
+        Column("group_negative_bytes", "i4", (groups,)),  # -1 = no negative
+        Column("group_slot", "i4", (groups * members,)),  # [group, member] -> slot
+        Column("lease", "i4", (PROCESSES * groups,)),  # [process row, group] -> leases held
+        Column("process_state", "u1", (PROCESSES,)),
+        Column("process_pid", "i8", (PROCESSES,)),
+        Column("process_start", "i8", (PROCESSES,)),  # clock ticks after boot: a pid alone may be reused
+        Column("generator_down", "u1", (len(spec.generators),)),
+        Column("generator_committed", "i8", (len(spec.generators),)),
+        Column("generator_failed", "i8", (len(spec.generators),)),
+        Column("total", "i8", (len(Total),)),
+        # Not journalled. Texts are written before the row that shows them becomes visible; the rest of the
+        # process table belongs to one writer and decides nothing.
+        Column("text", "u1", (groups, 2, spec.caption_bytes), journalled=False),
+        Column("process_heartbeat", "i8", (PROCESSES,), journalled=False),  # monotonic nanoseconds
+        Column("process_wait_ns", "i8", (PROCESSES,), journalled=False),
+        Column("process_busy_ns", "i8", (PROCESSES,), journalled=False),
+        Column(
+            "process_serves", "i8", (PROCESSES,), journalled=False
+        ),  # bit mask of generators it claims for
+        Column("process_role", "u1", (PROCESSES, ROLE_BYTES), journalled=False),
+        Column("process_name", "u1", (PROCESSES, NAME_BYTES), journalled=False),
+        Column("process_doing", "u1", (PROCESSES, DOING_BYTES), journalled=False),
+        Column("generator_reason", "u1", (len(spec.generators), REASON_BYTES), journalled=False),
+        Column("log_head", "i8", (2,), journalled=False),  # operation, number of valid entries
+        Column("log_column", "i4", (log,), journalled=False),
+        Column("log_index", "i4", (log,), journalled=False),
+        Column("log_before", "i8", (log,), journalled=False),
+        Column("payload", "u1", (slots, *spec.image_shape), journalled=False),
+    )
+
+
+def journal_capacity(spec: RingSpec) -> int:
+    """Entries the undo journal needs: the largest transition is an opening, a chunk of commits, or a draw.
+
+    A commit journals at most 12 cells per member, and completing or dropping its group 8 + 4 x members more.
+    """
+    return 64 + max(16 * spec.members + 32, CHUNK * (24 + 4 * spec.members), 4 * spec.groups)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets of all columns, the size of the whole, and the hash that both sides of an attach must share."""
+
+    columns: tuple[Column, ...]
+    offsets: tuple[int, ...]
+    total_bytes: int
+    digest: int
+
+    @classmethod
+    def of(cls, spec: RingSpec) -> Layout:
+        columns = columns_of(spec)
+        offsets, end = [], HEADER_BYTES
+        for column in columns:
+            alignment = PAGE if column.name == "payload" else 64
+            end = -(-end // alignment) * alignment
+            offsets.append(end)
+            end += int(np.prod(column.shape)) * np.dtype(column.dtype).itemsize
+        total = -(-end // PAGE) * PAGE
+        described = repr((VERSION, np.little_endian, spec.to_json(), columns, offsets, total))
+        digest = hashlib.blake2b(described.encode(), digest_size=8).digest()
+        return cls(columns, tuple(offsets), total, int.from_bytes(digest, "little", signed=True))
+
+
+class Columns:
+    """Numpy views of the columns, one attribute per name in `columns_of`."""
+
+    def __init__(self, buffer: memoryview, layout: Layout) -> None:
+        for column, offset in zip(layout.columns, layout.offsets, strict=True):
+            count = int(np.prod(column.shape))
+            array = np.frombuffer(buffer, column.dtype, count, offset).reshape(column.shape)
+            setattr(self, column.name, array)
+
+
+def put_text(row: np.ndarray, text: str) -> None:
+    """Writes a label into a fixed row of bytes, cut to fit (labels only; captions are never cut)."""
+    data = text.encode("utf-8", "replace")[: row.size]
+    row[: len(data)] = np.frombuffer(data, "u1")
+    row[len(data) :] = 0
+
+
+def get_text(row: np.ndarray) -> str:
+    return row.tobytes().rstrip(b"\0").decode("utf-8", "replace")

@@ -1,0 +1,71 @@
+"""What the supervisor does for processes that died and generators that were given up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.drawing import drop_leases
+from polygen_stream.ring.journal import Operation
+from polygen_stream.ring.layout import Total, get_text
+from polygen_stream.ring.members import fail_member, retry_member
+from polygen_stream.ring.processes import is_alive
+from polygen_stream.ring.records import ProcessState, SlotState
+
+
+def reap(control: Control) -> list[str]:
+    """Returns what dead processes held: members to WANTED, leases dropped. One line per dead process.
+
+    Each member is a transition of its own and the process row is closed last, so a reaper that dies is simply
+    followed by the next one.
+    """
+    c = control.columns
+    with control.reading():
+        rows = np.flatnonzero(c.process_state == ProcessState.LIVE).tolist()
+        identities = [(row, int(c.process_pid[row]), int(c.process_start[row])) for row in rows]
+    lines = []
+    for row, pid, started in identities:
+        if is_alive(pid, started):  # a file read per process: not under the mutex
+            continue
+        line = _reap_process(control, row, pid, started)
+        if line:
+            lines.append(line)
+    _fail_members_of_down_generators(control)
+    return lines
+
+
+def _reap_process(control: Control, row: int, pid: int, started: int) -> str | None:
+    c = control.columns
+    with control.transition(Operation.REAP) as journal:
+        if c.process_state[row] != ProcessState.LIVE or (c.process_pid[row], c.process_start[row]) != (
+            pid,
+            started,
+        ):
+            return None  # another reaper was faster
+        slots = np.flatnonzero(c.slot_owner == row).tolist()
+        for slot in slots:
+            retry_member(control, journal, slot)
+            journal.add("total", int(Total.REAPED), 1)
+            journal = control.next_transition(Operation.REAP)
+        leases = drop_leases(control, journal, row)
+        if c.total[Total.STARVED] == row + 1:
+            journal.set("total", int(Total.STARVED), 0)
+        journal.set("process_state", row, int(ProcessState.DEAD))
+        who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
+    return f"{who} died: {len(slots)} members given back, {leases} leases dropped"
+
+
+def generator_down(control: Control, generator: int) -> None:
+    """Declares a generator lost. Members being written are left to their owner: nobody else may touch those slots."""
+    with control.transition(Operation.DOWN) as journal:
+        journal.set("generator_down", generator, 1)
+    _fail_members_of_down_generators(control)
+
+
+def _fail_members_of_down_generators(control: Control) -> None:
+    c = control.columns
+    with control.transition(Operation.DOWN) as journal:
+        wanted = np.flatnonzero(c.slot_state == SlotState.WANTED)
+        for slot in wanted[c.generator_down[c.slot_generator[wanted]] != 0].tolist():
+            fail_member(control, journal, slot)
+            journal = control.next_transition(Operation.DOWN)

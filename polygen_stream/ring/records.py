@@ -1,0 +1,93 @@
+"""The values that go in and out of the ring, and the states of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """Draw category of a group: a caption alone, or a caption with its hard-negative twin."""
+
+    PLAIN = 0
+    PAIR = 1
+
+
+class Polarity(IntEnum):
+    """Whether a member shows the caption T+ or the negative caption T-."""
+
+    POSITIVE = 0
+    NEGATIVE = 1
+
+
+class SlotState(IntEnum):
+    FREE = 0
+    WANTED = 1
+    WRITING = (
+        2  # owned by one live process; nobody else may touch its pixels until that process ends it or dies
+    )
+    READY = 3
+    FAILED = 4
+
+
+class GroupState(IntEnum):
+    FREE = 0
+    OPEN = 1  # some members are WANTED or WRITING
+    COMPLETE = 2  # every member ended and at least one positive is READY
+
+
+class ProcessState(IntEnum):
+    FREE = 0
+    LIVE = 1
+    DEAD = 2  # reaped; the row is kept for the statistics until a newcomer needs it
+
+
+@dataclass(frozen=True)
+class Member:
+    """One image a group asks for. generator: index into RingSpec.generators; seed: 0 <= seed < 2**64."""
+
+    generator: int
+    polarity: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to render one member, valid while the slot still has this generation number."""
+
+    slot: int
+    generation: int
+    group: int
+    member: int
+    task_id: int
+    generator: int
+    polarity: int
+    seed: int
+    caption: str  # T+ for a positive member, T- for a negative one
+
+
+@dataclass(frozen=True)
+class DrawnGroup:
+    """One caption of a batch. `kind` is the kind as drawn; `times_sampled` counts the draws before this one."""
+
+    row: int
+    generation: int
+    task_id: int
+    kind: Kind
+    caption: str
+    negative: str | None
+    positive_slots: tuple[int, ...]
+    negative_slots: tuple[int, ...]
+    positive_generators: tuple[int, ...]
+    negative_generators: tuple[int, ...]
+    times_sampled: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A leased batch of groups: the PLAIN ones first, then the PAIR ones. Give it back with Ring.release."""
+
+    step: int
+    groups: tuple[DrawnGroup, ...]
+    waited_s: float
+    lease: int  # number of this draw within the process that made it

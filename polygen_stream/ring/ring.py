@@ -1,0 +1,280 @@
+"""The ring: the public face of a shared-memory replay buffer of image groups.
+
+One process (the supervisor) creates it; the others attach to the inherited descriptor. Everything that decides
+anything happens in short transitions under one robust mutex (control.py); pixels move outside of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from polygen_stream.errors import PolygenError
+from polygen_stream.ring import diagnosis, drawing, groups, members, memory, reaper
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.errors import CaptionTooLong, RingTimeout, WaitStopped
+from polygen_stream.ring.invariants import broken_invariants, damaged_slots
+from polygen_stream.ring.journal import Operation
+from polygen_stream.ring.layout import CHUNK, Total, put_text
+from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.processes import start_time
+from polygen_stream.ring.records import Claim, Draw, DrawnGroup, GroupState, Kind, Member, ProcessState
+from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.stats import RingStats, ring_stats
+from polygen_stream.ring.waiting import wait_for
+
+# The supervisor notices a stuck mutex before the roles do, kills its holder, and the roles never see an error.
+SUPERVISOR_LOCK_TIMEOUT_S = 5.0
+ROLE_LOCK_TIMEOUT_S = 30.0
+
+
+class Ring:
+    """One process's view of the ring. Safe to use from several threads; never carried across a fork."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._row: int | None = None
+        self._leases: dict[int, Draw] = {}
+        self._lease_numbers = itertools.count(1)
+
+    @classmethod
+    def create(cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
+        """Allocates a ring. Raises UserError when there is not enough memory."""
+        fd = memory.allocate(spec.nbytes)
+        try:
+            return cls(Control(fd, lock_timeout_s, spec))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def attach(cls, fd: int, lock_timeout_s: float = ROLE_LOCK_TIMEOUT_S) -> Ring:
+        """Maps an inherited ring and marks `fd` close-on-exec. Raises RingMismatch (a UserError)."""
+        return cls(Control(fd, lock_timeout_s))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, close-on-exec here; hand it to children with subprocess's pass_fds."""
+        return self._control.fd
+
+    @property
+    def spec(self) -> RingSpec:
+        return self._control.spec
+
+    def close(self) -> None:
+        """Unmaps the ring and closes the descriptor. What this process still holds is for the reaper."""
+        self._control.close()
+        os.close(self._control.fd)
+
+    # ---- process table
+
+    def register(self, role: str, name: str) -> None:
+        """Enters this process into the process table; needed before claim, commit, fail and draw."""
+        control, pid = self._control, os.getpid()
+        c = control.columns
+        started = start_time(pid)
+        assert started is not None
+        with control.transition(Operation.REGISTER) as journal:
+            # rows of the dead are kept for the statistics as long as there are unused ones
+            rows = [
+                *np.flatnonzero(c.process_state == ProcessState.FREE),
+                *np.flatnonzero(c.process_state == ProcessState.DEAD),
+            ]
+            if not rows:
+                raise PolygenError(
+                    f"the ring's process table is full ({c.process_state.size} live processes)"
+                )
+            row = int(rows[0])
+            put_text(c.process_role[row], role)
+            put_text(c.process_name[row], name)
+            put_text(c.process_doing[row], "start")
+            c.process_wait_ns[row] = c.process_busy_ns[row] = c.process_serves[row] = 0
+            c.process_heartbeat[row] = time.monotonic_ns()
+            journal.set("process_pid", row, pid)
+            journal.set("process_start", row, started)
+            journal.set("process_state", row, int(ProcessState.LIVE))
+        self._row = row
+
+    def heartbeat(self, doing: str, waited_s: float = 0.0, busy_s: float = 0.0) -> None:
+        """Says that this process is alive and what it does; adds to its waiting and busy seconds. Takes no lock."""
+        c, row = self._control.columns, self._registered()
+        put_text(c.process_doing[row], doing)
+        c.process_wait_ns[row] += int(waited_s * 1e9)
+        c.process_busy_ns[row] += int(busy_s * 1e9)
+        c.process_heartbeat[row] = time.monotonic_ns()
+
+    def _beat(self, doing: str) -> Callable[[], None]:
+        """Keeps the heartbeat of a process fresh while it waits inside the ring."""
+        return (lambda: self.heartbeat(doing)) if self._row is not None else (lambda: None)
+
+    def _registered(self) -> int:
+        if self._row is None:
+            raise PolygenError("call ring.register(role, name) before using the ring")
+        return self._row
+
+    # ---- producers
+
+    def open_group(
+        self,
+        task_id: int,
+        kind: Kind,
+        caption: str,
+        negative: str | None,
+        members: Sequence[Member],
+        timeout_s: float,
+        stop: Callable[[], bool] | None = None,
+    ) -> int:
+        """Reserves a whole group and returns its row; waits for room.
+
+        Raises CaptionTooLong (counted, nothing reserved), ValueError for a senseless request, RingTimeout past the
+        deadline, WaitStopped when `stop` returns True, PolygenError when no generator of its positives is left.
+        """
+        control = self._control
+        try:
+            opening = groups.check_opening(self.spec, task_id, kind, caption, negative, members)
+        except CaptionTooLong:
+            control.count(Total.CAPTIONS_REJECTED)
+            raise
+        row, waited_s = wait_for(
+            lambda: groups.try_open(control, opening), timeout_s, self._beat("waiting to open a group"), stop
+        )
+        if waited_s:
+            control.count(Total.OPEN_WAIT_NS, int(waited_s * 1e9))
+        if row is None:
+            raise RingTimeout(diagnosis.full_ring(control, task_id, Kind(kind), len(members), waited_s))
+        return row
+
+    def finish_opening(self) -> None:
+        """Says that no group will be opened any more."""
+        with self._control.transition(Operation.NOTE) as journal:
+            journal.set("total", int(Total.FINISHED), 1)
+
+    def claim(self, generators: Sequence[int], limit: int) -> list[Claim]:
+        """Claims up to `limit` wanted members, all of the generator with the largest backlog, oldest first."""
+        if not generators or limit < 1:
+            raise ValueError(
+                f"claim needs generators and a positive limit, got {list(generators)} and {limit}"
+            )
+        return members.claim(self._control, self._registered(), generators, limit)
+
+    def commit(self, claims: Sequence[Claim], images: np.ndarray) -> list[bool]:
+        """Writes images (uint8 [n, H, W, 3]) and makes their members READY. False = stale claim, refused."""
+        shape = (len(claims), *self.spec.image_shape)
+        if images.shape != shape or images.dtype != np.uint8:
+            raise ValueError(f"commit got {images.dtype} {images.shape}, the claims need uint8 {shape}")
+        control, row = self._control, self._registered()
+        results = []
+        for start in range(0, len(claims), CHUNK):
+            chunk, pixels = claims[start : start + CHUNK], images[start : start + CHUNK]
+            with control.reading():
+                held = members.holds(control, row, chunk)
+            checksums = []
+            # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it meanwhile.
+            for claim, image, valid in zip(chunk, pixels, held, strict=True):
+                image = np.ascontiguousarray(image)
+                checksums.append(zlib.crc32(image))
+                if valid:
+                    control.columns.payload[claim.slot] = image
+            results += members.commit(control, row, chunk, checksums)
+        return results
+
+    def fail(self, claims: Sequence[Claim], reason: str) -> list[bool]:
+        """Gives members back after a failed render: WANTED again, FAILED after max_retries. False = stale claim."""
+        results = []
+        for start in range(0, len(claims), CHUNK):
+            results += members.fail(self._control, self._registered(), claims[start : start + CHUNK], reason)
+        return results
+
+    # ---- trainer
+
+    def draw(
+        self, step: int, plain: int, pair: int, timeout_s: float, stop: Callable[[], bool] | None = None
+    ) -> Draw:
+        """Leases a batch of `plain` + `pair` different captions, least sampled first; waits until they are ready.
+
+        Raises RingTimeout past the deadline, RingExhausted when production is over and the batch cannot be filled,
+        WaitStopped when `stop` returns True, UserError when the limiter's window is too narrow for such a batch.
+        """
+        if plain < 0 or pair < 0 or not 1 <= plain + pair <= self.spec.groups:
+            raise ValueError(
+                f"a draw of {plain} PLAIN + {pair} PAIR groups from {self.spec.groups} group rows"
+            )
+        RateLimiter.of(self.spec).check_batch(plain + pair)
+        control, row = self._control, self._registered()
+        try:
+            picked, waited_s = wait_for(
+                lambda: drawing.try_draw(control, row, step, plain, pair),
+                timeout_s,
+                self._beat(f"waiting to draw {plain} plain + {pair} pair"),
+                stop,
+            )
+        except (WaitStopped, PolygenError):
+            drawing.end_starvation(control, row)
+            raise
+        if waited_s:
+            control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
+        if picked is None:
+            drawing.end_starvation(control, row)
+            raise RingTimeout(diagnosis.starved_draw(control, step, plain, pair, waited_s))
+        described = drawing.describe(control, picked.rows, picked.kinds, picked.times)
+        draw = Draw(step, described, waited_s, next(self._lease_numbers))
+        self._leases[draw.lease] = draw
+        return draw
+
+    def read(self, slots: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Copies images of leased groups: uint8 [n, H, W, 3], into `out` when given."""
+        index = np.asarray(slots, dtype=np.int64)
+        if index.size and not (index.min() >= 0 and index.max() < self.spec.slots):
+            raise ValueError(f"slots {index.min()} .. {index.max()} of a ring with {self.spec.slots}")
+        # mode "clip" lets take write straight into `out`; the range was checked above
+        return np.take(self._control.columns.payload, index, axis=0, out=out, mode="clip")
+
+    def release(self, draw: Draw) -> None:
+        """Ends the lease of a draw; its groups may be evicted again. Raises ValueError for a second release."""
+        if self._leases.pop(draw.lease, None) is not draw:
+            raise ValueError(f"the draw of step {draw.step} is not leased by this process (released twice?)")
+        drawing.release(self._control, self._registered(), draw)
+
+    # ---- supervisor and everybody
+
+    @property
+    def step(self) -> int:
+        """Curriculum step, shown to the producers."""
+        with self._control.reading():
+            return self._control.total(Total.STEP)
+
+    def set_step(self, step: int) -> None:
+        with self._control.transition(Operation.NOTE) as journal:
+            journal.set("total", int(Total.STEP), step)
+
+    def generator_down(self, generator: int) -> None:
+        """Gives a generator up: its wanted members become FAILED, open groups complete without it."""
+        reaper.generator_down(self._control, generator)
+
+    def reap(self) -> list[str]:
+        """Takes back what dead processes held; one line for each. Call it once a second."""
+        return reaper.reap(self._control)
+
+    def stats(self) -> RingStats:
+        return ring_stats(self._control)
+
+    def groups_snapshot(self, limit: int) -> list[DrawnGroup]:
+        """Up to `limit` complete groups by task id. Not leased: only a ring that nobody writes keeps their pixels."""
+        control = self._control
+        with control.reading():
+            c = control.columns
+            rows = np.flatnonzero(c.group_state == GroupState.COMPLETE)
+            rows = rows[np.argsort(c.group_task[rows], kind="stable")][:limit]
+            kinds = tuple(Kind(kind) for kind in c.group_kind[rows].tolist())
+            return list(drawing.describe(control, rows, kinds, c.group_times[rows]))
+
+    def check(self) -> list[str]:
+        """Invariants that do not hold and READY slots with damaged pixels; [] for a healthy ring. Slow."""
+        with self._control.reading():
+            c = self._control.columns
+            return broken_invariants(c, self.spec) + [f"slot {slot} is damaged" for slot in damaged_slots(c)]

@@ -1,0 +1,123 @@
+"""Numbers about a ring at one instant, for the status screen, the metrics file and the run summary."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.layout import Total, get_text
+from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.records import GroupState, Kind, ProcessState, SlotState
+
+
+@dataclass(frozen=True)
+class RingStats:
+    """Counters are totals over the run. Also reads like a mapping: stats["draws"], dict(stats)."""
+
+    images_committed: dict[str, int]  # per generator
+    failed: dict[str, int]  # members that ended FAILED, per generator
+    last_failure: dict[str, str]  # per generator that ever failed
+    backlog: dict[str, int]  # members WANTED or WRITING now, per generator
+    stale_commits: int
+    groups: dict[str, dict[str, int]]  # "plain" | "pair" -> "open" | "complete" | "leased"
+    groups_opened: int
+    groups_completed: int
+    evicted: int
+    dropped: int  # groups without a READY positive
+    degraded: int  # completed with a FAILED member
+    demoted: int  # PAIR groups without a READY negative
+    captions_rejected: int
+    retries: int
+    reaped: int  # members taken back from dead processes
+    recoveries: int  # times the mutex was taken over from a dead holder
+    free_slots: int
+    free_groups: int
+    open_wait_s: float
+    draw_wait_s: float
+    draws: int
+    samples: int  # groups drawn, with repetition
+    mean_reuse: float  # samples / different groups drawn
+    limiter: dict[str, float]
+    step: int
+    finished_opening: bool
+    processes: list[dict[str, object]]
+
+    def keys(self) -> list[str]:
+        return [field.name for field in fields(self)]
+
+    def __getitem__(self, name: str) -> object:
+        return getattr(self, name)
+
+
+def ring_stats(control: Control) -> RingStats:
+    with control.reading():
+        c, names, t = control.columns, control.spec.generators, control.total
+        pending = (c.slot_state == SlotState.WANTED) | (c.slot_state == SlotState.WRITING)
+        backlog = np.bincount(c.slot_generator[pending], minlength=len(names))
+        reasons = {name: get_text(c.generator_reason[i]) for i, name in enumerate(names)}
+        limiter = RateLimiter.of(control.spec)
+        return RingStats(
+            images_committed=dict(zip(names, c.generator_committed.tolist(), strict=True)),
+            failed=dict(zip(names, c.generator_failed.tolist(), strict=True)),
+            last_failure={name: reason for name, reason in reasons.items() if reason},
+            backlog=dict(zip(names, backlog.tolist(), strict=True)),
+            stale_commits=t(Total.STALE),
+            groups={kind.name.lower(): _group_counts(control, kind) for kind in Kind},
+            groups_opened=t(Total.OPENED),
+            groups_completed=t(Total.COMPLETED),
+            evicted=t(Total.EVICTED),
+            dropped=t(Total.DROPPED),
+            degraded=t(Total.DEGRADED),
+            demoted=t(Total.DEMOTED),
+            captions_rejected=t(Total.CAPTIONS_REJECTED),
+            retries=t(Total.RETRIES),
+            reaped=t(Total.REAPED),
+            recoveries=t(Total.RECOVERIES),
+            free_slots=int(np.count_nonzero(c.slot_state == SlotState.FREE)),
+            free_groups=int(np.count_nonzero(c.group_state == GroupState.FREE)),
+            open_wait_s=t(Total.OPEN_WAIT_NS) / 1e9,
+            draw_wait_s=t(Total.DRAW_WAIT_NS) / 1e9,
+            draws=t(Total.DRAWS),
+            samples=t(Total.SAMPLES),
+            mean_reuse=t(Total.SAMPLES) / max(1, t(Total.GROUPS_DRAWN)),
+            limiter={
+                "samples_per_insert": limiter.samples_per_insert,
+                "min_fill": limiter.min_fill,
+                "difference": limiter.difference(t(Total.COMPLETED), t(Total.SAMPLES)),
+                "min_difference": limiter.min_difference,
+                "max_difference": limiter.max_difference,
+            },
+            step=t(Total.STEP),
+            finished_opening=bool(t(Total.FINISHED)),
+            processes=_processes(control),
+        )
+
+
+def _group_counts(control: Control, kind: Kind) -> dict[str, int]:
+    c = control.columns
+    mine = c.group_kind == kind
+    return {
+        "open": int(np.count_nonzero(mine & (c.group_state == GroupState.OPEN))),
+        "complete": int(np.count_nonzero(mine & (c.group_state == GroupState.COMPLETE))),
+        "leased": int(np.count_nonzero(mine & (c.group_leased > 0))),
+    }
+
+
+def _processes(control: Control) -> list[dict[str, object]]:
+    c, now = control.columns, time.monotonic_ns()
+    return [
+        {
+            "pid": int(c.process_pid[row]),
+            "role": get_text(c.process_role[row]),
+            "name": get_text(c.process_name[row]),
+            "alive": bool(c.process_state[row] == ProcessState.LIVE),
+            "heartbeat_age_s": (now - int(c.process_heartbeat[row])) / 1e9,
+            "doing": get_text(c.process_doing[row]),
+            "wait_s": int(c.process_wait_ns[row]) / 1e9,
+            "busy_s": int(c.process_busy_ns[row]) / 1e9,
+        }
+        for row in np.flatnonzero(c.process_state != ProcessState.FREE).tolist()
+    ]
