@@ -1,0 +1,170 @@
+"""Child processes of a run: start, reap, signal, and say how one died.
+
+Every child leads a session of its own, so the terminal's Ctrl-C reaches the supervisor alone, and has stdin
+closed and its output in its own log file (a pipe nobody drains blocks the writer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from polygen_stream.errors import PolygenError
+from polygen_stream.launch import guardian
+from polygen_stream.launch.plan import Process
+
+
+@dataclass(eq=False)
+class Child:
+    """A started process. `returncode` is None while it lives, else subprocess's (-N: died of signal N)."""
+
+    process: Process
+    popen: subprocess.Popen
+    log: Path
+    started: float  # monotonic seconds
+    returncode: int | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.returncode is None
+
+    def signal(self, number: int) -> None:
+        """Signals the child itself, not its group: it ends its own helpers in its own order."""
+        if self.alive:
+            self.popen.send_signal(number)
+
+
+class ChildDied(PolygenError):
+    """A process of the run ended that should not have. exit_code: 2 when it blamed its input, else 1."""
+
+    def __init__(self, child: Child, reason: str | None = None):
+        super().__init__(f"{reason or how_it_ended(child)}\n  log: {child.log}")
+        self.exit_code = 2 if child.returncode == 2 else 1
+
+
+class Children:
+    """The processes of one run together with their guardian.
+
+    One thread only. `close()` leaves nothing behind, whatever state the run is in.
+    """
+
+    def __init__(self, run_dir: Path, ring_fd: int):
+        self.run_dir = run_dir
+        self.ring_fd = ring_fd
+        self.all: list[Child] = []
+        self._mark = secrets.token_hex(8)
+        # A short path outside the run folder: sockets live here too, and their paths are limited to 107 B.
+        self._scratch = os.path.join(tempfile.gettempdir(), f"polygen-stream-{self._mark}")
+        read_end, self._lifeline = os.pipe()  # close-on-exec: no other process ever holds the write end
+        self.guardian = subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, self._mark, self._scratch, str(run_dir)],
+            stdin=read_end,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        os.close(read_end)
+        os.mkdir(self._scratch, 0o700)  # only now that somebody would remove it
+
+    def start(self, process: Process) -> Child:
+        """Starts `process`; its output is appended to RUN_DIR/logs/NAME.log."""
+        log = self.run_dir / "logs" / f"{process.name}.log"
+        mark = {guardian.MARK_VARIABLE: self._mark, "TMPDIR": self._scratch}
+        environment = {**os.environ, **process.env, **mark}
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                process.argv(self.run_dir, self.ring_fd),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=(self.ring_fd,),
+                start_new_session=True,
+            )
+        child = Child(process, popen, log, time.monotonic())
+        self.all.append(child)
+        self._tell(f"add {popen.pid} {guardian.start_time(popen.pid)}")
+        return child
+
+    def with_role(self, *roles: str) -> list[Child]:
+        return [child for child in self.all if child.process.role in roles]
+
+    def reap(self) -> list[Child]:
+        """Collects the children that ended since the last call; first those that a signal killed."""
+        ended = []
+        for child in self.all:
+            if not child.alive:
+                continue
+            pid = child.popen.pid
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            guardian.kill(pid)  # helpers it left in its group; the unreaped pid cannot be anybody else's yet
+            child.returncode = child.popen.wait()
+            self._tell(f"drop {pid}")
+            ended.append(child)
+        return sorted(ended, key=lambda child: child.returncode >= 0)
+
+    def check_guardian(self) -> None:
+        """Without its guardian a run could outlive its supervisor, so it ends too."""
+        code = self.guardian.poll()
+        if code is not None:
+            raise PolygenError(f"guardian {_ending(code)}")
+
+    def kill(self, children: Iterable[Child]) -> None:
+        for child in children:
+            if child.alive:
+                guardian.kill(child.popen.pid)
+
+    def close(self) -> None:
+        """Kills what still lives, sweeps up strays and temporary files, and dismisses the guardian."""
+        self.kill(self.all)
+        for child in self.all:
+            if child.alive:
+                child.returncode = child.popen.wait()
+        guardian.kill_marked(self._mark)
+        guardian.remove_temporary(self._scratch, str(self.run_dir))
+        self._tell("bye")
+        os.close(self._lifeline)
+        try:
+            self.guardian.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # somebody stopped it (SIGSTOP)
+            self.guardian.kill()
+            self.guardian.wait()
+
+    def _tell(self, line: str) -> None:
+        # Broken: the guardian is dead, and check_guardian() says so at the next turn of the loop.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, f"{line}\n".encode())
+
+
+def how_it_ended(child: Child) -> str:
+    """One line: who, how, and the last "error:" line of its log if it wrote one."""
+    said = last_error(child.log)
+    return f"{child.process.label} {_ending(child.returncode)}{': ' + said if said else ''}"
+
+
+def last_error(log: Path) -> str:
+    """The last line starting with "error:" in the last 64 KiB of a log, or ""."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("error:")), "")
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        name = f"number {-code}"
+    hint = " (out of memory, if nobody sent it)" if name == "SIGKILL" else ""
+    return f"died with signal {name}{hint}"

@@ -1,0 +1,148 @@
+"""What a run starts: one entry per process with its command line, environment, device and expected memory.
+
+`run --dry-run` prints this plan; `supervise` carries it out. Computed from the config alone.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polygen_stream.config import RunConfig
+from polygen_stream.ring import RingSpec
+
+MIB = 2**20
+
+# Resident memory of a process at micro scale, measured on Linux/x86-64 with the CPU build of torch. Real-size
+# models come on top of it.
+MEMORY_BYTES = {
+    "captioner": 100 * MIB,
+    "renderer": 900 * MIB,
+    "trainer": 900 * MIB,
+    "evaluator": 800 * MIB,
+    "report": 300 * MIB,
+    "guardian": 10 * MIB,
+}
+
+MODULES = {
+    "captioner": "polygen_stream.producers.captioner",
+    "renderer": "polygen_stream.producers.renderer",
+    "trainer": "polygen_stream.train.run",
+    "evaluator": "polygen_stream.evaluate.run",
+    "report": "polygen_stream.analyze.report",
+}
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the run.
+
+    role decides when it runs: trainer, captioner and renderer from the start, evaluator once there is a
+    checkpoint, report after the rest has ended.
+    """
+
+    name: str  # unique, fit for a file name: its log is logs/NAME.log
+    role: str
+    command: tuple[str, ...]  # interpreter and module (or script), without the arguments all roles share
+    generator: str | None = None
+    device: str = "cpu"
+    threads: int = 1
+    memory_bytes: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The process in words: "trainer", "renderer micro/sana"."""
+        return f"{self.role} {self.generator}" if self.generator else self.role
+
+    def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
+        generator = ["--generator", self.generator] if self.generator else []
+        shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
+        return [*self.command, *shared, *generator]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs from the machine. `processes` in starting order."""
+
+    processes: tuple[Process, ...]
+    ring: RingSpec
+
+    def with_role(self, *roles: str) -> list[Process]:
+        return [process for process in self.processes if process.role in roles]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Expected memory of the whole run, ring included, at its largest."""
+        processes = sum(process.memory_bytes for process in self.processes)
+        return self.ring.nbytes + processes + MEMORY_BYTES["guardian"]
+
+
+def build_plan(config: RunConfig) -> Plan:
+    """The plan of a run: trainer first, for its imports are the slowest, and the report last."""
+    launch = config.launch
+    processes = [
+        _process("trainer", config.train.device, launch.trainer_threads),
+        *(
+            _process("renderer", config.generators.device, launch.renderer_threads, generator)
+            for generator in config.generators.recipes
+        ),
+        _process("captioner", "cpu", launch.captioner_threads),
+        _process("evaluator", config.evaluate.device, launch.evaluator_threads),
+        _process("report", "cpu", 1),
+    ]
+    return Plan(tuple(processes), ring_spec(config))
+
+
+def ring_spec(config: RunConfig) -> RingSpec:
+    """The ring of a run. Its group table has a row for every group the slots could hold, were all plain."""
+    ring, generators = config.ring, config.generators
+    return RingSpec(
+        slots=ring.slots,
+        image_shape=(ring.image_size, ring.image_size, 3),
+        groups=ring.slots // generators.positives,
+        members=generators.positives + generators.negatives,
+        caption_bytes=ring.caption_bytes,
+        generators=tuple(generators.recipes),
+        seed=config.seed,
+        min_fill=ring.min_fill,
+        max_times_sampled=ring.max_times_sampled,
+        samples_per_insert=ring.samples_per_insert,
+        error_buffer=ring.error_buffer,
+        max_retries=ring.max_retries,
+    )
+
+
+def _process(role: str, device: str, threads: int, generator: str | None = None) -> Process:
+    name = f"{role}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', generator)}" if generator else role
+    return Process(
+        name=name,
+        role=role,
+        command=(sys.executable, "-m", MODULES[role]),
+        generator=generator,
+        device=device,
+        threads=threads,
+        memory_bytes=MEMORY_BYTES[role],
+        env=_environment(device, threads),
+    )
+
+
+def _environment(device: str, threads: int) -> dict[str, str]:
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # Idle OpenMP threads that spin steal the cores from the other roles: 4-8 times slower, measured.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Weights are fetched before a run, never during one.
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+        # Stacks of a crashed or hung process (which gets SIGABRT) go into its log.
+        "PYTHONFAULTHANDLER": "1",
+    }
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # no CUDA context, and no GPU memory, by accident
+    return environment

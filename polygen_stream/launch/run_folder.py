@@ -1,0 +1,94 @@
+"""The run folder: where a run keeps everything it leaves to its owner."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from polygen_stream.config import RunConfig, dump_config
+from polygen_stream.errors import UserError
+from polygen_stream.launch import guardian
+
+RUNS = Path("runs")
+
+
+def choose(config: RunConfig, run_dir: Path | None) -> Path:
+    """The folder of a new run: `run_dir`, which must be empty or absent, or runs/<time>-<name>.
+
+    Raises UserError when the folder holds something or cannot be made.
+    """
+    chosen = run_dir or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
+    chosen = chosen.absolute()
+    if chosen.exists() and not chosen.is_dir():
+        raise UserError(f"run folder {chosen} is a file: choose another --run-dir")
+    if chosen.is_dir() and any(chosen.iterdir()):
+        raise UserError(
+            f"run folder {chosen} is not empty: choose another --run-dir, or move the old run away"
+        )
+    return chosen
+
+
+def create(config: RunConfig, run_dir: Path) -> None:
+    """Makes `run_dir` with the resolved config and the provenance."""
+    try:
+        (run_dir / "logs").mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir"
+        ) from error
+    dump_config(config, run_dir / "config.toml")
+    write_json(run_dir / "provenance.json", provenance())
+
+
+def provenance() -> dict:
+    """What ran: code, package versions, machine, command line, time."""
+    packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "argv": sys.argv,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "git": _git(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Writes atomically: readers see the old file or the new one."""
+    temporary = path.with_name(f"{guardian.PARTIAL}{path.name}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
+    """Step and folder of the newest checkpoint (a folder gets this name when it is complete)."""
+    folders = run_dir.glob("checkpoints/step_*")
+    steps = [(int(folder.name.removeprefix("step_")), folder) for folder in folders]
+    return max(steps, default=None)
+
+
+def _git() -> dict[str, str | bool] | None:
+    """Commit of the checkout this package runs from, and whether it was changed; None when installed."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        commit = _run_git(checkout, "rev-parse", "HEAD")
+        changed = _run_git(checkout, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):  # git is not installed, or no commit yet
+        return None
+    return {"commit": commit, "changed": bool(changed)}
+
+
+def _run_git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

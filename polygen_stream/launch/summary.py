@@ -1,0 +1,147 @@
+"""summary.json: what a run did, in the numbers its owner asks for first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.ring import RingStats
+
+EVALUATION_KEYS = (
+    "zero_shot_things",
+    "zero_shot_colours",
+    "retrieval_i2t_r1",
+    "retrieval_t2i_r1",
+    "compositional",
+    "compositional_by_edit",
+)
+
+
+def summarize(
+    run_dir: Path,
+    status: str,
+    error: str | None,
+    seconds: float,
+    seconds_to_first_step: float | None,
+    stats: RingStats,
+) -> dict:
+    """The content of summary.json. Shares lie in [0, 1]; what never happened is None.
+
+    status: completed, interrupted or failed. seconds_to_first_step: from the supervisor's start to the end of
+    the first optimizer step.
+    """
+    images = dict(stats.images_committed)
+    training = _training(read_jsonl(run_dir / "metrics.jsonl"), sum(images.values()))
+    return {
+        "status": status,
+        "error": error,
+        "steps": training["steps"],
+        "seconds": round(seconds, 3),
+        "seconds_to_first_step": seconds_to_first_step and round(seconds_to_first_step, 3),
+        "steps_per_second": training["steps_per_second"],
+        "images": images,
+        "images_total": sum(images.values()),
+        "images_seen": training["images_seen"],
+        "captions": stats.groups_opened,
+        "mean_reuse": stats.mean_reuse,
+        "waiting": {
+            "trainer_share": training["trainer_wait_share"],
+            "producer_limiter_share": {
+                row["name"]: wait_share(row)
+                for row in stats.processes
+                if row["role"] in ("captioner", "renderer")
+            },
+        },
+        "overlap": training["overlap"],
+        "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
+    }
+
+
+def wait_share(row: dict) -> float | None:
+    """Share of a process's time that it spent waiting for the ring, from its row of the process table."""
+    total = row["wait_s"] + row["busy_s"]
+    return round(row["wait_s"] / total, 4) if total else None
+
+
+def evaluation(lines: Iterable[dict]) -> dict:
+    """{trained, untrained, chance} from the lines of eval.jsonl; None for what was not evaluated."""
+    trained = untrained = chance = None
+    for line in lines:
+        chance = _pick(line.get("chance"))
+        if line.get("step") == 0:
+            untrained = _pick(line.get("metrics"))
+        if line.get("final"):
+            trained = _pick(line.get("metrics"))
+    return {"trained": trained, "untrained": untrained, "chance": chance}
+
+
+def _pick(metrics: dict | None) -> dict | None:
+    return metrics and {key: metrics.get(key) for key in EVALUATION_KEYS}
+
+
+def _training(lines: Iterable[dict], images_total: int) -> dict:
+    """What metrics.jsonl adds up to, in one pass. `images_total`: images committed by the end of the run."""
+    steps = counted = grew = images_seen = 0
+    wait_s = step_s = 0.0
+    first = last = None
+    for line in lines:
+        first = first or line
+        steps = max(steps, line["step"] + 1)
+        wait_s += line["wait_s"]
+        step_s += line["step_s"]
+        images_seen += line["images"]
+        # The share is taken over the steps until the production target was met.
+        if last is not None and last["images_committed"] < images_total:
+            counted += 1
+            grew += line["images_committed"] > last["images_committed"]
+        last = line
+    seconds = last["time"] - first["time"] if last else 0.0
+    return {
+        "steps": steps,
+        "steps_per_second": round((last["step"] - first["step"]) / seconds, 4) if seconds else None,
+        "images_seen": images_seen,
+        "trainer_wait_share": round(wait_s / (wait_s + step_s), 4) if wait_s + step_s else None,
+        "overlap": {
+            "images_at_first_step_share": (
+                round(first["images_committed"] / images_total, 4) if first and images_total else None
+            ),
+            "commit_step_share": round(grew / counted, 4) if counted else None,
+        },
+    }
+
+
+def show(result: dict, run_dir: Path) -> None:
+    """Prints the headline of a completed run: the evaluation table and where everything lies."""
+    console = Console(highlight=False)
+    found = result["evaluation"]
+    if found["trained"]:
+        table = Table("unseen combinations", "trained", "untrained", "chance", box=None, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for key in EVALUATION_KEYS[:-1]:
+            table.add_row(
+                key.replace("_", " "),
+                *(_percent(found[who], key) for who in ("trained", "untrained", "chance")),
+            )
+        console.print(table)
+    first, waiting = result["seconds_to_first_step"], result["waiting"]
+    console.print(
+        f"{result['steps']} steps in {result['seconds']:.0f} s, "
+        f"the first after {'-' if first is None else f'{first:.1f} s'}; mean reuse {result['mean_reuse']:.1f}"
+    )
+    console.print("images: " + ", ".join(f"{name} {count}" for name, count in result["images"].items()))
+    waits = {"trainer": waiting["trainer_share"], **waiting["producer_limiter_share"]}
+    console.print("waited: " + ", ".join(f"{name} {_share(share)}" for name, share in waits.items()))
+    console.print(f"run folder: {run_dir}", soft_wrap=True)
+
+
+def _percent(metrics: dict | None, key: str) -> str:
+    return _share(metrics and metrics.get(key))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

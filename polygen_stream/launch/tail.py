@@ -1,0 +1,78 @@
+"""Reading JSON-lines files that another process is still writing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read_jsonl(path: Path) -> Iterator[dict]:
+    """The complete lines of a JSON-lines file; none when it does not exist. Half-written ones are skipped."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            record = _parse(line)
+            if record is not None:
+                yield record
+
+
+def _parse(line: bytes) -> dict | None:
+    # A killed writer leaves half a line, and a successor that appends glues its own first line to it.
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+class MetricsTail:
+    """The trainer's metrics.jsonl as it grows, read incrementally; keeps the last `window` lines."""
+
+    def __init__(self, path: Path, window: int = 50):
+        self._path = path
+        self._offset = 0
+        self.recent: deque[dict] = deque(maxlen=window)
+        self.first_seen: float | None = None  # monotonic seconds when the first step's line was there
+
+    def read(self) -> None:
+        """Takes in what was appended since the last call, up to the last complete line."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                appended = file.read()
+        except FileNotFoundError:
+            return
+        complete = appended[: appended.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        self.recent.extend(
+            record for record in map(_parse, complete.splitlines(keepends=True)) if record is not None
+        )
+        if self.recent and self.first_seen is None:
+            self.first_seen = time.monotonic()
+
+    @property
+    def last(self) -> dict:
+        """The newest line, {} before the first step."""
+        return self.recent[-1] if self.recent else {}
+
+    @property
+    def steps_per_second(self) -> float:
+        """Over the window; 0.0 before two steps are known."""
+        if len(self.recent) < 2:
+            return 0.0
+        first, last = self.recent[0], self.recent[-1]
+        seconds = last.get("time", 0.0) - first.get("time", 0.0)
+        return (last.get("step", 0) - first.get("step", 0)) / seconds if seconds > 0 else 0.0
+
+    @property
+    def wait_share(self) -> float | None:
+        """Share of the window's time the trainer waited for a batch."""
+        waited = sum(record.get("wait_s", 0.0) for record in self.recent)
+        worked = sum(record.get("step_s", 0.0) for record in self.recent)
+        return waited / (waited + worked) if waited + worked else None
