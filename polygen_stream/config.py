@@ -28,6 +28,7 @@ class Section(BaseModel):
 class CaptionsConfig(Section):
     source: Literal["grammar"] = "grammar"
     bank: str = "micro"
+    backlog: int = Field(48, ge=1)  # groups open (not yet complete) at once
     target: int = Field(2400, ge=0)  # groups (captions) to produce; 0 = until training ends
 
 
@@ -188,7 +189,7 @@ def _nearest(dotted: str) -> str:
     if not close:
         close = get_close_matches(last, [k.rpartition(".")[2] for k in known], n=1)
         close = [k for k in known if close and k.rpartition(".")[2] == close[0]]
-    return f"did you mean {close[0]}?" if close else "configs/micro.toml shows every key"
+    return f"did you mean {close[0]}?" if close else f"{config_path()} shows every key"
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -264,8 +265,8 @@ def _check_possible(config: RunConfig) -> None:
     with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
     if with_negatives and generators.negatives < 1:
         raise UserError(
-            f"curriculum.start = {config.curriculum.start} and curriculum.end = {config.curriculum.end} ask for "
-            "hard negatives, but generators.negatives = 0: render some, or set both shares to 0"
+            f"curriculum.start = {config.curriculum.start} and end = {config.curriculum.end} ask for hard "
+            "negatives, but generators.negatives = 0: render some, or set both shares to 0"
         )
     if generators.negatives > generators.positives:
         # A negative image has the generator and seed of a positive one, so there cannot be more of them.

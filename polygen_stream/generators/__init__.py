@@ -1,0 +1,1 @@
+"""Generators: recipe (what to load and how to sample), pipeline (the loaded model), quality gate."""

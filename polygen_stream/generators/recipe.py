@@ -1,0 +1,57 @@
+"""A generator recipe: which pipeline, which weights, and how to sample from them. One TOML file under engines/."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from polygen_stream.errors import UserError
+from polygen_stream.resources import recipe_path
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "micro" / "weights"
+
+
+class Recipe(BaseModel):
+    """One generator. `sampling` goes to the pipeline call as it stands.
+
+    `weights` is "package:NAME" for a model shipped with polygen-stream, else what diffusers' `from_pretrained` takes: a
+    local folder or a hub id.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    pipeline: str  # diffusers class
+    weights: str
+    license: str
+    width: int = Field(ge=8)
+    height: int = Field(ge=8)
+    dtype: Literal["float32", "float16", "bfloat16"]
+    sampling: dict[str, Any]
+
+    @property
+    def source(self) -> str:
+        """What `from_pretrained` gets."""
+        kind, _, name = self.weights.partition(":")
+        return str(SHIPPED_WEIGHTS / name) if kind == "package" else self.weights
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe engines/<name>.toml.
+
+    Raises:
+        UserError: unknown name, invalid TOML, unknown or missing key; one line naming file and key.
+    """
+    path = recipe_path(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Recipe(name=name, **values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise UserError(f"{path} is not valid TOML: {problem}") from None
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None

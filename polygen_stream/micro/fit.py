@@ -1,0 +1,367 @@
+"""Training loops of the micro generators: autoencoder, text-conditioned denoiser, few-step student.
+
+Each returns after a fixed number of steps with the weights averaged over time (EMA) in place. Everything runs on the
+CPU with the thread count the caller set.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, StableDiffusionXLPipeline
+from torch import Tensor, nn
+
+from polygen_stream.micro.pictures import Pictures
+
+Log = Callable[[str], None]
+
+
+class Ema:
+    """An exponential moving average of parameters, warmed up so that early noise is forgotten."""
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float = 0.998) -> None:
+        self._parameters, self._decay, self._steps = parameters, decay, 0
+        self._average = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averaged and raw weights."""
+        for parameter, average in zip(self._parameters, self._average, strict=True):
+            raw = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(raw)
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [n, 32, 32, 3] -> float32 [n, 3, 32, 32] in -1..1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def encode(vae: AutoencoderKL | AutoencoderDC, images: Tensor) -> Tensor:
+    """Latents [n, c, h, w] of pictures; the mode where the autoencoder gives a distribution."""
+    encoded = vae.encode(images)
+    return encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
+
+
+@torch.no_grad()
+def encode_all(vae: AutoencoderKL | AutoencoderDC, images: np.ndarray, batch: int = 500) -> Tensor:
+    return torch.cat([encode(vae, to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)])
+
+
+def fit_autoencoder(
+    vae: AutoencoderKL | AutoencoderDC, pictures: Pictures, steps: int, batch: int, lr: float, log: Log
+) -> float:
+    """Train to reconstruct, with latents held near zero mean and unit variance per channel.
+
+    Returns:
+        PSNR in dB over the last 2,000 pictures, which are not trained on.
+    """
+    held_out = 2000
+    train = pictures.images[:-held_out]
+    vae.train()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr, betas=(0.9, 0.99), weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
+    ema = Ema(list(vae.parameters()))
+    started = time.time()
+    for step in range(steps):
+        x = to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
+        encoded = vae.encode(x)
+        if hasattr(encoded, "latent"):
+            z = mean = encoded.latent
+            # the decoder must bear the denoiser's small errors; a KL autoencoder learns that from its own noise
+            z = z + 0.05 * torch.randn_like(z)
+            kl = torch.zeros(())
+        else:
+            z, mean, kl = encoded.latent_dist.sample(), encoded.latent_dist.mean, encoded.latent_dist.kl().mean()
+        y = vae.decode(z).sample
+        moments = mean.mean((0, 2, 3)).pow(2).mean() + (mean.var((0, 2, 3)) - 1).pow(2).mean()
+        loss = F.l1_loss(y, x) + F.mse_loss(y, x) + 3e-4 * kl / z[0].numel() + 0.02 * moments
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        ema.update()
+        if step % 100 == 99:
+            mse = F.mse_loss(y, x).item() / 4
+            log(f"step {step + 1} psnr {-10 * np.log10(mse):.2f} moments {moments.item():.3f} {time.time() - started:.0f} s")
+    ema.swap()
+    vae.eval()
+    with torch.no_grad():
+        x = to_tensor(pictures.images[-held_out:])
+        errors = [F.mse_loss(vae.decode(encode(vae, part)).sample, part).item() for part in x.split(500)]
+    return float(-10 * np.log10(np.mean(errors) / 4))
+
+
+class Conditioning:
+    """A pipeline's own text path, as training needs it: token ids in, keyword arguments of the denoiser out."""
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self.pipeline = pipeline
+        self.is_sana = hasattr(pipeline, "transformer")
+        self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
+        self.encoders = [pipeline.text_encoder] + ([pipeline.text_encoder_2] if self.is_xl else [])
+        self.denoiser = pipeline.transformer if self.is_sana else pipeline.unet
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for m in [self.denoiser, *self.encoders] for p in m.parameters()]
+
+    def tokenize(self, captions: list[str]) -> Tensor:
+        """Token ids int64 [n, MAX_TOKENS]; both tokenizers of the XL class are equal, so ids are shared."""
+        tokenizer = self.pipeline.tokenizer
+        out = tokenizer(
+            captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
+        return out.input_ids
+
+    def __call__(self, ids: Tensor) -> dict[str, object]:
+        if self.is_sana:
+            mask = (ids != self.pipeline.tokenizer.pad_token_id).long()
+            hidden = self.encoders[0](ids, attention_mask=mask)[0]
+            return {"encoder_hidden_states": hidden, "encoder_attention_mask": mask}
+        if not self.is_xl:
+            return {"encoder_hidden_states": self.encoders[0](ids)[0]}
+        # StableDiffusionXLPipeline.encode_prompt: penultimate layers side by side, pooled output of the second
+        first = self.encoders[0](ids, output_hidden_states=True)
+        second = self.encoders[1](ids, output_hidden_states=True)
+        hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
+        time_ids = torch.tensor([[32.0, 32, 0, 0, 32, 32]]).expand(len(ids), 6)
+        return {
+            "encoder_hidden_states": hidden,
+            "added_cond_kwargs": {"text_embeds": second.text_embeds, "time_ids": time_ids},
+        }
+
+    def predict(self, x: Tensor, t: Tensor, condition: dict[str, object]) -> Tensor:
+        """The denoiser's raw output for noisy latents x [n, c, h, w] at timesteps t [n] in 0..1000."""
+        if self.is_sana:
+            return self.denoiser(x, timestep=t, **condition).sample
+        return self.denoiser(x, t, **condition).sample
+
+
+class Path:
+    """The noising path of a pipeline's scheduler: x = a z + s n, and what its network is trained to predict."""
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        config = pipeline.scheduler.config
+        self.kind = config.prediction_type
+        self.alphas = pipeline.scheduler.alphas_cumprod.clone() if self.kind != "flow_prediction" else None
+
+    def sample_timesteps(self, n: int) -> Tensor:
+        """Timesteps [n] in 0..1000, stratified over the batch; flow matching prefers the noisy half."""
+        u = (torch.arange(n) + torch.rand(n)) / n
+        if self.kind == "flow_prediction":
+            shift = 2.0
+            return 1000 * shift * u / (1 + (shift - 1) * u)
+        return (u * 1000).long().clamp(0, 999)
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, s), each [n, 1, 1, 1]."""
+        if self.alphas is None:
+            s = (t / 1000).view(-1, 1, 1, 1)
+            return 1 - s, s
+        a = self.alphas[t].view(-1, 1, 1, 1)
+        return a.sqrt(), (1 - a).sqrt()
+
+    def target(self, z: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        match self.kind:
+            case "epsilon":
+                return noise
+            case "v_prediction":
+                return a * noise - s * z
+        return noise - z
+
+    def weight(self, a: Tensor) -> Tensor:
+        """Loss weight. Epsilon loses the picture at the noisy end; its error is weighed as a v-error, at most 20-fold."""
+        return (1 / a.pow(2)).clamp(max=20.0) if self.kind == "epsilon" else torch.ones_like(a)
+
+    def clean(self, prediction: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        """The latents z that a prediction implies."""
+        match self.kind:
+            case "epsilon":
+                return (x - s * prediction) / a
+            case "v_prediction":
+                return a * x - s * prediction
+        return x - s * prediction
+
+
+def fit_denoiser(
+    pipeline: DiffusionPipeline,
+    latents: Tensor,
+    captions: list[list[str]],
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+    log: Log,
+    snapshot: Callable[[int], None],
+) -> float:
+    """Train the denoiser and its text encoders together; returns the final averaged loss.
+
+    The text encoders first spend a minute on a contrastive loss against the latents: without it the denoiser learns to
+    ignore them. `snapshot(step)` is called with averaged weights in place every 1,000 steps.
+    """
+    conditioning, path = Conditioning(pipeline), Path(pipeline)
+    ids = torch.stack([conditioning.tokenize([c[w] for c in captions]) for w in range(len(captions[0]))], 1)
+    empty = conditioning.tokenize([""])[0]
+    _warm_up_text(conditioning, latents, ids, log)
+    parameters = conditioning.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)
+    ema, average, started = Ema(parameters), 0.0, time.time()
+    conditioning.denoiser.train()
+    for step, (index, wording) in zip(range(steps), _batches(len(latents), ids.shape[1], batch), strict=False):
+        z, tokens = latents[index], ids[index, wording].clone()
+        tokens[torch.rand(batch) < 0.1] = empty
+        noise, t = torch.randn_like(z), path.sample_timesteps(batch)
+        a, s = path.scales(t)
+        predicted = conditioning.predict(a * z + s * noise, t, conditioning(tokens))
+        loss = (path.weight(a) * (predicted - path.target(z, noise, a, s)).pow(2)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        ema.update()
+        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
+        if step % 100 == 99:
+            log(f"step {step + 1} loss {average:.4f} {time.time() - started:.0f} s")
+        if step % 1000 == 999 or step == steps - 1:
+            ema.swap()
+            snapshot(step + 1)
+            ema.swap()
+    ema.swap()
+    return average
+
+
+def fit_student(
+    pipeline: StableDiffusionXLPipeline,
+    captions: list[list[str]],
+    *,
+    pairs: int,
+    teacher_steps: int,
+    guidance: float,
+    anchors: tuple[int, ...],
+    steps: int,
+    batch: int,
+    lr: float,
+    log: Log,
+    snapshot: Callable[[int], None],
+) -> float:
+    """Distil a trained SDXL-class pipeline, in place, into a few-step model without guidance.
+
+    The teacher's guided probability-flow ODE (DDIM, eta 0) carries `pairs` noises to latents; the student learns to jump
+    there in one step from the first anchor timestep, and from re-noised latents at the later anchors, where the
+    sampler's following steps start.
+    """
+    teacher = Conditioning(copy.deepcopy(pipeline))
+    student, path = Conditioning(pipeline), Path(pipeline)
+    flat = student.tokenize([c[i % len(c)] for i, c in enumerate(captions[:pairs])])
+    empty = student.tokenize([""])
+    noises, solutions, started = [], [], time.time()
+    with torch.no_grad():
+        for part in flat.split(256):
+            noise = torch.randn(len(part), *_latent_shape(pipeline))
+            solutions.append(_solve(teacher, path, noise, part, empty, teacher_steps, guidance))
+            noises.append(noise)
+            if len(noises) % 10 == 0:
+                log(f"teacher {len(noises) * 256} pairs {time.time() - started:.0f} s")
+    x0, x1 = torch.cat(solutions), torch.cat(noises)
+    parameters = student.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)
+    ema, average, started = Ema(parameters), 0.0, time.time()
+    for step in range(steps):
+        index = torch.randint(len(x0), (batch,))
+        z = x0[index]
+        # half of every batch is the hard jump from pure noise along the teacher's own path
+        which = torch.where(torch.rand(batch) < 0.5, 0, torch.randint(1, len(anchors), (batch,)))
+        t = torch.tensor(anchors)[which]
+        a, s = path.scales(t)
+        own = (which == 0).view(-1, 1, 1, 1)
+        noise = torch.where(own, x1[index], torch.randn_like(z))
+        x = torch.where(own, noise, a * z + s * noise)
+        predicted = student.predict(x, t, student(flat[index]))
+        loss = F.huber_loss(path.clean(predicted, x, a, s), z, delta=0.5)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        ema.update()
+        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
+        if step % 100 == 99:
+            log(f"student step {step + 1} loss {average:.4f} {time.time() - started:.0f} s")
+        if step % 1000 == 999 or step == steps - 1:
+            ema.swap()
+            snapshot(step + 1)
+            ema.swap()
+    ema.swap()
+    return average
+
+
+def _solve(
+    teacher: Conditioning, path: Path, x: Tensor, ids: Tensor, empty: Tensor, steps: int, guidance: float
+) -> Tensor:
+    """The teacher's latents for noises x, by DDIM with classifier-free guidance."""
+    with_text, without = teacher(ids), teacher(empty.expand(len(ids), -1))
+    grid = torch.linspace(999, 0, steps + 1).round().long()
+    for now, after in zip(grid[:-1], grid[1:], strict=True):
+        t = now.expand(len(x))
+        guided, plain = teacher.predict(x, t, with_text), teacher.predict(x, t, without)
+        prediction = plain + guidance * (guided - plain)
+        a, s = path.scales(t)
+        z = path.clean(prediction, x, a, s).clamp(-4, 4)
+        a_next, s_next = path.scales(after.expand(len(x)))
+        x = a_next * z + s_next * (x - a * z) / s
+    return x
+
+
+def _latent_shape(pipeline: StableDiffusionXLPipeline) -> tuple[int, int, int]:
+    unet = pipeline.unet.config
+    return unet.in_channels, unet.sample_size, unet.sample_size
+
+
+def _batches(count: int, wordings: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless (index, wording) pairs: every picture once per pass, each time in a random wording."""
+    while True:
+        for index in torch.randperm(count).split(batch):
+            if len(index) == batch:
+                yield index, torch.randint(wordings, (batch,))
+
+
+def _warm_up_text(conditioning: Conditioning, latents: Tensor, ids: Tensor, log: Log, steps: int = 600) -> None:
+    batch, width = 192, 128
+    sizes = [e.config.hidden_size for e in conditioning.encoders]
+    picture = nn.Sequential(nn.Flatten(), nn.Linear(latents[0].numel(), 384), nn.GELU(), nn.Linear(384, width))
+    heads = nn.ModuleList(nn.Linear(size, width) for size in sizes)
+    scale = nn.Parameter(torch.tensor(2.6))
+    trained = [*picture.parameters(), *heads.parameters(), scale]
+    trained += [p for e in conditioning.encoders for p in e.parameters()]
+    optimizer = torch.optim.AdamW(trained, 1e-3)
+    labels = torch.arange(batch)
+    pad = conditioning.pipeline.tokenizer.pad_token_id
+    for step, (index, wording) in zip(range(steps), _batches(len(latents), ids.shape[1], batch), strict=False):
+        tokens = ids[index, wording]
+        image = F.normalize(picture(latents[index]), dim=-1)
+        mask = ((tokens != pad) | (torch.arange(tokens.shape[1]) == 0)).unsqueeze(-1).float()
+        loss = torch.zeros(())
+        for encoder, head in zip(conditioning.encoders, heads, strict=True):
+            hidden = encoder(tokens, output_hidden_states=True).hidden_states[-1]
+            text = F.normalize(head((hidden * mask).sum(1) / mask.sum(1)), dim=-1)
+            logits = scale.exp() * image @ text.T
+            loss = loss + (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    log(f"text encoders after {steps} contrastive steps: loss {loss.item() / len(heads):.3f}")

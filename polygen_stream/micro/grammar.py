@@ -1,0 +1,112 @@
+"""The caption grammar: writes an English caption of a scene, in one of many wordings.
+
+The wording is a `Style`, drawn once and used for a caption and for its hard negative, so that the two differ in the
+edited axis and in nothing else (PolyGen asks its language model to keep the syntax; here it is exact).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from polygen_stream.micro.world import Scene, Thing
+
+_PLURAL = {"fish": "fish", "leaf": "leaves"}
+_NUMBER = {2: "two", 3: "three"}
+_RELATION = {
+    "left of": ("left of", "to the left of", "on the left of"),
+    "right of": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over", "higher than"),
+    "below": ("below", "under", "lower than"),
+}
+_POSITION = {
+    "left": ("on the left", "at the left side"),
+    "right": ("on the right", "at the right side"),
+    "top": ("at the top", "near the top"),
+    "bottom": ("at the bottom", "near the bottom"),
+}
+_BACKGROUND = {
+    "meadow": ("on a meadow", "in a green field"),
+    "beach": ("on a beach", "by the shore"),
+    "snow": ("in the snow", "on snowy ground"),
+    "sea": ("on the sea", "at sea"),
+    "wall": ("before a brick wall", "in front of bricks"),
+    "desert": ("in the desert", "among sand dunes"),
+}
+_WEATHER = {"rain": ("in the rain", "on a rainy day"), "snowfall": ("in falling snow", "on a snowy day")}
+_LIGHTING = {"night": ("at night", "in the dark")}
+_SIZE = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
+_OPENING = ("", "", "", "a picture of ", "a photo of ", "an image of ", "there is ")
+
+
+@dataclass(frozen=True)
+class Style:
+    """One wording: which synonym and which optional part a caption uses.
+
+    `fronted` puts the setting first ("at night, a red fish ..."); `names_background` and `names_colour` say whether
+    these two are mentioned at all; every other attribute is mentioned when it is not the default.
+    """
+
+    opening: int
+    synonym: int
+    fronted: bool
+    names_background: bool
+    names_colour: bool
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> Style:
+        return cls(
+            opening=int(rng.integers(len(_OPENING))),
+            synonym=int(rng.integers(6)),
+            fronted=bool(rng.random() < 0.15),
+            names_background=bool(rng.random() < 0.75),
+            names_colour=bool(rng.random() < 0.92),
+        )
+
+
+def describe(scene: Scene, style: Style) -> str:
+    """The caption of a scene in this wording: lower case, no final stop."""
+
+    def word(table: dict, value: object) -> str:
+        options = table[value]
+        return options[style.synonym % len(options)]
+
+    def noun_phrase(thing: Thing, count: int) -> str:
+        adjectives = [
+            *([word(_SIZE, thing.size)] if thing.size != "medium" else []),
+            *([thing.material] if thing.material != "plain" else []),
+            *([thing.colour] if style.names_colour else []),
+        ]
+        if count > 1:
+            plural = _PLURAL.get(thing.noun, thing.noun + "s")
+            return " ".join([_NUMBER[count], *adjectives, plural])
+        words = [*adjectives, thing.noun]
+        return " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
+
+    subject = noun_phrase(scene.things[0], scene.count)
+    if scene.relation is not None:
+        subject += f" {word(_RELATION, scene.relation)} {noun_phrase(scene.things[1], 1)}"
+    if scene.position != "centre":
+        subject += " " + word(_POSITION, scene.position)
+    setting = [
+        *([word(_BACKGROUND, scene.background)] if style.names_background else []),
+        *([word(_WEATHER, scene.weather)] if scene.weather != "clear" else []),
+        *([word(_LIGHTING, scene.lighting)] if scene.lighting != "day" else []),
+    ]
+    opening = _OPENING[style.opening]
+    if opening == "there is " and scene.count > 1:
+        opening = "there are "
+    if setting and style.fronted:
+        return f"{' '.join(setting)}, {opening}{subject}"
+    return f"{opening}{' '.join([subject, *setting])}"
+
+
+def write_pair(scene: Scene, edited: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """Captions of a scene and of its edit in one wording, which mentions what the edit changed."""
+    while True:
+        style = Style.sample(rng)
+        text, negative = describe(scene, style), describe(edited, style)
+        if text != negative:
+            return text, negative
+

@@ -1,0 +1,1 @@
+"""Producers: the captioner opens groups in the ring, the renderers fill them."""

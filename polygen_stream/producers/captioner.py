@@ -1,0 +1,113 @@
+"""The captioner: ledger -> captions -> open groups in the ring, paced by the renderers and mixed by the curriculum."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import asdict
+
+from polygen_stream.captions.base import Caption
+from polygen_stream.captions.sources import caption_source
+from polygen_stream.curriculum import Curriculum, ErrorDiffusion
+from polygen_stream.ledger import Ledger, Task
+from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
+from polygen_stream.role import RoleContext, run_role
+
+POLL_S = 0.05
+RATE_WINDOW_S = 15.0
+
+
+class LeadTime:
+    """Measures how many training steps pass between opening a group and its first draw.
+
+    A group opened now is drawable when the groups open before it are complete, that is after open groups / completion
+    rate; the trainer moves on by its step rate meanwhile. Both rates are measured over the last seconds.
+    """
+
+    def __init__(self) -> None:
+        self._history: deque[tuple[float, int, int]] = deque()
+
+    def steps(self, now: float, stats: RingStats) -> float:
+        self._history.append((now, stats.groups_completed, stats.step))
+        while now - self._history[0][0] > RATE_WINDOW_S:
+            self._history.popleft()
+        _, completed, step = self._history[0]
+        open_groups = sum(counts["open"] for counts in stats.groups.values())
+        if stats.groups_completed == completed:
+            return 0.0
+        return open_groups * (stats.step - step) / (stats.groups_completed - completed)
+
+
+def main(context: RoleContext) -> None:
+    config, ring = context.config, context.ring
+    source = caption_source(config.captions)
+    ledger = Ledger(
+        config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
+    )
+    curriculum = Curriculum(
+        config.curriculum.schedule, config.curriculum.start, config.curriculum.end, config.train.steps, config.train.batch
+    )
+    pairs, lead = ErrorDiffusion(), LeadTime()
+    target = config.captions.target or None
+    task_id = opened = 0
+    with open(context.run_dir / "journal.jsonl", "a", buffering=1, encoding="utf-8") as journal:
+        while not context.stopping and (target is None or opened < target):
+            stats = _wait_for_backlog(context, config.captions.backlog)
+            if stats is None:
+                break
+            share = curriculum.production_share(stats.step, lead.steps(time.monotonic(), stats))
+            kind = Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN
+            task = ledger.task(task_id)
+            task_id += 1
+            [caption] = source.write([task], [kind is Kind.PAIR])
+            if caption is None:
+                continue
+            members = _members(task, kind, config.generators.negatives)
+            try:
+                ring.open_group(
+                    task.task_id, kind, caption.text, caption.negative, members,
+                    config.ring.open_timeout_s, stop=lambda: context.stopping,
+                )  # fmt: skip
+            except CaptionTooLong:
+                continue  # the ring counts it
+            except WaitStopped:
+                break
+            opened += 1
+            journal.write(json.dumps(_record(task, kind, caption)) + "\n")
+    ring.finish_opening()
+
+
+def _wait_for_backlog(context: RoleContext, backlog: int) -> RingStats | None:
+    """The ring's state once fewer than `backlog` groups are open; None when the run stops first.
+
+    The bound keeps captions close to the step they are written for, and a fast generator close to the slow ones.
+    """
+    ring, began, waited = context.ring, time.monotonic(), 0.0
+    while not context.stopping:
+        stats = ring.stats()
+        if sum(counts["open"] for counts in stats.groups.values()) < backlog:
+            ring.heartbeat("writing captions", busy_s=0.0)
+            return stats
+        time.sleep(POLL_S)
+        ring.heartbeat("waiting for the renderers", waited_s=time.monotonic() - began - waited)
+        waited = time.monotonic() - began
+    return None
+
+
+def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
+    """The group's images: n+ positives, then the twins of the first `negatives` of them."""
+    twins = list(zip(task.generators, task.image_seeds, strict=True))
+    members = [Member(generator, 0, seed) for generator, seed in twins]
+    if kind is Kind.PAIR:
+        members += [Member(generator, 1, seed) for generator, seed in twins[:negatives]]
+    return members
+
+
+def _record(task: Task, kind: Kind, caption: Caption) -> dict[str, object]:
+    """What a replay needs to make this group again without a language model."""
+    return {"task": asdict(task), "kind": kind.name.lower(), "caption": asdict(caption)}
+
+
+if __name__ == "__main__":
+    run_role(main, "captioner")

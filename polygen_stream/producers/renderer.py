@@ -1,0 +1,65 @@
+"""A renderer: claims wanted images of its generator, renders them in batches, commits them to the ring."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from polygen_stream.errors import UserError
+from polygen_stream.generators.quality import refuse_reasons
+from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.ring import Claim, Ring
+from polygen_stream.role import RoleContext, run_role
+
+POLL_S = 0.02
+
+
+def main(context: RoleContext) -> None:
+    config, ring, name = context.config, context.ring, context.generator
+    if name not in config.generators.recipes:
+        raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.recipes)}")
+    recipe = load_recipe(name)
+    size = config.ring.image_size
+    if (recipe.height, recipe.width) != (size, size):
+        raise UserError(
+            f"engines/{name}.toml renders {recipe.width}x{recipe.height}, the ring holds {size}x{size}: "
+            "set ring.image_size or the recipe's size"
+        )
+    ring.heartbeat("loading the model")
+    from polygen_stream.generators.pipelines import load_generator  # imports torch and diffusers
+
+    generator = load_generator(recipe, config.generators.device)
+    index = config.generators.recipes.index(name)
+    while not context.stopping:
+        began = time.monotonic()
+        claims = ring.claim([index], config.generators.batch)
+        if not claims:
+            if _production_is_over(ring, name):
+                return
+            time.sleep(POLL_S)
+            ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
+            continue
+        ring.heartbeat(f"rendering {len(claims)} images")
+        images = generator.render([claim.caption for claim in claims], [claim.seed for claim in claims])
+        _hand_over(ring, claims, images)
+        ring.heartbeat("rendered", busy_s=time.monotonic() - began)
+
+
+def _hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
+    """Commit what passes the quality gate; give the rest back, to be rendered again or to fail."""
+    reasons = refuse_reasons(images)
+    accepted = [i for i, reason in enumerate(reasons) if reason is None]
+    ring.commit([claims[i] for i in accepted], images[accepted])
+    for claim, reason in zip(claims, reasons, strict=True):
+        if reason is not None:
+            ring.fail([claim], reason)
+
+
+def _production_is_over(ring: Ring, name: str) -> bool:
+    stats = ring.stats()
+    return stats.finished_opening and stats.backlog[name] == 0
+
+
+if __name__ == "__main__":
+    run_role(main, "renderer")

@@ -1,0 +1,180 @@
+"""Train the micro models that ship with the package.
+
+    python tools/train_micro.py kl_f4            # autoencoders first: kl_f4, kl_f8, dc_f8
+    python tools/train_micro.py sd15             # then generators: sd15, sd2, sana, sdxl_teacher, sdxl_turbo
+
+Every model is saved under polygen_stream/micro/weights/ (generators, as diffusers folders in fp16) or in the work
+folder (autoencoders, the teacher), with a card that says what made it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT / "polygen_stream" / "micro" / "weights"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*AUTOENCODERS, *GENERATORS])
+    parser.add_argument("--steps", type=int, default=None, help="default: the recipe's")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=60000, help="painted pictures to train on")
+    parser.add_argument("--work", type=Path, default=ROOT / ".micro-work", help="pictures, autoencoders, previews")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    if arguments.name in AUTOENCODERS:
+        train_autoencoder(arguments)
+    else:
+        train_generator(arguments)
+
+
+# name -> (autoencoder steps, batch, peak learning rate)
+AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "kl_f8": (3200, 32, 2e-3), "dc_f8": (3600, 32, 2e-3)}
+# name -> (autoencoder, steps, batch, peak learning rate)
+GENERATORS = {
+    "sd15": ("kl_f4", 7000, 64, 1.5e-3),
+    "sd2": ("kl_f4", 7000, 64, 1.5e-3),
+    "sana": ("dc_f8", 8000, 64, 1.2e-3),
+    "sdxl_teacher": ("kl_f8", 8000, 96, 1.5e-3),
+    "sdxl_turbo": ("kl_f8", 5000, 96, 1.0e-3),
+}
+TURBO = {"pairs": 30000, "teacher_steps": 12, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
+
+
+def train_autoencoder(arguments: argparse.Namespace) -> None:
+    from polygen_stream.micro import zoo
+    from polygen_stream.micro.fit import fit_autoencoder
+
+    steps, batch, lr = AUTOENCODERS[arguments.name]
+    steps = arguments.steps or steps
+    vae = getattr(zoo, f"build_{arguments.name}")()
+    started = time.time()
+    psnr = fit_autoencoder(vae, pictures(arguments), steps, batch, lr, logging.info)
+    vae.save_pretrained(arguments.work / arguments.name)
+    write_card(arguments, arguments.work / arguments.name, steps, started, {"psnr_db": round(psnr, 2)})
+    logging.info("%s: %.2f dB", arguments.name, psnr)
+
+
+def train_generator(arguments: argparse.Namespace) -> None:
+    from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionXLPipeline
+
+    from polygen_stream.micro import zoo
+    from polygen_stream.micro.fit import encode_all, fit_denoiser, fit_student
+
+    name = arguments.name
+    autoencoder, steps, batch, lr = GENERATORS[name]
+    steps = arguments.steps or steps
+    data = pictures(arguments)
+    started = time.time()
+    if name == "sdxl_turbo":
+        pipeline = StableDiffusionXLPipeline.from_pretrained(arguments.work / "sdxl_teacher", torch_dtype=None)
+        pipeline.to(dtype=__import__("torch").float32)
+    else:
+        vae_class = AutoencoderDC if autoencoder == "dc_f8" else AutoencoderKL
+        vae = vae_class.from_pretrained(arguments.work / autoencoder).eval()
+        build = {"sd15": zoo.build_sd15, "sd2": zoo.build_sd2, "sana": zoo.build_sana, "sdxl_teacher": zoo.build_sdxl}
+        pipeline = build[name](vae)
+    folder = arguments.work / name if name == "sdxl_teacher" else WEIGHTS / name
+
+    def snapshot(step: int) -> None:
+        save(pipeline, folder)
+        preview(pipeline, name, arguments.work / f"{name}-{step:05d}.png")
+
+    if name == "sdxl_turbo":
+        loss = fit_student(pipeline, data.captions, **TURBO, steps=steps, batch=batch, lr=lr, log=logging.info, snapshot=snapshot)
+    else:
+        latents = encode_all(pipeline.vae, data.images)
+        logging.info("latents %s mean %.3f std %.3f", tuple(latents.shape), latents.mean(), latents.std())
+        loss = fit_denoiser(
+            pipeline, latents, data.captions, steps=steps, batch=batch, lr=lr, log=logging.info, snapshot=snapshot
+        )
+    save(pipeline, folder)
+    write_card(arguments, folder, steps, started, {"loss": round(loss, 4)})
+
+
+def pictures(arguments: argparse.Namespace):
+    from polygen_stream.micro.pictures import seen_pictures
+
+    return seen_pictures(arguments.pictures, seed=1, cache=arguments.work)
+
+
+def save(pipeline, folder: Path) -> None:
+    """Save in fp16 and replace the folder at once, so that a reader never sees half of it."""
+    import copy
+
+    import torch
+
+    temporary = folder.with_name(folder.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    copy.deepcopy(pipeline).to(dtype=torch.float16).save_pretrained(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+def preview(pipeline, name: str, path: Path) -> None:
+    """Twelve held-out captions, three pictures each, next to what the painter makes of them."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from polygen_stream.micro.grammar import Style, describe
+    from polygen_stream.micro.painter import paint
+    from polygen_stream.micro.world import Split, sample_scene
+
+    rng = np.random.default_rng(5)
+    scenes = [sample_scene(rng, Split.UNSEEN if i % 2 else Split.SEEN) for i in range(24)]
+    captions = [describe(s, Style.sample(rng)) for s in scenes]
+    rows = [np.stack([paint(s, rng) for s in scenes])]
+    settings = {
+        "sd15": {"num_inference_steps": 16, "guidance_scale": 3.0},
+        "sd2": {"num_inference_steps": 16, "guidance_scale": 3.0},
+        "sana": {"num_inference_steps": 12, "guidance_scale": 4.5},
+        "sdxl_teacher": {"num_inference_steps": 16, "guidance_scale": 3.0},
+        "sdxl_turbo": {"num_inference_steps": 2, "guidance_scale": 0.0},
+    }[name]
+    if name == "sana":
+        settings |= {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
+        settings |= {"max_sequence_length": pipeline.tokenizer.model_max_length}
+    pipeline.set_progress_bar_config(disable=True)
+    started = time.time()
+    for seed in range(3):
+        generators = [torch.Generator().manual_seed(seed * 100 + i) for i in range(len(captions))]
+        images = pipeline(prompt=captions, height=32, width=32, output_type="np", generator=generators, **settings).images
+        rows.append(np.round(images * 255).astype(np.uint8))
+    logging.info("preview %s: %.1f ms an image", path.name, (time.time() - started) / 72 * 1e3)
+    grid = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
+    Image.fromarray(grid).resize((grid.shape[1] * 2, grid.shape[0] * 2), 0).save(path)
+    path.with_suffix(".txt").write_text("\n".join(captions))
+
+
+def write_card(arguments: argparse.Namespace, folder: Path, steps: int, started: float, metrics: dict) -> None:
+    card = {
+        "command": f"python tools/train_micro.py {arguments.name}",
+        "seed": arguments.seed,
+        "steps": steps,
+        "pictures": arguments.pictures,
+        "minutes": round((time.time() - started) / 60, 1),
+        "threads": arguments.threads,
+        "metrics": metrics,
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
