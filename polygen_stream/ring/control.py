@@ -1,8 +1,8 @@
 """The control pages of a mapped ring: header, columns, journal and mutex, and the one way to change them.
 
-Every transition is `with control.transition(Operation.X) as journal:`. It holds the mutex, and it is all-or-nothing:
-an exception inside rolls it back, and the death of the process inside makes the next locker roll it back.
-"""
+Every transition is `with control.transition(Operation.X) as journal:`. It holds the mutex, and it is all-
+or-nothing: an exception inside rolls it back, and the death of the process inside makes the next locker
+roll it back."""
 
 from __future__ import annotations
 
@@ -42,15 +42,13 @@ class Control:
     """One process's mapping of a ring. `columns` may be read under the mutex only (heartbeats apart)."""
 
     def __init__(self, fd: int, lock_timeout_s: float, spec: RingSpec | None = None) -> None:
-        """Maps `fd`; with a spec the ring is laid out first, otherwise the header is checked (RingMismatch)."""
+        """Maps `fd`; with a spec the ring is laid out, otherwise the header is checked (RingMismatch)."""
         self.fd = fd
         self._lock_timeout_s = lock_timeout_s
         self._map = memory.map_all(fd)
         buffer = memoryview(self._map)
-        if spec is None:
-            spec = _read_header(buffer)
-        self.spec = spec
-        layout = Layout.of(spec)
+        self.spec = _read_header(buffer) if spec is None else spec
+        layout = Layout.of(self.spec)
         if layout.total_bytes != len(buffer):
             raise RingMismatch(
                 f"the ring has {len(buffer)} bytes, its spec asks for {layout.total_bytes}; {_REMEDY}"
@@ -60,7 +58,7 @@ class Control:
         self._mutex = RobustMutex(np.frombuffer(buffer, "u1", MUTEX_BYTES, MUTEX_OFFSET))
         self._pid = os.getpid()
         self._words = np.frombuffer(buffer, "i8", len(Header), 0)
-        if self._words[Header.MAGIC] != MAGIC:
+        if spec is not None:
             self._lay_out(buffer, layout)
 
     def _lay_out(self, buffer: memoryview, layout: Layout) -> None:
@@ -141,7 +139,8 @@ class Control:
         if problems:
             self._mutex.release()  # without mark_consistent: nobody may ever trust this state again
             raise LostLock(
-                f"a process died in {died_in.name} and rolling it back left {problems[0]}; end the run and resume it"
+                f"a process died in {died_in.name} and rolling it back left: {problems[0]}; "
+                "end the run and resume it"
             )
         self.journal.begin(Operation.RECOVER)
         self.journal.add("total", int(Total.RECOVERIES), 1)

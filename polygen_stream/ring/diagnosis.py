@@ -1,4 +1,4 @@
-"""The text of a missed deadline: which kind is short, which generator lags, which process should be looked at."""
+"""The text of a missed deadline: which kind is short, which generator lags, which process to look at."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
         limiter = RateLimiter.of(spec)
         head = f"step {step} waited {waited_s:.1f} s for {plain} PLAIN + {pair} PAIR groups: "
         if completed < spec.min_fill:
-            return f"{head}{completed} of ring.min_fill {spec.min_fill} groups are complete; {_lagging_producer(control)}"
+            return (
+                f"{head}{completed} of ring.min_fill {spec.min_fill} groups are complete; "
+                f"{_lagging_producer(control)}"
+            )
         if not limiter.may_sample(completed, samples, plain + pair, bool(control.total(Total.FINISHED))):
             return (
                 f"{head}the rate limiter holds it back ({completed} groups x samples_per_insert "
@@ -31,7 +34,8 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
         short = select(candidates(control), spec.seed, step, plain, pair)
         if not isinstance(short, Shortage):
             return f"{head}the groups became ready at the last moment; raise ring.draw_timeout_s"
-        return f"{head}{short.ready} of {short.wanted} {short.kind.name} are ready; {_lagging_producer(control, short.kind)}"
+        lagging = _lagging_producer(control, Kind.PAIR if short.kind is Kind.PAIR else None)
+        return f"{head}{short.ready} of {short.wanted} {short.kind.name} are ready; {lagging}"
 
 
 def full_ring(control: Control, task_id: int, kind: Kind, members: int, waited_s: float) -> str:
@@ -51,32 +55,35 @@ def full_ring(control: Control, task_id: int, kind: Kind, members: int, waited_s
         limiter = RateLimiter.of(spec)
         completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
         if opened >= spec.open_limit:
-            return f"{head}the limit of {spec.open_limit} open groups is reached, {state}; {_lagging_producer(control)}"
+            return (
+                f"{head}the limit of {spec.open_limit} open groups is reached, {state}; "
+                f"{_lagging_producer(control)}"
+            )
         if not limiter.may_insert(completed, opened, samples):
             return (
                 f"{head}the rate limiter holds it back ({completed} + {opened} groups x samples_per_insert "
-                f"{spec.samples_per_insert:g} against {samples} samples), {state}; {_lagging_trainer(control)}"
+                f"{spec.samples_per_insert:g} against {samples} samples), {state}; "
+                f"{_lagging_trainer(control)}"
             )
         if completed < spec.min_fill:
             return (
                 f"{head}{state}, {completed} of ring.min_fill {spec.min_fill} complete; "
                 f"{_lagging_producer(control) if opened else 'lower ring.min_fill or raise ring.slots'}"
             )
-        busier = opened > int(complete.sum())
-        return f"{head}the ring is full, {state}; {_lagging_producer(control) if busier else _lagging_trainer(control)}"
+        rendering = opened > int(complete.sum())
+        lagging = _lagging_producer(control) if rendering else _lagging_trainer(control)
+        return f"{head}the ring is full, {state}; {lagging}"
 
 
 def _lagging_producer(control: Control, kind: Kind | None = None) -> str:
-    """The generator with the largest backlog in open groups (of `kind` if there are such), and who serves it."""
+    """The generator with the largest backlog in open groups (of one kind, if given), and who serves it."""
     c, spec = control.columns, control.spec
     pending = np.flatnonzero((c.slot_state == SlotState.WANTED) | (c.slot_state == SlotState.WRITING))
     if kind is not None:
-        of_kind = pending[c.group_kind[c.slot_group[pending]] == kind]
-        if of_kind.size == 0:
-            return f"no {kind.name} group is open: {_who(control, _role_rows(control, 'captioner'), 'captioner')} lags"
-        pending = of_kind
+        pending = pending[c.group_kind[c.slot_group[pending]] == kind]
     if pending.size == 0:
-        return f"no group is open: {_who(control, _role_rows(control, 'captioner'), 'captioner')} lags"
+        what = "group" if kind is None else f"{kind.name} group"
+        return f"no {what} is open: {_who(control, _role_rows(control, 'captioner'), 'captioner')} lags"
     generator = int(np.bincount(c.slot_generator[pending]).argmax())
     mine = pending[c.slot_generator[pending] == generator]
     writing = mine[c.slot_state[mine] == SlotState.WRITING]
@@ -84,8 +91,8 @@ def _lagging_producer(control: Control, kind: Kind | None = None) -> str:
     reason = get_text(c.generator_reason[generator])
     failed = f", last failure: {reason}" if reason else ""
     return (
-        f"generator '{spec.generators[generator]}' lags with {mine.size} members ({writing.size} being written{failed}): "
-        f"{_who(control, serving, 'renderer')}"
+        f"generator '{spec.generators[generator]}' lags with {mine.size} members ({writing.size} being "
+        f"written{failed}): {_who(control, serving, 'renderer')}"
     )
 
 

@@ -1,14 +1,15 @@
-"""Drawing: one critical section picks, counts and leases a whole batch of groups; releasing gives the leases back."""
+"""Drawing: one critical section picks, counts and leases a whole batch of groups; releasing gives the leases
+back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import RingExhausted
-from polygen_stream.ring.groups import caption_text
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import PROCESSES, Total
 from polygen_stream.ring.limiter import RateLimiter
@@ -43,7 +44,7 @@ def candidates(control: Control) -> Candidates:
 
 
 def try_draw(control: Control, process: int, step: int, plain: int, pair: int) -> Picked | None:
-    """Leases plain + pair groups if the limiter and readiness allow it now. Raises RingExhausted if they never will."""
+    """Leases plain + pair groups if that is allowed and possible now. RingExhausted: it never will be."""
     c, spec = control.columns, control.spec
     with control.transition(Operation.DRAW) as journal:
         completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
@@ -52,8 +53,8 @@ def try_draw(control: Control, process: int, step: int, plain: int, pair: int) -
         if not RateLimiter.of(spec).may_sample(completed, samples, plain + pair, finished):
             if over:
                 raise RingExhausted(
-                    f"step {step}: production is over with {completed} complete groups but ring.min_fill is "
-                    f"{spec.min_fill}; lower ring.min_fill or raise captions.target"
+                    f"step {step}: production is over with {completed} complete groups but ring.min_fill "
+                    f"is {spec.min_fill}; lower ring.min_fill or raise captions.target"
                 )
             return None
         groups = candidates(control)
@@ -61,9 +62,9 @@ def try_draw(control: Control, process: int, step: int, plain: int, pair: int) -
         if isinstance(selected, Shortage):
             if over:
                 raise RingExhausted(
-                    f"step {step} wants {selected.wanted} {selected.kind.name} groups, {selected.ready} are left and "
-                    f"production is over (max_times_sampled {spec.max_times_sampled}, {groups.row.size} drawable "
-                    "groups); raise captions.target or ring.max_times_sampled"
+                    f"step {step} wants {selected.wanted} {selected.kind.name} groups, {selected.ready} are "
+                    f"left and production is over ({groups.row.size} drawable groups, ring.max_times_sampled "
+                    f"{spec.max_times_sampled}); raise captions.target or ring.max_times_sampled"
                 )
             _note_starvation(control, journal, process, selected.kind is Kind.PAIR)
             return None
@@ -101,30 +102,46 @@ def end_starvation(control: Control, process: int) -> None:
 def describe(
     control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray
 ) -> tuple[DrawnGroup, ...]:
-    """Reads what the trainer needs of groups that are leased (or under the mutex), so that their rows stand still."""
+    """What the trainer needs of groups that are leased (or read under the mutex): their rows stand still."""
     c, spec = control.columns, control.spec
-    slots = c.group_slot.reshape(spec.groups, spec.members)[rows]  # [n, members], -1 beyond the group's own
+    slot = c.group_slot.reshape(spec.groups, spec.members)[rows]  # [n, members], stale beyond the group's own
     inside = np.arange(spec.members) < c.group_members[rows][:, None]
-    ready = inside & (c.slot_state[slots] == SlotState.READY)
-    positive = ready & (c.slot_polarity[slots] == Polarity.POSITIVE)
-    generators = c.slot_generator[slots]
+    ready = inside & (c.slot_state[slot] == SlotState.READY)
+    is_positive = ready & (c.slot_polarity[slot] == Polarity.POSITIVE)
+    is_negative = ready & ~is_positive & (np.array(kinds) == Kind.PAIR)[:, None]
+    # Python lists from here on: indexing small arrays 64 times over would cost more than the draw itself
+    slots, generators = slot.tolist(), c.slot_generator[slot].tolist()
+    positive, negative = is_positive.tolist(), is_negative.tolist()
+    texts = c.text[rows].tobytes()  # [n, 2, caption_bytes]
+    width = spec.caption_bytes
+    table = zip(
+        rows.tolist(),
+        kinds,
+        times.tolist(),
+        c.group_generation[rows].tolist(),
+        c.group_task[rows].tolist(),
+        c.group_caption_bytes[rows].tolist(),
+        c.group_negative_bytes[rows].tolist(),
+        strict=True,
+    )
     drawn = []
-    for i, (row, kind) in enumerate(zip(rows.tolist(), kinds, strict=True)):
-        shown = positive[i]
-        hidden = ready[i] & ~positive[i] if kind is Kind.PAIR else np.zeros_like(shown)
+    for i, (row, kind, times_sampled, generation, task_id, caption_bytes, negative_bytes) in enumerate(table):
+        start = 2 * i * width
+        caption = texts[start : start + caption_bytes].decode()
+        twin = texts[start + width : start + width + negative_bytes].decode() if kind is Kind.PAIR else None
         drawn.append(
             DrawnGroup(
                 row=row,
-                generation=int(c.group_generation[row]),
-                task_id=int(c.group_task[row]),
+                generation=generation,
+                task_id=task_id,
                 kind=kind,
-                caption=caption_text(c, row, Polarity.POSITIVE),
-                negative=caption_text(c, row, Polarity.NEGATIVE) if kind is Kind.PAIR else None,
-                positive_slots=tuple(slots[i, shown].tolist()),
-                negative_slots=tuple(slots[i, hidden].tolist()),
-                positive_generators=tuple(generators[i, shown].tolist()),
-                negative_generators=tuple(generators[i, hidden].tolist()),
-                times_sampled=int(times[i]),
+                caption=caption,
+                negative=twin,
+                positive_slots=tuple(compress(slots[i], positive[i])),
+                negative_slots=tuple(compress(slots[i], negative[i])),
+                positive_generators=tuple(compress(generators[i], positive[i])),
+                negative_generators=tuple(compress(generators[i], negative[i])),
+                times_sampled=times_sampled,
             )
         )
     return tuple(drawn)

@@ -26,7 +26,7 @@ class LockTimeout(PolygenError):
 
 
 class LostLock(PolygenError):
-    """The mutex cannot be recovered (a dead holder left a state that breaks an invariant). The run must end."""
+    """The mutex cannot be recovered: a dead holder left a state that breaks an invariant. Ends the run."""
 
 
 class CaptionTooLong(UserError):
@@ -34,4 +34,4 @@ class CaptionTooLong(UserError):
 
 
 class RingMismatch(UserError):
-    """A descriptor is not a ring this process may use: wrong magic, version, layout, libc or PID namespace."""
+    """A descriptor is no ring this process may use: wrong magic, version, layout, libc or PID namespace."""

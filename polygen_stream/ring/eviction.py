@@ -1,10 +1,10 @@
 """Which groups make room for a new one. Whole groups only; never an open or a leased one.
 
 1. Groups drawn max_times_sampled times are used up: oldest first.
-2. Without a reuse limit a full ring must still take new groups, so a complete group that has been drawn at least
-   once may go: most drawn first, then oldest. A group nobody has seen is never thrown away ...
-3. ... except while a draw waits for PAIR groups: the ring may be full of plain groups which that draw does not want
-   and no later draw will reach. Then plain groups may go too, most drawn first, then oldest.
+2. Without a reuse limit a full ring must still take new groups, so a complete group that has been drawn at
+   least once may go: most drawn first, then oldest. A group nobody has seen is never thrown away ...
+3. ... except while a draw waits for PAIR groups: the ring may be full of plain groups which that draw does
+   not want and no later draw will reach. Then plain groups may go too, most drawn first, then oldest.
 
 When these do not make enough room nothing is evicted and opening waits: back-pressure.
 """
@@ -19,7 +19,7 @@ from polygen_stream.ring.spec import RingSpec
 
 
 def evictable(c: Columns, spec: RingSpec, slots: int) -> list[int] | None:
-    """Group rows to evict so that `slots` slots and one row are free; [] if they are, None if it cannot be done."""
+    """Group rows to evict so that `slots` slots and one row are free; None if that cannot be done now."""
     missing_slots = slots - int(np.count_nonzero(c.slot_state == SlotState.FREE))
     missing_rows = 1 - int(np.count_nonzero(c.group_state == GroupState.FREE))
     if missing_slots <= 0 and missing_rows <= 0:

@@ -1,7 +1,7 @@
 """Groups: opened whole or not at all, completed when their last member ends, freed whole.
 
-Back-pressure acts only at opening, so a fast generator can never fill the ring with groups that cannot complete.
-"""
+Back-pressure acts only at opening, so a fast generator can never fill the ring with groups that cannot
+complete."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_opening(
 
 
 def try_open(control: Control, opening: Opening) -> int | None:
-    """Opens the group if limiter, open limit and room (after eviction) allow it now; returns its row or None."""
+    """Opens the group if limiter, open limit and room (after eviction) allow it now; its row or None."""
     spec, c = control.spec, control.columns
     with control.transition(Operation.OPEN) as journal:
         if control.total(Total.FINISHED):
@@ -87,7 +87,7 @@ def try_open(control: Control, opening: Opening) -> int | None:
         if victims is None:
             return None
         for victim in victims:
-            # A transition of its own: the text of a reused row is not journalled, so the eviction has to be final.
+            # A transition of its own: the text of a reused row is not journalled, so eviction must be final.
             journal = control.next_transition(Operation.EVICT)
             _free_group(control, journal, victim)
             journal.add("total", int(Total.EVICTED), 1)

@@ -1,11 +1,10 @@
 """The intent record: an undo journal of before-images that makes every transition all-or-nothing.
 
-Each change of a journalled cell first appends (column, index, value before) to the journal, then raises the length
-word, then changes the cell. Ending a transition is the single store of 0 to the length word. Whoever finds the
-length above 0 after its writer died restores the before-images in reverse order; that may itself be interrupted
-and begun again. Only process death matters here (a SIGKILLed thread has done a prefix of its stores, in order), so no
-memory fences or flushes are needed beyond those of the mutex.
-"""
+Each change of a journalled cell first appends (column, index, value before) to the journal, then raises the
+length word, then changes the cell. Ending a transition is the single store of 0 to the length word. Whoever
+finds the length above 0 after its writer died restores the before-images in reverse order; that may itself
+be interrupted and begun again. Only process death matters here (a SIGKILLed thread has done a prefix of its
+stores, in order), so no memory fences or flushes are needed beyond those of the mutex."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ _OPERATION, _LENGTH = 0, 1
 
 
 class Journal:
-    """All writes to journalled columns go through `set` and `add`, between `begin` and `end`, under the mutex."""
+    """All writes to journalled columns: `set` and `add`, between `begin` and `end`, under the mutex."""
 
     def __init__(self, columns: Columns, layout: Layout) -> None:
         self._head = columns.log_head
@@ -71,7 +70,7 @@ class Journal:
         self._head[_LENGTH] = stop  # the entries count from here on
         array[index] = value
 
-    def add(self, name: str, index: int | np.ndarray, amount: int) -> None:
+    def add(self, name: str, index: int | np.ndarray, amount: int | np.ndarray) -> None:
         self.set(name, index, self._arrays[self._codes[name]][index] + amount)
 
     def end(self) -> None:

@@ -1,8 +1,8 @@
 """The bytes of a ring: a header, one array per column, the undo journal, the image payload.
 
 Columns are separate arrays, not one structured array: a draw looks at three of them and should not drag the
-others through the cache. The layout is a pure function of the spec, so every process computes the same offsets;
-the hash over both is stored in the header and compared at attach.
+others through the cache. The layout is a pure function of the spec, so every process computes the same
+offsets; the hash over both is stored in the header and compared at attach.
 
     header | slot columns | group columns | group x member and process x group tables | captions
            | process table | totals | undo journal | padding to a page | payload [slots, H, W, 3] uint8

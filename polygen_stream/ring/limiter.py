@@ -1,14 +1,14 @@
 """The rate limiter: Reverb's samples-per-insert window over group draws and completed groups.
 
-    difference = inserts x samples_per_insert - samples      kept within [centre - error_buffer, centre + error_buffer]
+    difference = inserts x samples_per_insert - samples
     centre     = samples_per_insert x min_fill
+    centre - error_buffer <= difference <= centre + error_buffer
 
-Sampling may not push the difference below the window, opening may not push it above. Openings count from the moment
-they are admitted: every open group is an insert to come, and back-pressure acts only there. With samples_per_insert
-= 0 only min_fill applies. Once production has finished the window no longer binds the sampling side, which could only
-wait for ever; max_times_sampled still bounds reuse.
-(Cassirer et al. 2021, Reverb, section 3.4.)
-"""
+Sampling may not push the difference below the window, opening may not push it above. Openings count from
+the moment they are admitted: every open group is an insert to come, and back-pressure acts only there. With
+samples_per_insert = 0 only min_fill applies. Once production has finished the window no longer binds the
+sampling side, which could only wait for ever; max_times_sampled still bounds reuse. (Cassirer et al. 2021,
+Reverb, section 3.4.)"""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ class RateLimiter:
         needed = count + self.samples_per_insert
         if window < needed:
             raise UserError(
-                f"a batch of {count} groups needs a limiter window of {needed:g} (batch + samples_per_insert) but "
-                f"2 x ring.error_buffer = {window:g}; raise ring.error_buffer to {needed / 2:g}"
+                f"a batch of {count} groups needs a limiter window of {needed:g} (batch + "
+                f"samples_per_insert) but 2 x ring.error_buffer = {window:g}; raise ring.error_buffer to {needed / 2:g}"
             )

@@ -1,9 +1,8 @@
 """A process-shared robust pthread mutex, through ctypes.
 
-The kernel hands a robust mutex to the next locker when its holder is killed (EOWNERDEAD); a multiprocessing.Lock
-would hang for ever. The mutex is of the error-checking type, so a signal handler that touches the ring while its
-own thread holds the mutex gets an error instead of a deadlock.
-"""
+The kernel hands a robust mutex to the next locker when its holder is killed (EOWNERDEAD); a
+multiprocessing.Lock would hang for ever. The mutex is of the error-checking type, so a signal handler that
+touches the ring while its own thread holds the mutex gets an error instead of a deadlock."""
 
 from __future__ import annotations
 
@@ -102,8 +101,8 @@ class RobustMutex:
         touched = int(np.flatnonzero(self._room != _CANARY)[-1]) + 1
         if touched > MUTEX_BYTES // 2 or holder != threading.get_native_id():
             raise UserError(
-                f"{libc_id()} has a pthread mutex this ring does not know ({touched} bytes touched, holder word "
-                f"{holder}, thread {threading.get_native_id()}); use glibc 2.30 or newer"
+                f"{libc_id()} has a pthread mutex this ring does not know ({touched} bytes touched, holder "
+                f"word {holder}, thread {threading.get_native_id()}); use glibc 2.30 or newer"
             )
 
     def acquire(self, timeout_s: float) -> Acquired:
@@ -128,7 +127,7 @@ class RobustMutex:
         )
 
     def mark_consistent(self) -> None:
-        """After OWNER_DIED: declares the state repaired. Releasing without it makes the mutex unusable for good."""
+        """After OWNER_DIED: the state is repaired. Releasing without it makes the mutex unusable for good."""
         result = _LIBC.pthread_mutex_consistent(self._address)
         assert result == 0, errno.errorcode.get(result, result)
 
@@ -137,5 +136,5 @@ class RobustMutex:
         assert result == 0, errno.errorcode.get(result, result)
 
     def holder(self) -> int:
-        """Thread id of the holder, 0 when nobody holds it. The futex word is kernel ABI for robust mutexes."""
+        """Thread id of the holder, 0 if there is none. The futex word is kernel ABI for robust mutexes."""
         return int(self._word[0]) & _FUTEX_TID_MASK

@@ -1,9 +1,8 @@
 """Members of open groups: claimed, committed or failed by renderers, oldest group first.
 
-The group table is the work queue. A WRITING slot belongs to its owner until that process ends the member or is
-dead; this is what lets pixels be written outside the mutex. Each claim raises the slot's generation number and
-commit must show it, so a claim that was reaped is refused.
-"""
+The group table is the work queue. A WRITING slot belongs to its owner until that process ends the member or
+is dead; this is what lets pixels be written outside the mutex. Each claim raises the slot's generation
+number and commit must show it, so a claim that was reaped is refused."""
 
 from __future__ import annotations
 
@@ -57,31 +56,28 @@ def _claim_of(control: Control, slot: int, generation: int) -> Claim:
     )
 
 
-def holds(control: Control, process: int, claims: Sequence[Claim]) -> list[bool]:
-    """Which claims this process still holds. The caller holds the mutex."""
+def holds(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:
+    """Which claims this process still holds, bool [n]. The caller holds the mutex."""
     c = control.columns
-    return [
-        bool(
-            c.slot_state[claim.slot] == SlotState.WRITING
-            and c.slot_owner[claim.slot] == process
-            and c.slot_generation[claim.slot] == claim.generation
-        )
-        for claim in claims
-    ]
+    slots = np.array([claim.slot for claim in claims], dtype=np.int64)
+    generations = np.array([claim.generation for claim in claims], dtype=np.int64)
+    written = (c.slot_state[slots] == SlotState.WRITING) & (c.slot_owner[slots] == process)
+    return written & (c.slot_generation[slots] == generations)
 
 
 def commit(control: Control, process: int, claims: Sequence[Claim], checksums: Sequence[int]) -> list[bool]:
     """Makes written members READY; refuses and counts stale claims. At most CHUNK claims."""
     assert len(claims) <= CHUNK
+    c = control.columns
     with control.transition(Operation.COMMIT) as journal:
         held = holds(control, process, claims)
-        for claim, checksum, valid in zip(claims, checksums, held, strict=True):
-            if valid:
-                journal.set("slot_checksum", claim.slot, checksum)
-                journal.add("generator_committed", claim.generator, 1)
-                end_member(control, journal, claim.slot, SlotState.READY)
+        slots = np.array([claim.slot for claim in claims], dtype=np.int64)[held]
+        journal.set("slot_checksum", slots, np.array(checksums, dtype=np.int64)[held])
+        generators, counts = np.unique(c.slot_generator[slots], return_counts=True)
+        journal.add("generator_committed", generators, counts)
+        end_members(control, journal, slots, SlotState.READY)
         _count_stale(journal, held)
-    return held
+    return held.tolist()
 
 
 def fail(control: Control, process: int, claims: Sequence[Claim], reason: str) -> list[bool]:
@@ -94,12 +90,12 @@ def fail(control: Control, process: int, claims: Sequence[Claim], reason: str) -
                 put_text(control.columns.generator_reason[claim.generator], reason)
                 retry_member(control, journal, claim.slot)
         _count_stale(journal, held)
-    return held
+    return held.tolist()
 
 
-def _count_stale(journal: Journal, held: Sequence[bool]) -> None:
-    if not all(held):
-        journal.add("total", int(Total.STALE), held.count(False))
+def _count_stale(journal: Journal, held: np.ndarray) -> None:
+    if not held.all():
+        journal.add("total", int(Total.STALE), int(np.count_nonzero(~held)))
 
 
 def retry_member(control: Control, journal: Journal, slot: int) -> None:
@@ -116,18 +112,19 @@ def retry_member(control: Control, journal: Journal, slot: int) -> None:
 
 def fail_member(control: Control, journal: Journal, slot: int) -> None:
     journal.add("generator_failed", int(control.columns.slot_generator[slot]), 1)
-    end_member(control, journal, slot, SlotState.FAILED)
+    end_members(control, journal, np.array([slot]), SlotState.FAILED)
 
 
-def end_member(control: Control, journal: Journal, slot: int, state: SlotState) -> None:
-    """Moves a pending member to READY or FAILED, and its group on when it was the last one."""
+def end_members(control: Control, journal: Journal, slots: np.ndarray, state: SlotState) -> None:
+    """Moves pending members (distinct slots) to READY or FAILED, and finishes groups that have no more."""
     c = control.columns
-    group = int(c.slot_group[slot])
-    journal.set("slot_state", slot, int(state))
-    journal.set("slot_owner", slot, -1)
+    journal.set("slot_state", slots, int(state))
+    journal.set("slot_owner", slots, -1)
     if state is SlotState.READY:
-        positive = c.slot_polarity[slot] == Polarity.POSITIVE
-        journal.add("group_positives" if positive else "group_negatives", group, 1)
-    journal.add("group_pending", group, -1)
-    if c.group_pending[group] == 0:
+        positive = c.slot_polarity[slots] == Polarity.POSITIVE
+        for counter, mine in (("group_positives", slots[positive]), ("group_negatives", slots[~positive])):
+            journal.add(counter, *np.unique(c.slot_group[mine], return_counts=True))
+    groups, ended = np.unique(c.slot_group[slots], return_counts=True)
+    journal.add("group_pending", groups, -ended)
+    for group in groups[c.group_pending[groups] == 0].tolist():
         finish_group(control, journal, group)

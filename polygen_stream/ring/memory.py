@@ -1,7 +1,7 @@
 """One anonymous memfd: checked against the memory that is really there, allocated at once, never resizable.
 
-Nothing has a name, so nothing is left in /dev/shm after any kind of death, and the size of /dev/shm is no limit.
-"""
+Nothing has a name, so nothing is left in /dev/shm after any kind of death, and the size of /dev/shm is no
+limit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from pathlib import Path
 from polygen_stream.errors import UserError
 from polygen_stream.ring.errors import RingMismatch
 
-# Linux sealing constants (linux/fcntl.h); Python 3.11 exports them on Linux only under fcntl since 3.8
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def allocate(nbytes: int) -> int:
-    """Returns a close-on-exec memfd of `nbytes`, all pages present. Raises UserError when memory is too small.
+    """A close-on-exec memfd of `nbytes` with all pages present. Raises UserError when memory is too small.
 
     Allocating past RAM on a memfd is an OOM kill, not an error, so the room is compared first.
     """
     available, source = available_bytes()
     if nbytes > available:
         raise UserError(
-            f"the ring needs {nbytes / 2**20:.0f} MiB but only {available / 2**20:.0f} MiB are available ({source}); "
-            "lower ring.slots or ring.image_size"
+            f"the ring needs {nbytes / 2**20:.0f} MiB but only {available / 2**20:.0f} MiB are available "
+            f"({source}); lower ring.slots or ring.image_size"
         )
     fd = os.memfd_create("polygen-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:

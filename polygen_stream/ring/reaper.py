@@ -56,7 +56,7 @@ def _reap_process(control: Control, row: int, pid: int, started: int) -> str | N
 
 
 def generator_down(control: Control, generator: int) -> None:
-    """Declares a generator lost. Members being written are left to their owner: nobody else may touch those slots."""
+    """Declares a generator lost. Members being written stay with their owner: nobody else may touch them."""
     with control.transition(Operation.DOWN) as journal:
         journal.set("generator_down", generator, 1)
     _fail_members_of_down_generators(control)

@@ -68,7 +68,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class DrawnGroup:
-    """One caption of a batch. `kind` is the kind as drawn; `times_sampled` counts the draws before this one."""
+    """One caption of a batch. `kind`: as drawn. `times_sampled`: draws before this one."""
 
     row: int
     generation: int

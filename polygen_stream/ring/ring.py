@@ -1,8 +1,8 @@
 """The ring: the public face of a shared-memory replay buffer of image groups.
 
-One process (the supervisor) creates it; the others attach to the inherited descriptor. Everything that decides
-anything happens in short transitions under one robust mutex (control.py); pixels move outside of it.
-"""
+One process (the supervisor) creates it; the others attach to the inherited descriptor. Everything that
+decides anything happens in short transitions under one robust mutex (control.py); pixels move outside of
+it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from polygen_stream.errors import PolygenError
 from polygen_stream.ring import diagnosis, drawing, groups, members, memory, reaper
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.errors import CaptionTooLong, RingTimeout, WaitStopped
+from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
 from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import CHUNK, Total, put_text
@@ -28,7 +28,7 @@ from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats, ring_stats
 from polygen_stream.ring.waiting import wait_for
 
-# The supervisor notices a stuck mutex before the roles do, kills its holder, and the roles never see an error.
+# The supervisor notices a stuck mutex before the roles do and kills its holder; the roles see no error.
 SUPERVISOR_LOCK_TIMEOUT_S = 5.0
 ROLE_LOCK_TIMEOUT_S = 30.0
 
@@ -101,7 +101,7 @@ class Ring:
         self._row = row
 
     def heartbeat(self, doing: str, waited_s: float = 0.0, busy_s: float = 0.0) -> None:
-        """Says that this process is alive and what it does; adds to its waiting and busy seconds. Takes no lock."""
+        """Says that this process lives and what it does; adds to its waiting and busy seconds. Lock-free."""
         c, row = self._control.columns, self._registered()
         put_text(c.process_doing[row], doing)
         c.process_wait_ns[row] += int(waited_s * 1e9)
@@ -131,8 +131,9 @@ class Ring:
     ) -> int:
         """Reserves a whole group and returns its row; waits for room.
 
-        Raises CaptionTooLong (counted, nothing reserved), ValueError for a senseless request, RingTimeout past the
-        deadline, WaitStopped when `stop` returns True, PolygenError when no generator of its positives is left.
+        Raises CaptionTooLong (counted, nothing reserved), ValueError for a senseless request, RingTimeout
+        past the deadline, WaitStopped when `stop` returns True, PolygenError when all its positives are impossible
+        (their generators are down).
         """
         control = self._control
         try:
@@ -155,7 +156,7 @@ class Ring:
             journal.set("total", int(Total.FINISHED), 1)
 
     def claim(self, generators: Sequence[int], limit: int) -> list[Claim]:
-        """Claims up to `limit` wanted members, all of the generator with the largest backlog, oldest first."""
+        """Claims up to `limit` members of the generator (of those) with the largest backlog, oldest first."""
         if not generators or limit < 1:
             raise ValueError(
                 f"claim needs generators and a positive limit, got {list(generators)} and {limit}"
@@ -174,7 +175,7 @@ class Ring:
             with control.reading():
                 held = members.holds(control, row, chunk)
             checksums = []
-            # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it meanwhile.
+            # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it.
             for claim, image, valid in zip(chunk, pixels, held, strict=True):
                 image = np.ascontiguousarray(image)
                 checksums.append(zlib.crc32(image))
@@ -184,7 +185,7 @@ class Ring:
         return results
 
     def fail(self, claims: Sequence[Claim], reason: str) -> list[bool]:
-        """Gives members back after a failed render: WANTED again, FAILED after max_retries. False = stale claim."""
+        """Gives members back after a failed render: WANTED again, FAILED past max_retries. False = stale."""
         results = []
         for start in range(0, len(claims), CHUNK):
             results += members.fail(self._control, self._registered(), claims[start : start + CHUNK], reason)
@@ -195,10 +196,10 @@ class Ring:
     def draw(
         self, step: int, plain: int, pair: int, timeout_s: float, stop: Callable[[], bool] | None = None
     ) -> Draw:
-        """Leases a batch of `plain` + `pair` different captions, least sampled first; waits until they are ready.
+        """Leases `plain` + `pair` different captions, least sampled first; waits until they are ready.
 
-        Raises RingTimeout past the deadline, RingExhausted when production is over and the batch cannot be filled,
-        WaitStopped when `stop` returns True, UserError when the limiter's window is too narrow for such a batch.
+        Raises RingTimeout past the deadline, RingExhausted when production is over and the batch cannot be
+        filled, WaitStopped when `stop` returns True, UserError when the limiter's window is too narrow.
         """
         if plain < 0 or pair < 0 or not 1 <= plain + pair <= self.spec.groups:
             raise ValueError(
@@ -213,7 +214,7 @@ class Ring:
                 self._beat(f"waiting to draw {plain} plain + {pair} pair"),
                 stop,
             )
-        except (WaitStopped, PolygenError):
+        except (RingExhausted, WaitStopped):
             drawing.end_starvation(control, row)
             raise
         if waited_s:
@@ -235,7 +236,7 @@ class Ring:
         return np.take(self._control.columns.payload, index, axis=0, out=out, mode="clip")
 
     def release(self, draw: Draw) -> None:
-        """Ends the lease of a draw; its groups may be evicted again. Raises ValueError for a second release."""
+        """Ends the lease of a draw; its groups may be evicted again. ValueError for a second release."""
         if self._leases.pop(draw.lease, None) is not draw:
             raise ValueError(f"the draw of step {draw.step} is not leased by this process (released twice?)")
         drawing.release(self._control, self._registered(), draw)
@@ -264,7 +265,7 @@ class Ring:
         return ring_stats(self._control)
 
     def groups_snapshot(self, limit: int) -> list[DrawnGroup]:
-        """Up to `limit` complete groups by task id. Not leased: only a ring that nobody writes keeps their pixels."""
+        """Up to `limit` complete groups by task id. Not leased: a ring still being filled may evict them."""
         control = self._control
         with control.reading():
             c = control.columns

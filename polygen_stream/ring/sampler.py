@@ -1,8 +1,8 @@
 """Which groups a draw takes: least sampled first, ties broken by a keyed hash, never one caption twice.
 
-Order inside a kind: (times sampled, hash of (seed, step, task id)). Reuse spreads evenly, and the result depends only
-on which groups are ready, not on the order in which they arrived or on the rows they happen to lie in.
-"""
+Order inside a kind: (times sampled, hash of (seed, step, task id)). Reuse spreads evenly, and the result
+depends only on which groups are ready, not on the order in which they arrived or on the rows they happen to
+lie in."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def select(
 def _take(
     groups: Candidates, hashes: np.ndarray, among: np.ndarray, count: int, used: set[int], with_negative: bool
 ) -> np.ndarray:
-    """Up to `count` positions out of `among`, in draw order, skipping texts already in `used` (which it extends)."""
+    """Up to `count` positions out of `among` in draw order, skipping texts in `used` (which it extends)."""
     chosen: list[int] = []
     # look at a little more than needed first: texts that occur twice are rare
     for position in _in_order(groups, hashes, among, count + 32 if count else 0):

@@ -58,7 +58,8 @@ class RingSpec:
             raise UserError(f"generators are listed twice: {', '.join(self.generators)}")
         if self.members > self.slots:
             raise UserError(
-                f"one group may need {self.members} images but the ring has only {self.slots} slots; raise ring.slots"
+                f"one group may need {self.members} images but the ring has only {self.slots} slots; "
+                "raise ring.slots"
             )
         if self.min_fill > min(self.groups, self.slots):
             raise UserError(
@@ -70,7 +71,8 @@ class RingSpec:
         if self.samples_per_insert > 0 and window < narrowest:
             raise UserError(
                 f"ring.error_buffer {self.error_buffer} gives a limiter window of {window}, narrower than "
-                f"2 x max(1, samples_per_insert) = {narrowest}: both sides would wait for ever; raise error_buffer"
+                f"2 x max(1, samples_per_insert) = {narrowest}: both sides would wait for ever; "
+                "raise ring.error_buffer"
             )
 
     @property

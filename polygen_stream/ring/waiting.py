@@ -1,4 +1,4 @@
-"""Waiting by polling, with back-off and a deadline: no condition variable survives the death of its signaller."""
+"""Waiting by polling, with back-off and a deadline: no condition variable survives a dead signaller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wait_for(
     while_waiting: Callable[[], None],
     stop: Callable[[], bool] | None,
 ) -> tuple[Result | None, float]:
-    """Calls `attempt` until it returns something or the deadline passes (then None). Returns it and the seconds waited.
+    """Calls `attempt` until it returns something or the deadline passes (None). Also the seconds waited.
 
     `while_waiting` is called before every pause (heartbeats). Raises WaitStopped when `stop` says so.
     """
