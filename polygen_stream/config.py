@@ -150,25 +150,44 @@ def dump_config(config: RunConfig, path: Path) -> None:
     path.write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
 
 
-def parse_overrides(words: Sequence[str]) -> dict[str, str]:
+def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> dict[str, str]:
     """Command-line words to {dotted key: text}; the last one of a repeated key wins.
 
+    Args:
+        words: "--key", "VALUE" or "--key=VALUE" each.
+        other_options: further option names (without dashes) a misspelt word may have meant.
+
     Raises:
-        UserError: an override without a value, or a value without an override.
+        UserError: an unknown key, an override without a value, or a value without an override.
     """
+    known = config_keys()
     pairs: dict[str, str] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
         option, equals, value = word.partition("=")
-        if not option.startswith("--") or option == "--":
+        dotted = option.removeprefix("--")
+        if dotted == option:
             raise UserError(f"unexpected argument {word!r}: overrides read --section.key VALUE")
+        if dotted not in known:
+            raise UserError(f"unknown option {option}: {_nearest(dotted, other_options, prefix='--')}")
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"{option} has no value: write {option} VALUE")
             value = rest.pop(0)
-        pairs[option[2:]] = value
+        pairs[dotted] = value
     return pairs
+
+
+def expected_group_draws(config: RunConfig) -> int:
+    """Groups that all training steps together draw, about.
+
+    A step of B texts with a share p of hard negatives draws B (1 - p) groups, for a negative comes with its
+    positive's group. A linear schedule's p averages (start + end) / 2.
+    """
+    curriculum, train = config.curriculum, config.train
+    share = curriculum.end if curriculum.schedule == "constant" else (curriculum.start + curriculum.end) / 2
+    return round(train.steps * train.batch * (1 - share))
 
 
 def _fields() -> Iterator[tuple[str, Any]]:
@@ -180,16 +199,17 @@ def _fields() -> Iterator[tuple[str, Any]]:
             yield name, field.annotation
 
 
-def _nearest(dotted: str) -> str:
-    """A hint at the key that was meant: one of the same last name first, then the most similar one."""
-    known = config_keys()
-    last = dotted.rpartition(".")[2]
-    same = [k for k in known if k.rpartition(".")[2] == last and k != dotted]
-    close = get_close_matches(dotted, same or known, n=1, cutoff=0.0 if same else 0.6)
-    if not close:
-        close = get_close_matches(last, [k.rpartition(".")[2] for k in known], n=1)
-        close = [k for k in known if close and k.rpartition(".")[2] == close[0]]
-    return f"did you mean {close[0]}?" if close else f"{config_path()} shows every key"
+def _nearest(dotted: str, others: Sequence[str] = (), prefix: str = "") -> str:
+    """A hint at the key that was meant: the most similar one of the same last name first, then of any."""
+    known = [*config_keys(), *others]
+    last = {name: name.rpartition(".")[2] for name in known}
+    wanted = dotted.rpartition(".")[2]
+    close = (
+        get_close_matches(dotted, [name for name in known if last[name] == wanted], n=1, cutoff=0.0)
+        or get_close_matches(dotted, known, n=1)
+        or [name for name in known if last[name] in get_close_matches(wanted, last.values(), n=1)]
+    )
+    return f"did you mean {prefix}{close[0]}?" if close else f"{config_path()} shows every key"
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -206,7 +226,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _set_dotted(values: dict[str, Any], dotted: str, text: str) -> None:
     kinds = dict(_fields())
     if dotted not in kinds:
-        raise UserError(f"unknown option --{dotted}: {_nearest(dotted)}")
+        raise UserError(f"unknown option --{dotted}: {_nearest(dotted, prefix='--')}")
     section, _, leaf = dotted.rpartition(".")
     table = values.setdefault(section, {}) if section else values
     if not isinstance(table, dict):
@@ -298,11 +318,7 @@ def _check_possible(config: RunConfig) -> None:
             "raise captions.target (0 = no limit) or lower ring.min_fill"
         )
     if captions.target and ring.max_times_sampled:
-        # A step of B texts with a share p of negatives draws B (1 - p) groups; p averages (start + end) / 2.
-        share = (config.curriculum.start + config.curriculum.end) / 2
-        if config.curriculum.schedule == "constant":
-            share = config.curriculum.end
-        draws = round(train.steps * train.batch * (1 - share))
+        draws = expected_group_draws(config)
         budget = captions.target * ring.max_times_sampled
         if budget < draws:
             raise UserError(

@@ -1,7 +1,7 @@
 """The ledger: what task `task_id` of a run is, as a pure function of the run seed.
 
 No task needs another one's outcome, so a crashed producer's tasks are re-issued with the same seeds, nodes
-take strided task ids without talking to each other, and a journal of captions is enough to render a run again.
+take strided task ids without talking to each other, and a journal of captions is enough to render it again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""`python -m polygen_stream` is `polygen-stream`."""
+
+from polygen_stream.cli import main
+
+main()
