@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -44,14 +45,14 @@ def main() -> None:
 
 
 # name -> (autoencoder steps, batch, peak learning rate)
-AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "kl_f8": (3200, 32, 2e-3), "dc_f8": (3600, 32, 2e-3)}
+AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "kl_f8": (2400, 32, 2e-3), "dc_f8": (3600, 32, 2e-3)}
 # name -> (autoencoder, steps, batch, peak learning rate)
 GENERATORS = {
-    "sd15": ("kl_f4", 7000, 64, 1.5e-3),
-    "sd2": ("kl_f4", 7000, 64, 1.5e-3),
-    "sana": ("dc_f8", 8000, 64, 1.2e-3),
-    "sdxl_teacher": ("kl_f8", 8000, 96, 1.5e-3),
-    "sdxl_turbo": ("kl_f8", 5000, 96, 1.0e-3),
+    "sd15": ("kl_f4", 5000, 64, 1.5e-3),
+    "sd2": ("kl_f4", 4500, 64, 1.5e-3),
+    "sana": ("dc_f8", 4500, 64, 1.2e-3),
+    "sdxl_teacher": ("kl_f8", 4000, 96, 1.5e-3),
+    "sdxl_turbo": ("kl_f8", 3000, 96, 1.0e-3),
 }
 TURBO = {"pairs": 30000, "teacher_steps": 12, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
 
@@ -71,6 +72,7 @@ def train_autoencoder(arguments: argparse.Namespace) -> None:
 
 
 def train_generator(arguments: argparse.Namespace) -> None:
+    import torch
     from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionXLPipeline
 
     from polygen_stream.micro import zoo
@@ -82,8 +84,7 @@ def train_generator(arguments: argparse.Namespace) -> None:
     data = pictures(arguments)
     started = time.time()
     if name == "sdxl_turbo":
-        pipeline = StableDiffusionXLPipeline.from_pretrained(arguments.work / "sdxl_teacher", torch_dtype=None)
-        pipeline.to(dtype=__import__("torch").float32)
+        pipeline = StableDiffusionXLPipeline.from_pretrained(arguments.work / "sdxl_teacher", torch_dtype=torch.float32)
     else:
         vae_class = AutoencoderDC if autoencoder == "dc_f8" else AutoencoderKL
         vae = vae_class.from_pretrained(arguments.work / autoencoder).eval()
@@ -96,7 +97,9 @@ def train_generator(arguments: argparse.Namespace) -> None:
         preview(pipeline, name, arguments.work / f"{name}-{step:05d}.png")
 
     if name == "sdxl_turbo":
-        loss = fit_student(pipeline, data.captions, **TURBO, steps=steps, batch=batch, lr=lr, log=logging.info, snapshot=snapshot)
+        loss = fit_student(
+            pipeline, data.captions, **TURBO, steps=steps, batch=batch, lr=lr, log=logging.info, snapshot=snapshot
+        )
     else:
         latents = encode_all(pipeline.vae, data.images)
         logging.info("latents %s mean %.3f std %.3f", tuple(latents.shape), latents.mean(), latents.std())
@@ -155,7 +158,9 @@ def preview(pipeline, name: str, path: Path) -> None:
     started = time.time()
     for seed in range(3):
         generators = [torch.Generator().manual_seed(seed * 100 + i) for i in range(len(captions))]
-        images = pipeline(prompt=captions, height=32, width=32, output_type="np", generator=generators, **settings).images
+        images = pipeline(
+            prompt=captions, height=32, width=32, output_type="np", generator=generators, **settings
+        ).images
         rows.append(np.round(images * 255).astype(np.uint8))
     logging.info("preview %s: %.1f ms an image", path.name, (time.time() - started) / 72 * 1e3)
     grid = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
@@ -165,7 +170,7 @@ def preview(pipeline, name: str, path: Path) -> None:
 
 def write_card(arguments: argparse.Namespace, folder: Path, steps: int, started: float, metrics: dict) -> None:
     card = {
-        "command": f"python tools/train_micro.py {arguments.name}",
+        "command": " ".join(["python", "tools/train_micro.py", *sys.argv[1:]]),
         "seed": arguments.seed,
         "steps": steps,
         "pictures": arguments.pictures,

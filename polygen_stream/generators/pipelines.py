@@ -77,9 +77,7 @@ def load_generator(recipe: Recipe, device: str = "cpu") -> Generator:
 
 def _check_source(recipe: Recipe) -> None:
     if recipe.weights.startswith("package:") and not (Path(recipe.source) / "model_index.json").is_file():
-        raise UserError(
-            f"generator {recipe.name}: no weights at {recipe.source}; {_remedy(recipe)}"
-        )
+        raise UserError(f"generator {recipe.name}: no weights at {recipe.source}; {_remedy(recipe)}")
 
 
 def _remedy(recipe: Recipe) -> str:

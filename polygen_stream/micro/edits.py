@@ -52,7 +52,9 @@ def apply_edit(scene: Scene, edit: str, rng: np.random.Generator) -> Scene:
     raise EditDoesNotApply(f"{edit} keeps no split on {scene}")
 
 
-def applicable_scene(edit: str, split: world.Split, rng: np.random.Generator, noun: str | None = None) -> tuple[Scene, Scene]:
+def applicable_scene(
+    edit: str, split: world.Split, rng: np.random.Generator, noun: str | None = None
+) -> tuple[Scene, Scene]:
     """A random scene that the edit applies to, and the edited one."""
     while True:
         scene = world.sample_scene(rng, split, noun)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -95,7 +96,9 @@ def fit_autoencoder(
         ema.update()
         if step % 100 == 99:
             mse = F.mse_loss(y, x).item() / 4
-            log(f"step {step + 1} psnr {-10 * np.log10(mse):.2f} moments {moments.item():.3f} {time.time() - started:.0f} s")
+            log(
+                f"step {step + 1} psnr {-10 * np.log10(mse):.2f} moments {moments.item():.3f} {time.time() - started:.0f} s"
+            )
     ema.swap()
     vae.eval()
     with torch.no_grad():
@@ -316,7 +319,7 @@ def _solve(
     """The teacher's latents for noises x, by DDIM with classifier-free guidance."""
     with_text, without = teacher(ids), teacher(empty.expand(len(ids), -1))
     grid = torch.linspace(999, 0, steps + 1).round().long()
-    for now, after in zip(grid[:-1], grid[1:], strict=True):
+    for now, after in pairwise(grid):
         t = now.expand(len(x))
         guided, plain = teacher.predict(x, t, with_text), teacher.predict(x, t, without)
         prediction = plain + guidance * (guided - plain)
@@ -351,7 +354,7 @@ def _warm_up_text(conditioning: Conditioning, latents: Tensor, ids: Tensor, log:
     optimizer = torch.optim.AdamW(trained, 1e-3)
     labels = torch.arange(batch)
     pad = conditioning.pipeline.tokenizer.pad_token_id
-    for step, (index, wording) in zip(range(steps), _batches(len(latents), ids.shape[1], batch), strict=False):
+    for index, wording in islice(_batches(len(latents), ids.shape[1], batch), steps):
         tokens = ids[index, wording]
         image = F.normalize(picture(latents[index]), dim=-1)
         mask = ((tokens != pad) | (torch.arange(tokens.shape[1]) == 0)).unsqueeze(-1).float()

@@ -109,4 +109,3 @@ def write_pair(scene: Scene, edited: Scene, rng: np.random.Generator) -> tuple[s
         text, negative = describe(scene, style), describe(edited, style)
         if text != negative:
             return text, negative
-

@@ -60,7 +60,8 @@ def _layout(scene: Scene, rng: np.random.Generator) -> list[tuple[float, float, 
         radius = {2: 0.2, 3: 0.155}[scene.count] * rng.uniform(0.95, 1.08)
         step = 0.98 / scene.count
         return [
-            (0.5 + step * (i - (scene.count - 1) / 2), 0.5 + rng.uniform(-0.14, 0.14), radius) for i in range(scene.count)
+            (0.5 + step * (i - (scene.count - 1) / 2), 0.5 + rng.uniform(-0.14, 0.14), radius)
+            for i in range(scene.count)
         ]
     radius = {"small": 0.18, "medium": 0.27, "big": 0.40}[scene.things[0].size] * rng.uniform(0.93, 1.07)
     slack = min(0.06, 0.48 - radius) if radius < 0.48 else 0.0

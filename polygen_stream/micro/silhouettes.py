@@ -239,10 +239,8 @@ def candle(pen: Pen, rng: np.random.Generator) -> None:
     pen.shade(box(-0.04, -0.42, 0.04, -0.28))
 
 
-SILHOUETTES: dict[str, Callable[[Pen, np.random.Generator], None]] = {
-    f.__name__: f
-    for f in (
-        house, tree, fish, car, cup, star, key, heart, moon, boat, flower, bird,
-        umbrella, mushroom, hat, bell, arrow, apple, cat, lamp, leaf, crown, ball, candle,
-    )  # fmt: skip
-}
+_ROUTINES = (
+    house, tree, fish, car, cup, star, key, heart, moon, boat, flower, bird,
+    umbrella, mushroom, hat, bell, arrow, apple, cat, lamp, leaf, crown, ball, candle,
+)  # fmt: skip
+SILHOUETTES: dict[str, Callable[[Pen, np.random.Generator], None]] = {f.__name__: f for f in _ROUTINES}

@@ -46,7 +46,11 @@ def main(context: RoleContext) -> None:
         config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
     )
     curriculum = Curriculum(
-        config.curriculum.schedule, config.curriculum.start, config.curriculum.end, config.train.steps, config.train.batch
+        config.curriculum.schedule,
+        config.curriculum.start,
+        config.curriculum.end,
+        config.train.steps,
+        config.train.batch,
     )
     pairs, lead = ErrorDiffusion(), LeadTime()
     target = config.captions.target or None
@@ -56,6 +60,7 @@ def main(context: RoleContext) -> None:
             stats = _wait_for_backlog(context, config.captions.backlog)
             if stats is None:
                 break
+            began = time.monotonic()
             share = curriculum.production_share(stats.step, lead.steps(time.monotonic(), stats))
             kind = Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN
             task = ledger.task(task_id)
@@ -75,6 +80,7 @@ def main(context: RoleContext) -> None:
                 break
             opened += 1
             journal.write(json.dumps(_record(task, kind, caption)) + "\n")
+            ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
     ring.finish_opening()
 
 
@@ -87,7 +93,6 @@ def _wait_for_backlog(context: RoleContext, backlog: int) -> RingStats | None:
     while not context.stopping:
         stats = ring.stats()
         if sum(counts["open"] for counts in stats.groups.values()) < backlog:
-            ring.heartbeat("writing captions", busy_s=0.0)
             return stats
         time.sleep(POLL_S)
         ring.heartbeat("waiting for the renderers", waited_s=time.monotonic() - began - waited)

@@ -1,0 +1,1 @@
+"""Analysis of a run: the sample grid and the report."""

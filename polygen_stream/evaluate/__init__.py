@@ -1,0 +1,1 @@
+"""Evaluation: reads checkpoints, scores them, never slows a training step."""

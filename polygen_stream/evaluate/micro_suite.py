@@ -1,0 +1,131 @@
+"""The micro world's test set: painted pictures of scenes that nobody trained on, and the questions asked about them.
+
+It is the same for every run and every seed, so that runs can be compared. Reserved scenes ("unseen") are the headline;
+fresh pictures of scenes that training may see ("seen") are scored beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from polygen_stream import seeding
+from polygen_stream.micro import edits, world
+from polygen_stream.micro.grammar import Style, describe, write_pair
+from polygen_stream.micro.painter import paint
+from polygen_stream.micro.world import Split
+
+SEED = 20260201
+PROMPTS = ("a {}", "a picture of a {}", "a photo of a {}", "an image of a {}", "there is a {}")
+RETRIEVAL_PAIRS = 200
+PAIRS_PER_EDIT = 60
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Pictures uint8 [n, 32, 32, 3] of one thing each, with the indices of its noun and colour."""
+
+    images: np.ndarray
+    things: np.ndarray
+    colours: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures with their captions, all different."""
+
+    images: np.ndarray
+    captions: list[str]
+
+
+@dataclass(frozen=True)
+class EditedPairs:
+    """Pictures with a true caption and one that an edit made false; `edits[i]` names it."""
+
+    images: np.ndarray
+    captions: list[str]
+    negatives: list[str]
+    edits: list[str]
+
+
+@dataclass(frozen=True)
+class MicroSuite:
+    """The test set of one split."""
+
+    classification: Classification
+    retrieval: Pairs
+    compositional: EditedPairs
+
+
+def build_suite(split: Split, images_per_thing: int) -> MicroSuite:
+    return MicroSuite(_classification(split, images_per_thing), _retrieval(split), _compositional(split))
+
+
+def thing_prompts() -> list[list[str]]:
+    """Prompts per thing, in the order of `world.THINGS`."""
+    return [[_grammatical(p.format(noun)) for p in PROMPTS] for noun in world.THINGS]
+
+
+def colour_prompts() -> list[list[str]]:
+    """Prompts per colour over every thing, in the order of `world.COLOURS`."""
+    return [[_grammatical(f"a {colour} {noun}") for noun in world.THINGS] for colour in world.COLOURS]
+
+
+def chance() -> dict[str, object]:
+    """Expected score of a model that guesses."""
+    return {
+        "zero_shot_things": 1 / len(world.THINGS),
+        "zero_shot_colours": 1 / len(world.COLOURS),
+        "retrieval_i2t_r1": 1 / RETRIEVAL_PAIRS,
+        "retrieval_t2i_r1": 1 / RETRIEVAL_PAIRS,
+        "compositional": 0.5,
+        "compositional_by_edit": dict.fromkeys(edits.EDITS, 0.5),
+    }
+
+
+def _classification(split: Split, images_per_thing: int) -> Classification:
+    images, things, colours = [], [], []
+    for label, noun in enumerate(world.THINGS):
+        for i in range(images_per_thing):
+            rng = seeding.rng(SEED, split.value, "classification", noun, i)
+            scene = world.sample_single(rng, split, noun)
+            images.append(paint(scene, rng))
+            things.append(label)
+            colours.append(world.COLOURS.index(scene.things[0].colour))
+    return Classification(np.stack(images), np.array(things), np.array(colours))
+
+
+def _retrieval(split: Split) -> Pairs:
+    images, captions, index = [], [], 0
+    while len(captions) < RETRIEVAL_PAIRS:
+        rng = seeding.rng(SEED, split.value, "retrieval", index)
+        index += 1
+        scene = world.sample_scene(rng, split)
+        caption = describe(scene, Style.sample(rng))
+        if caption not in captions:
+            captions.append(caption)
+            images.append(paint(scene, rng))
+    return Pairs(np.stack(images), captions)
+
+
+def _compositional(split: Split) -> EditedPairs:
+    images, captions, negatives, names = [], [], [], []
+    for edit in edits.EDITS:
+        for i in range(PAIRS_PER_EDIT):
+            rng = seeding.rng(SEED, split.value, "compositional", edit, i)
+            scene, edited = edits.applicable_scene(edit, split, rng)
+            caption, negative = write_pair(scene, edited, rng)
+            images.append(paint(scene, rng))
+            captions.append(caption)
+            negatives.append(negative)
+            names.append(edit)
+    return EditedPairs(np.stack(images), captions, negatives, names)
+
+
+def _grammatical(prompt: str) -> str:
+    words = prompt.split()
+    for i, word in enumerate(words[:-1]):
+        if word in ("a", "an"):
+            words[i] = "an" if words[i + 1][0] in "aeiou" else "a"
+    return " ".join(words)
