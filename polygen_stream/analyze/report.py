@@ -52,7 +52,7 @@ def _sentence(metrics: list[dict], images: dict[str, int]) -> str:
     shares = ", ".join(f"{name} {count}" for name, count in images.items())
     return (
         f"{last['step'] + 1} steps in {last['time']:.0f} s. {sum(images.values())} images rendered ({shares}), "
-        f"{sum(line['images'] for line in metrics)} seen; a caption was drawn {last['mean_reuse']:.1f} times on average. "
+        f"{sum(line['images'] for line in metrics)} seen; mean reuse of a caption {last['mean_reuse']:.1f}. "
         f"Final loss {last['loss']:.3f}, hard-negative share {last['p']:.2f}, logit scale {last['logit_scale']:.1f}."
     )
 

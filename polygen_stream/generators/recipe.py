@@ -43,12 +43,19 @@ def load_recipe(name: str) -> Recipe:
     """The recipe engines/<name>.toml.
 
     Raises:
-        UserError: unknown name, invalid TOML, unknown or missing key; one line naming file and key.
+        UserError: unknown name, or anything `read_recipe` raises.
     """
-    path = recipe_path(name)
+    return read_recipe(recipe_path(name), name)
+
+
+def read_recipe(path: Path, name: str) -> Recipe:
+    """The recipe in a file.
+
+    Raises:
+        UserError: invalid TOML, unknown or missing key; one line naming file and key.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Recipe(name=name, **values)
+        return Recipe(name=name, **tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is not valid TOML: {problem}") from None
     except ValidationError as problem:

@@ -97,7 +97,8 @@ def fit_autoencoder(
         if step % 100 == 99:
             mse = F.mse_loss(y, x).item() / 4
             log(
-                f"step {step + 1} psnr {-10 * np.log10(mse):.2f} moments {moments.item():.3f} {time.time() - started:.0f} s"
+                f"step {step + 1} psnr {-10 * np.log10(mse):.2f} moments {moments.item():.3f} "
+                f"{time.time() - started:.0f} s"
             )
     ema.swap()
     vae.eval()
@@ -185,7 +186,7 @@ class Path:
         return noise - z
 
     def weight(self, a: Tensor) -> Tensor:
-        """Loss weight. Epsilon loses the picture at the noisy end; its error is weighed as a v-error, at most 20-fold."""
+        """Loss weight. Epsilon loses the picture at the noisy end: its error is weighed as a v-error, up to 20 times."""
         return (1 / a.pow(2)).clamp(max=20.0) if self.kind == "epsilon" else torch.ones_like(a)
 
     def clean(self, prediction: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
@@ -263,8 +264,8 @@ def fit_student(
 ) -> float:
     """Distil a trained SDXL-class pipeline, in place, into a few-step model without guidance.
 
-    The teacher's guided probability-flow ODE (DDIM, eta 0) carries `pairs` noises to latents; the student learns to jump
-    there in one step from the first anchor timestep, and from re-noised latents at the later anchors, where the
+    The teacher's guided probability-flow ODE (DDIM, eta 0) carries `pairs` noises to latents; the student learns to
+    jump there in one step from the first anchor timestep, and from re-noised latents at the later anchors, where the
     sampler's following steps start.
     """
     teacher = Conditioning(copy.deepcopy(pipeline))

@@ -1,8 +1,8 @@
 """What each thing of the micro world looks like: a drawing routine per noun, in a unit square.
 
-A routine draws on a `Pen`: `fill` adds to the silhouette, `cut` removes from it, `shade` and `light` mark details inside
-it (a window, an eye). Coordinates are x to the right and y downwards, about -1..1. Every routine varies its proportions
-with the random generator, so that a class is a family of shapes and not one sprite.
+A routine draws on a `Pen`: `fill` adds to the silhouette, `cut` removes from it, `shade` and `light` mark details
+inside it (a window, an eye). Coordinates are x to the right and y downwards, about -1..1. Every routine varies its
+proportions with the random generator, so that a class is a family of shapes and not one sprite.
 """
 
 from __future__ import annotations
