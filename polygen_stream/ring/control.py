@@ -50,9 +50,7 @@ class Control:
         self.spec = _read_header(buffer) if spec is None else spec
         layout = Layout.of(self.spec)
         if layout.total_bytes != len(buffer):
-            raise RingMismatch(
-                f"the ring has {len(buffer)} bytes, its spec asks for {layout.total_bytes}; {_REMEDY}"
-            )
+            raise RingMismatch(f"the ring has {len(buffer)} bytes, its spec asks for {layout.total_bytes}; {_REMEDY}")
         self.columns = Columns(buffer, layout)
         self.journal = Journal(self.columns, layout)
         self._mutex = RobustMutex(np.frombuffer(buffer, "u1", MUTEX_BYTES, MUTEX_OFFSET))
@@ -70,9 +68,7 @@ class Control:
         put_text(np.frombuffer(buffer, "u1", LIBC_BYTES, LIBC_OFFSET), libc_id())
         text = self.spec.to_json().encode()
         if len(text) > HEADER_BYTES - SPEC_OFFSET:
-            raise RingMismatch(
-                f"the ring spec needs {len(text)} bytes in the header; shorten the generator names"
-            )
+            raise RingMismatch(f"the ring spec needs {len(text)} bytes in the header; shorten the generator names")
         np.frombuffer(buffer, "u1", len(text), SPEC_OFFSET)[:] = np.frombuffer(text, "u1")
         self._words[Header.VERSION] = VERSION
         self._words[Header.HASH] = layout.digest
@@ -139,8 +135,7 @@ class Control:
         if problems:
             self._mutex.release()  # without mark_consistent: nobody may ever trust this state again
             raise LostLock(
-                f"a process died in {died_in.name} and rolling it back left: {problems[0]}; "
-                "end the run and resume it"
+                f"a process died in {died_in.name} and rolling it back left: {problems[0]}; end the run and resume it"
             )
         self.journal.begin(Operation.RECOVER)
         self.journal.add("total", int(Total.RECOVERIES), 1)
@@ -169,9 +164,7 @@ _REMEDY = "start all roles with the same polygen-stream version and let the supe
 def _read_header(buffer: memoryview) -> RingSpec:
     """The spec of a ring made by another process, after all checks. Raises RingMismatch."""
     if len(buffer) < HEADER_BYTES:
-        raise RingMismatch(
-            f"the descriptor has {len(buffer)} bytes, a ring at least {HEADER_BYTES}; {_REMEDY}"
-        )
+        raise RingMismatch(f"the descriptor has {len(buffer)} bytes, a ring at least {HEADER_BYTES}; {_REMEDY}")
     words = np.frombuffer(buffer, "i8", len(Header), 0)
     libc = get_text(np.frombuffer(buffer, "u1", LIBC_BYTES, LIBC_OFFSET))
     for name, theirs, ours in (
@@ -189,7 +182,5 @@ def _read_header(buffer: memoryview) -> RingSpec:
         raise RingMismatch(f"the ring's spec cannot be read ({error}); {_REMEDY}") from error
     digest = Layout.of(spec).digest
     if digest != int(words[Header.HASH]):
-        raise RingMismatch(
-            f"ring spec hash is {int(words[Header.HASH])}, this process computes {digest}; {_REMEDY}"
-        )
+        raise RingMismatch(f"ring spec hash is {int(words[Header.HASH])}, this process computes {digest}; {_REMEDY}")
     return spec

@@ -23,8 +23,7 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
         head = f"step {step} waited {waited_s:.1f} s for {plain} PLAIN + {pair} PAIR groups: "
         if completed < spec.min_fill:
             return (
-                f"{head}{completed} of ring.min_fill {spec.min_fill} groups are complete; "
-                f"{_lagging_producer(control)}"
+                f"{head}{completed} of ring.min_fill {spec.min_fill} groups are complete; {_lagging_producer(control)}"
             )
         if not limiter.may_sample(completed, samples, plain + pair, bool(control.total(Total.FINISHED))):
             return (
@@ -55,10 +54,7 @@ def full_ring(control: Control, task_id: int, kind: Kind, members: int, waited_s
         limiter = RateLimiter.of(spec)
         completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
         if opened >= spec.open_limit:
-            return (
-                f"{head}the limit of {spec.open_limit} open groups is reached, {state}; "
-                f"{_lagging_producer(control)}"
-            )
+            return f"{head}the limit of {spec.open_limit} open groups is reached, {state}; {_lagging_producer(control)}"
         if not limiter.may_insert(completed, opened, samples):
             return (
                 f"{head}the rate limiter holds it back ({completed} + {opened} groups x samples_per_insert "

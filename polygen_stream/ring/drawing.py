@@ -99,9 +99,7 @@ def end_starvation(control: Control, process: int) -> None:
         _note_starvation(control, journal, process, False)
 
 
-def describe(
-    control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray
-) -> tuple[DrawnGroup, ...]:
+def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray) -> tuple[DrawnGroup, ...]:
     """What the trainer needs of groups that are leased (or read under the mutex): their rows stand still."""
     c, spec = control.columns, control.spec
     slot = c.group_slot.reshape(spec.groups, spec.members)[rows]  # [n, members], stale beyond the group's own

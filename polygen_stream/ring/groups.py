@@ -74,9 +74,7 @@ def try_open(control: Control, opening: Opening) -> int | None:
             raise PolygenError(f"task {opening.task_id} was opened after finish_opening; call that last")
         if all(c.generator_down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
             names = sorted({spec.generators[m.generator] for m in opening.members})
-            raise PolygenError(
-                f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}"
-            )
+            raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
         open_now = int(np.count_nonzero(c.group_state == GroupState.OPEN))
         limiter = RateLimiter.of(spec)
         if open_now >= spec.open_limit or not limiter.may_insert(

@@ -40,12 +40,8 @@ def broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     claim("group does not own its number of slots", per_group(used) == np.where(live, c.group_members, 0))
     pending = per_group((c.slot_state == SlotState.WANTED) | writing)
     claim("group's pending count is wrong", (pending == c.group_pending) | ~live)
-    claim(
-        "group's READY positives are miscounted", (per_group(ready & positive) == c.group_positives) | ~live
-    )
-    claim(
-        "group's READY negatives are miscounted", (per_group(ready & ~positive) == c.group_negatives) | ~live
-    )
+    claim("group's READY positives are miscounted", (per_group(ready & positive) == c.group_positives) | ~live)
+    claim("group's READY negatives are miscounted", (per_group(ready & ~positive) == c.group_negatives) | ~live)
     claim(
         "group is OPEN without pending members, or not OPEN with some",
         (pending > 0) == (c.group_state == GroupState.OPEN),

@@ -122,9 +122,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("process_heartbeat", "i8", (PROCESSES,), journalled=False),  # monotonic nanoseconds
         Column("process_wait_ns", "i8", (PROCESSES,), journalled=False),
         Column("process_busy_ns", "i8", (PROCESSES,), journalled=False),
-        Column(
-            "process_serves", "i8", (PROCESSES,), journalled=False
-        ),  # bit mask of generators it claims for
+        Column("process_serves", "i8", (PROCESSES,), journalled=False),  # bit mask of generators it claims for
         Column("process_role", "u1", (PROCESSES, ROLE_BYTES), journalled=False),
         Column("process_name", "u1", (PROCESSES, NAME_BYTES), journalled=False),
         Column("process_doing", "u1", (PROCESSES, DOING_BYTES), journalled=False),

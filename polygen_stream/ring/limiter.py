@@ -64,5 +64,6 @@ class RateLimiter:
         if window < needed:
             raise UserError(
                 f"a batch of {count} groups needs a limiter window of {needed:g} (batch + "
-                f"samples_per_insert) but 2 x ring.error_buffer = {window:g}; raise ring.error_buffer to {needed / 2:g}"
+                f"samples_per_insert) but 2 x ring.error_buffer = {window:g}; raise ring.error_buffer to "
+                f"{needed / 2:g}"
             )

@@ -122,9 +122,7 @@ class RobustMutex:
             raise LostLock(
                 "the ring's mutex cannot be recovered: an earlier recovery failed; end the run and resume it"
             )
-        raise RuntimeError(
-            f"ring mutex: {errno.errorcode.get(result, result)} (a signal handler touched the ring?)"
-        )
+        raise RuntimeError(f"ring mutex: {errno.errorcode.get(result, result)} (a signal handler touched the ring?)")
 
     def mark_consistent(self) -> None:
         """After OWNER_DIED: the state is repaired. Releasing without it makes the mutex unusable for good."""

@@ -33,10 +33,7 @@ def claim(control: Control, process: int, generators: Sequence[int], limit: int)
         journal.add("slot_generation", slots, 1)
         generations = c.slot_generation[slots].tolist()
     # Outside the mutex: a group with WRITING members stays OPEN, so its row does not change under us.
-    return [
-        _claim_of(control, slot, generation)
-        for slot, generation in zip(slots.tolist(), generations, strict=True)
-    ]
+    return [_claim_of(control, slot, generation) for slot, generation in zip(slots.tolist(), generations, strict=True)]
 
 
 def _claim_of(control: Control, slot: int, generation: int) -> Claim:

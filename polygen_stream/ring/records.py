@@ -23,9 +23,7 @@ class Polarity(IntEnum):
 class SlotState(IntEnum):
     FREE = 0
     WANTED = 1
-    WRITING = (
-        2  # owned by one live process; nobody else may touch its pixels until that process ends it or dies
-    )
+    WRITING = 2  # owned by one live process; nobody else may touch its pixels until that process ends it or dies
     READY = 3
     FAILED = 4
 

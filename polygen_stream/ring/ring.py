@@ -86,9 +86,7 @@ class Ring:
                 *np.flatnonzero(c.process_state == ProcessState.DEAD),
             ]
             if not rows:
-                raise PolygenError(
-                    f"the ring's process table is full ({c.process_state.size} live processes)"
-                )
+                raise PolygenError(f"the ring's process table is full ({c.process_state.size} live processes)")
             row = int(rows[0])
             put_text(c.process_role[row], role)
             put_text(c.process_name[row], name)
@@ -132,8 +130,8 @@ class Ring:
         """Reserves a whole group and returns its row; waits for room.
 
         Raises CaptionTooLong (counted, nothing reserved), ValueError for a senseless request, RingTimeout
-        past the deadline, WaitStopped when `stop` returns True, PolygenError when all its positives are impossible
-        (their generators are down).
+        past the deadline, WaitStopped when `stop` returns True, PolygenError when the generators of all its
+        positives are down.
         """
         control = self._control
         try:
@@ -158,9 +156,7 @@ class Ring:
     def claim(self, generators: Sequence[int], limit: int) -> list[Claim]:
         """Claims up to `limit` members of the generator (of those) with the largest backlog, oldest first."""
         if not generators or limit < 1:
-            raise ValueError(
-                f"claim needs generators and a positive limit, got {list(generators)} and {limit}"
-            )
+            raise ValueError(f"claim needs generators and a positive limit, got {list(generators)} and {limit}")
         return members.claim(self._control, self._registered(), generators, limit)
 
     def commit(self, claims: Sequence[Claim], images: np.ndarray) -> list[bool]:
@@ -193,18 +189,14 @@ class Ring:
 
     # ---- trainer
 
-    def draw(
-        self, step: int, plain: int, pair: int, timeout_s: float, stop: Callable[[], bool] | None = None
-    ) -> Draw:
+    def draw(self, step: int, plain: int, pair: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
         """Leases `plain` + `pair` different captions, least sampled first; waits until they are ready.
 
         Raises RingTimeout past the deadline, RingExhausted when production is over and the batch cannot be
         filled, WaitStopped when `stop` returns True, UserError when the limiter's window is too narrow.
         """
         if plain < 0 or pair < 0 or not 1 <= plain + pair <= self.spec.groups:
-            raise ValueError(
-                f"a draw of {plain} PLAIN + {pair} PAIR groups from {self.spec.groups} group rows"
-            )
+            raise ValueError(f"a draw of {plain} PLAIN + {pair} PAIR groups from {self.spec.groups} group rows")
         RateLimiter.of(self.spec).check_batch(plain + pair)
         control, row = self._control, self._registered()
         try:

@@ -43,9 +43,7 @@ def draw_hash(seed: int, step: int, task: np.ndarray) -> np.ndarray:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def select(
-    groups: Candidates, seed: int, step: int, plain: int, pair: int
-) -> tuple[np.ndarray, np.ndarray] | Shortage:
+def select(groups: Candidates, seed: int, step: int, plain: int, pair: int) -> tuple[np.ndarray, np.ndarray] | Shortage:
     """Returns (positions drawn as PLAIN, positions drawn as PAIR), or the shortage that prevents it.
 
     PAIR demand is met first, because PLAIN demand that lacks plain groups may take the remaining PAIR groups.

@@ -58,8 +58,7 @@ class RingSpec:
             raise UserError(f"generators are listed twice: {', '.join(self.generators)}")
         if self.members > self.slots:
             raise UserError(
-                f"one group may need {self.members} images but the ring has only {self.slots} slots; "
-                "raise ring.slots"
+                f"one group may need {self.members} images but the ring has only {self.slots} slots; raise ring.slots"
             )
         if self.min_fill > min(self.groups, self.slots):
             raise UserError(

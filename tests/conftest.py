@@ -1,0 +1,23 @@
+"""Fixtures for all tests; being here also makes the helpers in this folder importable (ring_kit)."""
+
+from __future__ import annotations
+
+import pytest
+from ring_kit import small_spec
+
+from polygen_stream.ring import Ring
+
+
+@pytest.fixture
+def new_ring():
+    """Makes small rings and closes them after the test. new_ring(**changes to small_spec) -> Ring."""
+    rings = []
+
+    def make(**changes) -> Ring:
+        rings.append(Ring.create(small_spec(**changes), lock_timeout_s=5.0))
+        rings[-1].register("test", "test")
+        return rings[-1]
+
+    yield make
+    for ring in rings:
+        ring.close()
