@@ -1,0 +1,60 @@
+"""Pictures from the ring to the model's input: normalisation, and the one augmentation of training.
+
+Both run batched on the model's device. Training and evaluation share `preprocess`, so the statistics cannot
+drift apart; they are open_clip's, so that an exported model reads what open_clip feeds it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN as MEAN
+from open_clip.constants import OPENAI_DATASET_STD as STD
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+from polygen_stream.seeding import key
+
+
+def preprocess(images: Tensor, size: int) -> Tensor:
+    """uint8 [N, H, W, 3] to normalised float32 [N, 3, size, size], channels last; resized where H, W differ.
+
+    Resizing is bilinear with antialiasing. Pictures are square in the ring, so nothing is cropped.
+    """
+    x = images.permute(0, 3, 1, 2).float().div_(255)  # [N, 3, H, W], channels last because HWC was dense
+    if x.shape[-2:] != (size, size):
+        x = interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def random_resized_crop(images: Tensor, size: int, *, scale_min: float, seed: int, step: int) -> Tensor:
+    """A random crop per picture, resized to [N, 3, size, size]. No flips: captions speak of left and right.
+
+    Same distribution as torchvision's RandomResizedCrop (area share uniform in [scale_min, 1], log-uniform
+    aspect in [3/4, 4/3]), except that a crop wider or higher than the picture is clipped where torchvision
+    draws again. One bilinear gather for the whole batch. Crops are a function of (seed, step) alone and are
+    drawn on the host, so they are the same on every device.
+
+    Args:
+        images: float [N, 3, H, W].
+        scale_min: smallest share of the picture's area a crop keeps; 1 keeps the whole picture.
+    """
+    count = len(images)
+    generator = torch.Generator().manual_seed(key(seed, "augment", step) >> 1)
+    area, aspect, x, y = torch.rand(4, count, generator=generator)
+    if scale_min == 1:
+        width = height = torch.ones(count)
+    else:
+        area = scale_min + (1 - scale_min) * area
+        aspect = torch.exp((2 * aspect - 1) * math.log(4 / 3))
+        width = (area * aspect).sqrt().clamp(max=1)
+        height = (area / aspect).sqrt().clamp(max=1)
+    theta = torch.zeros(count, 2, 3)  # maps output coordinates in [-1, 1] to input coordinates
+    theta[:, 0, 0], theta[:, 0, 2] = width, (2 * x - 1) * (1 - width)
+    theta[:, 1, 1], theta[:, 1, 2] = height, (2 * y - 1) * (1 - height)
+    theta = theta.to(images.device, images.dtype, non_blocking=True)
+    grid = affine_grid(theta, [count, 3, size, size], align_corners=False)
+    crops = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return crops.contiguous(memory_format=torch.channels_last)

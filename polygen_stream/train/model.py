@@ -1,0 +1,88 @@
+"""The CLIP under training: an open_clip model, its tokenizer, and loading it back from a checkpoint.
+
+`micro` is our own open_clip model config (model_configs/micro.json); any other open_clip model name will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import open_clip
+import torch
+
+from polygen_stream.errors import UserError
+from polygen_stream.train.checkpoint import read_meta, read_model_state
+
+MAX_LOGIT_SCALE = math.log(100)  # open_clip's and SynthCLIP's clamp; TripletCLIP has none
+
+# [texts] -> int64 [len(texts), context length]
+Tokenizer = Callable[[list[str]], torch.Tensor]
+
+open_clip.add_model_config(Path(__file__).parent / "model_configs")
+
+
+def create_clip(name: str, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Tokenizer]:
+    """A freshly initialised open_clip model in fp32, channels last, and its tokenizer.
+
+    Initial weights come from torch's global generator: seed it before. Nothing is downloaded.
+
+    Raises:
+        UserError: open_clip has no model of this name.
+    """
+    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
+    if config is None:
+        near = get_close_matches(name, open_clip.list_models(), n=1, cutoff=0)
+        raise UserError(f"train.model = {name!r} is not a model open_clip knows: did you mean {near[0]!r}?")
+    if "hf_model_name" in config["text_cfg"] or "hf_tokenizer_name" in config["text_cfg"]:
+        raise UserError(
+            f"train.model = {name!r} takes its text tower or tokenizer from the Hugging Face hub; choose a"
+            " model with open_clip's own text tower, e.g. 'ViT-B-32'"
+        )
+    model = open_clip.create_model(name, load_weights=False)
+    model = model.to(device=device, memory_format=torch.channels_last)
+    return model, open_clip.get_tokenizer(name)
+
+
+def image_size(model: torch.nn.Module) -> int:
+    """Side of the square input of the image tower, in pixels."""
+    size = model.visual.image_size
+    return size[0] if isinstance(size, tuple) else size
+
+
+def clamp_logit_scale(model: torch.nn.Module) -> None:
+    """Keep the temperature between 1 and 1/100, as open_clip's own loop does after every step."""
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def load_clip(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Tokenizer]:
+    """The model of a checkpoint folder in eval mode, and its tokenizer. Needs no config, ring or run.
+
+    Raises:
+        UserError: the folder is no checkpoint, or its weights are damaged or of another model.
+    """
+    name = read_meta(checkpoint)["model"]
+    model, tokenizer = create_clip(name, device)
+    state = read_model_state(checkpoint)
+    load_model_state(model, state, checkpoint)
+    return model.eval(), tokenizer
+
+
+def load_model_state(model: torch.nn.Module, state: dict[str, torch.Tensor], checkpoint: Path) -> None:
+    """Strict load; a disagreement names the checkpoint and the first tensor that differs.
+
+    Raises:
+        UserError: a tensor is missing, unknown or of another shape.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in sorted(own.keys() | found.keys()):
+        if own.get(name) != found.get(name):
+            raise UserError(
+                f"{checkpoint} does not fit the model it is loaded into: {name} is {found.get(name)} in the"
+                f" checkpoint, {own.get(name)} in the model: use the config the checkpoint was trained with"
+            )
+    model.load_state_dict(state)

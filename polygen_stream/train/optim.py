@@ -1,0 +1,44 @@
+"""AdamW, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from polygen_stream.config import TrainConfig
+
+
+def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW without weight decay on gains, biases, norms and the logit scale.
+
+    The split is that of open_clip's trainer: anything of fewer than two dimensions, and what its name marks
+    as a bias, a norm or the logit scale. Fused: one pass over the token embedding instead of several.
+    """
+    decay, no_decay = [], []
+    for name, parameter in model.named_parameters():
+        exempt = parameter.ndim < 2 or any(mark in name for mark in ("bn", "ln", "bias", "logit_scale"))
+        (no_decay if exempt else decay).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": config.weight_decay},
+            {"params": no_decay, "weight_decay": 0.0},
+        ],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up to `lr` over `warmup` steps, then half a cosine down to 0 at the end of the run."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,66 @@
+"""The way of a batch's pixels from the ring to the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from polygen_stream.ring import Ring
+
+PINNED_BUFFERS = 3  # one being filled, one being copied, one being read by the step
+
+
+class Staging(Protocol):
+    def load(self, ring: Ring, slots: Sequence[int]) -> Tensor:
+        """uint8 [len(slots), H, W, 3] on the device. The ring's slots may be reused once this returns."""
+
+
+class HostStaging:
+    """The training device is the CPU: one gather out of shared memory is all there is."""
+
+    def load(self, ring: Ring, slots: Sequence[int]) -> Tensor:
+        return torch.from_numpy(ring.read(slots))
+
+
+class CudaStaging:
+    """Gathers into pinned buffers in turn and copies each on a side stream, beside the step that is running.
+
+    A buffer is filled again only after the copy out of it has ended (its event): a wait, if there is one, is
+    for a copy that was issued PINNED_BUFFERS batches ago.
+
+    Args:
+        device: a CUDA device.
+        max_images: images of the largest batch.
+        image_shape: (H, W, 3).
+    """
+
+    def __init__(self, device: torch.device, max_images: int, image_shape: tuple[int, int, int]) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._buffers = [
+            torch.empty(max_images, *image_shape, dtype=torch.uint8, pin_memory=True)
+            for _ in range(PINNED_BUFFERS)
+        ]
+        self._copied = [torch.cuda.Event() for _ in range(PINNED_BUFFERS)]
+        self._turn = 0
+
+    def load(self, ring: Ring, slots: Sequence[int]) -> Tensor:
+        buffer, copied = self._buffers[self._turn][: len(slots)], self._copied[self._turn]
+        self._turn = (self._turn + 1) % PINNED_BUFFERS
+        copied.synchronize()
+        ring.read(slots, out=buffer.numpy())
+        with torch.cuda.stream(self._stream):
+            images = buffer.to(self._device, non_blocking=True)
+            copied.record(self._stream)
+        current = torch.cuda.current_stream(self._device)
+        current.wait_stream(self._stream)
+        # The caching allocator must not hand this memory out before the step that reads it is done.
+        images.record_stream(current)
+        return images
+
+
+def staging_for(device: torch.device, max_images: int, image_shape: tuple[int, int, int]) -> Staging:
+    return CudaStaging(device, max_images, image_shape) if device.type == "cuda" else HostStaging()

@@ -1,0 +1,75 @@
+"""One optimizer step: augment, forward, loss, backward, clip, update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from polygen_stream.config import RunConfig
+from polygen_stream.errors import PolygenError
+from polygen_stream.train.augment import preprocess, random_resized_crop
+from polygen_stream.train.data import Batch
+from polygen_stream.train.loss import multi_positive_loss
+from polygen_stream.train.model import clamp_logit_scale, image_size
+from polygen_stream.train.optim import learning_rate, set_learning_rate
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step has to say for itself; logit_scale is exp of the parameter, after the clamp."""
+
+    loss: float
+    loss_parts: dict[str, float]
+    lr: float
+    grad_norm: float  # before clipping
+    logit_scale: float
+
+
+def train_step(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: RunConfig
+) -> StepResult:
+    """Train on one batch. The model must be in train mode.
+
+    Raises:
+        PolygenError: the loss is not finite; the weights are left as they were.
+    """
+    train = config.train
+    side = batch.images.shape[1]
+    images = random_resized_crop(
+        preprocess(batch.images, side),
+        image_size(model),
+        scale_min=train.crop_scale_min,
+        seed=config.seed,
+        step=batch.step,
+    )  # [N, 3, S, S]
+    bf16 = train.precision == "bf16"
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+        image_features = model.encode_image(images, normalize=True)  # [N, D]
+        text_features = model.encode_text(batch.tokens, normalize=True)  # [T, D]
+    loss, parts = multi_positive_loss(
+        image_features,
+        text_features,
+        model.logit_scale.exp(),
+        batch.layout,
+        hn_t2i=train.hn_t2i,
+        image_image_weight=train.image_image_weight,
+        image_image_temperature=train.image_image_temperature,
+    )
+    value, values = loss.item(), {name: part.item() for name, part in parts.items()}
+    if not torch.isfinite(loss):
+        shown = ", ".join(f"{name} {part:.4g}" for name, part in values.items())
+        raise PolygenError(
+            f"step {batch.step}: loss is {value} ({shown}; logit scale {model.logit_scale.exp().item():.4g}):"
+            " restart from the last checkpoint with a lower train.lr or train.grad_clip"
+        )
+
+    optimizer.zero_grad()
+    loss.backward()
+    limit = train.grad_clip or float("inf")
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+    lr = learning_rate(batch.step, train)
+    set_learning_rate(optimizer, lr)
+    optimizer.step()
+    clamp_logit_scale(model)
+    return StepResult(value, values, lr, grad_norm.item(), model.logit_scale.exp().item())

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from polygen_stream.monitor.metrics import JsonLines, TensorBoard, read_json_lines
+
+
+def test_a_record_is_readable_before_the_writer_closes(tmp_path):
+    writer = JsonLines(tmp_path / "metrics.jsonl")
+    writer.write({"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}})
+    assert list(read_json_lines(tmp_path / "metrics.jsonl")) == [
+        {"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}}
+    ]
+    writer.close()
+
+
+def test_writing_again_appends(tmp_path):
+    for step in range(2):
+        writer = JsonLines(tmp_path / "m.jsonl")
+        writer.write({"step": step})
+        writer.close()
+    assert [r["step"] for r in read_json_lines(tmp_path / "m.jsonl")] == [0, 1]
+
+
+def test_a_line_still_being_written_is_left_out(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"step": 0}\n{"step": 1, "lo')
+    assert list(read_json_lines(tmp_path / "m.jsonl")) == [{"step": 0}]
+
+
+def test_missing_file_has_no_records(tmp_path):
+    assert list(read_json_lines(tmp_path / "none.jsonl")) == []
+
+
+def test_nan_is_refused_where_it_is_written(tmp_path):
+    with pytest.raises(ValueError):
+        JsonLines(tmp_path / "m.jsonl").write({"loss": float("nan")})
+
+
+def test_tensorboard_gets_every_number_under_its_nested_name(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sink = TensorBoard(tmp_path)
+    sink.write({"step": 3, "loss": 1.5, "loss_parts": {"i2t": 0.25}, "images_committed": {"micro/sd15": 7}})
+    sink.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "loss_parts/i2t", "images_committed/micro/sd15"}
+    (point,) = events.Scalars("loss_parts/i2t")
+    assert (point.step, point.value) == (3, 0.25)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from polygen_stream.config import TrainConfig
+from polygen_stream.train.model import create_clip
+from polygen_stream.train.optim import build_optimizer, learning_rate, set_learning_rate
+
+CONFIG = TrainConfig(steps=100, warmup=10, lr=2e-3)
+
+
+def test_rate_warms_up_linearly_then_falls_to_zero():
+    rates = [learning_rate(step, CONFIG) for step in range(101)]
+    assert rates[0] == pytest.approx(2e-4) and rates[9] == pytest.approx(2e-3)
+    assert rates[10] == pytest.approx(2e-3)  # warm-up and cosine meet at the peak
+    assert rates[55] == pytest.approx(1e-3)
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+    assert all(a > b for a, b in pairwise(rates[10:]))
+
+
+def test_rate_without_warmup_starts_at_the_peak():
+    assert learning_rate(0, TrainConfig(steps=100, warmup=0, lr=2e-3)) == pytest.approx(2e-3)
+
+
+def test_run_shorter_than_its_warmup_has_a_rate():
+    config = TrainConfig(steps=5, warmup=10, lr=1e-3)
+    assert [learning_rate(step, config) for step in range(5)] == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
+
+
+def test_only_matrices_decay():
+    model, _ = create_clip("micro")
+    optimizer = build_optimizer(model, CONFIG)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed = {names[id(p)] for p in optimizer.param_groups[0]["params"]}
+    spared = {names[id(p)] for p in optimizer.param_groups[1]["params"]}
+    assert decayed | spared == set(names.values()) and not decayed & spared
+    assert "logit_scale" in spared and "ln_final.weight" in spared
+    assert "token_embedding.weight" in decayed and "text_projection" in decayed
+    assert not any(name.endswith(".bias") for name in decayed)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [CONFIG.weight_decay, 0.0]
+
+
+def test_set_learning_rate_reaches_every_group():
+    model = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(model, CONFIG)
+    set_learning_rate(optimizer, 0.5)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
