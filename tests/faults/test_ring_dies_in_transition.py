@@ -1,0 +1,172 @@
+"""kill -9 at every journalled write of every transition: the next locker finds the state before, or the state after."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from dying import JOURNALLED_WRITES, fork_child, stop_at, was_killed
+from ring_kit import open_pair, open_plain, pictures, render
+
+from polygen_stream.ring import Ring
+from polygen_stream.ring.layout import Total, columns_of
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An operation a child dies in. `one`: a single transition, so nothing may lie between before and after."""
+
+    prepare: Callable[[Ring], object]  # by the parent
+    act: Callable[[Ring, object], object]  # by the child, on what `take` gave it
+    take: Callable[[Ring], object] = lambda ring: None  # by the child, before it is in danger
+    changes: dict[str, int] = field(default_factory=dict)  # to the small spec
+    one: bool = True
+    register: bool = True
+
+
+def fill(ring: Ring) -> None:
+    open_plain(ring, 0)
+    open_pair(ring, 1)
+    render(ring)
+
+
+def half_fill(ring: Ring) -> None:
+    open_plain(ring, 0)
+    open_pair(ring, 1)
+    render(ring, (0,))
+
+
+def used_up(ring: Ring) -> None:
+    open_plain(ring, 0)
+    open_plain(ring, 1)
+    render(ring)
+    ring.release(ring.draw(0, 2, 0, 0.0))
+
+
+def wanted(ring: Ring) -> None:
+    open_plain(ring, 0)
+    open_pair(ring, 1)
+
+
+def dead_owner(ring: Ring) -> None:
+    """A process that died with claims and a lease, not reaped yet."""
+    fill(ring)
+    open_pair(ring, 2)
+    open_plain(ring, 3)
+
+    def hold(mine: Ring) -> None:
+        mine.draw(0, 1, 1, 0.0)
+        mine.claim([1], 3)
+
+    assert not was_killed(fork_child(ring, hold))
+
+
+def dead_holder(ring: Ring) -> None:
+    """A process that was killed in the middle of a draw; whoever locks next has to recover."""
+    fill(ring)
+
+    def draw_and_die(mine: Ring) -> None:
+        stop_at(14, JOURNALLED_WRITES, signal.SIGKILL)
+        mine.draw(0, 1, 1, 0.0)
+
+    assert was_killed(fork_child(ring, draw_and_die))
+
+
+def nothing(ring: Ring) -> None:
+    return None
+
+
+def claim_two(ring: Ring):
+    return ring.claim([1], 8)
+
+
+SCENARIOS = {
+    "open": Scenario(nothing, lambda ring, _: open_pair(ring, 0)),
+    "open_evicts": Scenario(used_up, lambda ring, _: open_pair(ring, 2), changes={"slots": 4}, one=False),
+    "claim": Scenario(wanted, lambda ring, _: ring.claim([0, 1], 8)),
+    "commit": Scenario(half_fill, lambda ring, claims: ring.commit(claims, pictures(claims)), claim_two),
+    "fail_retries": Scenario(half_fill, lambda ring, claims: ring.fail(claims, "black"), claim_two),
+    "fail_demotes": Scenario(half_fill, lambda ring, claims: ring.fail(claims, "black"), claim_two, {"max_retries": 0}),
+    "fail_drops": Scenario(
+        lambda ring: open_pair(ring, 0),
+        lambda ring, claims: ring.fail(claims, "black"),
+        lambda ring: ring.claim([0], 8) + ring.claim([1], 8),
+        {"max_retries": 0},
+    ),
+    "draw": Scenario(fill, lambda ring, _: ring.draw(0, 1, 1, 0.0)),
+    "release": Scenario(fill, lambda ring, draw: ring.release(draw), lambda ring: ring.draw(0, 1, 1, 0.0)),
+    "reap": Scenario(dead_owner, lambda ring, _: ring.reap(), one=False),
+    "generator_down": Scenario(wanted, lambda ring, _: ring.generator_down(1), one=False),
+    "register": Scenario(nothing, lambda ring, _: ring.register("renderer", "again")),
+    "set_step": Scenario(nothing, lambda ring, _: ring.set_step(9)),
+    # the child must meet the dead holder itself, so it does not register before
+    "recover": Scenario(dead_holder, lambda ring, _: ring.stats(), register=False),
+}
+
+
+def state(ring: Ring) -> dict[str, np.ndarray]:
+    """All journalled columns except what differs from process to process."""
+    columns = ring._control.columns
+    copies = {c.name: getattr(columns, c.name).copy() for c in columns_of(ring.spec) if c.journalled}
+    for name in [name for name in copies if name.startswith("process_")]:
+        del copies[name]
+    copies["total"][Total.RECOVERIES] = 0
+    return copies
+
+
+def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
+    return all((first[name] == second[name]).all() for name in first)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_at_every_journalled_write(new_ring, name):
+    scenario = SCENARIOS[name]
+
+    def run(kill_at: int | None) -> tuple[Ring, bool]:
+        """A new ring and whether the child died; kill_at None: the child stops short of the operation."""
+        ring = new_ring(**scenario.changes)
+        scenario.prepare(ring)
+
+        def work(mine: Ring) -> None:
+            taken = scenario.take(mine)
+            if kill_at is not None:
+                stop_at(kill_at, JOURNALLED_WRITES, signal.SIGKILL)
+                scenario.act(mine, taken)
+
+        return ring, was_killed(fork_child(ring, work, scenario.register))
+
+    before = state(run(None)[0])
+    after = state(run(10**9)[0])
+    kill_at, ends = 1, []
+    while True:
+        ring, killed = run(kill_at)
+        if not killed:
+            break
+        assert ring.check() == []  # takes the mutex over, rolls back, and finds every invariant intact
+        found = state(ring)
+        ends.append("before" if same(found, before) else "after" if same(found, after) else "between")
+        make_progress(ring)
+        kill_at += 1
+    assert len(ends) > 3, "the child never got to a journalled write"
+    if scenario.one:
+        assert "between" not in ends
+        assert ends == sorted(ends, key=["before", "after"].index)  # one commit point
+
+
+def make_progress(ring: Ring) -> None:
+    """After any death the ring must serve the others."""
+    ring.reap()
+    render(ring)
+    ring.generator_down(1)
+    render(ring)
+    assert ring.check() == []
+    assert ring.stats().backlog == {"one": 0, "two": 0}
+    for task in (100, 101):  # the first draw makes room for the second opening, however full the ring was
+        if complete := len(ring.groups_snapshot(ring.spec.groups)):
+            ring.release(ring.draw(task, complete, 0, 0.0))
+        open_plain(ring, task)
+        render(ring)
+    assert ring.check() == []
