@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -34,17 +35,18 @@ class CaptionsConfig(Section):
 
 class GeneratorsConfig(Section):
     recipes: Names = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
-    positives: int = Field(4, ge=1)  # n+: images per caption
-    negatives: int = Field(4, ge=0)  # images per hard-negative caption
+    positives: int = Field(4, ge=1, le=1024)  # n+: images per caption
+    negatives: int = Field(4, ge=0, le=1024)  # images per hard-negative caption
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
     backend: Literal["eager"] = "eager"
 
 
 class RingConfig(Section):
-    slots: int = Field(8192, ge=1)  # images
-    image_size: int = Field(32, ge=8)  # pixels, square
-    caption_bytes: int = Field(192, ge=16)  # UTF-8; a longer caption is rejected, never cut
+    # The upper bounds keep byte counts inside 64 bits; whether the memory is there is checked at the start.
+    slots: int = Field(8192, ge=1, le=2**32)  # images
+    image_size: int = Field(32, ge=8, le=8192)  # pixels, square
+    caption_bytes: int = Field(192, ge=16, le=65536)  # UTF-8; a longer caption is rejected, never cut
     min_fill: int = Field(64, ge=1)  # complete groups before step 0
     max_times_sampled: int = Field(0, ge=0)  # 0 = no limit
     samples_per_insert: float = Field(0.0, ge=0)  # 0 = no rate limiter
@@ -326,3 +328,21 @@ def _check_possible(config: RunConfig) -> None:
                 f"ring.max_times_sampled = {ring.max_times_sampled} allow {budget}: raise either, or lower "
                 "train.steps"
             )
+
+    most = max(config.curriculum.start, config.curriculum.end)
+    wanted = round(most * train.batch)
+    if captions.target and captions.target * _pair_share(config) < wanted:
+        raise UserError(
+            f"a batch of train.batch = {train.batch} texts with {most:.0%} hard negatives needs {wanted} captions that "
+            f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
+            f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
+        )
+
+
+def _pair_share(config: RunConfig) -> float:
+    """Share of all produced groups that carry a hard negative, at least: the mean of p / (1 - p) over the run."""
+    start, end = config.curriculum.start, config.curriculum.end
+    if config.curriculum.schedule == "constant":
+        start = end
+    shares = [start + (end - start) * i / 100 for i in range(101)]
+    return sum(p / (1 - p) for p in shares) / len(shares)

@@ -10,6 +10,7 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
+import transformers
 from diffusers import DiffusionPipeline
 
 from polygen_stream.errors import UserError
@@ -57,6 +58,8 @@ def load_generator(recipe: Recipe, device: str = "cpu") -> Generator:
     if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
         raise UserError(f"engines/{recipe.name}.toml: diffusers has no pipeline {recipe.pipeline!r}")
     _check_source(recipe)
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     try:
         pipeline = pipeline_class.from_pretrained(
             recipe.source,
@@ -71,7 +74,7 @@ def load_generator(recipe: Recipe, device: str = "cpu") -> Generator:
             f"generator {recipe.name}: cannot load {recipe.source} as {recipe.pipeline}: "
             f"{type(problem).__name__}: {problem}; {_remedy(recipe)}"
         ) from None
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)  # its bar per call; the loading bars are other switches
     return Generator(recipe, pipeline.to(device))
 
 

@@ -61,7 +61,12 @@ def main(context: RoleContext) -> None:
             if stats is None:
                 break
             began = time.monotonic()
-            share = curriculum.production_share(stats.step, lead.steps(time.monotonic(), stats))
+            ahead = lead.steps(time.monotonic(), stats)
+            if target is not None:
+                # Producers that outrun the trainer will have stopped when the last steps ask for hard negatives: a
+                # group that spends the k-th part of the budget is made for the k-th part of the run, or a later one.
+                ahead = max(ahead, config.train.steps * opened / target - stats.step)
+            share = curriculum.production_share(stats.step, ahead)
             kind = Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN
             task = ledger.task(task_id)
             task_id += 1
