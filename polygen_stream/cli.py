@@ -31,14 +31,14 @@ def run(
     context: typer.Context,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="New folder for what the run leaves (else runs/<time>-<name>)."),
+        typer.Option(help="New folder for the run (else runs/<time>-<name>)."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, start nothing.")] = False,
 ) -> int:
     """Render and train at once, evaluate, and leave a run folder.
 
-    CONFIG is a TOML file or the name of a preset; without it, the micro preset runs, which needs two CPU cores and
-    no download. Any key of it can be overridden: --train.steps 200.
+    CONFIG is a TOML file or the name of a preset; without it, the micro preset runs, which needs two CPU cores
+    and no download. Any key of it can be overridden: --train.steps 200.
     """
     config_name, words = _split(context.args)
     config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "help")))

@@ -116,9 +116,7 @@ def config_keys() -> list[str]:
     return [dotted for dotted, _ in _fields()]
 
 
-def load_config(
-    path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()
-) -> RunConfig:
+def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
     """Read, override and check a run config.
 
     Args:

@@ -45,16 +45,12 @@ def _amounts(config: RunConfig, plan: Plan) -> list[tuple[str, str]]:
     share = f"{config.curriculum.end:g}"
     if config.curriculum.schedule == "linear":
         share = f"{config.curriculum.start:g} -> {share}"
-    training = (
-        f"{train.steps} steps of {train.batch} texts (hard-negative share {share}), {draws} caption draws"
-    )
+    training = f"{train.steps} steps of {train.batch} texts (hard-negative share {share}), {draws} caption draws"
     if captions.target:
         few = captions.target * generators.positives
         many = captions.target * (generators.positives + generators.negatives)
-        production = (
-            f"{captions.target} captions x {generators.positives} images = {few} (with negatives {many})"
-        )
-        training += f", {draws / captions.target:.1f} per caption"
+        production = f"{captions.target} captions x {generators.positives} images = {few} (with negatives {many})"
+        training += f", {draws / captions.target:.1f} of each caption"
     else:
         production = f"captions until training ends, {generators.positives} images each"
     production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
@@ -72,8 +68,8 @@ def _checks(plan: Plan) -> list[tuple[str, str]]:
     available, source = available_bytes()
     if plan.ring.nbytes > available:
         raise UserError(
-            f"the ring needs {plan.ring.nbytes / MIB:.0f} MiB but only {available / MIB:.0f} MiB are available "
-            f"({source}); lower ring.slots or ring.image_size"
+            f"the ring needs {plan.ring.nbytes / MIB:.0f} MiB but only {available / MIB:.0f} MiB are "
+            f"available ({source}); lower ring.slots or ring.image_size"
         )
     needed, there = plan.memory_bytes / MIB, available / MIB
     fits = "fits" if needed <= there else "TOO LITTLE: use fewer generators, or close other programs"

@@ -1,0 +1,91 @@
+"""Every mistake a user can make on the command line ends in one line that says what to do, and exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def cli(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "polygen_stream", *words], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["run", "bad.toml"], ["bad.toml", "unknown key train.stesp", "train.steps"]),
+        (["run", "type.toml"], ["type.toml", "train.steps", "'many'", "an integer"]),
+        (["run", "syntax.toml"], ["syntax.toml", "not valid TOML", "line 1"]),
+        (["run", "bytes.toml"], ["bytes.toml", "UTF-8"]),
+        (["run", "nosuch.toml"], ["nosuch.toml", "does not exist", "micro"]),
+        (["run", "folder"], ["folder is a folder", "micro"]),
+        (["run", "--generators.recipes", "micro/sd9"], ["unknown generator 'micro/sd9'", "micro/sana", "micro/sd15"]),
+        (["run", "--train.steps", "few"], ["--train.steps", "'few'", "an integer"]),
+        (["run", "--train.steps"], ["--train.steps has no value"]),
+        (["run", "--train.steps", "--dry-run"], ["--train.steps has no value"]),
+        (["run", "--dryrun"], ["unknown option --dryrun", "--dry-run"]),
+        (["run", "micro", "again"], ["unexpected argument 'again'"]),
+        (["run", "-v"], ["unexpected argument '-v'"]),
+        (["run", "--run-dir"], ["--run-dir"]),
+        (["run", "--run-dir", "full"], ["full", "not empty", "--run-dir"]),
+        (["run", "--run-dir", "bad.toml"], ["bad.toml", "is a file", "--run-dir"]),
+        (["run", "--run-dir", "bad.toml/below"], ["bad.toml/below", "--run-dir"]),
+        (["run", "--ring.slots", "4000000000"], ["MiB", "available", "ring.slots"]),
+        (["run", "--ring.slots", "4000000000", "--dry-run"], ["MiB", "available", "ring.slots"]),
+        (["train"], ["No such command 'train'"]),
+        (["doctor", "--jsno"], ["--jsno"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0] in ("run", "train", "doctor") else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, words, parts):
+    (tmp_path / "bad.toml").write_text("[train]\nstesp = 3\n")
+    (tmp_path / "type.toml").write_text("[train]\nsteps = 'many'\n")
+    (tmp_path / "syntax.toml").write_text("[train\n")
+    (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "summary.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    line = one_line_error(cli(*words, cwd=tmp_path))
+    assert all(part in line for part in parts), line
+    assert sorted(tmp_path.rglob("*")) == before  # a refused run leaves nothing
+
+
+def test_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
+    done = cli(
+        "run", "--dry-run", "--train.steps", "200", "--generators.recipes", "micro/sd15,micro/sana", cwd=tmp_path
+    )
+    assert done.returncode == 0 and not done.stderr, done
+    for part in ("trainer", "renderer micro/sd15", "renderer micro/sana", "captioner", "evaluator", "200 steps"):
+        assert part in done.stdout, done.stdout
+    assert "micro/sd2" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_config_may_stand_anywhere_between_the_options(tmp_path):
+    (tmp_path / "mine.toml").write_text("name = 'mine'\n")
+    for words in (
+        ["mine.toml", "--train.steps", "123", "--dry-run"],
+        ["--train.steps", "123", "mine.toml", "--dry-run"],
+        ["--dry-run", "--train.steps=123", "mine.toml"],
+    ):
+        done = cli("run", *words, cwd=tmp_path)
+        assert done.returncode == 0 and "mine: seed 0" in done.stdout and "123 steps" in done.stdout, done
+
+
+def test_version_names_what_it_stands_on(tmp_path):
+    done = cli("version", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("polygen-stream ") and "torch " in done.stdout

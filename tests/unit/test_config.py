@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from polygen_stream.config import RunConfig, config_keys, dump_config, expected_group_draws, load_config
+from polygen_stream.errors import UserError
+from polygen_stream.resources import config_path, preset_names, recipe_names, recipe_path
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def error_of(path: Path | str | None, *words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(path, words)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_micro_preset_shows_every_key_at_its_default():
+    shown = tomllib.loads(config_path("micro").read_text())
+    flat = {
+        f"{name}.{leaf}" if leaf else name
+        for name, value in shown.items()
+        for leaf in (value if isinstance(value, dict) else [""])
+    }
+    assert flat == set(config_keys())
+    assert load_config("micro") == RunConfig()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load(name):
+    assert load_config(name).generators.recipes
+
+
+def test_a_file_needs_only_what_differs(tmp_path):
+    config = load_config(written(tmp_path, "seed = 7\n[train]\nsteps = 12\n"))
+    assert (config.seed, config.train.steps, config.train.batch) == (7, 12, RunConfig().train.batch)
+
+
+def test_overrides_win_over_the_file_and_are_typed_by_the_schema(tmp_path):
+    path = written(tmp_path, "[train]\nsteps = 12\n")
+    words = ["--train.steps", "34", "--train.lr=1", "--name", "5", "--generators.recipes", "micro/sd15, micro/sana"]
+    config = load_config(path, words)
+    assert (config.train.steps, config.train.lr, config.name) == (34, 1.0, "5")
+    assert config.generators.recipes == ("micro/sd15", "micro/sana")
+    assert load_config(path, ['--generators.recipes=["micro/sd2"]']).generators.recipes == ("micro/sd2",)
+    assert load_config(path, {"train.steps": "56"}).train.steps == 56
+
+
+def test_a_dumped_config_loads_as_the_same_config(tmp_path):
+    config = load_config(None, ["--train.lr", "0.1234567890123", "--seed", str(2**62), "--curriculum.end", "0.3"])
+    dump_config(config, tmp_path / "config.toml")
+    assert load_config(tmp_path / "config.toml") == config
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_config().train.steps = 5
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[train]\nstesp = 3\n", ["unknown key train.stesp", "did you mean train.steps?", "run.toml"]),
+        ("steps = 3\n", ["unknown key steps", "did you mean train.steps?"]),
+        ("[trian]\nlr = 3\n", ["unknown key trian", "train"]),
+        ("[train]\nsteps = '3'\n", ["run.toml", "train.steps", "'3'", "an integer"]),
+        ("[train]\nsteps = 1.5\n", ["train.steps", "1.5", "an integer"]),
+        ("[train]\nsteps = true\n", ["train.steps", "True", "an integer"]),
+        ("[train]\nlr = 'fast'\n", ["train.lr", "'fast'", "a number"]),
+        ("[train]\nlr = nan\n", ["train.lr", "nan", "a finite number"]),
+        ("[train]\nlr = 0.0\n", ["train.lr", "more than 0"]),
+        ("[train]\nprecision = 'fp8'\n", ["train.precision", "'fp8'", "'fp32' or 'bf16'"]),
+        ("train = 5\n", ["train = 5", "a table, [train]"]),
+        ("name = '../elsewhere'\n", ["name", "'../elsewhere'", "letters, digits"]),
+        ("seed = -1\n", ["seed", "-1", "at least 0"]),
+        ("[ring]\nimage_size = 99999999999\n", ["ring.image_size", "at most 8192"]),
+        ("[curriculum]\nend = 0.6\n", ["curriculum.end", "0.6", "at most 0.5"]),
+        ("[generators]\nrecipes = 'micro/sd15'\n", ["generators.recipes", "a list of strings"]),
+        ("[generators]\nrecipes = [1]\n", ["generators.recipes", "a string"]),
+        ("[generators]\nrecipes = []\n", ["generators.recipes", "empty"]),
+        ("[generators]\nrecipes = ['micro/sd15', 'micro/sd15']\n", ["generators.recipes", "twice"]),
+        ("[generators]\nrecipes = ['micro/sd16']\n", ["'micro/sd16'", "did you mean micro/sd15?", "micro/sana"]),
+        ("[generators]\nrecipes = ['../configs/micro']\n", ["unknown generator '../configs/micro'"]),
+        ("train = [\n", ["run.toml", "not valid TOML", "end of document"]),
+        ("a = 1\na = 2\n", ["not valid TOML"]),
+    ],
+)
+def test_a_wrong_file_is_explained(tmp_path, text, parts):
+    message = error_of(written(tmp_path, text))
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--train.stesp", "3"], ["unknown option --train.stesp", "did you mean --train.steps?"]),
+        (["--train", "3"], ["unknown option --train"]),
+        (["--nothing.like.it", "3"], ["unknown option --nothing.like.it", "micro.toml shows every key"]),
+        (["--train.steps"], ["--train.steps has no value"]),
+        (["--train.steps", "--seed", "1"], ["--train.steps has no value"]),
+        (["--train.steps="], ["--train.steps", "''", "an integer"]),
+        (["--train.steps", "many"], ["--train.steps = 'many'", "an integer"]),
+        (["--train.steps", "1\nlr = 5"], ["--train.steps", "an integer"]),
+        (["train.steps", "3"], ["unexpected argument 'train.steps'", "--section.key VALUE"]),
+    ],
+)
+def test_a_wrong_override_is_explained(words, parts):
+    message = error_of(None, *words)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        # 4 batches of 64 captions x 4 images
+        (["--ring.slots", "1000"], ["ring.slots = 1000", "1024"]),
+        (["--ring.min_fill", "63"], ["ring.min_fill = 63", "train.batch = 64"]),
+        # 1025 groups x (4 + 4) images
+        (["--ring.min_fill", "1025"], ["ring.min_fill = 1025", "8200", "ring.slots = 8192"]),
+        # 32 of a batch's 64 texts are negatives at the end, and about 39 % of the captions get one
+        (["--captions.target", "82"], ["captions.target = 82", "32", "83"]),
+        (["--captions.target", "63"], ["captions.target = 63", "ring.min_fill = 64"]),
+        (["--generators.negatives", "5"], ["generators.negatives = 5", "generators.positives = 4"]),
+        (["--generators.negatives", "0"], ["curriculum.start = 0.0", "end = 0.5", "generators.negatives = 0"]),
+        # 600 steps x 64 texts x (1 - 0.25) groups a text
+        (["--ring.max_times_sampled", "11"], ["28800", "2400", "11", "26400"]),
+    ],
+)
+def test_a_run_that_cannot_progress_is_refused_with_its_arithmetic(words, parts):
+    message = error_of("micro", *words)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--ring.slots", "1024"],
+        ["--ring.min_fill", "1024"],
+        ["--captions.target", "64", "--curriculum.end", "0"],
+        ["--captions.target", "83"],
+        ["--generators.negatives", "0", "--curriculum.end", "0"],
+        ["--ring.max_times_sampled", "12"],
+        ["--ring.max_times_sampled", "1", "--captions.target", "0"],
+    ],
+)
+def test_the_limits_themselves_are_accepted(words):
+    load_config("micro", words)
+
+
+def test_expected_draws_follow_the_schedule():
+    assert expected_group_draws(load_config()) == 600 * 48  # p rises from 0 to 0.5: on average a quarter
+    assert expected_group_draws(load_config(None, {"curriculum.schedule": "constant"})) == 600 * 32
+
+
+def test_files_that_cannot_be_read_are_explained(tmp_path):
+    assert "a folder" in error_of(tmp_path) and "micro" in error_of(tmp_path)
+    assert "does not exist" in error_of(tmp_path / "none.toml") and "(micro" in error_of("none")
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes("name = 'caf\u00e9'".encode("latin-1"))
+    assert "latin.toml is not UTF-8" in error_of(latin)
+
+
+def test_a_preset_name_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "micro").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert config_path("micro").is_file()
+
+
+def test_recipes_are_found_by_name():
+    assert {"micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo"} <= set(recipe_names())
+    assert recipe_path("micro/sd15").is_file()

@@ -1,0 +1,170 @@
+"""Dependencies point one way, and what the command line imports stays light.
+
+Edges are read from the source: every import statement of a module counts for the direction rule, wherever it stands;
+only those that run on import count for the weight rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "polygen_stream"
+NAME = PACKAGE.name
+
+# What a part may import of the package, besides itself. A part is a subpackage or a top-level module.
+BASE = {"errors", "seeding"}
+ALLOWED = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "errors": set(),
+    "seeding": BASE,
+    "resources": BASE,
+    "config": BASE | {"resources"},
+    "ledger": BASE,
+    "curriculum": BASE,
+    "ring": BASE,
+    "role": BASE | {"config", "ring"},
+    "probes": set(),
+    "captions": BASE | {"config", "ledger", "micro"},
+    "generators": BASE | {"resources"},
+    "producers": BASE | {"captions", "generators", "ring", "ledger", "curriculum", "config", "role"},
+    "train": BASE | {"ring", "curriculum", "config", "role", "monitor"},
+    "evaluate": BASE | {"config", "role", "train", "micro"},
+    "analyze": BASE | {"config", "ring", "role"},
+    "monitor": BASE | {"config"},
+    "launch": BASE | {"config", "ring", "monitor"},
+    "doctor": BASE | {"config", "generators", "launch", "probes", "ring"},
+    "cli": BASE | {"config", "launch", "doctor"},
+    "micro": BASE,
+}
+
+HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
+LIGHT = ["config", "ring", "ledger", "curriculum", "launch", "cli", "seeding", "errors", "role", "doctor", "probes"]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def imports(module: str, top_only: bool) -> frozenset[str]:
+    """Full names a module imports. top_only: those that run on import (not in functions, not for type checkers)."""
+    found: set[str] = set()
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+    def visit(node: ast.AST) -> None:
+        if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in [] if top_only else node.body:
+                visit(child)
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                anchor = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*anchor, *([base] if base else [])])
+            # "from package import submodule" imports the submodule
+            found.update(f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names)
+            found.add(base)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def loaded_by(module: str) -> dict[str, tuple[str, ...]]:
+    """{everything that importing `module` imports, by name: the chain of modules that leads to it}."""
+    chains: dict[str, tuple[str, ...]] = {}
+    stack = [(module, (module,))]
+    while stack:
+        name, path = stack.pop()
+        if name in chains:
+            continue
+        chains[name] = path
+        if name in MODULES:
+            # Importing a.b.c runs a and a.b as well.
+            parents = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
+            stack += [(other, (*path, other)) for other in (*imports(name, top_only=True), *parents)]
+    return chains
+
+
+def test_every_part_has_a_rule():
+    assert {part_of(module) for module in MODULES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_dependencies_point_one_way(module):
+    part = part_of(module)
+    used = {part_of(name) for name in imports(module, top_only=False) if name.split(".")[0] == NAME}
+    back = used - ALLOWED[part] - {part, "__init__"}
+    assert not back, f"{module} imports {sorted(back)}, but {part} may import only {sorted(ALLOWED[part])}"
+
+
+def test_the_rules_have_no_cycle():
+    # "Once the earlier ones are taken away, something stands alone" until nothing is left.
+    rest = {part: set(allowed) - {part} for part, allowed in ALLOWED.items()}
+    while rest:
+        free = {part for part, allowed in rest.items() if not allowed & rest.keys()}
+        assert free, f"these import each other in a circle: {sorted(rest)}"
+        rest = {part: allowed for part, allowed in rest.items() if part not in free}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) in LIGHT])
+def test_light_modules_load_no_heavy_library(module):
+    chains = loaded_by(module)
+    heavy = [" -> ".join(path) for name, path in chains.items() if name.split(".")[0] in HEAVY]
+    assert not heavy, heavy[0]
+
+
+def test_the_ring_needs_numpy_only():
+    used = {name.split(".")[0] for m in MODULES if part_of(m) == "ring" for name in imports(m, top_only=False)}
+    assert used - set(sys.stdlib_module_names) <= {"numpy", NAME}
+
+
+def test_the_trainer_never_sees_the_painter():
+    # The painter is the micro world's reality: evaluation uses it, training must not.
+    for module in (m for m in MODULES if part_of(m) == "train"):
+        every = set(loaded_by(module)) | imports(module, top_only=False)
+        assert not [name for name in every if name.startswith(f"{NAME}.micro")], module
+
+
+def test_every_library_used_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.match(r"[\w.-]+", item)[0].lower().replace("-", "_") for item in declared}
+    modules = names | {"PIL", "sklearn", "open_clip"} | {"torchvision"}  # open_clip_torch requires torchvision
+    used = {name.split(".")[0] for m in MODULES for name in imports(m, top_only=False)}
+    assert used - set(sys.stdlib_module_names) - modules <= {NAME}
+
+
+def test_importing_the_command_line_loads_no_torch():
+    code = (
+        "import sys, polygen_stream.cli, polygen_stream.launch.supervise, polygen_stream.doctor; "
+        f"print(*sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
