@@ -79,7 +79,7 @@ def _lagging_producer(control: Control, kind: Kind | None = None) -> str:
         pending = pending[c.group_kind[c.slot_group[pending]] == kind]
     if pending.size == 0:
         what = "group" if kind is None else f"{kind.name} group"
-        return f"no {what} is open: {_who(control, _role_rows(control, 'captioner'), 'captioner')} lags"
+        return f"no {what} is open; {_waiting_for(control, _role_rows(control, 'captioner'), 'captioner')}"
     generator = int(np.bincount(c.slot_generator[pending]).argmax())
     mine = pending[c.slot_generator[pending] == generator]
     writing = mine[c.slot_state[mine] == SlotState.WRITING]
@@ -88,12 +88,12 @@ def _lagging_producer(control: Control, kind: Kind | None = None) -> str:
     failed = f", last failure: {reason}" if reason else ""
     return (
         f"generator '{spec.generators[generator]}' lags with {mine.size} members ({writing.size} being "
-        f"written{failed}): {_who(control, serving, 'renderer')}"
+        f"written{failed}); {_waiting_for(control, serving, 'renderer')}"
     )
 
 
 def _lagging_trainer(control: Control) -> str:
-    return f"{_who(control, _role_rows(control, 'trainer'), 'trainer')} does not draw"
+    return _waiting_for(control, _role_rows(control, "trainer"), "trainer") + " to draw"
 
 
 def _role_rows(control: Control, role: str) -> np.ndarray:
@@ -102,13 +102,14 @@ def _role_rows(control: Control, role: str) -> np.ndarray:
     return np.array([row for row in live if get_text(c.process_role[row]) == role], dtype=np.int64)
 
 
-def _who(control: Control, rows: np.ndarray, role: str) -> str:
+def _waiting_for(control: Control, rows: np.ndarray, role: str) -> str:
     if rows.size == 0:
-        return f"no live {role}"
+        return f"waiting for a {role} (none is alive)"
     c = control.columns
     row = int(rows[c.process_heartbeat[rows].argmin()])
+    who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}'"
     age = (time.monotonic_ns() - int(c.process_heartbeat[row])) / 1e9
     return (
-        f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {int(c.process_pid[row])}, "
-        f"last heartbeat {age:.1f} s ago, doing '{get_text(c.process_doing[row])}')"
+        f"waiting for {who} (pid {int(c.process_pid[row])}, last heartbeat {age:.1f} s ago, "
+        f"doing '{get_text(c.process_doing[row])}')"
     )

@@ -5,7 +5,6 @@ complete."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +15,11 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong
 from polygen_stream.ring.eviction import evictable
 from polygen_stream.ring.journal import Journal, Operation
-from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.ring.layout import Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.records import GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.texts import put_caption, text_key
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def _fill_row(control: Control, journal: Journal, opening: Opening) -> int:
     row = int(np.flatnonzero(c.group_state == GroupState.FREE)[0])
     slots = np.flatnonzero(c.slot_state == SlotState.FREE)[:count]
     texts = opening.texts
-    for polarity, text in enumerate(texts):
-        c.text[row, polarity, : len(text)] = np.frombuffer(text, "u1")
+    for polarity, text in zip(Polarity, texts, strict=False):  # a plain group has no T-
+        put_caption(c, row, polarity, text)
     generators = np.array([member.generator for member in members])
     down = c.generator_down[generators] != 0
     journal.set("slot_state", slots, np.where(down, SlotState.FAILED, SlotState.WANTED))
@@ -124,8 +124,8 @@ def _fill_row(control: Control, journal: Journal, opening: Opening) -> int:
         ("group_task", opening.task_id),
         ("group_order", sequence),
         ("group_step", control.total(Total.STEP)),
-        ("group_caption_key", _text_key(texts[0])),
-        ("group_negative_key", _text_key(texts[1]) if len(texts) == 2 else 0),
+        ("group_caption_key", text_key(texts[0])),
+        ("group_negative_key", text_key(texts[1]) if len(texts) == 2 else 0),
         ("group_caption_bytes", len(texts[0])),
         ("group_negative_bytes", len(texts[1]) if len(texts) == 2 else -1),
     ):
@@ -165,13 +165,3 @@ def _free_group(control: Control, journal: Journal, group: int) -> None:
 def _slots_of(control: Control, group: int) -> np.ndarray:
     first = group * control.spec.members
     return control.columns.group_slot[first : first + int(control.columns.group_members[group])]
-
-
-def caption_text(c: Columns, group: int, polarity: Polarity) -> str:
-    """T+ (positive) or T- (negative) of a group that cannot be freed meanwhile."""
-    size = c.group_caption_bytes[group] if polarity is Polarity.POSITIVE else c.group_negative_bytes[group]
-    return c.text[group, polarity, : int(size)].tobytes().decode()
-
-
-def _text_key(text: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.groups import caption_text, finish_group
+from polygen_stream.ring.groups import finish_group
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import CHUNK, Total, put_text
 from polygen_stream.ring.records import Claim, Polarity, SlotState
+from polygen_stream.ring.texts import get_caption
 
 
 def claim(control: Control, process: int, generators: Sequence[int], limit: int) -> list[Claim]:
@@ -49,7 +50,7 @@ def _claim_of(control: Control, slot: int, generation: int) -> Claim:
         generator=int(c.slot_generator[slot]),
         polarity=int(polarity),
         seed=int(c.slot_seed[slot]) & (2**64 - 1),
-        caption=caption_text(c, group, polarity),
+        caption=get_caption(c, group, polarity).decode(),
     )
 
 

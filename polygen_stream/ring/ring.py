@@ -26,6 +26,7 @@ from polygen_stream.ring.processes import start_time
 from polygen_stream.ring.records import Claim, Draw, DrawnGroup, GroupState, Kind, Member, ProcessState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats, ring_stats
+from polygen_stream.ring.texts import damaged_texts
 from polygen_stream.ring.waiting import wait_for
 
 # The supervisor notices a stuck mutex before the roles do and kills its holder; the roles see no error.
@@ -267,7 +268,11 @@ class Ring:
             return list(drawing.describe(control, rows, kinds, c.group_times[rows]))
 
     def check(self) -> list[str]:
-        """Invariants that do not hold and READY slots with damaged pixels; [] for a healthy ring. Slow."""
+        """Invariants that do not hold, READY slots and captions that were damaged; [] if healthy. Slow."""
         with self._control.reading():
             c = self._control.columns
-            return broken_invariants(c, self.spec) + [f"slot {slot} is damaged" for slot in damaged_slots(c)]
+            return [
+                *broken_invariants(c, self.spec),
+                *(f"pixels of slot {slot} are damaged" for slot in damaged_slots(c)),
+                *(f"text of group {group} is damaged" for group in damaged_texts(c)),
+            ]

@@ -117,7 +117,7 @@ def test_empty_ring_deadline_names_the_captioner(new_ring):
     text = str(caught.value)
     assert "step 12 waited 0." in text
     assert "0 of ring.min_fill 1 groups are complete" in text
-    assert "no group is open: captioner 'words' (pid " in text
+    assert "no group is open; waiting for captioner 'words' (pid " in text
 
 
 def test_starved_draw_names_kind_generator_and_process(new_ring):
@@ -134,7 +134,7 @@ def test_starved_draw_names_kind_generator_and_process(new_ring):
     text = str(caught.value)
     assert "0 of 1 PAIR are ready" in text
     assert "generator 'two' lags with 2 members (1 being written)" in text
-    assert "renderer 'painter-two' (pid " in text
+    assert "waiting for renderer 'painter-two' (pid " in text
 
 
 def test_min_fill_holds_the_first_draw_back_but_not_later_ones(new_ring):

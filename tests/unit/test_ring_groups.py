@@ -40,7 +40,9 @@ def test_full_ring_deadline_names_the_trainer_that_does_not_draw(new_ring):
     open_plain(ring, 0)
     open_plain(ring, 1)
     render(ring)
-    with pytest.raises(RingTimeout, match=r"2 complete \(2 never drawn, 0 leased\); no live trainer does not draw"):
+    with pytest.raises(
+        RingTimeout, match=r"2 complete \(2 never drawn, 0 leased\); waiting for a trainer \(none is alive\) to draw"
+    ):
         open_plain(ring, 2)
     assert ring.stats().open_wait_s >= 0
 
