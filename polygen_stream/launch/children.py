@@ -32,6 +32,7 @@ class Child:
     log: Path
     started: float  # monotonic seconds
     returncode: int | None = None
+    stopping: bool = False  # we told it to: how it ends is nobody's failure
 
     @property
     def alive(self) -> bool:
@@ -40,7 +41,8 @@ class Child:
     def signal(self, number: int) -> None:
         """Signals the child itself, not its group: it ends its own helpers in its own order."""
         if self.alive:
-            self.popen.send_signal(number)
+            # Not popen.send_signal, which may reap; unreaped, the pid cannot be anybody else's.
+            os.kill(self.popen.pid, number)
 
 
 class ChildDied(PolygenError):

@@ -67,9 +67,7 @@ class StatusView:
         if self._live:
             self._live.stop()
 
-    def _snapshot(
-        self, now: float, stats: RingStats, tail: MetricsTail, children: Sequence[Child]
-    ) -> Snapshot:
+    def _snapshot(self, now: float, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> Snapshot:
         self._committed.append((now, dict(stats.images_committed)))
         while now - self._committed[0][0] > RATE_WINDOW_S:
             self._committed.popleft()
@@ -111,9 +109,7 @@ def line(config: RunConfig, shot: Snapshot) -> str:
             f"trainer waits {_share(shot.trainer_wait_share)}  ETA {_eta(config, shot)}"
         )
     else:
-        progress = (
-            f"filling the ring: {complete} of {config.ring.min_fill} complete captions before the first step"
-        )
+        progress = f"filling the ring: {complete} of {config.ring.min_fill} complete captions before the first step"
     rates = "  ".join(f"{name} {rate:.1f}" for name, rate in shot.images_per_second.items())
     return (
         f"[{_clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
@@ -142,9 +138,7 @@ def screen(config: RunConfig, run_dir: Path, shot: Snapshot) -> RenderableType:
 
     generators = Table("generator", "images", "images/s", "failed", box=None, pad_edge=False)
     for name, count in stats.images_committed.items():
-        generators.add_row(
-            name, str(count), f"{shot.images_per_second.get(name, 0.0):.1f}", str(stats.failed[name])
-        )
+        generators.add_row(name, str(count), f"{shot.images_per_second.get(name, 0.0):.1f}", str(stats.failed[name]))
 
     ring = Table("captions", "open", "complete", "leased", box=None, pad_edge=False)
     for kind, counts in stats.groups.items():

@@ -51,9 +51,7 @@ def summarize(
         "waiting": {
             "trainer_share": training["trainer_wait_share"],
             "producer_limiter_share": {
-                row["name"]: wait_share(row)
-                for row in stats.processes
-                if row["role"] in ("captioner", "renderer")
+                row["name"]: wait_share(row) for row in stats.processes if row["role"] in ("captioner", "renderer")
             },
         },
         "overlap": training["overlap"],
@@ -90,10 +88,11 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
     first = last = None
     for line in lines:
         first = first or line
+        logged = line["step"] - last["step"] if last else 1  # steps this line stands for (train.log_every)
         steps = max(steps, line["step"] + 1)
         wait_s += line["wait_s"]
         step_s += line["step_s"]
-        images_seen += line["images"]
+        images_seen += line["images"] * logged
         # The share is taken over the steps until the production target was met.
         if last is not None and last["images_committed"] < images_total:
             counted += 1

@@ -28,6 +28,9 @@ POLL_S = 0.1
 PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 300.0
+# A process that still imports has this many hang timeouts: a cold disk or a busy machine can take minutes.
+START_FACTOR = 5
+STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 # Roles with a heartbeat in the ring.
 RING_ROLES = ("trainer", "renderer", "captioner")
 
@@ -45,8 +48,7 @@ class Signals:
     def __enter__(self) -> Signals:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._before = {
-            number: signal.signal(number, lambda received, frame: self.received.append(received))
-            for number in numbers
+            number: signal.signal(number, lambda received, frame: self.received.append(received)) for number in numbers
         }
         return self
 
@@ -72,9 +74,7 @@ def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None 
 
 
 class _Supervisor:
-    def __init__(
-        self, config: RunConfig, run_dir: Path, plan: Plan, ring: Ring, signals: Signals, started: float
-    ):
+    def __init__(self, config: RunConfig, run_dir: Path, plan: Plan, ring: Ring, signals: Signals, started: float):
         self.config = config
         self.run_dir = run_dir
         self.plan = plan
@@ -149,9 +149,7 @@ class _Supervisor:
             report = self.children.start(process)
             self._wait(lambda: not report.alive, REPORT_LIMIT_S, report)  # noqa: B023 called at once
 
-    def _wait(
-        self, done: Callable[[], bool], limit_s: float | None = None, child: Child | None = None
-    ) -> None:
+    def _wait(self, done: Callable[[], bool], limit_s: float | None = None, child: Child | None = None) -> None:
         """Runs the loop until `done`; past the limit, `child` is the culprit."""
         deadline = None if limit_s is None else time.monotonic() + limit_s
         while not done():
@@ -192,14 +190,20 @@ class _Supervisor:
 
     def _check_heartbeats(self, now: float) -> None:
         rows = {row["pid"]: row for row in self.stats.processes}
-        limit = self.config.launch.hang_timeout_s
         for child in self.children.with_role(*RING_ROLES):
-            row = rows.get(child.popen.pid, {"heartbeat_age_s": now - child.started, "doing": "starting"})
+            limit = self.config.launch.hang_timeout_s
+            row = rows.get(child.popen.pid)
+            if row is None:  # not registered yet
+                row = {"heartbeat_age_s": now - child.started, "doing": "starting"}
+                limit *= START_FACTOR
             silent_s = min(row["heartbeat_age_s"], now - self._thawed)
             if not child.alive or silent_s <= limit:
                 continue
             child.signal(signal.SIGABRT)  # faulthandler writes its stacks into the log
-            time.sleep(0.5)
+            deadline = time.monotonic() + STACKS_LIMIT_S
+            while child.alive and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+                self.children.reap()
             self.children.kill([child])
             raise ChildDied(
                 child,
@@ -213,11 +217,7 @@ class _Supervisor:
         self._stop(trainers, self.config.launch.grace_s)
         self._stop(self.children.all, PRODUCER_GRACE_S)
         checkpoint = run_folder.last_checkpoint(self.run_dir)
-        where = (
-            f"step {checkpoint[0]}, checkpoint at {checkpoint[1]}"
-            if checkpoint
-            else "step 0, no checkpoint yet"
-        )
+        where = f"step {checkpoint[0]}, checkpoint at {checkpoint[1]}" if checkpoint else "step 0, no checkpoint yet"
         message = f"stopped at {where} ({signal.Signals(number).name})"
         for trainer in trainers:
             if trainer.returncode:

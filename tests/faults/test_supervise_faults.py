@@ -1,0 +1,64 @@
+"""A role that fails, hangs or stops on its own ends the run with its own words."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+ENDLESS = ("--train.steps", "100000", "--captions.target", "0")
+
+
+@pytest.mark.parametrize("role", ["trainer", "captioner", "renderer", "evaluator"])
+def test_bad_input_found_by_a_role_is_repeated_with_exit_code_2(start_toy, role):
+    run = start_toy(*ENDLESS, TOY_FAULT=f"{role}:user_error")
+    assert run.wait() == 2
+    assert run.stderr.startswith(f"error: {role}")
+    assert "exited with code 2: error: captions.bank = nowhere: no such word bank; known: micro" in run.stderr
+    run.assert_nothing_left()
+
+
+def test_crash_of_a_role_is_one_line_and_its_traceback_is_in_the_log(start_toy):
+    run = start_toy(*ENDLESS, TOY_FAULT="captioner:crash")
+    assert run.wait() == 1
+    assert run.stderr.startswith("error: captioner exited with code 1: error: RuntimeError: unforeseen\n")
+    assert "Traceback" not in run.stderr
+    assert "Traceback" in (run.run_dir / "logs" / "captioner.log").read_text()
+    run.assert_nothing_left()
+
+
+def test_silent_role_is_named_and_killed(start_toy):
+    run = start_toy(*ENDLESS, "--launch.hang_timeout_s", "5", TOY_FAULT="captioner:silence")
+    assert run.wait() == 1
+    assert "error: captioner was silent for" in run.stderr
+    assert "toy_run.py" in (run.run_dir / "logs" / "captioner.log").read_text(), "its stack is in its log"
+    run.assert_nothing_left()
+
+
+def test_stopped_role_is_named_and_killed(start_toy):
+    run = start_toy(*ENDLESS, "--launch.hang_timeout_s", "5")
+    run.wait_until(lambda: run.steps() > 5, "five steps")
+    run.process("renderer-micro-sd15").send_signal(signal.SIGSTOP)
+    assert run.wait() == 1
+    # Whichever is noticed first: its silence, or the mutex it may have held when it was stopped.
+    assert "error: renderer micro/sd15 " in run.stderr
+    run.assert_nothing_left()
+
+
+def test_trainer_stopped_from_outside_is_not_a_completed_run(start_toy):
+    run = start_toy(*ENDLESS)
+    run.wait_until(lambda: run.steps() > 5, "five steps")
+    run.process("trainer").send_signal(signal.SIGTERM)
+    assert run.wait() == 1
+    assert "trainer ended at step" in run.stderr and "of 100000" in run.stderr
+    assert run.summary["status"] == "failed"
+    run.assert_nothing_left()
+
+
+def test_evaluator_that_leaves_early_fails_the_run(start_toy):
+    run = start_toy("--captions.target", "200", TOY_STEP_S="0.1")
+    run.wait_until(lambda: run.handles("evaluator", signal.SIGTERM), "the evaluator's handler")
+    run.process("evaluator").send_signal(signal.SIGTERM)
+    assert run.wait() == 1
+    assert "evaluator ended without evaluating the final checkpoint" in run.stderr
+    run.assert_nothing_left()

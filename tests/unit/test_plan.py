@@ -1,0 +1,74 @@
+"""What a run would start."""
+
+from __future__ import annotations
+
+import pytest
+
+from polygen_stream.config import load_config
+from polygen_stream.errors import UserError
+from polygen_stream.launch import run_folder
+from polygen_stream.launch.plan import build_plan
+
+
+def test_one_renderer_per_generator_and_one_of_each_other_role():
+    config = load_config(None, {"generators.recipes": "micro/sd15,micro/sana"})
+    plan = build_plan(config)
+    assert plan.processes[0].role == "trainer", "its imports are the slowest"
+    assert [process.generator for process in plan.with_role("renderer")] == ["micro/sd15", "micro/sana"]
+    assert sorted(process.role for process in plan.processes if process.role != "renderer") == [
+        "captioner", "evaluator", "report", "trainer",
+    ]  # fmt: skip
+    assert len({process.name for process in plan.processes}) == len(plan.processes)
+    assert all("/" not in process.name for process in plan.processes)
+
+
+def test_command_line_of_a_renderer():
+    renderer = build_plan(load_config()).with_role("renderer")[0]
+    assert renderer.argv("/runs/x", 7)[1:] == [
+        "-m", "polygen_stream.producers.renderer", "--run-dir", "/runs/x", "--ring-fd", "7",
+        "--name", "renderer-micro-sd15", "--generator", "micro/sd15",
+    ]  # fmt: skip
+
+
+def test_threads_and_device_reach_the_environment():
+    config = load_config(None, {"launch.trainer_threads": "3", "train.device": "cuda:0"})
+    trainer, renderer, *_ = build_plan(config).processes
+    assert trainer.env["OMP_NUM_THREADS"] == trainer.env["MKL_NUM_THREADS"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in trainer.env
+    assert renderer.env["OMP_NUM_THREADS"] == "1"
+    assert renderer.env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_ring_has_room_for_as_many_plain_groups_as_slots_allow():
+    config = load_config(None, {"ring.slots": "4096"})
+    ring = build_plan(config).ring
+    assert (ring.slots, ring.groups, ring.members) == (4096, 1024, 8)
+    assert ring.image_shape == (32, 32, 3)
+
+
+def test_run_folder_defaults_to_time_and_name_and_is_never_reused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, {"name": "trial"})
+    chosen = run_folder.choose(config, None)
+    assert chosen.parent == tmp_path / "runs" and chosen.name.endswith("-trial")
+    run_folder.create(config, chosen)
+    with pytest.raises(UserError, match="is not empty"):
+        run_folder.choose(config, chosen)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file"):
+        run_folder.choose(config, tmp_path / "file")
+    with pytest.raises(UserError, match="cannot make run folder"):
+        run_folder.create(config, tmp_path / "file" / "below")
+
+
+def test_written_config_is_the_resolved_one(tmp_path):
+    config = load_config(None, {"train.steps": "7"})
+    run_folder.create(config, tmp_path / "run")
+    assert load_config(tmp_path / "run" / "config.toml") == config
+
+
+def test_last_checkpoint_is_the_one_with_the_most_steps(tmp_path):
+    assert run_folder.last_checkpoint(tmp_path) is None
+    for name in ("step_000000", "step_999999", "step_1000000", ".partial-step_2000000"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert run_folder.last_checkpoint(tmp_path) == (1000000, tmp_path / "checkpoints" / "step_1000000")

@@ -1,0 +1,84 @@
+"""summary.json from what a run left behind."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from polygen_stream.launch.summary import evaluation, summarize, wait_share
+from polygen_stream.ring import Ring, RingSpec
+
+
+@pytest.fixture
+def stats():
+    spec = RingSpec(
+        slots=8, image_shape=(4, 4, 3), groups=4, members=2, caption_bytes=16, generators=("a", "b"), seed=0
+    )
+    with closing(Ring.create(spec)) as ring:
+        yield ring.stats()
+
+
+def write_metrics(folder, committed, log_every=1):
+    lines = [
+        {
+            "step": index * log_every, "time": float(index), "wait_s": 0.2, "step_s": 0.6, "images": 10,
+            "images_committed": count,
+        }
+        for index, count in enumerate(committed)
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def with_images(stats, total):
+    return replace(stats, images_committed={"a": total // 2, "b": total - total // 2})
+
+
+def test_run_that_never_stepped(tmp_path, stats):
+    result = summarize(tmp_path, "failed", "trainer died", 3.0, None, stats)
+    assert result["steps"] == 0
+    assert result["seconds_to_first_step"] is None
+    assert result["overlap"] == {"images_at_first_step_share": None, "commit_step_share": None}
+    assert result["waiting"] == {"trainer_share": None, "producer_limiter_share": {}}
+    assert result["evaluation"] == {"trained": None, "untrained": None, "chance": None}
+    json.dumps(result)
+
+
+def test_overlap_counts_steps_until_the_production_target_was_met(tmp_path, stats):
+    # Four steps between the first one and the target of 100; one of them saw no new image. Later steps are free.
+    write_metrics(tmp_path, [5, 30, 30, 60, 100, 100, 100])
+    result = summarize(tmp_path, "completed", None, 9.0, 1.5, with_images(stats, 100))
+    assert result["overlap"] == {"images_at_first_step_share": 0.05, "commit_step_share": 0.75}
+    assert result["waiting"]["trainer_share"] == 0.25
+    assert result["steps"] == 7
+    assert result["steps_per_second"] == 1.0
+    assert result["images_seen"] == 70
+
+
+def test_images_seen_counts_the_steps_between_logged_ones(tmp_path, stats):
+    write_metrics(tmp_path, [1, 2, 3], log_every=5)
+    result = summarize(tmp_path, "completed", None, 9.0, 1.5, with_images(stats, 3))
+    assert result["steps"] == 11
+    assert result["images_seen"] == 110
+
+
+def test_evaluation_takes_untrained_and_final_lines():
+    metrics = {"zero_shot_things": 0.5, "compositional_by_edit": {"swap": 0.75}, "seen": {"zero_shot_things": 0.9}}
+    lines = [
+        {"step": 0, "final": False, "metrics": {"zero_shot_things": 0.04}, "chance": {"zero_shot_things": 0.04}},
+        {"step": 200, "final": False, "metrics": {"zero_shot_things": 0.3}, "chance": {"zero_shot_things": 0.04}},
+        {"step": 600, "final": True, "metrics": metrics, "chance": {"zero_shot_things": 0.04}},
+    ]
+    found = evaluation(lines)
+    assert found["trained"]["zero_shot_things"] == 0.5
+    assert found["trained"]["compositional_by_edit"] == {"swap": 0.75}
+    assert found["untrained"]["zero_shot_things"] == 0.04
+    assert found["chance"]["zero_shot_things"] == 0.04
+    assert evaluation(lines[:2])["trained"] is None
+
+
+def test_wait_share_of_a_process_that_did_nothing_yet():
+    assert wait_share({"wait_s": 0.0, "busy_s": 0.0}) is None
+    assert wait_share({"wait_s": 1.0, "busy_s": 3.0}) == 0.25
