@@ -18,12 +18,12 @@ from polygen_stream.ring import DrawnGroup, Kind, Ring
 
 @dataclass(frozen=True)
 class Sample:
-    """One caption and its pictures: {generator index: uint8 [h, w, 3]}; `negatives` is empty for a plain caption."""
+    """One caption and its pictures, as (generator index, uint8 [h, w, 3]); `negatives` is empty for a plain caption."""
 
     caption: str
     negative: str | None
-    positives: dict[int, np.ndarray]
-    negatives: dict[int, np.ndarray]
+    positives: list[tuple[int, np.ndarray]]
+    negatives: list[tuple[int, np.ndarray]]
 
 
 def pick_samples(ring: Ring, count: int) -> list[Sample]:
@@ -45,29 +45,33 @@ def pick_samples(ring: Ring, count: int) -> list[Sample]:
 
 
 def draw_samples(samples: Sequence[Sample], generators: Sequence[str]) -> Figure:
-    """Rows = captions; columns = generators, for the caption and then for its hard negative."""
-    columns = 2 * len(generators)
+    """Rows = captions, columns = generators: the caption's pictures on the left, its hard negative's on the right."""
+    most = max(len(sample.positives) for sample in samples)
+    width = max(4.2, 0.95 * most)  # inches of one half; a caption needs four
     figure, axes = plt.subplots(
-        len(samples), columns, figsize=(1.15 * columns, 1.45 * len(samples)), squeeze=False, layout="constrained"
+        len(samples), 2, figsize=(2 * width, 1.4 * len(samples)), squeeze=False, layout="constrained"
     )
     for row, sample in zip(axes, samples, strict=True):
-        halves = ((sample.caption, sample.positives), (sample.negative, sample.negatives))
-        for half, (caption, pictures) in enumerate(halves):
-            cells = row[half * len(generators) : (half + 1) * len(generators)]
-            for index, cell in enumerate(cells):
+        halves = (("T+", sample.caption, sample.positives), ("T-", sample.negative, sample.negatives))
+        for cell, (sign, caption, pictures) in zip(row, halves, strict=True):
+            if caption is None or not pictures:
                 cell.set_axis_off()
-                if index in pictures:
-                    cell.imshow(pictures[index], interpolation="nearest")
-            if caption:
-                sign = "T-" if half else "T+"
-                cells[0].set_title(f"{sign}  " + "\n".join(textwrap.wrap(caption, 58)), fontsize=7, loc="left")
-    for index, name in enumerate([*generators, *generators]):
-        axes[-1, index].text(0.5, -0.12, name, fontsize=7, ha="center", va="top", transform=axes[-1, index].transAxes)
+                continue
+            side = pictures[0][1].shape[0]
+            gap = np.full((side, side // 16, 3), 255, np.uint8)
+            cell.imshow(np.concatenate([part for _, image in pictures for part in (image, gap)], 1))
+            cell.set_title("\n".join(textwrap.wrap(f"{sign}  {caption}", 62)), fontsize=7, loc="left")
+            centres = [side / 2 + i * (side + side // 16) for i in range(len(pictures))]
+            cell.set_xticks(centres, [generators[g].rpartition("/")[2] for g, _ in pictures], fontsize=6)
+            cell.set_yticks([])
+            cell.tick_params(length=0, pad=1)
+            cell.spines[:].set_visible(False)
     return figure
 
 
-def _pictures(ring: Ring, generators: Sequence[int], slots: Sequence[int]) -> dict[int, np.ndarray]:
-    return dict(zip(generators, ring.read(slots), strict=True)) if slots else {}
+def _pictures(ring: Ring, generators: Sequence[int], slots: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+    """In the order of generators, so that a column is one generator."""
+    return sorted(zip(generators, ring.read(slots), strict=True), key=lambda pair: pair[0]) if slots else []
 
 
 def _evenly(groups: Sequence[DrawnGroup], count: int) -> list[DrawnGroup]:

@@ -186,7 +186,7 @@ class Path:
         return noise - z
 
     def weight(self, a: Tensor) -> Tensor:
-        """Loss weight. Epsilon loses the picture at the noisy end: its error is weighed as a v-error, up to 20 times."""
+        """Loss weight. Epsilon loses the picture at the noisy end: its error counts as a v-error, up to 20 times."""
         return (1 / a.pow(2)).clamp(max=20.0) if self.kind == "epsilon" else torch.ones_like(a)
 
     def clean(self, prediction: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
