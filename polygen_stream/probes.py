@@ -44,13 +44,13 @@ class Answer:
     text: str
 
 
-def ask(module: str, python: str = sys.executable, timeout_s: float = TIMEOUT_S) -> Answer:
+def ask(module: str, timeout_s: float = TIMEOUT_S) -> Answer:
     """Import `module` (a key of QUESTIONS) in a fresh interpreter."""
-    if python == sys.executable and importlib.util.find_spec(module) is None:
+    if importlib.util.find_spec(module) is None:
         return Answer("absent", "not installed")
     try:
         done = subprocess.run(
-            [python, "-c", QUESTIONS[module]],
+            [sys.executable, "-c", QUESTIONS[module]],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
