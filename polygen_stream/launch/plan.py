@@ -19,9 +19,9 @@ MIB = 2**20
 # Resident memory of a process at micro scale, measured on Linux/x86-64 with the CPU build of torch. Real-size
 # models come on top of it.
 MEMORY_BYTES = {
-    "captioner": 100 * MIB,
+    "captioner": 60 * MIB,
     "renderer": 900 * MIB,
-    "trainer": 900 * MIB,
+    "trainer": 1000 * MIB,
     "evaluator": 800 * MIB,
     "report": 300 * MIB,
     "guardian": 10 * MIB,

@@ -34,6 +34,7 @@ class Snapshot:
     trainer_wait_share: float | None
     images_per_second: dict[str, float]
     processes: Sequence[tuple[str, str, str]]  # label, doing, heartbeat age
+    ending: str  # what the run still does after the last step, "" before
 
 
 class StatusView:
@@ -42,7 +43,7 @@ class StatusView:
     def __init__(self, config: RunConfig, run_dir: Path, console: Console | None = None):
         self._config = config
         self._run_dir = run_dir
-        self._console = console or Console(highlight=False)
+        self._console = console or Console(highlight=False, markup=False)
         self._started = time.monotonic()
         self._committed: deque[tuple[float, dict[str, int]]] = deque()
         self._next_line = 0.0
@@ -51,7 +52,7 @@ class StatusView:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         else:
-            self._console.print(f"run folder: {run_dir}", soft_wrap=True)
+            self._console.print(f"run folder: {run_dir}", soft_wrap=True, markup=False)
 
     def update(self, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> None:
         now = time.monotonic()
@@ -60,7 +61,7 @@ class StatusView:
             self._live.update(screen(self._config, self._run_dir, snapshot), refresh=True)
         elif now >= self._next_line:
             self._next_line = now + LINE_EVERY_S
-            self._console.print(line(self._config, snapshot), soft_wrap=True)
+            self._console.print(line(self._config, snapshot), soft_wrap=True, markup=False)
 
     def close(self) -> None:
         """Takes the live screen away, so that what is printed next stays."""
@@ -72,16 +73,19 @@ class StatusView:
         while now - self._committed[0][0] > RATE_WINDOW_S:
             self._committed.popleft()
         rows = {row["pid"]: row for row in stats.processes}
-        processes = []
+        trained = any(child.process.role == "trainer" and not child.alive for child in children)
+        processes, busy = [], []
         for child in children:
             row = rows.get(child.popen.pid)
             if not child.alive:
                 doing, age = "done" if child.returncode == 0 else "stopped", ""
             elif row is None:
-                doing, age = "starting" if child.process.role != "evaluator" else "evaluating", ""
+                doing, age = "starting", ""
             else:
                 doing, age = row["doing"], f"{row['heartbeat_age_s']:.0f} s"
             processes.append((child.process.label, doing, age))
+            if child.alive and child.process.role in ("evaluator", "report"):
+                busy.append(f"{child.process.label}: {doing}")
         return Snapshot(
             seconds=now - self._started,
             stats=stats,
@@ -90,6 +94,7 @@ class StatusView:
             trainer_wait_share=tail.wait_share,
             images_per_second=self._rates(),
             processes=processes,
+            ending=", ".join(busy) if trained else "",
         )
 
     def _rates(self) -> dict[str, float]:
@@ -102,6 +107,8 @@ def line(config: RunConfig, shot: Snapshot) -> str:
     """One plain line: where the run stands."""
     stats, metrics = shot.stats, shot.metrics
     complete, total = _fill(stats)
+    if shot.ending:
+        return f"[{_clock(shot.seconds)}] training is done, {shot.ending}"
     if metrics:
         progress = (
             f"step {metrics.get('step', 0) + 1}/{config.train.steps}  {shot.steps_per_second:.2f} steps/s  "
@@ -114,7 +121,7 @@ def line(config: RunConfig, shot: Snapshot) -> str:
     return (
         f"[{_clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
         f"{total}, reuse {stats.mean_reuse:.1f}  |  producers wait {_producers(stats)}"
-    ).replace("[", "\\[", 1)
+    )
 
 
 def screen(config: RunConfig, run_dir: Path, shot: Snapshot) -> RenderableType:
@@ -129,7 +136,7 @@ def screen(config: RunConfig, run_dir: Path, shot: Snapshot) -> RenderableType:
     training = _grid()
     training.add_row("step", f"{metrics['step'] + 1 if 'step' in metrics else 0} / {config.train.steps}")
     training.add_row("steps/s", f"{shot.steps_per_second:.2f}")
-    training.add_row("ETA", _eta(config, shot))
+    training.add_row("ETA", shot.ending or _eta(config, shot))
     training.add_row("loss", _number(metrics.get("loss"), ".4f"))
     training.add_row("p (hard negatives)", _number(metrics.get("p"), ".3f"))
     training.add_row("trainer waits", _share(shot.trainer_wait_share))

@@ -115,7 +115,7 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
 
 def show(result: dict, run_dir: Path) -> None:
     """Prints the headline of a completed run: the evaluation table and where everything lies."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     found = result["evaluation"]
     if found["trained"]:
         table = Table("unseen combinations", "trained", "untrained", "chance", box=None, pad_edge=False)
