@@ -1,0 +1,139 @@
+"""The ring reader on a real ring, filled by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torchdata.nodes import Loader
+
+from polygen_stream.curriculum import Curriculum
+from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
+from polygen_stream.train.data import RingReader
+from polygen_stream.train.staging import HostStaging
+
+GENERATORS = ("one", "two")
+
+
+@pytest.fixture
+def ring():
+    ring = Ring.create(
+        RingSpec(
+            slots=256,
+            image_shape=(4, 4, 3),
+            groups=64,
+            members=8,
+            caption_bytes=64,
+            generators=GENERATORS,
+            seed=0,
+            max_retries=0,
+        )
+    )
+    ring.register("test", "test")
+    yield ring
+    ring.close()
+
+
+def pixel(task: int, polarity: int, generator: int) -> int:
+    return task * 4 + polarity * 2 + generator
+
+
+def fill(ring: Ring, tasks: range, kind: Kind, broken: tuple[int, ...] = ()) -> None:
+    """Complete groups of two positives (and two negatives); `broken` tasks lose generator two's images."""
+    for task in tasks:
+        polarities = (0, 1) if kind is Kind.PAIR else (0,)
+        members = [Member(g, polarity, seed=task) for polarity in polarities for g in (0, 1)]
+        negative = f"not {task}" if kind is Kind.PAIR else None
+        ring.open_group(task, kind, f"caption {task}", negative, members, timeout_s=1)
+        for generator in (0, 1):
+            claims = ring.claim([generator], limit=8)
+            if generator == 1 and task in broken:
+                ring.fail(claims, "broken on purpose")
+            else:
+                colours = [pixel(c.task_id, int(c.polarity), c.generator) for c in claims]
+                ring.commit(claims, np.stack([np.full((4, 4, 3), v, np.uint8) for v in colours]))
+
+
+def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: False, curriculum=None):
+    return RingReader(
+        ring,
+        curriculum or Curriculum("constant", 0.0, share, steps=steps, texts=texts),
+        tokenizer=lambda texts: torch.tensor([[len(text)] for text in texts]),
+        staging=HostStaging(),
+        device=torch.device("cpu"),
+        steps=steps,
+        timeout_s=timeout_s,
+        stop=stop,
+    )
+
+
+def test_every_image_points_at_the_caption_it_was_rendered_from(ring):
+    fill(ring, range(0, 6), Kind.PLAIN)
+    fill(ring, range(6, 12), Kind.PAIR)
+    batch = next(reader(ring, share=0.25, texts=8))
+    assert (len(batch.plain_tasks), len(batch.pair_tasks)) == (4, 2)
+    assert batch.texts == tuple(
+        [f"caption {task}" for task in batch.plain_tasks + batch.pair_tasks]
+        + [f"not {task}" for task in batch.pair_tasks]
+    )
+    owners = batch.layout.image_text.tolist()
+    for image, text, generator in zip(batch.images, owners, batch.generators, strict=True):
+        word, task = batch.texts[text].split()
+        assert image.unique().tolist() == [pixel(int(task), int(word == "not"), generator)]
+    assert batch.layout.text_negative.tolist() == [False] * 6 + [True] * 2
+    assert (batch.layout.positives, batch.layout.negatives) == (6, 2)
+    assert (batch.layout.positive_images, batch.layout.negative_images) == (12, 4)
+    assert batch.tokens.shape == (8, 1) and batch.images.dtype == torch.uint8
+
+
+def test_a_degraded_caption_comes_with_fewer_images(ring):
+    fill(ring, range(4), Kind.PLAIN, broken=(2,))
+    batch = next(reader(ring))
+    counts = dict(zip(batch.texts, batch.layout.image_text.bincount().tolist(), strict=True))
+    assert counts == {"caption 0": 2, "caption 1": 2, "caption 2": 1, "caption 3": 2}
+
+
+def test_leases_end_when_the_batch_is_handed_out(ring):
+    fill(ring, range(4), Kind.PLAIN)
+    batch = next(reader(ring))
+    assert sum(kind["leased"] for kind in ring.stats().groups.values()) == 0
+    before = batch.images.clone()
+    fill(ring, range(4, 60), Kind.PLAIN)
+    assert torch.equal(batch.images, before)  # a copy, not a view of slots that may be reused
+
+
+def test_state_continues_at_the_next_step_through_torchdatas_loader(ring):
+    fill(ring, range(8), Kind.PLAIN)
+    loader = Loader(reader(ring, steps=3), restart_on_stop_iteration=False)
+    seen = iter(loader)
+    assert next(seen).step == 0
+    state = loader.state_dict()
+    other = Loader(reader(ring, steps=3), restart_on_stop_iteration=False)
+    other.load_state_dict(state)
+    assert [batch.step for batch in other] == [1, 2]
+
+
+def test_ends_after_the_last_step(ring):
+    fill(ring, range(8), Kind.PLAIN)
+    assert [batch.step for batch in reader(ring, steps=3)] == [0, 1, 2]
+
+
+def test_stop_during_a_wait_ends_without_counting_the_step(ring):
+    curriculum = Curriculum("constant", 0.0, 0.3, steps=5, texts=4)
+    stopping = threading.Event()
+    waiting = reader(ring, timeout_s=60, stop=stopping.is_set, curriculum=curriculum)
+    threading.Timer(0.2, stopping.set).start()
+    begun = time.monotonic()
+    with pytest.raises(StopIteration):
+        next(waiting)
+    assert time.monotonic() - begun < 30
+    assert waiting.state_dict() == {"step": 0}
+    assert curriculum.state_dict() == {"carry": 0.0}
+
+
+def test_starved_reader_gives_up_at_the_deadline(ring):
+    with pytest.raises(RingTimeout):
+        next(reader(ring, timeout_s=0.05))

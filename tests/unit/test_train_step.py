@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from polygen_stream.config import RunConfig, TrainConfig
+from polygen_stream.curriculum import DrawMix
+from polygen_stream.errors import PolygenError
+from polygen_stream.train.data import Batch
+from polygen_stream.train.loss import Layout
+from polygen_stream.train.model import create_clip
+from polygen_stream.train.optim import build_optimizer
+from polygen_stream.train.run import training_device
+from polygen_stream.train.step import train_step
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
+
+
+def setup(config: RunConfig):
+    torch.manual_seed(0)
+    model, tokenizer = create_clip("micro")
+    return model.train(), tokenizer, build_optimizer(model, config.train)
+
+
+def batch_of(tokenizer, step: int, negatives: int = 2) -> Batch:
+    """Four colours, two images each; the last `negatives` captions count as T-."""
+    texts = [f"a {colour} picture" for colour in COLOURS]
+    pixels = torch.tensor(list(COLOURS.values()), dtype=torch.uint8).repeat_interleave(2, 0)
+    layout = Layout.of(torch.arange(4).repeat_interleave(2), torch.arange(4) >= 4 - negatives)
+    return Batch(
+        step=step,
+        mix=DrawMix(4 - 2 * negatives, negatives, negatives / 4),
+        images=pixels[:, None, None, :].expand(8, 32, 32, 3),
+        tokens=tokenizer(texts),
+        layout=layout,
+        texts=tuple(texts),
+        generators=(0,) * 8,
+        plain_tasks=(),
+        pair_tasks=(),
+        waited_s=0.0,
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_loss_falls_on_a_batch_that_repeats(precision):
+    config = RunConfig(train=TrainConfig(precision=precision, warmup=2, steps=100, lr=2e-3))
+    model, tokenizer, optimizer = setup(config)
+    results = [train_step(model, optimizer, batch_of(tokenizer, step), config) for step in range(20)]
+    assert results[-1].loss < 0.6 * results[0].loss
+    assert set(results[0].loss_parts) == {"i2t", "t2i", "negative_i2t", "negative_t2i"}
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_first_step_moves_by_the_warmed_up_rate():
+    config = RunConfig(train=TrainConfig(warmup=10, lr=1e-3, weight_decay=0.0))
+    model, tokenizer, optimizer = setup(config)
+    before = model.text_projection.detach().clone()
+    result = train_step(model, optimizer, batch_of(tokenizer, 0), config)
+    assert result.lr == pytest.approx(1e-4)
+    # Adam's first step is the rate times the sign of the gradient, so clipping cannot be what sizes it.
+    assert (model.text_projection - before).abs().max().item() == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_weights_that_are_not_numbers_end_the_run_by_step_and_part_and_are_not_touched():
+    config = RunConfig()
+    model, tokenizer, optimizer = setup(config)
+    model.text_projection.data[0, 0] = float("nan")
+    before = model.token_embedding.weight.detach().clone()
+    with pytest.raises(PolygenError, match=r"step 17: loss is nan \(i2t nan, t2i nan.*train\.lr"):
+        train_step(model, optimizer, batch_of(tokenizer, 17), config)
+    assert torch.equal(model.token_embedding.weight, before)
+
+
+def test_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"train\.device = 'cuda:99'.*CUDA devices"):
+        training_device("cuda:99")
+    with pytest.raises(ValueError, match=r"train\.device = 'warp'"):
+        training_device("warp")
