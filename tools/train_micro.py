@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=60000, help="painted pictures to train on")
+    parser.add_argument("--start-from", metavar="NAME", help="begin with what another generator's UNet has in common")
     parser.add_argument("--work", type=Path, default=ROOT / ".micro-work", help="pictures, autoencoders, previews")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
@@ -49,12 +50,12 @@ AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "kl_f8": (2400, 32, 2e-3), "dc_f8": (
 # name -> (autoencoder, steps, batch, peak learning rate)
 GENERATORS = {
     "sd15": ("kl_f4", 5000, 64, 1.5e-3),
-    "sd2": ("kl_f4", 4500, 64, 1.5e-3),
+    "sd2": ("kl_f4", 3200, 64, 1.5e-3),
     "sana": ("dc_f8", 4500, 64, 1.2e-3),
     "sdxl_teacher": ("kl_f8", 4000, 96, 1.5e-3),
     "sdxl_turbo": ("kl_f8", 3000, 96, 1.0e-3),
 }
-TURBO = {"pairs": 30000, "teacher_steps": 12, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
+TURBO = {"pairs": 16000, "teacher_steps": 12, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
 
 
 def train_autoencoder(arguments: argparse.Namespace) -> None:
@@ -90,6 +91,8 @@ def train_generator(arguments: argparse.Namespace) -> None:
         vae = vae_class.from_pretrained(arguments.work / autoencoder).eval()
         build = {"sd15": zoo.build_sd15, "sd2": zoo.build_sd2, "sana": zoo.build_sana, "sdxl_teacher": zoo.build_sdxl}
         pipeline = build[name](vae)
+    if arguments.start_from:
+        start_from(pipeline.unet, WEIGHTS / arguments.start_from)
     folder = arguments.work / name if name == "sdxl_teacher" else WEIGHTS / name
 
     def snapshot(step: int) -> None:
@@ -108,6 +111,18 @@ def train_generator(arguments: argparse.Namespace) -> None:
         )
     save(pipeline, folder)
     write_card(arguments, folder, steps, started, {"loss": round(loss, 4)})
+
+
+def start_from(unet, folder: Path) -> None:
+    """Copy the parameters of another generator's UNet that have the same name and shape."""
+    from diffusers import UNet2DConditionModel
+
+    theirs = UNet2DConditionModel.from_pretrained(folder / "unet").state_dict()
+    ours = unet.state_dict()
+    common = {k: v.float() for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
+    unet.load_state_dict({**ours, **common})
+    share = sum(v.numel() for v in common.values()) / sum(v.numel() for v in ours.values())
+    logging.info("%.0f %% of the parameters start from %s", 100 * share, folder.name)
 
 
 def pictures(arguments: argparse.Namespace):
