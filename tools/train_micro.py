@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=60000, help="painted pictures to train on")
     parser.add_argument("--start-from", metavar="NAME", help="begin with what another generator's UNet has in common")
+    parser.add_argument("--go-on", action="store_true", help="a further cycle, from the weights that are there")
+    parser.add_argument("--lr", type=float, default=None, help="peak learning rate; default: the recipe's")
     parser.add_argument("--work", type=Path, default=ROOT / ".micro-work", help="pictures, autoencoders, previews")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
@@ -74,18 +76,21 @@ def train_autoencoder(arguments: argparse.Namespace) -> None:
 
 def train_generator(arguments: argparse.Namespace) -> None:
     import torch
-    from diffusers import AutoencoderDC, AutoencoderKL, StableDiffusionXLPipeline
+    from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, StableDiffusionXLPipeline
 
     from polygen_stream.micro import zoo
     from polygen_stream.micro.fit import encode_all, fit_denoiser, fit_student
 
     name = arguments.name
     autoencoder, steps, batch, lr = GENERATORS[name]
-    steps = arguments.steps or steps
+    steps, lr = arguments.steps or steps, arguments.lr or lr
+    folder = arguments.work / name if name == "sdxl_teacher" else WEIGHTS / name
     data = pictures(arguments)
     started = time.time()
     if name == "sdxl_turbo":
         pipeline = StableDiffusionXLPipeline.from_pretrained(arguments.work / "sdxl_teacher", torch_dtype=torch.float32)
+    elif arguments.go_on:
+        pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     else:
         vae_class = AutoencoderDC if autoencoder == "dc_f8" else AutoencoderKL
         vae = vae_class.from_pretrained(arguments.work / autoencoder).eval()
@@ -93,7 +98,6 @@ def train_generator(arguments: argparse.Namespace) -> None:
         pipeline = build[name](vae)
     if arguments.start_from:
         start_from(pipeline.unet, WEIGHTS / arguments.start_from)
-    folder = arguments.work / name if name == "sdxl_teacher" else WEIGHTS / name
 
     def snapshot(step: int) -> None:
         save(pipeline, folder)
@@ -107,7 +111,15 @@ def train_generator(arguments: argparse.Namespace) -> None:
         latents = encode_all(pipeline.vae, data.images)
         logging.info("latents %s mean %.3f std %.3f", tuple(latents.shape), latents.mean(), latents.std())
         loss = fit_denoiser(
-            pipeline, latents, data.captions, steps=steps, batch=batch, lr=lr, log=logging.info, snapshot=snapshot
+            pipeline,
+            latents,
+            data.captions,
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            warm_up_text=not arguments.go_on,
+            log=logging.info,
+            snapshot=snapshot,
         )
     save(pipeline, folder)
     write_card(arguments, folder, steps, started, {"loss": round(loss, 4)})

@@ -207,18 +207,20 @@ def fit_denoiser(
     steps: int,
     batch: int,
     lr: float,
+    warm_up_text: bool,
     log: Log,
     snapshot: Callable[[int], None],
 ) -> float:
     """Train the denoiser and its text encoders together; returns the final averaged loss.
 
-    The text encoders first spend a minute on a contrastive loss against the latents: without it the denoiser learns to
-    ignore them. `snapshot(step)` is called with averaged weights in place every 1,000 steps.
+    With `warm_up_text` the text encoders first spend a minute on a contrastive loss against the latents: without it the
+    denoiser learns to ignore them. `snapshot(step)` is called with averaged weights in place every 1,000 steps.
     """
     conditioning, path = Conditioning(pipeline), Path(pipeline)
     ids = torch.stack([conditioning.tokenize([c[w] for c in captions]) for w in range(len(captions[0]))], 1)
     empty = conditioning.tokenize([""])[0]
-    _warm_up_text(conditioning, latents, ids, log)
+    if warm_up_text:
+        _warm_up_text(conditioning, latents, ids, log)
     parameters = conditioning.parameters()
     optimizer = torch.optim.AdamW(parameters, lr, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)

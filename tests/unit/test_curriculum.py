@@ -33,9 +33,7 @@ def test_half_share_pairs_every_positive():
     assert (mix.plain, mix.pair, mix.realised) == (0, 32, 0.5)
 
 
-@given(
-    end=st.floats(0, 0.5), start=st.floats(0, 0.5), steps=st.integers(1, 300), texts=st.integers(2, 129)
-)
+@given(end=st.floats(0, 0.5), start=st.floats(0, 0.5), steps=st.integers(1, 300), texts=st.integers(2, 129))
 def test_batch_is_full_and_realised_share_is_within_one_text_of_p(end, start, steps, texts):
     curriculum = Curriculum("linear", start, end, steps, texts)
     for step in range(steps):
