@@ -33,6 +33,7 @@ class Child:
     started: float  # monotonic seconds
     returncode: int | None = None
     stopping: bool = False  # we told it to: how it ends is nobody's failure
+    killed: bool = False  # by us, because it did not
 
     @property
     def alive(self) -> bool:
@@ -123,6 +124,7 @@ class Children:
     def kill(self, children: Iterable[Child]) -> None:
         for child in children:
             if child.alive:
+                child.killed = True
                 guardian.kill(child.popen.pid)
 
     def close(self) -> None:
@@ -149,6 +151,8 @@ class Children:
 
 def how_it_ended(child: Child) -> str:
     """One line: who, how, and the last "error:" line of its log if it wrote one."""
+    if child.killed:
+        return f"{child.process.label} did not stop in time and was killed"
     said = last_error(child.log)
     return f"{child.process.label} {_ending(child.returncode)}{': ' + said if said else ''}"
 

@@ -117,8 +117,8 @@ class _Supervisor:
         trainers = self.children.with_role("trainer")
 
         def trained() -> bool:
-            # The evaluator's imports would delay the first step.
-            if self.tail.first_seen and run_folder.last_checkpoint(self.run_dir):
+            # Not earlier: its imports would delay the first step. The untrained checkpoint is there by then.
+            if self.tail.first_seen:
                 self._start_evaluator()
             return not any(trainer.alive for trainer in trainers)
 
@@ -207,7 +207,7 @@ class _Supervisor:
             self.children.kill([child])
             raise ChildDied(
                 child,
-                f"{child.process.label} was silent for {silent_s:.0f} s (launch.hang_timeout_s = {limit:g}), "
+                f"{child.process.label} was silent for {silent_s:.0f} s (limit {limit:g}, see launch.hang_timeout_s), "
                 f'last known to be "{row["doing"]}", and was killed',
             )
 

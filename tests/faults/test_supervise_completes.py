@@ -6,7 +6,7 @@ import json
 
 
 def test_completed_run_leaves_its_folder_and_nothing_else(start_toy):
-    run = start_toy("--captions.target", "200")
+    run = start_toy("--captions.target", "60")
     assert run.wait() == 0
     assert run.stderr == ""
     run.assert_nothing_left()
@@ -18,10 +18,10 @@ def test_completed_run_leaves_its_folder_and_nothing_else(start_toy):
     summary = run.summary
     assert summary["status"] == "completed" and summary["error"] is None
     assert summary["steps"] == 40
-    assert summary["images"] == {"micro/sd15": 400, "micro/sana": 400}
-    assert summary["images_total"] == 800
+    assert summary["images"] == {"micro/sd15": 120, "micro/sana": 120}
+    assert summary["images_total"] == 240
     assert summary["images_seen"] == 40 * 12
-    assert summary["captions"] == 200
+    assert summary["captions"] == 60
     assert 0 < summary["seconds_to_first_step"] < summary["seconds"]
     assert 0 < summary["overlap"]["images_at_first_step_share"] < 1
     assert summary["waiting"]["trainer_share"] is not None

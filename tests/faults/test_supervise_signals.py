@@ -43,7 +43,7 @@ def test_second_signal_does_not_wait_for_a_stuck_trainer(start_toy):
     assert run.popen.poll() is None, "the first signal must leave the trainer its time"
     run.process("supervisor").send_signal(signal.SIGINT)
     assert run.wait() == 130
-    assert "trainer died with signal SIGKILL" in run.stderr
+    assert "error: while stopping, trainer did not stop in time and was killed" in run.stderr
     run.assert_nothing_left()
 
 
