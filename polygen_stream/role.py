@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 class RoleContext:
     """What a role's main function works with."""
 
-    def __init__(
-        self, config: RunConfig, run_dir: Path, ring: Ring, name: str, generator: str | None
-    ) -> None:
+    def __init__(self, config: RunConfig, run_dir: Path, ring: Ring, name: str, generator: str | None) -> None:
         self.config = config
         self.run_dir = run_dir
         self.ring = ring

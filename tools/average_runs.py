@@ -1,7 +1,7 @@
 """Average the scores of runs that differ in their seed, as a Markdown table.
 
-    for s in 0 1 2; do polygen-stream run --seed $s --run-dir runs/seed-$s; done
-    python tools/average_runs.py runs/seed-0 runs/seed-1 runs/seed-2
+for s in 0 1 2; do polygen-stream run --seed $s --run-dir runs/seed-$s; done
+python tools/average_runs.py runs/seed-0 runs/seed-1 runs/seed-2
 """
 
 from __future__ import annotations

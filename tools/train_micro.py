@@ -1,10 +1,10 @@
 """Train the micro models that ship with the package.
 
-    python tools/train_micro.py kl_f4            # autoencoders first: kl_f4, kl_f8, dc_f8
-    python tools/train_micro.py sd15             # then generators: sd15, sd2, sana, sdxl_teacher, sdxl_turbo
+    python tools/train_micro.py kl_f4            # autoencoders first: kl_f4, dc_f8
+    python tools/train_micro.py sd15             # then generators: sd15, sd2, sana, sdxl_turbo
 
 Every model is saved under polygen_stream/micro/weights/ (generators, as diffusers folders in fp16) or in the work
-folder (autoencoders, the teacher), with a card that says what made it.
+folder (autoencoders), with a card that says what made it.
 """
 
 from __future__ import annotations
@@ -48,16 +48,15 @@ def main() -> None:
 
 
 # name -> (autoencoder steps, batch, peak learning rate)
-AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "kl_f8": (2400, 32, 2e-3), "dc_f8": (3600, 32, 2e-3)}
+AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "dc_f8": (3600, 32, 2e-3)}
 # name -> (autoencoder, steps, batch, peak learning rate)
 GENERATORS = {
     "sd15": ("kl_f4", 5000, 64, 1.5e-3),
     "sd2": ("kl_f4", 3200, 64, 1.5e-3),
     "sana": ("dc_f8", 4500, 64, 1.2e-3),
-    "sdxl_teacher": ("kl_f8", 4000, 96, 1.5e-3),
-    "sdxl_turbo": ("kl_f8", 3000, 96, 1.0e-3),
+    "sdxl_turbo": ("kl_f4", 2400, 64, 1.0e-3),
 }
-TURBO = {"pairs": 16000, "teacher_steps": 12, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
+TURBO = {"pairs": 9000, "teacher_steps": 10, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
 
 
 def train_autoencoder(arguments: argparse.Namespace) -> None:
@@ -76,7 +75,13 @@ def train_autoencoder(arguments: argparse.Namespace) -> None:
 
 def train_generator(arguments: argparse.Namespace) -> None:
     import torch
-    from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import (
+        AutoencoderDC,
+        AutoencoderKL,
+        DiffusionPipeline,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
 
     from polygen_stream.micro import zoo
     from polygen_stream.micro.fit import encode_all, fit_denoiser, fit_student
@@ -84,28 +89,38 @@ def train_generator(arguments: argparse.Namespace) -> None:
     name = arguments.name
     autoencoder, steps, batch, lr = GENERATORS[name]
     steps, lr = arguments.steps or steps, arguments.lr or lr
-    folder = arguments.work / name if name == "sdxl_teacher" else WEIGHTS / name
+    folder = WEIGHTS / name
     data = pictures(arguments)
     started = time.time()
-    if name == "sdxl_turbo":
-        pipeline = StableDiffusionXLPipeline.from_pretrained(arguments.work / "sdxl_teacher", torch_dtype=torch.float32)
-    elif arguments.go_on:
+    if arguments.go_on:
         pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     else:
         vae_class = AutoencoderDC if autoencoder == "dc_f8" else AutoencoderKL
         vae = vae_class.from_pretrained(arguments.work / autoencoder).eval()
-        build = {"sd15": zoo.build_sd15, "sd2": zoo.build_sd2, "sana": zoo.build_sana, "sdxl_teacher": zoo.build_sdxl}
-        pipeline = build[name](vae)
+        pipeline = getattr(zoo, f"build_{name}")(vae)
     if arguments.start_from:
-        start_from(pipeline.unet, WEIGHTS / arguments.start_from)
+        other = UNet2DConditionModel.from_pretrained(WEIGHTS / arguments.start_from / "unet")
+        start_from(pipeline.unet, other)
 
     def snapshot(step: int) -> None:
         save(pipeline, folder)
         preview(pipeline, name, arguments.work / f"{name}-{step:05d}.png")
 
     if name == "sdxl_turbo":
+        # As SDXL-Turbo does, the student begins with its teacher's weights, as far as the architectures agree.
+        teacher = StableDiffusionPipeline.from_pretrained(WEIGHTS / "sd15", torch_dtype=torch.float32)
+        start_from(pipeline.unet, teacher.unet)
+        start_from(pipeline.text_encoder_2.text_model, teacher.text_encoder)
         loss = fit_student(
-            pipeline, data.captions, **TURBO, steps=steps, batch=batch, lr=lr, log=logging.info, snapshot=snapshot
+            pipeline,
+            teacher,
+            data.captions,
+            **TURBO,
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            log=logging.info,
+            snapshot=snapshot,
         )
     else:
         latents = encode_all(pipeline.vae, data.images)
@@ -125,16 +140,13 @@ def train_generator(arguments: argparse.Namespace) -> None:
     write_card(arguments, folder, steps, started, {"loss": round(loss, 4)})
 
 
-def start_from(unet, folder: Path) -> None:
-    """Copy the parameters of another generator's UNet that have the same name and shape."""
-    from diffusers import UNet2DConditionModel
-
-    theirs = UNet2DConditionModel.from_pretrained(folder / "unet").state_dict()
-    ours = unet.state_dict()
-    common = {k: v.float() for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
-    unet.load_state_dict({**ours, **common})
+def start_from(module, other) -> None:
+    """Copy the parameters of another module that have the same name and shape."""
+    ours = module.state_dict()
+    common = {k: v.float() for k, v in other.state_dict().items() if k in ours and ours[k].shape == v.shape}
+    module.load_state_dict({**ours, **common})
     share = sum(v.numel() for v in common.values()) / sum(v.numel() for v in ours.values())
-    logging.info("%.0f %% of the parameters start from %s", 100 * share, folder.name)
+    logging.info("%.0f %% of the parameters of %s start from the other", 100 * share, type(module).__name__)
 
 
 def pictures(arguments: argparse.Namespace):
@@ -175,7 +187,6 @@ def preview(pipeline, name: str, path: Path) -> None:
         "sd15": {"num_inference_steps": 16, "guidance_scale": 3.0},
         "sd2": {"num_inference_steps": 16, "guidance_scale": 3.0},
         "sana": {"num_inference_steps": 12, "guidance_scale": 4.5},
-        "sdxl_teacher": {"num_inference_steps": 16, "guidance_scale": 3.0},
         "sdxl_turbo": {"num_inference_steps": 2, "guidance_scale": 0.0},
     }[name]
     if name == "sana":

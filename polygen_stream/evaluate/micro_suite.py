@@ -115,7 +115,7 @@ def _compositional(split: Split) -> EditedPairs:
         for i in range(PAIRS_PER_EDIT):
             rng = seeding.rng(SEED, split.value, "compositional", edit, i)
             scene, edited = edits.applicable_scene(edit, split, rng)
-            caption, negative = write_pair(scene, edited, rng)
+            caption, negative = write_pair(scene, edited, Style.sample(rng))
             images.append(paint(scene, rng))
             captions.append(caption)
             negatives.append(negative)

@@ -29,9 +29,7 @@ def choose(config: RunConfig, run_dir: Path | None) -> Path:
     if chosen.exists() and not chosen.is_dir():
         raise UserError(f"run folder {chosen} is a file: choose another --run-dir")
     if chosen.is_dir() and any(chosen.iterdir()):
-        raise UserError(
-            f"run folder {chosen} is not empty: choose another --run-dir, or move the old run away"
-        )
+        raise UserError(f"run folder {chosen} is not empty: choose another --run-dir, or move the old run away")
     return chosen
 
 
@@ -40,9 +38,7 @@ def create(config: RunConfig, run_dir: Path) -> None:
     try:
         (run_dir / "logs").mkdir(parents=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir"
-        ) from error
+        raise UserError(f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
     dump_config(config, run_dir / "config.toml")
     write_json(run_dir / "provenance.json", provenance())
 

@@ -50,9 +50,7 @@ class MetricsTail:
             return
         complete = appended[: appended.rfind(b"\n") + 1]
         self._offset += len(complete)
-        self.recent.extend(
-            record for record in map(_parse, complete.splitlines(keepends=True)) if record is not None
-        )
+        self.recent.extend(record for record in map(_parse, complete.splitlines(keepends=True)) if record is not None)
         if self.recent and self.first_seen is None:
             self.first_seen = time.monotonic()
 

@@ -6,7 +6,6 @@ CPU with the thread count the caller set.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
@@ -252,6 +251,7 @@ def fit_denoiser(
 
 def fit_student(
     pipeline: StableDiffusionXLPipeline,
+    teacher_pipeline: DiffusionPipeline,
     captions: list[list[str]],
     *,
     pairs: int,
@@ -264,14 +264,13 @@ def fit_student(
     log: Log,
     snapshot: Callable[[int], None],
 ) -> float:
-    """Distil a trained SDXL-class pipeline, in place, into a few-step model without guidance.
+    """Distil a multi-step teacher with the same latents and betas into a few-step pipeline without guidance.
 
     The teacher's guided probability-flow ODE (DDIM, eta 0) carries `pairs` noises to latents; the student learns to
     jump there in one step from the first anchor timestep, and from re-noised latents at the later anchors, where the
     sampler's following steps start.
     """
-    teacher = Conditioning(copy.deepcopy(pipeline))
-    student, path = Conditioning(pipeline), Path(pipeline)
+    teacher, student, path = Conditioning(teacher_pipeline), Conditioning(pipeline), Path(teacher_pipeline)
     flat = student.tokenize([c[i % len(c)] for i, c in enumerate(captions[:pairs])])
     empty = student.tokenize([""])
     noises, solutions, started = [], [], time.time()

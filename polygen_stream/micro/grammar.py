@@ -6,7 +6,7 @@ edited axis and in nothing else (PolyGen asks its language model to keep the syn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,10 +102,11 @@ def describe(scene: Scene, style: Style) -> str:
     return f"{opening}{' '.join([subject, *setting])}"
 
 
-def write_pair(scene: Scene, edited: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """Captions of a scene and of its edit in one wording, which mentions what the edit changed."""
-    while True:
-        style = Style.sample(rng)
+def write_pair(scene: Scene, edited: Scene, style: Style) -> tuple[str, str]:
+    """Captions of a scene and of its edit in one wording, widened until it mentions what the edit changed."""
+    for wider in ({}, {"names_colour": True}, {"names_background": True}):
+        style = replace(style, **wider)
         text, negative = describe(scene, style), describe(edited, style)
         if text != negative:
             return text, negative
+    raise ValueError(f"no wording tells {scene} from {edited}")

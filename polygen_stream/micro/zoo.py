@@ -44,13 +44,8 @@ BETAS = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linea
 
 
 def build_kl_f4() -> AutoencoderKL:
-    """32x32 pictures <-> 8x8 latents of 4 channels: the autoencoder of the two Stable Diffusion classes."""
+    """32x32 pictures <-> 8x8 latents of 4 channels: the autoencoder of the Stable Diffusion classes."""
     return _kl((16, 32, 64), latent_channels=4)
-
-
-def build_kl_f8() -> AutoencoderKL:
-    """32x32 pictures <-> 4x4 latents of 16 channels: the autoencoder of the SDXL class."""
-    return _kl((16, 32, 64, 96), latent_channels=16)
 
 
 def build_dc_f8() -> AutoencoderDC:
@@ -157,8 +152,8 @@ def build_sana(vae: AutoencoderDC) -> SanaPipeline:
     )
 
 
-def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
-    """The SDXL class: two text encoders, size conditioning; teacher and few-step student share it."""
+def build_sdxl_turbo(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
+    """The SDXL-Turbo class: two text encoders, size conditioning, a few Euler-ancestral steps without guidance."""
     tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer()
     narrow, wide = 64, 96
     return StableDiffusionXLPipeline(
@@ -170,10 +165,7 @@ def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
         unet=_unet(
             vae,
             context=narrow + wide,
-            attention_head_dim=(4, 8),
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(64, 96),
+            attention_head_dim=(3, 6),
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,

@@ -143,9 +143,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
-            f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN"
-        ) from None
+        raise UserError(f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN") from None
     except ValueError:
         raise UserError(_damaged(file, "it is not JSON")) from None
     if not isinstance(meta, dict) or not {"step", "final", "model"} <= meta.keys():

@@ -41,8 +41,7 @@ class CudaStaging:
         self._device = device
         self._stream = torch.cuda.Stream(device)
         self._buffers = [
-            torch.empty(max_images, *image_shape, dtype=torch.uint8, pin_memory=True)
-            for _ in range(PINNED_BUFFERS)
+            torch.empty(max_images, *image_shape, dtype=torch.uint8, pin_memory=True) for _ in range(PINNED_BUFFERS)
         ]
         self._copied = [torch.cuda.Event() for _ in range(PINNED_BUFFERS)]
         self._turn = 0

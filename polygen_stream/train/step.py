@@ -26,9 +26,7 @@ class StepResult:
     logit_scale: float
 
 
-def train_step(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: RunConfig
-) -> StepResult:
+def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: RunConfig) -> StepResult:
     """Train on one batch. The model must be in train mode.
 
     Raises:

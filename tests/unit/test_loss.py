@@ -146,9 +146,7 @@ def text_row_gradient(hn_t2i: str) -> torch.Tensor:
     images, texts, scale, layout = (x if isinstance(x, Layout) else x.detach() for x in case([2, 2, 2, 2], 2))
     images.requires_grad_()
     loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i=hn_t2i)
-    image_rows = torch.nn.functional.cross_entropy(
-        scale * images @ texts.T, layout.image_text, reduction="none"
-    )
+    image_rows = torch.nn.functional.cross_entropy(scale * images @ texts.T, layout.image_text, reduction="none")
     i2t = image_rows[:4].mean() / 2 + image_rows[4:].mean() / 2
     return torch.autograd.grad(loss - i2t, images)[0][4:]
 

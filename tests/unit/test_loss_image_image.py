@@ -59,9 +59,7 @@ def test_the_term_is_added_with_its_weight_and_temperature():
     layout = Layout.of(torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([False, False, True]))
     images, texts, scale = unit(6, 5, seed=1), unit(3, 5, seed=2), torch.tensor(4.0, dtype=torch.float64)
     without, _ = multi_positive_loss(images, texts, scale, layout)
-    loss, parts = multi_positive_loss(
-        images, texts, scale, layout, image_image_weight=0.7, image_image_temperature=0.3
-    )
+    loss, parts = multi_positive_loss(images, texts, scale, layout, image_image_weight=0.7, image_image_temperature=0.3)
     negative = layout.text_negative[layout.image_text]
     pool = negative[:, None] == negative[None, :]
     assert parts["image_image"].item() == pytest.approx(by_loops(images, layout.image_text, pool, 0.3))

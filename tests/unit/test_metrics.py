@@ -8,9 +8,7 @@ from polygen_stream.monitor.metrics import JsonLines, TensorBoard, read_json_lin
 def test_a_record_is_readable_before_the_writer_closes(tmp_path):
     writer = JsonLines(tmp_path / "metrics.jsonl")
     writer.write({"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}})
-    assert list(read_json_lines(tmp_path / "metrics.jsonl")) == [
-        {"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}}
-    ]
+    assert list(read_json_lines(tmp_path / "metrics.jsonl")) == [{"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}}]
     writer.close()
 
 

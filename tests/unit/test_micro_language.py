@@ -85,7 +85,9 @@ def test_caption_and_negative_differ_in_few_words_only():
         if edit == "add_object":
             continue
         for _ in range(30):
-            caption, negative = (c.split() for c in write_pair(*applicable_scene(edit, Split.SEEN, rng), rng))
+            caption, negative = (
+                c.split() for c in write_pair(*applicable_scene(edit, Split.SEEN, rng), Style.sample(rng))
+            )
             assert caption != negative
             kept = len([w for w in caption if w in negative])
             assert kept >= len(caption) - 6, (caption, negative)

@@ -65,9 +65,7 @@ def test_whole_picture_is_kept_at_scale_one():
 @pytest.mark.parametrize("scale_min", [0.25, 0.5, 0.9])
 def test_crops_stay_inside_are_upright_and_keep_the_area(scale_min):
     count, side = 400, 32
-    crops = random_resized_crop(
-        gradient_image(side).repeat(count, 1, 1, 1), side, scale_min=scale_min, seed=0, step=0
-    )
+    crops = random_resized_crop(gradient_image(side).repeat(count, 1, 1, 1), side, scale_min=scale_min, seed=0, step=0)
     x, y = crops[:, 0], crops[:, 1]
     assert (x.diff(dim=2) >= -1e-5).all() and (y.diff(dim=1) >= -1e-5).all()  # neither mirrored nor turned
     width = (x[:, 0, -1] - x[:, 0, 0]) / 2
