@@ -29,14 +29,14 @@ class Section(BaseModel):
 class CaptionsConfig(Section):
     source: Literal["grammar"] = "grammar"
     bank: str = "micro"
-    backlog: int = Field(48, ge=1)  # groups open (not yet complete) at once
-    target: int = Field(2400, ge=0)  # groups (captions) to produce; 0 = until training ends
+    backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
+    target: int = Field(3000, ge=0)  # groups (captions) to produce; 0 = until training ends
 
 
 class GeneratorsConfig(Section):
     recipes: Names = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
-    positives: int = Field(4, ge=1, le=1024)  # n+: images per caption
-    negatives: int = Field(4, ge=0, le=1024)  # images per hard-negative caption
+    positives: int = Field(2, ge=1, le=1024)  # n+: images per caption
+    negatives: int = Field(2, ge=0, le=1024)  # images per hard-negative caption
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
     backend: Literal["eager"] = "eager"
@@ -44,10 +44,10 @@ class GeneratorsConfig(Section):
 
 class RingConfig(Section):
     # The upper bounds keep byte counts inside 64 bits; whether the memory is there is checked at the start.
-    slots: int = Field(8192, ge=1, le=2**32)  # images
+    slots: int = Field(12288, ge=1, le=2**32)  # images
     image_size: int = Field(32, ge=8, le=8192)  # pixels, square
     caption_bytes: int = Field(192, ge=16, le=65536)  # UTF-8; a longer caption is rejected, never cut
-    min_fill: int = Field(64, ge=1)  # complete groups before step 0
+    min_fill: int = Field(128, ge=1)  # complete groups before step 0
     max_times_sampled: int = Field(0, ge=0)  # 0 = no limit
     samples_per_insert: float = Field(0.0, ge=0)  # 0 = no rate limiter
     error_buffer: float = Field(0.0, ge=0)
@@ -64,11 +64,11 @@ class CurriculumConfig(Section):
 
 class TrainConfig(Section):
     model: str = "micro"
-    steps: int = Field(600, ge=1)
-    batch: int = Field(64, ge=2)  # texts per step, T+ and T- together
+    steps: int = Field(700, ge=1)
+    batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "cpu"
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1.5e-3, gt=0)
     warmup: int = Field(50, ge=0)  # steps
     weight_decay: float = Field(0.1, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -78,7 +78,7 @@ class TrainConfig(Section):
     image_image_weight: float = Field(0.0, ge=0)
     image_image_temperature: float = Field(0.1, gt=0)
     hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
-    crop_scale_min: float = Field(0.5, gt=0, le=1)  # smallest share of the image area a random crop keeps
+    crop_scale_min: float = Field(0.8, gt=0, le=1)  # smallest share of the image area a random crop keeps
     checkpoint_every: int = Field(200, ge=1)  # steps
     log_every: int = Field(1, ge=1)  # steps
     keep_checkpoints: int = Field(3, ge=1)
