@@ -28,7 +28,8 @@ POLL_S = 0.1
 PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 300.0
-# A process that still imports has this many hang timeouts: a cold disk or a busy machine can take minutes.
+# Hang timeouts a process has until its first unit of work is done: imports and weights from a cold disk, or on a
+# machine that is busy with something else, take minutes.
 START_FACTOR = 5
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 # Roles with a heartbeat in the ring.
@@ -194,7 +195,8 @@ class _Supervisor:
             limit = self.config.launch.hang_timeout_s
             row = rows.get(child.popen.pid)
             if row is None:  # not registered yet
-                row = {"heartbeat_age_s": now - child.started, "doing": "starting"}
+                row = {"heartbeat_age_s": now - child.started, "doing": "starting", "wait_s": 0, "busy_s": 0}
+            if not row["wait_s"] and not row["busy_s"]:
                 limit *= START_FACTOR
             silent_s = min(row["heartbeat_age_s"], now - self._thawed)
             if not child.alive or silent_s <= limit:

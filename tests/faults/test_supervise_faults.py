@@ -28,9 +28,10 @@ def test_crash_of_a_role_is_one_line_and_its_traceback_is_in_the_log(start_toy):
 
 
 def test_silent_role_is_named_and_killed(start_toy):
-    run = start_toy(*ENDLESS, "--launch.hang_timeout_s", "5", TOY_FAULT="captioner:silence")
+    run = start_toy(*ENDLESS, "--launch.hang_timeout_s", "2", TOY_FAULT="captioner:silence")
     assert run.wait() == 1
-    assert "error: captioner was silent for" in run.stderr
+    assert "error: captioner was silent for 1" in run.stderr
+    assert "(limit 10, " in run.stderr, "five times the timeout while it starts"
     assert "toy_run.py" in (run.run_dir / "logs" / "captioner.log").read_text(), "its stack is in its log"
     run.assert_nothing_left()
 
