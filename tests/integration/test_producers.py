@@ -1,0 +1,147 @@
+"""Captioner and renderer as processes of their own, on a real ring that this test owns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polygen_stream.config import RunConfig, dump_config, load_config
+from polygen_stream.launch.plan import ring_spec
+from polygen_stream.ledger import Ledger
+from polygen_stream.ring import Kind, Member, Ring
+
+RENDERER = ("renderer", "--generator", "micro/sdxl_turbo")
+
+
+def small_config(**changes: str) -> RunConfig:
+    sizes = {
+        "captions.target": "200",
+        "captions.backlog": "16",
+        "train.steps": "40",
+        "train.batch": "8",
+        "ring.min_fill": "8",
+        "ring.slots": "1024",
+    }
+    return load_config(None, {**sizes, **changes})
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """start(config, ring, role, *arguments) runs a role; what is left of it is killed at the end."""
+    running: list[subprocess.Popen] = []
+
+    def start(config: RunConfig, ring: Ring, role: str, *arguments: str) -> subprocess.Popen:
+        dump_config(config, tmp_path / "config.toml")
+        command = [sys.executable, "-m", f"polygen_stream.producers.{role}", "--run-dir", str(tmp_path)]
+        command += ["--ring-fd", str(ring.fd), "--name", role, *arguments]
+        running.append(subprocess.Popen(command, pass_fds=[ring.fd], stderr=subprocess.PIPE, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def wait(done: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def fill(ring: Ring) -> int:
+    """Commits noise for everything that is wanted; how many images that were."""
+    rng, done = np.random.default_rng(0), 0
+    while claims := ring.claim(range(len(ring.spec.generators)), 64):
+        ring.commit(claims, rng.integers(0, 256, (len(claims), *ring.spec.image_shape), np.uint8))
+        done += len(claims)
+    return done
+
+
+def test_the_captioner_keeps_its_backlog_and_ends_at_the_target(start, tmp_path: Path):
+    config = small_config()
+    ring = Ring.create(ring_spec(config))
+    ring.register("renderer", "test")
+    captioner = start(config, ring, "captioner")
+    wait(lambda: ring.stats().groups_opened == 16)
+    time.sleep(0.3)
+    assert ring.stats().groups_opened == 16, "opened more than captions.backlog while nobody rendered"
+    images = 0
+    while captioner.poll() is None:
+        images += fill(ring)
+        assert sum(kind["open"] for kind in ring.stats().groups.values()) <= 16
+        time.sleep(0.01)
+    images += fill(ring)
+    stats = ring.stats()
+    assert captioner.returncode == 0, captioner.stderr.read()
+    assert (stats.groups_opened, stats.finished_opening) == (200, True)
+
+    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    pairs = [line["kind"] == "pair" for line in journal]
+    assert images == 2 * 200 + 2 * sum(pairs)
+    # The trainer never moved on from step 0, so the mix follows the budget: p rises from 0 to 0.5 over it, and
+    # p / (1 - p) of the groups are pairs, 0.39 of them on average.
+    assert sum(pairs) == pytest.approx(0.386 * 200, abs=4)
+    assert sum(pairs[:50]) < 10 < 35 < sum(pairs[150:])
+    for line in journal:
+        assert (line["caption"]["negative"] is not None) == (line["kind"] == "pair")
+
+
+def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
+    config = small_config(**{"captions.target": "64", "seed": "5"})
+    ring = Ring.create(ring_spec(config))
+    ring.register("renderer", "test")
+    captioner = start(config, ring, "captioner")
+    while captioner.poll() is None:
+        fill(ring)
+        time.sleep(0.01)
+    from polygen_stream.captions.grammar import GrammarSource
+
+    ledger = Ledger(5, GrammarSource.concepts, GrammarSource.axes, 4, 2)
+    for line in (tmp_path / "journal.jsonl").read_text().splitlines():
+        task = json.loads(line)["task"]
+        again = ledger.task(task["task_id"])
+        assert tuple(task["image_seeds"]) == again.image_seeds
+        assert tuple(task["generators"]) == again.generators
+        assert (task["concept"], task["axis"]) == (again.concept, again.axis)
+
+
+def test_a_renderer_fills_what_is_wanted_of_it_and_ends_when_production_is_over(start):
+    config = small_config()
+    ring = Ring.create(ring_spec(config))
+    turbo, other = config.generators.recipes.index("micro/sdxl_turbo"), 0
+    for task in range(5):
+        members = [Member(turbo, 0, task), Member(turbo, 1, task)]
+        ring.open_group(task, Kind.PAIR, "a red fish on a beach", "a blue fish on a beach", members, 1.0)
+    ring.open_group(9, Kind.PLAIN, "a house", None, [Member(other, 0, 1)], 1.0)
+    renderer = start(config, ring, *RENDERER)
+    wait(lambda: ring.stats().groups["pair"]["complete"] == 5)
+    assert renderer.poll() is None, "a renderer stays as long as groups may be opened"
+    ring.finish_opening()
+    wait(lambda: renderer.poll() is not None)
+    stats = ring.stats()
+    assert renderer.returncode == 0, renderer.stderr.read()
+    assert stats.images_committed["micro/sdxl_turbo"] == 10
+    assert stats.backlog[config.generators.recipes[other]] == 1, "it took another generator's work"
+    [first, *_] = [group for group in ring.groups_snapshot(10) if group.task_id == 0]
+    positive, negative = ring.read([*first.positive_slots, *first.negative_slots]).astype(int)
+    assert positive.std() > 3
+    assert np.abs(positive - negative).mean() > 1, "the hard negative shows the same picture"
+
+
+def test_a_renderer_refuses_a_ring_of_another_size_in_one_line(start):
+    config = small_config(**{"ring.image_size": "64"})
+    ring = Ring.create(ring_spec(config))
+    renderer = start(config, ring, *RENDERER)
+    _, stderr = renderer.communicate(timeout=60)
+    assert renderer.returncode == 2
+    assert stderr.strip().splitlines()[-1].startswith("error: engines/micro/sdxl_turbo.toml renders 32x32")
+    assert "64x64" in stderr and "Traceback" not in stderr
