@@ -40,7 +40,9 @@ def test_threads_and_device_reach_the_environment():
 
 
 def test_ring_has_room_for_as_many_plain_groups_as_slots_allow():
-    config = load_config(None, {"ring.slots": "4096"})
+    config = load_config(
+        None, {"ring.slots": "4096", "generators.positives": "4", "generators.negatives": "4", "train.batch": "64"}
+    )
     ring = build_plan(config).ring
     assert (ring.slots, ring.groups, ring.members) == (4096, 1024, 8)
     assert ring.image_shape == (32, 32, 3)
