@@ -30,7 +30,7 @@ class CaptionsConfig(Section):
     source: Literal["grammar"] = "grammar"
     bank: str = "micro"
     backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
-    target: int = Field(3000, ge=0)  # groups (captions) to produce; 0 = until training ends
+    target: int = Field(3600, ge=0)  # groups (captions) to produce; 0 = until training ends
 
 
 class GeneratorsConfig(Section):
@@ -64,7 +64,7 @@ class CurriculumConfig(Section):
 
 class TrainConfig(Section):
     model: str = "micro"
-    steps: int = Field(700, ge=1)
+    steps: int = Field(1000, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "cpu"
