@@ -18,7 +18,7 @@ from polygen_stream.ring import Ring
 @pytest.fixture
 def start(tmp_path):
     """Starts a role process whose main function has the given body; returns the process and its ring."""
-    config = load_config(None, {"launch.trainer_threads": "3"})
+    config = load_config(None, {"launch.trainer_threads": "3", "train.steps": "600"})
     dump_config(config, tmp_path / "config.toml")
     started = []
 

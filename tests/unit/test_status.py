@@ -31,7 +31,7 @@ def ring():
 def show(tmp_path, ring, terminal, updates=1):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=140, height=40, highlight=False)
-    view = StatusView(load_config(), tmp_path, console)
+    view = StatusView(load_config(None, {"train.steps": "600"}), tmp_path, console)
     tail = MetricsTail(tmp_path / "metrics.jsonl")
     for _ in range(updates):
         tail.read()
@@ -84,7 +84,11 @@ def test_process_table_names_what_each_process_does(tmp_path, ring):
     fill(ring, tmp_path)
     child = Child(Process("renderer-micro-sd15", "renderer", (), "micro/sd15"), Handle(), tmp_path / "log", 0.0)
     screen = io.StringIO()
-    view = StatusView(load_config(), tmp_path, Console(file=screen, force_terminal=True, width=140, height=40))
+    view = StatusView(
+        load_config(None, {"train.steps": "600"}),
+        tmp_path,
+        Console(file=screen, force_terminal=True, width=140, height=40),
+    )
     view.update(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child])
     view.close()
     assert "renderer micro/sd15" in screen.getvalue()
