@@ -92,7 +92,9 @@ def train_generator(arguments: argparse.Namespace) -> None:
     folder = WEIGHTS / name
     data = pictures(arguments)
     started = time.time()
+    before = None
     if arguments.go_on:
+        before = json.loads((folder / "card.json").read_text())
         pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     else:
         vae_class = AutoencoderDC if autoencoder == "dc_f8" else AutoencoderKL
@@ -137,7 +139,7 @@ def train_generator(arguments: argparse.Namespace) -> None:
             snapshot=snapshot,
         )
     save(pipeline, folder)
-    write_card(arguments, folder, steps, started, {"loss": round(loss, 4)})
+    write_card(arguments, folder, steps, started, {"loss": round(loss, 4)}, before)
 
 
 def start_from(module, other) -> None:
@@ -206,7 +208,10 @@ def preview(pipeline, name: str, path: Path) -> None:
     path.with_suffix(".txt").write_text("\n".join(captions))
 
 
-def write_card(arguments: argparse.Namespace, folder: Path, steps: int, started: float, metrics: dict) -> None:
+def write_card(
+    arguments: argparse.Namespace, folder: Path, steps: int, started: float, metrics: dict, before: dict | None = None
+) -> None:
+    """What made these weights; `before` is the card of the weights that training went on from."""
     card = {
         "command": " ".join(["python", "tools/train_micro.py", *sys.argv[1:]]),
         "seed": arguments.seed,
@@ -216,6 +221,8 @@ def write_card(arguments: argparse.Namespace, folder: Path, steps: int, started:
         "threads": arguments.threads,
         "metrics": metrics,
     }
+    if before:
+        card["before"] = before
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
