@@ -55,12 +55,15 @@ def _claim_of(control: Control, slot: int, generation: int) -> Claim:
 
 
 def holds(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:
-    """Which claims this process still holds, bool [n]. The caller holds the mutex."""
+    """Which claims this process still holds, bool [n]; of one given twice, the first. The caller holds the mutex."""
     c = control.columns
     slots = np.array([claim.slot for claim in claims], dtype=np.int64)
     generations = np.array([claim.generation for claim in claims], dtype=np.int64)
     written = (c.slot_state[slots] == SlotState.WRITING) & (c.slot_owner[slots] == process)
-    return written & (c.slot_generation[slots] == generations)
+    valid = np.flatnonzero(written & (c.slot_generation[slots] == generations))
+    held = np.zeros(len(claims), dtype=bool)
+    held[valid[np.unique(slots[valid], return_index=True)[1]]] = True
+    return held
 
 
 def commit(control: Control, process: int, claims: Sequence[Claim], checksums: Sequence[int]) -> list[bool]:

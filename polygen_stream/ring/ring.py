@@ -230,7 +230,8 @@ class Ring:
 
     def release(self, draw: Draw) -> None:
         """Ends the lease of a draw; its groups may be evicted again. ValueError for a second release."""
-        if self._leases.pop(draw.lease, None) is not draw:
+        # the pop decides between two threads; a draw of somebody else must not cost us ours of the same number
+        if self._leases.get(draw.lease) is not draw or self._leases.pop(draw.lease, None) is None:
             raise ValueError(f"the draw of step {draw.step} is not leased by this process (released twice?)")
         drawing.release(self._control, self._registered(), draw)
 

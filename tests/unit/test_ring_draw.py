@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -242,6 +243,21 @@ def test_release_is_once_and_by_the_drawer(new_ring):
     ring.release(again)
     assert ring.stats().groups["plain"]["leased"] == 0
     assert ring.check() == []
+
+
+def test_a_draw_of_somebody_else_cannot_be_released_and_ours_stays_ours(new_ring):
+    ring = new_ring()
+    open_plain(ring, 0)
+    render(ring)
+    other = Ring.attach(os.dup(ring.fd))
+    other.register("trainer", "other")
+    mine, theirs = ring.draw(0, 1, 0, 0.0), other.draw(1, 1, 0, 0.0)  # both are the first draw of their process
+    with pytest.raises(ValueError, match="not leased by this process"):
+        ring.release(theirs)
+    ring.release(mine)
+    other.release(theirs)
+    assert ring.stats().groups["plain"]["leased"] == 0
+    other.close()
 
 
 def test_using_the_ring_without_registering_is_refused():

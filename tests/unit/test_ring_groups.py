@@ -187,6 +187,18 @@ def test_a_claim_commits_once(new_ring):
     assert ring.stats().images_committed == {"one": 1, "two": 0}
 
 
+def test_a_claim_given_twice_in_one_call_ends_once(new_ring):
+    ring = new_ring(max_retries=1)
+    open_plain(ring, 0)
+    [claim] = ring.claim([0], 1)
+    assert ring.fail([claim, claim], "black image") == [True, False]
+    assert (ring.stats().retries, ring.stats().stale_commits) == (1, 1)
+    [claim] = ring.claim([0], 1)
+    assert ring.commit([claim, claim], pictures([claim, claim])) == [True, False]
+    assert ring.stats().images_committed == {"one": 1, "two": 0}
+    assert ring.check() == []
+
+
 def test_retries_are_bounded_and_then_the_group_is_degraded(new_ring):
     ring = new_ring(max_retries=2)
     open_plain(ring, 0)
