@@ -1,0 +1,92 @@
+"""A ring from a snapshot: what the old run had finished goes on, what its processes held starts again.
+
+Kept: pictures that were stored, counters, draws so far, ages, generations. Dropped: owners, leases and the process
+table, whose pids mean nothing now; what only processes of the old run had promised (production is over, a
+generator is down). Members that were being written, and READY ones whose picture was not stored, are WANTED
+again: a picture is a function of its task, so it is rendered a second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from polygen_stream.errors import UserError
+from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.ring.records import GroupState, Kind, Polarity, SlotState
+from polygen_stream.ring.ring import SUPERVISOR_LOCK_TIMEOUT_S, Ring
+from polygen_stream.ring.snapshot_file import SnapshotFile
+from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.state import copied_columns
+
+
+def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
+    """Allocates a ring and fills it from a snapshot; its invariants, pictures and captions are checked.
+
+    Raises UserError for an unusable file, for a spec that is not the snapshot's, for too little memory.
+    """
+    file = SnapshotFile(path)
+    _check_spec(path, file.spec, spec)
+    ring = Ring.create(spec, lock_timeout_s)
+    try:
+        c = ring._control.columns  # nobody else has the descriptor yet: neither mutex nor journal is needed
+        for column in copied_columns(spec):
+            getattr(c, column.name)[...] = getattr(file.state.columns, column.name)
+        _forget_processes(c)
+        for slots, pictures in file.pictures():
+            c.payload[slots] = pictures
+        _want_again(c, spec, stored=file.picture_slot)
+        problems = ring.check()
+        if problems:
+            raise UserError(f"ring snapshot {path} is damaged: {problems[0]}; choose an older one")
+    except BaseException:
+        ring.close()
+        raise
+    return ring
+
+
+def _check_spec(path: Path, theirs: RingSpec, ours: RingSpec) -> None:
+    for field in fields(RingSpec):
+        before, now = getattr(theirs, field.name), getattr(ours, field.name)
+        if before != now:
+            raise UserError(
+                f"ring snapshot {path} was made with {field.name} = {before}, this run has {now}; "
+                "resume with the config of the run that wrote it"
+            )
+
+
+def _forget_processes(c: Columns) -> None:
+    for name in [name for name in vars(c) if name.startswith("process_")]:
+        getattr(c, name)[...] = 0
+    c.slot_owner[:] = -1
+    c.lease[:] = 0
+    c.group_leased[:] = 0
+    c.generator_down[:] = 0
+    c.total[Total.FINISHED] = 0
+    c.total[Total.STARVED] = 0
+
+
+def _want_again(c: Columns, spec: RingSpec, stored: np.ndarray) -> None:
+    """Members without a picture become WANTED and their groups OPEN: finish_group, backwards."""
+    lost = c.slot_state == SlotState.READY
+    lost[stored] = False
+    c.slot_retries[lost] = 0
+    c.slot_state[lost | (c.slot_state == SlotState.WRITING)] = SlotState.WANTED
+
+    def per_group(selected: np.ndarray) -> np.ndarray:
+        return np.bincount(c.slot_group[selected], minlength=spec.groups)
+
+    positive = c.slot_polarity == Polarity.POSITIVE
+    ready = c.slot_state == SlotState.READY
+    c.group_pending[:] = per_group(c.slot_state == SlotState.WANTED)
+    c.group_positives[:] = per_group(ready & positive)
+    c.group_negatives[:] = per_group(ready & ~positive)
+    reopened = (c.group_state == GroupState.COMPLETE) & (c.group_pending > 0)
+    degraded = reopened & (per_group(c.slot_state == SlotState.FAILED) > 0)
+    demoted = reopened & (c.group_kind == Kind.PLAIN) & (per_group((c.slot_group >= 0) & ~positive) > 0)
+    c.group_state[reopened] = GroupState.OPEN
+    c.group_kind[demoted] = Kind.PAIR
+    for total, groups in ((Total.COMPLETED, reopened), (Total.DEGRADED, degraded), (Total.DEMOTED, demoted)):
+        c.total[total] -= np.count_nonzero(groups)

@@ -1,0 +1,84 @@
+"""Reading a snapshot file: nothing of it is used before format, version, spec, columns and checksum are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from polygen_stream.errors import UserError
+from polygen_stream.ring.layout import VERSION
+from polygen_stream.ring.snapshot import FORMAT, columns_checksum
+from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.state import RingState, copied_columns
+
+_CHUNK = 256  # pictures read at once
+
+
+class SnapshotFile:
+    """An opened snapshot. `state` are its columns, `picture_slot` (int64 [n]) the slots whose pictures it holds.
+
+    Raises UserError for a file that is missing, truncated, damaged, of another version, or no snapshot at all.
+    """
+
+    def __init__(self, path: Path, label: str | None = None) -> None:
+        """label: how errors call the file, if not by its path."""
+        self._label = label or f"ring snapshot {path}"
+        try:
+            self._file = safe_open(path, framework="numpy")
+        except OSError as error:
+            raise UserError(f"{self._label} cannot be read: {error.strerror or error}") from error
+        except SafetensorError as error:
+            raise UserError(f"{self._label} is truncated or no safetensors file ({error}); {_REMEDY}") from error
+        metadata = self._file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{self._label} is a safetensors file but no ring snapshot; {_REMEDY}")
+        if metadata["version"] != str(VERSION):
+            raise UserError(
+                f"{self._label} has version {metadata['version']}, this polygen-stream reads version {VERSION}; "
+                "use the release that wrote it"
+            )
+        self.spec = RingSpec.from_json(metadata["spec"])
+        self.state = RingState(
+            self.spec,
+            SimpleNamespace(**{column.name: self._column(column) for column in copied_columns(self.spec)}),
+            int(metadata["monotonic_ns"]),
+            int(metadata["pid_namespace"]),
+        )
+        if columns_checksum(self.state) != int(metadata["columns_checksum"]):
+            raise UserError(f"{self._label} is damaged: its columns have another checksum than was stored; {_REMEDY}")
+        self._picture_slot = self._file.get_tensor("picture_slot")
+
+    @property
+    def picture_slot(self) -> np.ndarray:
+        return self._picture_slot[self._picture_slot >= 0]
+
+    def pictures(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (slots [n], pictures uint8 [n, H, W, 3]) of all stored pictures, some at a time."""
+        tensor = self._file.get_slice("pictures")
+        for start in range(0, self._picture_slot.size, _CHUNK):
+            slots = self._picture_slot[start : start + _CHUNK]
+            kept = slots >= 0
+            yield slots[kept], tensor[start : start + slots.size][kept]
+
+    def read(self, slots: Sequence[int]) -> dict[int, np.ndarray]:
+        """The stored pictures among those of `slots`, by slot: uint8 [H, W, 3]."""
+        tensor = self._file.get_slice("pictures")
+        places = {slot: place for place, slot in enumerate(self._picture_slot.tolist())}
+        return {slot: tensor[places[slot] : places[slot] + 1][0] for slot in slots if slot in places}
+
+    def _column(self, column) -> np.ndarray:
+        expected = (np.dtype(column.dtype), column.shape)
+        found = None
+        if column.name in self._file.keys():  # noqa: SIM118 safe_open is no mapping
+            array = self._file.get_tensor(column.name)
+            found = (array.dtype, array.shape)
+        if found != expected:
+            raise UserError(f"{self._label}: column {column.name} is {found}, its spec asks for {expected}; {_REMEDY}")
+        return array
+
+
+_REMEDY = "choose a file that save_snapshot wrote, e.g. an older one"

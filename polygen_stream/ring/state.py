@@ -1,0 +1,57 @@
+"""The columns of a ring as they were at one instant: what a snapshot stores and what `inspect` looks at."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.layout import Column, Total, columns_of
+from polygen_stream.ring.processes import pid_namespace
+from polygen_stream.ring.spec import RingSpec
+
+# The undo journal is empty between transitions. Pictures are copied outside the mutex, see snapshot.py.
+_NOT_COPIED = {"log_head", "log_column", "log_index", "log_before", "payload"}
+
+
+@dataclass(frozen=True)
+class RingState:
+    """Copies of all columns but payload and undo journal, consistent with each other.
+
+    It has what functions that only read use of a Control, so they work on either.
+    """
+
+    spec: RingSpec
+    columns: SimpleNamespace  # one array per name in `copied_columns`
+    monotonic_ns: int  # when it was copied, on the clock of the heartbeats
+    pid_namespace: int  # where the pids of its process table mean something
+    locked_s: float = 0.0  # how long the copy held the mutex
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A copy needs no mutex."""
+        return nullcontext()
+
+    def total(self, total: Total) -> int:
+        return int(self.columns.total[total])
+
+
+def copied_columns(spec: RingSpec) -> tuple[Column, ...]:
+    return tuple(column for column in columns_of(spec) if column.name not in _NOT_COPIED)
+
+
+def copy_state(control: Control) -> RingState:
+    """Copies the columns under the mutex."""
+    names = [column.name for column in copied_columns(control.spec)]
+    # This first copy may be inconsistent: it only brings in the memory, so that no page fault is left for the
+    # one that counts, made while everybody else waits.
+    copies = {name: getattr(control.columns, name).copy() for name in names}
+    with control.reading():
+        began = time.monotonic_ns()
+        for name, copy in copies.items():
+            np.copyto(copy, getattr(control.columns, name))
+        locked_s = (time.monotonic_ns() - began) / 1e9
+    return RingState(control.spec, SimpleNamespace(**copies), began, pid_namespace(), locked_s)
