@@ -1,4 +1,4 @@
-"""The command line: polygen-stream run | doctor | version."""
+"""The command line: polygen-stream run | inspect | doctor | version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from polygen_stream import __version__
 from polygen_stream.config import load_config, parse_overrides
-from polygen_stream.errors import PolygenError
+from polygen_stream.errors import PolygenError, UserError
 
 app = typer.Typer(
     name="polygen-stream",
@@ -52,6 +52,99 @@ def run(
     from polygen_stream.launch.supervise import supervise
 
     return supervise(config, run_dir)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def audit(
+    context: typer.Context,
+    pictures: Annotated[int, typer.Option(min=28, help="Pictures per generator and kind of question.")] = 1000,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw quadrant, spectra and edits into this file.")] = None,
+) -> None:
+    """Grade the micro generators of a config: an oracle reads their pictures back.
+
+    CONFIG is a TOML file or the name of a preset, the micro preset by default. Its generators must draw the micro
+    world (32x32).
+    """
+    config_name, words = _split(context.args)
+    config = load_config(
+        config_name, parse_overrides(words, other_options=("pictures", "threads", "json", "picture", "help"))
+    )
+    from polygen_stream.analyze.audit_run import audit_all
+
+    audit_all(config, pictures, threads, as_json, picture, Console(highlight=False))
+
+
+@app.command()
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|SNAPSHOT", show_default=False, help="A run folder, or a ring.safetensors.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write a grid of captions and their pictures as well.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Captions in that grid.")] = 12,
+) -> int:
+    """Look into the ring of a running run, or into a snapshot of one.
+
+    While a run is going on, its supervisor answers within about a second;
+    the run does not wait for it. Of a run that has ended, the newest
+    ring.safetensors in its folder is shown, which holds no pictures unless
+    it belongs to a checkpoint that needed them.
+
+    Shown are captions by kind and state, pictures by generator and state,
+    how often captions were drawn, the rate limiter's window, ages, waits,
+    and every process: alive or not, what it does, what it holds.
+    """
+    from polygen_stream.launch.inspect_client import open_inspected
+    from polygen_stream.launch.inspect_view import show, to_json
+    from polygen_stream.ring.inspection import inspect_state
+
+    if images:
+        if images.suffix != ".png":
+            raise UserError(f"--images {images}: the grid is a PNG file; choose a name ending in .png")
+        # Takes seconds to load, in which a busy ring may evict what is to be shown: so before looking at it.
+        from polygen_stream.analyze.samples import draw_samples, pick_samples
+    inspected = open_inspected(path)
+    samples = pick_samples(inspected.groups, count, inspected.read) if images else []
+    found = inspect_state(inspected.state, inspected.running)
+    if as_json:
+        print(to_json(inspected, found))
+    else:
+        show(inspected, found, Console(highlight=False))
+    if images:
+        if not samples:
+            raise UserError(f"{inspected.title} holds no pictures; leave --images away")
+        try:
+            draw_samples(samples, inspected.state.spec.generators).savefig(images, dpi=130)
+        except OSError as error:
+            raise UserError(f"cannot write {images}: {error.strerror}; choose another --images") from error
+        print(f"{len(samples)} captions in {images}", file=sys.stderr)
+    return 0
+
+
+@app.command("build-engines")
+def build_engines(
+    generators: Annotated[
+        list[str] | None,
+        typer.Argument(help="Recipes, e.g. micro/sd15 (default: those of the micro preset).", show_default=False),
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Compiler (default: the micro preset's).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build again what the cache has.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Generators to build at once.")] = 1,
+) -> None:
+    """Compile generators into engines that renderers load; what the cache has is not built again."""
+    from polygen_stream.engine.cache import EngineCache
+    from polygen_stream.engine.command import build_engines, orders
+
+    defaults, cache = load_config().generators, EngineCache()
+    wanted = orders(generators or defaults.recipes, backend or defaults.backend, cache)
+    build_engines(wanted, cache, Console(highlight=False), force, jobs)
 
 
 @app.command()

@@ -18,7 +18,8 @@ HEADLINE = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrie
 def main(context: RoleContext) -> None:
     config, ring, folder = context.config, context.ring, context.run_dir
     context.ring.heartbeat("writing the report")
-    samples = pick_samples(ring, SAMPLES)
+    groups = ring.groups_snapshot(ring.spec.groups)
+    samples = pick_samples(groups, SAMPLES, lambda slots: dict(zip(slots, ring.read(slots), strict=True)))
     if samples:
         draw_samples(samples, config.generators.recipes).savefig(folder / "samples.png", dpi=130)
     metrics, evaluations = _lines(folder / "metrics.jsonl"), _lines(folder / "eval.jsonl")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from polygen_stream.ring import DrawnGroup, Kind, Ring
+from polygen_stream.ring import DrawnGroup, Kind
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,27 @@ class Sample:
     negatives: list[tuple[int, np.ndarray]]
 
 
-def pick_samples(ring: Ring, count: int) -> list[Sample]:
-    """Up to `count` captions of the ring, evenly over task ids; captions with a hard negative are preferred."""
-    groups = ring.groups_snapshot(ring.spec.groups)
+def pick_samples(
+    groups: Sequence[DrawnGroup], count: int, read: Callable[[Sequence[int]], Mapping[int, np.ndarray]]
+) -> list[Sample]:
+    """Up to `count` captions, evenly over the given order; captions with a hard negative are preferred.
+
+    read: slots -> {slot: picture}; slots it leaves out are missing in the sample.
+    """
     pairs = [g for g in groups if g.kind is Kind.PAIR]
     plain = [g for g in groups if g.kind is Kind.PLAIN]
     chosen = _evenly(pairs, count - min(len(plain), count // 4))
     chosen = _evenly(plain, count - len(chosen)) + chosen
-    return [
+    samples = [
         Sample(
             g.caption,
             g.negative,
-            _pictures(ring, g.positive_generators, g.positive_slots),
-            _pictures(ring, g.negative_generators, g.negative_slots),
+            _pictures(read, g.positive_generators, g.positive_slots),
+            _pictures(read, g.negative_generators, g.negative_slots),
         )
         for g in chosen
     ]
+    return [sample for sample in samples if sample.positives]
 
 
 def draw_samples(samples: Sequence[Sample], generators: Sequence[str]) -> Figure:
@@ -69,9 +74,13 @@ def draw_samples(samples: Sequence[Sample], generators: Sequence[str]) -> Figure
     return figure
 
 
-def _pictures(ring: Ring, generators: Sequence[int], slots: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+def _pictures(
+    read: Callable[[Sequence[int]], Mapping[int, np.ndarray]], generators: Sequence[int], slots: Sequence[int]
+) -> list[tuple[int, np.ndarray]]:
     """In the order of generators, so that a column is one generator."""
-    return sorted(zip(generators, ring.read(slots), strict=True), key=lambda pair: pair[0]) if slots else []
+    pictures = read(slots)
+    found = [(generator, pictures[slot]) for generator, slot in zip(generators, slots, strict=True) if slot in pictures]
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def _evenly(groups: Sequence[DrawnGroup], count: int) -> list[DrawnGroup]:

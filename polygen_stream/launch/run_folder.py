@@ -17,6 +17,7 @@ from polygen_stream.errors import UserError
 from polygen_stream.launch import guardian
 
 RUNS = Path("runs")
+RING_SNAPSHOT = "ring.safetensors"  # what the ring was like at the end; also beside a checkpoint
 
 
 def choose(config: RunConfig, run_dir: Path | None) -> Path:

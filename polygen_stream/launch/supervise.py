@@ -18,10 +18,12 @@ from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
 from polygen_stream.launch import run_folder, summary
 from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended
+from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.plan import Plan, build_plan
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
 from polygen_stream.ring import LockTimeout, Ring
+from polygen_stream.ring.snapshot import save_snapshot
 
 POLL_S = 0.1
 # Producers and the evaluator keep nothing worth waiting for; the trainer's checkpoint gets launch.grace_s.
@@ -85,6 +87,7 @@ class _Supervisor:
         self.stats = ring.stats()
         self.tail = MetricsTail(run_dir / "metrics.jsonl")
         self.children = Children(run_dir, ring.fd)
+        self.inspectors = InspectServer(run_dir)
         self.view = StatusView(config, run_dir)
         self._looked_at_ring = started
         self._thawed = started
@@ -107,6 +110,7 @@ class _Supervisor:
             self._stop(self.children.with_role("trainer"), self.config.launch.grace_s, self.children.all)
         finally:
             self.children.close()
+            self.inspectors.close()
             self.view.close()
             self._conclude(status, message)
         return code
@@ -180,6 +184,7 @@ class _Supervisor:
         try:
             self.ring.reap()
             self.stats = self.ring.stats()
+            self.inspectors.serve(self.ring)
         except LockTimeout as error:
             holders = [child for child in self.children.all if child.alive and child.popen.pid == error.pid]
             if not holders:
@@ -251,6 +256,8 @@ class _Supervisor:
         self.tail.read()
         with suppress(PolygenError):  # the ring itself may have failed the run: keep the last numbers it gave
             self.stats = self.ring.stats()
+            # Pictures would be most of the ring's memory; how it stood tells why a run ended as it did.
+            save_snapshot(self.ring, self.run_dir / run_folder.RING_SNAPSHOT, payload=False)
         first_step_s = self.tail.first_seen - self.started if self.tail.first_seen else None
         result = summary.summarize(
             self.run_dir, status, message, time.monotonic() - self.started, first_step_s, self.stats

@@ -29,8 +29,10 @@ class SnapshotFile:
         self._label = label or f"ring snapshot {path}"
         try:
             self._file = safe_open(path, framework="numpy")
+        except FileNotFoundError as error:
+            raise UserError(f"{self._label} does not exist; {_REMEDY}") from error
         except OSError as error:
-            raise UserError(f"{self._label} cannot be read: {error.strerror or error}") from error
+            raise UserError(f"{self._label} cannot be read: {error}") from error
         except SafetensorError as error:
             raise UserError(f"{self._label} is truncated or no safetensors file ({error}); {_REMEDY}") from error
         metadata = self._file.metadata() or {}

@@ -13,7 +13,7 @@ def test_completed_run_leaves_its_folder_and_nothing_else(start_toy):
     names = {path.name for path in run.run_dir.iterdir()}
     assert names == {
         "checkpoints", "config.toml", "eval.jsonl", "logs", "metrics.jsonl", "provenance.json", "report.md",
-        "summary.json",
+        "ring.safetensors", "summary.json",
     }  # fmt: skip
     summary = run.summary
     assert summary["status"] == "completed" and summary["error"] is None

@@ -197,7 +197,7 @@ def test_unusable_files_are_refused_and_named(new_ring, tmp_path):
         copy.write_bytes(content)
         return refusal(copy, ring.spec)
 
-    assert f"{tmp_path / 'none'} cannot be read" in refusal(tmp_path / "none", ring.spec)
+    assert f"{tmp_path / 'none'} does not exist" in refusal(tmp_path / "none", ring.spec)
     for size in (0, 4, 100, len(data) // 2, len(data) - 1):
         assert f"{copy} is truncated or no safetensors file" in refused(data[:size])
     assert "is truncated or no safetensors file" in refused(b"\x80\x05" + bytes(1000))
