@@ -38,12 +38,15 @@ class SnapshotFile:
         metadata = self._file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise UserError(f"{self._label} is a safetensors file but no ring snapshot; {_REMEDY}")
-        if metadata["version"] != str(VERSION):
+        if metadata.get("version") != str(VERSION):
             raise UserError(
-                f"{self._label} has version {metadata['version']}, this polygen-stream reads version {VERSION}; "
+                f"{self._label} has version {metadata.get('version')}, this polygen-stream reads version {VERSION}; "
                 "use the release that wrote it"
             )
-        self.spec = RingSpec.from_json(metadata["spec"])
+        try:
+            self.spec = RingSpec.from_json(metadata["spec"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self._label} has a ring spec that cannot be read ({error}); {_REMEDY}") from error
         self.state = RingState(
             self.spec,
             SimpleNamespace(**{column.name: self._column(column) for column in copied_columns(self.spec)}),
