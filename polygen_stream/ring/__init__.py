@@ -2,6 +2,7 @@
 
 from polygen_stream.ring.errors import (
     CaptionTooLong,
+    JournalFull,
     LockTimeout,
     LostLock,
     RingExhausted,
@@ -9,7 +10,8 @@ from polygen_stream.ring.errors import (
     RingTimeout,
     WaitStopped,
 )
-from polygen_stream.ring.records import Claim, Draw, DrawnGroup, Kind, Member
+from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.records import Claim, Draw, DrawnGroup, DrawRecord, Hold, Kind, Member
 from polygen_stream.ring.ring import Ring
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats
@@ -18,8 +20,12 @@ __all__ = [
     "CaptionTooLong",
     "Claim",
     "Draw",
+    "DrawRecord",
     "DrawnGroup",
+    "Hold",
+    "JournalFull",
     "Kind",
+    "Limits",
     "LockTimeout",
     "LostLock",
     "Member",

@@ -32,6 +32,7 @@ from polygen_stream.ring.layout import (
     get_text,
     put_text,
 )
+from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.lock import Acquired, RobustMutex, libc_id
 from polygen_stream.ring.processes import pid_namespace, process_of_thread
 from polygen_stream.ring.records import ProcessState
@@ -64,6 +65,8 @@ class Control:
         c.slot_owner[:] = -1
         c.slot_group[:] = -1
         c.group_slot[:] = -1
+        c.board_step[:] = -1
+        c.limit[:] = Limits.of(self.spec).cells()
         self._mutex.initialise()
         put_text(np.frombuffer(buffer, "u1", LIBC_BYTES, LIBC_OFFSET), libc_id())
         text = self.spec.to_json().encode()

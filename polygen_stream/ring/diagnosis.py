@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
+from polygen_stream.ring.board import late_ranks
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.drawing import candidates
+from polygen_stream.ring.groups import full_backlogs
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.records import GroupState, Kind, ProcessState, SlotState
+from polygen_stream.ring.picking import ready_groups, window_now
+from polygen_stream.ring.records import GroupState, Kind, Member, ProcessState, SlotState
 from polygen_stream.ring.sampler import Shortage, select
+from polygen_stream.ring.tasks import missing_tasks
+from polygen_stream.ring.window import TaskWindow
 
 
 def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: float) -> str:
@@ -19,26 +24,54 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
     with control.reading():
         spec = control.spec
         completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
-        limiter = RateLimiter.of(spec)
+        limiter = RateLimiter.read(control.columns)
         head = f"step {step} waited {waited_s:.1f} s for {plain} PLAIN + {pair} PAIR groups: "
-        if completed < spec.min_fill:
+        late = late_ranks(control)
+        if late is not None:
+            posted, ranks = late
             return (
-                f"{head}{completed} of ring.min_fill {spec.min_fill} groups are complete; {_lagging_producer(control)}"
+                f"{head}rank {', '.join(map(str, ranks))} has not taken its slice of step {posted} off the draw board"
             )
+        if spec.deterministic:
+            return head + _open_window(control, step)
+        if completed < limiter.min_fill:
+            fill = f"{completed} of ring.min_fill {limiter.min_fill} groups are complete"
+            return f"{head}{fill}; {_lagging_producer(control)}"
         if not limiter.may_sample(completed, samples, plain + pair, bool(control.total(Total.FINISHED))):
             return (
                 f"{head}the rate limiter holds it back ({completed} groups x samples_per_insert "
-                f"{spec.samples_per_insert:g} against {samples} samples); {_lagging_producer(control)}"
+                f"{limiter.samples_per_insert:g} against {samples} samples); {_lagging_producer(control)}"
             )
-        short = select(candidates(control), spec.seed, step, plain, pair)
+        short = select(ready_groups(control.columns), spec.seed, step, plain, pair)
         if not isinstance(short, Shortage):
             return f"{head}the groups became ready at the last moment; raise ring.draw_timeout_s"
         lagging = _lagging_producer(control, Kind.PAIR if short.kind is Kind.PAIR else None)
         return f"{head}{short.ready} of {short.wanted} {short.kind.name} are ready; {lagging}"
 
 
-def full_ring(control: Control, task_id: int, kind: Kind, members: int, waited_s: float) -> str:
-    """Why a group could not be opened."""
+def _open_window(control: Control, step: int) -> str:
+    """Which tasks of its window a deterministic draw still waits for."""
+    c, tasks = control.columns, window_now(control, step)
+    what = f"its window, the tasks {tasks.start} to {tasks.stop - 1}, has"
+    unknown = missing_tasks(control, tasks)
+    if unknown.size and not control.total(Total.FINISHED):
+        captioner = _waiting_for(control, _role_rows(control, "captioner"), "captioner")
+        return f"{what} {unknown.size} that were neither opened nor skipped, the first is {unknown[0]}; {captioner}"
+    being = np.count_nonzero((c.group_state == GroupState.OPEN) & (c.group_task < tasks.stop))
+    return f"{what} {being} groups being rendered; {_lagging_producer(control)}"
+
+
+def missing_post(control: Control, step: int, rank: int, waited_s: float) -> str:
+    """Why a rank got no slice."""
+    with control.reading():
+        posted = control.columns.board_step
+        newest = f"the newest step there is {posted.max()}" if (posted >= 0).any() else "it is empty"
+        leaders = _waiting_for(control, _role_rows(control, "trainer"), "trainer")
+        return f"rank {rank} waited {waited_s:.1f} s for step {step} on the draw board, {newest}; {leaders} to post it"
+
+
+def full_ring(control: Control, task_id: int, members: Sequence[Member], waited_s: float) -> str:
+    """Why a group could not be opened (members), or a task not be skipped (none)."""
     with control.reading():
         c, spec = control.columns, control.spec
         free = int(np.count_nonzero(c.slot_state == SlotState.FREE))
@@ -46,24 +79,37 @@ def full_ring(control: Control, task_id: int, kind: Kind, members: int, waited_s
         complete = c.group_state == GroupState.COMPLETE
         unseen = int(np.count_nonzero(complete & (c.group_times == 0)))
         leased = int(np.count_nonzero(c.group_leased))
-        head = f"task {task_id} waited {waited_s:.1f} s to open a {kind.name} group of {members} images: "
+        head = f"task {task_id} waited {waited_s:.1f} s to open a group of {len(members)} images: "
         state = (
             f"{free} of {spec.slots} slots free, {opened} groups open, {int(complete.sum())} complete "
             f"({unseen} never drawn, {leased} leased)"
         )
-        limiter = RateLimiter.of(spec)
+        limiter = RateLimiter.read(c)
         completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
+        backlogs = full_backlogs(control, members)
+        if backlogs:
+            names = ", ".join(f"'{spec.generators[generator]}'" for generator in backlogs)
+            return (
+                f"{head}generator {names} has its ring.max_backlog of {spec.max_backlog} images, {state}; "
+                f"{_lagging_producer(control)}"
+            )
+        if spec.deterministic:
+            step = control.total(Total.NEXT_STEP)
+            return (
+                f"{head}step {step} is drawn first, it needs the tasks below {TaskWindow.of(spec).due(step)}, {state}; "
+                f"{_lagging_producer(control) if opened else _lagging_trainer(control)}"
+            )
         if opened >= spec.open_limit:
             return f"{head}the limit of {spec.open_limit} open groups is reached, {state}; {_lagging_producer(control)}"
         if not limiter.may_insert(completed, opened, samples):
             return (
                 f"{head}the rate limiter holds it back ({completed} + {opened} groups x samples_per_insert "
-                f"{spec.samples_per_insert:g} against {samples} samples), {state}; "
+                f"{limiter.samples_per_insert:g} against {samples} samples), {state}; "
                 f"{_lagging_trainer(control)}"
             )
-        if completed < spec.min_fill:
+        if completed < limiter.min_fill:
             return (
-                f"{head}{state}, {completed} of ring.min_fill {spec.min_fill} complete; "
+                f"{head}{state}, {completed} of ring.min_fill {limiter.min_fill} complete; "
                 f"{_lagging_producer(control) if opened else 'lower ring.min_fill or raise ring.slots'}"
             )
         rendering = opened > int(complete.sum())

@@ -9,12 +9,10 @@ from itertools import compress
 import numpy as np
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.errors import RingExhausted
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import PROCESSES, Total
-from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.records import Draw, DrawnGroup, GroupState, Kind, Polarity, SlotState
-from polygen_stream.ring.sampler import Candidates, Shortage, select
+from polygen_stream.ring.picking import note_hunger, pick
+from polygen_stream.ring.records import Draw, DrawnGroup, Kind, Polarity, SlotState
 
 
 @dataclass(frozen=True)
@@ -26,77 +24,37 @@ class Picked:
     times: np.ndarray  # before this draw
 
 
-def candidates(control: Control) -> Candidates:
-    """All groups a draw may take now. The caller holds the mutex."""
-    c, most = control.columns, control.spec.max_times_sampled
-    drawable = c.group_state == GroupState.COMPLETE
-    if most:
-        drawable &= c.group_times < most
-    rows = np.flatnonzero(drawable)
-    return Candidates(
-        row=rows,
-        kind=c.group_kind[rows],
-        times=c.group_times[rows],
-        task=c.group_task[rows],
-        caption_key=c.group_caption_key[rows],
-        negative_key=c.group_negative_key[rows],
-    )
-
-
 def try_draw(control: Control, process: int, step: int, plain: int, pair: int) -> Picked | None:
     """Leases plain + pair groups if that is allowed and possible now. RingExhausted: it never will be."""
-    c, spec = control.columns, control.spec
     with control.transition(Operation.DRAW) as journal:
-        completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
-        finished = bool(control.total(Total.FINISHED))
-        over = finished and not (c.group_state == GroupState.OPEN).any()
-        if not RateLimiter.of(spec).may_sample(completed, samples, plain + pair, finished):
-            if over:
-                raise RingExhausted(
-                    f"step {step}: production is over with {completed} complete groups but ring.min_fill "
-                    f"is {spec.min_fill}; lower ring.min_fill or raise captions.target"
-                )
-            return None
-        groups = candidates(control)
-        selected = select(groups, spec.seed, step, plain, pair)
-        if isinstance(selected, Shortage):
-            if over:
-                raise RingExhausted(
-                    f"step {step} wants {selected.wanted} {selected.kind.name} groups, {selected.ready} are "
-                    f"left and production is over ({groups.row.size} drawable groups, ring.max_times_sampled "
-                    f"{spec.max_times_sampled}); raise captions.target or ring.max_times_sampled"
-                )
-            _note_starvation(control, journal, process, selected.kind is Kind.PAIR)
-            return None
-        _note_starvation(control, journal, process, False)
-        positions = np.concatenate(selected)
-        rows, times = groups.row[positions], groups.times[positions]
-        journal.add("group_leased", rows, 1)
-        journal.add("group_times", rows, 1)
-        journal.add("lease", process * spec.groups + rows, 1)
-        for total, amount in (
-            (Total.DRAWS, 1),
-            (Total.SAMPLES, rows.size),
-            (Total.GROUPS_DRAWN, int(np.count_nonzero(times == 0))),
-        ):
-            journal.add("total", int(total), amount)
-    plains, pairs = selected
+        return lease_batch(control, journal, process, step, plain, pair)
+
+
+def lease_batch(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Picked | None:
+    """Picks, counts and leases the batch of a step, inside the caller's transition; None if it has to wait."""
+    c, spec = control.columns, control.spec
+    picked = pick(control, journal, process, step, plain, pair)
+    if picked is None:
+        return None
+    plains, pairs = picked
+    rows = np.concatenate(picked)
+    times = c.group_times[rows]
+    journal.add("group_leased", rows, 1)
+    journal.add("group_times", rows, 1)
+    journal.add("lease", process * spec.groups + rows, 1)
+    for total, amount in (
+        (Total.DRAWS, 1),
+        (Total.SAMPLES, rows.size),
+        (Total.GROUPS_DRAWN, int(np.count_nonzero(times == 0))),
+    ):
+        journal.add("total", int(total), amount)
     return Picked(rows, (Kind.PLAIN,) * plains.size + (Kind.PAIR,) * pairs.size, times)
 
 
-def _note_starvation(control: Control, journal: Journal, process: int, starved: bool) -> None:
-    """Lets eviction know that PAIR groups are waited for (see eviction.py, rule 3)."""
-    before, mine = control.total(Total.STARVED), process + 1
-    if starved and before == 0:
-        journal.set("total", int(Total.STARVED), mine)
-    elif not starved and before == mine:
-        journal.set("total", int(Total.STARVED), 0)
-
-
-def end_starvation(control: Control, process: int) -> None:
+def end_hunger(control: Control, process: int) -> None:
     """A draw gave up waiting."""
     with control.transition(Operation.DRAW) as journal:
-        _note_starvation(control, journal, process, False)
+        note_hunger(control, journal, process, None)
 
 
 def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray) -> tuple[DrawnGroup, ...]:

@@ -29,6 +29,10 @@ class LostLock(PolygenError):
     """The mutex cannot be recovered: a dead holder left a state that breaks an invariant. Ends the run."""
 
 
+class JournalFull(PolygenError):
+    """A transition is larger than the undo journal was laid out for; it was undone."""
+
+
 class CaptionTooLong(UserError):
     """A caption needs more UTF-8 bytes than the ring's fixed caption area; it is rejected, never cut."""
 

@@ -19,6 +19,7 @@ from polygen_stream.ring.layout import Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.records import GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
 from polygen_stream.ring.texts import put_caption, text_key
 
 
@@ -67,29 +68,77 @@ def check_opening(
 
 
 def try_open(control: Control, opening: Opening) -> int | None:
-    """Opens the group if limiter, open limit and room (after eviction) allow it now; its row or None."""
+    """Opens the group if limiter, bounds and room (after eviction) allow it now; its row or None."""
     spec, c = control.spec, control.columns
-    with control.transition(Operation.OPEN) as journal:
+    with control.transition(Operation.OPEN):
         if control.total(Total.FINISHED):
             raise PolygenError(f"task {opening.task_id} was opened after finish_opening; call that last")
         if all(c.generator_down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
             names = sorted({spec.generators[m.generator] for m in opening.members})
             raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
         open_now = int(np.count_nonzero(c.group_state == GroupState.OPEN))
-        limiter = RateLimiter.of(spec)
-        if open_now >= spec.open_limit or not limiter.may_insert(
-            control.total(Total.COMPLETED), open_now, control.total(Total.SAMPLES)
-        ):
+        if open_now >= spec.open_limit or full_backlogs(control, opening.members):
             return None
-        victims = evictable(c, spec, len(opening.members))
+        admitted = admits_task(control, opening.task_id) if spec.deterministic else _limiter_admits(control, open_now)
+        if not admitted:
+            return None
+        victims = evictable(c, spec, len(opening.members), opening.task_id)
         if victims is None:
             return None
-        for victim in victims:
-            # A transition of its own: the text of a reused row is not journalled, so eviction must be final.
-            journal = control.next_transition(Operation.EVICT)
-            _free_group(control, journal, victim)
-            journal.add("total", int(Total.EVICTED), 1)
+        evict(control, victims)
         return _fill_row(control, control.next_transition(Operation.OPEN), opening)
+
+
+def try_skip(control: Control, task_id: int) -> int | None:
+    """Enters a task without a group into a deterministic ring; its row, or None while there is no room."""
+    with control.transition(Operation.SKIP):
+        if control.total(Total.FINISHED):
+            raise PolygenError(f"task {task_id} was skipped after finish_opening; call that last")
+        if not admits_task(control, task_id):
+            return None
+        victims = evictable(control.columns, control.spec, 0, task_id)
+        if victims is None:
+            return None
+        evict(control, victims)
+        journal = control.next_transition(Operation.SKIP)
+        row = int(np.flatnonzero(control.columns.group_state == GroupState.FREE)[0])
+        mark_skipped(journal, row)
+        journal.set("group_task", row, task_id)
+        journal.add("total", int(Total.SKIPPED), 1)
+        note_known(control, journal, task_id)
+        return row
+
+
+def evict(control: Control, victims: Sequence[int]) -> None:
+    """Frees groups inside the caller's transition, each in one of its own: the text of a reused row is not
+    journalled, so an eviction must be final."""
+    for victim in victims:
+        journal = control.next_transition(Operation.EVICT)
+        if control.columns.group_state[victim] == GroupState.COMPLETE:
+            journal.add("total", int(Total.EVICTED), 1)
+        if control.spec.deterministic:
+            passed = int(control.columns.group_task[victim]) + 1
+            journal.set("total", int(Total.PASSED), max(passed, control.total(Total.PASSED)))
+        _free_group(control, journal, victim)
+
+
+def full_backlogs(control: Control, members: Sequence[Member]) -> list[int]:
+    """Generators of these members whose bound max_backlog they would exceed."""
+    c, most = control.columns, control.spec.max_backlog
+    if not most:
+        return []
+    pending = (c.slot_state == SlotState.WANTED) | (c.slot_state == SlotState.WRITING)
+    backlog = np.bincount(c.slot_generator[pending], minlength=len(control.spec.generators))
+    asked = np.bincount([member.generator for member in members], minlength=len(control.spec.generators))
+    return np.flatnonzero((asked > 0) & (backlog + asked > most)).tolist()
+
+
+def _limiter_admits(control: Control, open_now: int) -> bool:
+    limiter = RateLimiter.read(control.columns)
+    if limiter.may_insert(control.total(Total.COMPLETED), open_now, control.total(Total.SAMPLES)):
+        return True
+    # The trainer waits for groups and not for the window: holding them back would stop both sides.
+    return bool(control.total(Total.HUNGRY)) and open_now < control.total(Total.MISSING)
 
 
 def _fill_row(control: Control, journal: Journal, opening: Opening) -> int:
@@ -132,6 +181,8 @@ def _fill_row(control: Control, journal: Journal, opening: Opening) -> int:
         journal.set(name, row, int(value))
     journal.add("total", int(Total.SEQUENCE), 1)
     journal.add("total", int(Total.OPENED), 1)
+    if control.spec.deterministic:
+        note_known(control, journal, opening.task_id)
     for generator in generators[down].tolist():
         journal.add("generator_failed", generator, 1)
     return row
@@ -143,6 +194,8 @@ def finish_group(control: Control, journal: Journal, group: int) -> None:
     if c.group_positives[group] == 0:
         _free_group(control, journal, group)
         journal.add("total", int(Total.DROPPED), 1)
+        if control.spec.deterministic:
+            mark_skipped(journal, group)
         return
     journal.set("group_state", group, int(GroupState.COMPLETE))
     journal.add("total", int(Total.COMPLETED), 1)
@@ -160,6 +213,7 @@ def _free_group(control: Control, journal: Journal, group: int) -> None:
     journal.set("slot_state", slots, int(SlotState.FREE))
     journal.set("slot_group", slots, -1)
     journal.set("group_state", group, int(GroupState.FREE))
+    journal.set("group_held", group, 0)
 
 
 def _slots_of(control: Control, group: int) -> np.ndarray:

@@ -57,6 +57,18 @@ def broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     )
     claim("group is leased but not COMPLETE", (c.group_leased == 0) | complete)
 
+    claim("group is held but not there", (c.group_held == 0) | live & (c.group_state != GroupState.SKIPPED))
+    posted = np.flatnonzero(c.board_step >= 0)
+    claim("a step is on the draw board twice", np.unique(c.board_step[posted]).size == posted.size)
+    for place in posted.tolist():
+        position = np.arange(int(c.board_plain[place]) + int(c.board_pair[place]))
+        left = (int(c.board_taken[place]) >> position % int(c.board_world[place])) & 1 == 0
+        rows = c.board_group[place, position[left]]
+        claim(
+            f"a slice of step {int(c.board_step[place])} that waits on the draw board is not leased by its leader",
+            leases[int(c.board_leader[place]), rows] > 0,
+        )
+
     t = c.total
     opened = int((c.group_state == GroupState.OPEN).sum())
     claim(

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from polygen_stream.ring.errors import JournalFull
 from polygen_stream.ring.layout import Columns, Layout
 
 
@@ -32,6 +33,10 @@ class Operation(IntEnum):
     NOTE = 11  # a scalar in the header: step, end of production, a counter
     INSPECT = 12  # reads only
     RECOVER = 13
+    POST = 14
+    TAKE = 15
+    HOLD = 16
+    SKIP = 17
 
 
 _OPERATION, _LENGTH = 0, 1
@@ -63,7 +68,11 @@ class Journal:
         array = self._arrays[code]
         start = int(self._head[_LENGTH])
         stop = start + (index.size if isinstance(index, np.ndarray) else 1)
-        assert stop <= self._before.size, "the undo journal is too small for this transition"
+        if stop > self._before.size:
+            raise JournalFull(
+                f"{self.operation.name} changes more than the {self._before.size} cells the ring's undo journal holds, "
+                "and was undone; this is a fault in journal_capacity of polygen_stream/ring/layout.py, please report it"
+            )
         self._column[start:stop] = code
         self._index[start:stop] = index
         self._before[start:stop] = array[index]

@@ -5,7 +5,8 @@ others through the cache. The layout is a pure function of the spec, so every pr
 offsets; the hash over both is stored in the header and compared at attach.
 
     header | slot columns | group columns | group x member and process x group tables | captions
-           | process table | totals | undo journal | padding to a page | payload [slots, H, W, 3] uint8
+           | process table | totals, limits | draw board | undo journal | padding to a page
+           | payload [slots, H, W, 3] uint8
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 HEADER_BYTES = 2 * PAGE
 MUTEX_OFFSET = 512
@@ -27,6 +28,7 @@ MUTEX_BYTES = 128  # glibc needs 40 on x86-64 and 48 on aarch64; lock.py verifie
 LIBC_OFFSET, LIBC_BYTES = 256, 128
 SPEC_OFFSET = 1024
 PROCESSES = 64  # rows of the process table
+BOARD_STEPS = 4  # steps the leader's draws may be ahead of the slowest rank
 CHUNK = 256  # members ended under one hold of the mutex, so that no critical section is long
 ROLE_BYTES, NAME_BYTES, DOING_BYTES, REASON_BYTES = 32, 64, 96, 128
 
@@ -64,6 +66,15 @@ class Total(IntEnum):
     OPEN_WAIT_NS = 17
     DRAW_WAIT_NS = 18
     RECOVERIES = 19
+    HUNGRY = 20  # 1 + process row of a draw that waits for groups of any kind, 0 = none
+    MISSING = 21  # how many groups that draw is short of
+    LARGEST_DRAW = 22  # groups of the largest draw asked for so far
+    HOLDS_REFUSED = 23  # the budget of holds was spent
+    HOLDS_GONE = 24  # the group to hold was evicted before
+    SKIPPED = 25  # task ids without a group, deterministic mode
+    KNOWN = 26  # 1 + largest task id opened or skipped, deterministic mode
+    NEXT_STEP = 27  # latest step that was drawn or tried, deterministic mode
+    PASSED = 28  # 1 + largest task id that made room, deterministic mode
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_positives", "i2", (groups,)),  # READY positives
         Column("group_negatives", "i2", (groups,)),  # READY negatives
         Column("group_leased", "i4", (groups,)),
+        Column("group_held", "u1", (groups,)),  # 1 = somebody will come back for it: not evicted
         Column("group_times", "i8", (groups,)),  # draws so far
         Column("group_generation", "i8", (groups,)),  # raised by every opening
         Column("group_task", "i8", (groups,)),
@@ -116,9 +128,19 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("generator_committed", "i8", (len(spec.generators),)),
         Column("generator_failed", "i8", (len(spec.generators),)),
         Column("total", "i8", (len(Total),)),
-        # Not journalled. Texts are written before the row that shows them becomes visible; the rest of the
+        Column("limit", "i8", (5,)),  # float64 by their bits, see limits.py
+        Column("limiter_offset", "i8", (1,)),  # same, see limiter.py
+        Column("board_step", "i8", (BOARD_STEPS,)),  # step posted there, -1 = none
+        Column("board_leader", "i2", (BOARD_STEPS,)),  # process row that posted it
+        Column("board_world", "i2", (BOARD_STEPS,)),  # ranks that share it
+        Column("board_taken", "i8", (BOARD_STEPS,)),  # bit mask of the ranks that have their slice
+        Column("board_plain", "i4", (BOARD_STEPS,)),  # groups drawn as PLAIN, the first of the batch
+        Column("board_pair", "i4", (BOARD_STEPS,)),  # groups drawn as PAIR, behind them
+        # Not journalled. Texts and batches are written before the row that shows them becomes visible; the rest of the
         # process table belongs to one writer and decides nothing.
         Column("text", "u1", (groups, 2, spec.caption_bytes), journalled=False),
+        Column("board_group", "i4", (BOARD_STEPS, groups), journalled=False),  # rows of the batch, in its order
+        Column("board_times", "i8", (BOARD_STEPS, groups), journalled=False),  # their draws before this one
         Column("process_heartbeat", "i8", (PROCESSES,), journalled=False),  # monotonic nanoseconds
         Column("process_wait_ns", "i8", (PROCESSES,), journalled=False),
         Column("process_busy_ns", "i8", (PROCESSES,), journalled=False),

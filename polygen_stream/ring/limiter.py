@@ -1,6 +1,6 @@
 """The rate limiter: Reverb's samples-per-insert window over group draws and completed groups.
 
-    difference = inserts x samples_per_insert - samples
+    difference = inserts x samples_per_insert - samples + offset
     centre     = samples_per_insert x min_fill
     centre - error_buffer <= difference <= centre + error_buffer
 
@@ -8,14 +8,18 @@ Sampling may not push the difference below the window, opening may not push it a
 the moment they are admitted: every open group is an insert to come, and back-pressure acts only there. With
 samples_per_insert = 0 only min_fill applies. Once production has finished the window no longer binds the
 sampling side, which could only wait for ever; max_times_sampled still bounds reuse. (Cassirer et al. 2021,
-Reverb, section 3.4.)"""
+Reverb, section 3.4.)
+
+The offset is 0 until the ratio changes while the ring runs: what was inserted and drawn under the old ratio must not be
+counted by the new one, or one side would have to make up for the whole past."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from polygen_stream.errors import UserError
-from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.layout import Columns
+from polygen_stream.ring.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,40 @@ class RateLimiter:
     samples_per_insert: float
     min_fill: int
     error_buffer: float
+    offset: float = 0.0
 
     @classmethod
-    def of(cls, spec: RingSpec) -> RateLimiter:
-        return cls(spec.samples_per_insert, spec.min_fill, spec.error_buffer)
+    def of(cls, limits: Limits, offset: float = 0.0) -> RateLimiter:
+        return cls(limits.samples_per_insert, limits.min_fill, limits.error_buffer, offset)
+
+    @classmethod
+    def read(cls, c: Columns) -> RateLimiter:
+        """The limiter now. The caller holds the mutex."""
+        return cls.of(Limits.read(c), float(c.limiter_offset.view("f8")[0]))
+
+    @property
+    def centre(self) -> float:
+        return self.samples_per_insert * self.min_fill
 
     @property
     def min_difference(self) -> float:
-        return self.samples_per_insert * self.min_fill - self.error_buffer
+        return self.centre - self.error_buffer
 
     @property
     def max_difference(self) -> float:
-        return self.samples_per_insert * self.min_fill + self.error_buffer
+        return self.centre + self.error_buffer
 
     def difference(self, inserts: int, samples: int) -> float:
-        return inserts * self.samples_per_insert - samples
+        return inserts * self.samples_per_insert - samples + self.offset
+
+    def changed_to(self, limits: Limits, inserts: int, samples: int) -> RateLimiter:
+        """This limiter under other limits: the distance from the centre stays, as far as the new window reaches."""
+        new = RateLimiter.of(limits)
+        if samples == 0 or new.samples_per_insert == 0:
+            return new  # nothing was drawn yet: the window counts from the start, as min_fill does
+        away = self.difference(inserts, samples) - self.centre if self.samples_per_insert else 0.0
+        away = min(max(away, -new.error_buffer), new.error_buffer)
+        return RateLimiter.of(limits, new.centre + away - new.difference(inserts, samples))
 
     def may_sample(self, inserts: int, samples: int, count: int, finished: bool) -> bool:
         """Whether `count` groups may be drawn now."""

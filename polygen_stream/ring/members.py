@@ -99,15 +99,18 @@ def _count_stale(journal: Journal, held: np.ndarray) -> None:
         journal.add("total", int(Total.STALE), int(np.count_nonzero(~held)))
 
 
-def retry_member(control: Control, journal: Journal, slot: int) -> None:
-    """A WRITING member without an image: WANTED again while retries are left and its generator is up."""
+def retry_member(control: Control, journal: Journal, slot: int, counted: bool = True) -> None:
+    """A WRITING member without an image: WANTED again while its generator is up and retries are left.
+
+    counted: whether this was one of the retries it has.
+    """
     c = control.columns
-    if c.slot_retries[slot] >= control.spec.max_retries or c.generator_down[c.slot_generator[slot]]:
+    if (counted and c.slot_retries[slot] >= control.spec.max_retries) or c.generator_down[c.slot_generator[slot]]:
         fail_member(control, journal, slot)
         return
     journal.set("slot_state", slot, int(SlotState.WANTED))
     journal.set("slot_owner", slot, -1)
-    journal.add("slot_retries", slot, 1)
+    journal.add("slot_retries", slot, int(counted))
     journal.add("total", int(Total.RETRIES), 1)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from polygen_stream.errors import PolygenError
+from polygen_stream.ring.board import clear_board
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.drawing import drop_leases
 from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.members import fail_member, retry_member
+from polygen_stream.ring.picking import note_hunger
 from polygen_stream.ring.processes import is_alive
 from polygen_stream.ring.records import ProcessState, SlotState
 
@@ -44,12 +47,14 @@ def _reap_process(control: Control, row: int, pid: int, started: int) -> str | N
             return None  # another reaper was faster
         slots = np.flatnonzero(c.slot_owner == row).tolist()
         for slot in slots:
-            retry_member(control, journal, slot)
+            # A member that kills its renderers is given up in the end, but deaths must not decide what a
+            # deterministic run draws (picking.py).
+            retry_member(control, journal, slot, counted=not control.spec.deterministic)
             journal.add("total", int(Total.REAPED), 1)
             journal = control.next_transition(Operation.REAP)
         leases = drop_leases(control, journal, row)
-        if c.total[Total.STARVED] == row + 1:
-            journal.set("total", int(Total.STARVED), 0)
+        clear_board(control, journal, row)
+        note_hunger(control, journal, row, None)
         journal.set("process_state", row, int(ProcessState.DEAD))
         who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
     return f"{who} died: {len(slots)} members given back, {leases} leases dropped"
@@ -57,6 +62,11 @@ def _reap_process(control: Control, row: int, pid: int, started: int) -> str | N
 
 def generator_down(control: Control, generator: int) -> None:
     """Declares a generator lost. Members being written stay with their owner: nobody else may touch them."""
+    if control.spec.deterministic:
+        raise PolygenError(
+            f"generator '{control.spec.generators[generator]}' cannot be given up in deterministic mode: batches would "
+            "depend on when it was; end the run and resume it"
+        )
     with control.transition(Operation.DOWN) as journal:
         journal.set("generator_down", generator, 1)
     _fail_members_of_down_generators(control)

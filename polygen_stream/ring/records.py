@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
 class Kind(IntEnum):
@@ -32,6 +32,7 @@ class GroupState(IntEnum):
     FREE = 0
     OPEN = 1  # some members are WANTED or WRITING
     COMPLETE = 2  # every member ended and at least one positive is READY
+    SKIPPED = 3  # keeps the place of a task without a group; no members, deterministic mode only
 
 
 class ProcessState(IntEnum):
@@ -82,6 +83,16 @@ class DrawnGroup:
 
 
 @dataclass(frozen=True)
+class DrawRecord:
+    """What a batch consisted of: one entry per group in its order, PLAIN first. A draw log has one per step."""
+
+    step: int
+    task_ids: tuple[int, ...]
+    kinds: tuple[Kind, ...]
+    generations: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Draw:
     """A leased batch of groups: the PLAIN ones first, then the PAIR ones. Give it back with Ring.release."""
 
@@ -89,3 +100,21 @@ class Draw:
     groups: tuple[DrawnGroup, ...]
     waited_s: float
     lease: int  # number of this draw within the process that made it
+
+    @property
+    def record(self) -> DrawRecord:
+        groups = self.groups
+        return DrawRecord(
+            self.step,
+            tuple(group.task_id for group in groups),
+            tuple(group.kind for group in groups),
+            tuple(group.generation for group in groups),
+        )
+
+
+class Hold(Enum):
+    """How Ring.hold ended."""
+
+    HELD = "held"
+    FULL = "full"  # the holds have their share of the ring; counted
+    GONE = "gone"  # the group was evicted, or its row has another group by now; counted

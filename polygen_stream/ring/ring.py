@@ -11,19 +11,31 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from polygen_stream.errors import PolygenError
-from polygen_stream.ring import diagnosis, drawing, groups, members, memory, reaper
+from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.ring import board, diagnosis, drawing, groups, holds, members, memory, reaper
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
 from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import CHUNK, Total, put_text
-from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.processes import start_time
-from polygen_stream.ring.records import Claim, Draw, DrawnGroup, GroupState, Kind, Member, ProcessState
+from polygen_stream.ring.records import (
+    Claim,
+    Draw,
+    DrawnGroup,
+    DrawRecord,
+    GroupState,
+    Hold,
+    Kind,
+    Member,
+    ProcessState,
+)
+from polygen_stream.ring.set_limits import set_limits
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats, ring_stats
 from polygen_stream.ring.texts import damaged_texts
@@ -32,6 +44,9 @@ from polygen_stream.ring.waiting import wait_for
 # The supervisor notices a stuck mutex before the roles do and kills its holder; the roles see no error.
 SUPERVISOR_LOCK_TIMEOUT_S = 5.0
 ROLE_LOCK_TIMEOUT_S = 30.0
+
+
+Drawn = TypeVar("Drawn")
 
 
 class Ring:
@@ -87,7 +102,10 @@ class Ring:
                 *np.flatnonzero(c.process_state == ProcessState.DEAD),
             ]
             if not rows:
-                raise PolygenError(f"the ring's process table is full ({c.process_state.size} live processes)")
+                raise PolygenError(
+                    f"{role} '{name}' cannot join: all {c.process_state.size} rows of the ring's process table are "
+                    "taken; start fewer processes, or let the supervisor reap the dead ones"
+                )
             row = int(rows[0])
             put_text(c.process_role[row], role)
             put_text(c.process_name[row], name)
@@ -146,8 +164,22 @@ class Ring:
         if waited_s:
             control.count(Total.OPEN_WAIT_NS, int(waited_s * 1e9))
         if row is None:
-            raise RingTimeout(diagnosis.full_ring(control, task_id, Kind(kind), len(members), waited_s))
+            raise RingTimeout(diagnosis.full_ring(control, task_id, members, waited_s))
         return row
+
+    def skip_task(self, task_id: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> None:
+        """Says that this task will have no group. A deterministic ring must know; otherwise it does nothing.
+
+        Waits and raises like open_group.
+        """
+        control = self._control
+        if not self.spec.deterministic:
+            return
+        row, waited_s = wait_for(
+            lambda: groups.try_skip(control, task_id), timeout_s, self._beat("waiting to skip a task"), stop
+        )
+        if row is None:
+            raise RingTimeout(diagnosis.full_ring(control, task_id, [], waited_s))
 
     def finish_opening(self) -> None:
         """Says that no group will be opened any more."""
@@ -191,31 +223,87 @@ class Ring:
     # ---- trainer
 
     def draw(self, step: int, plain: int, pair: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
-        """Leases `plain` + `pair` different captions, least sampled first; waits until they are ready.
+        """Leases `plain` + `pair` different captions; waits until they are ready.
 
-        Raises RingTimeout past the deadline, RingExhausted when production is over and the batch cannot be
-        filled, WaitStopped when `stop` returns True, UserError when the limiter's window is too narrow.
+        Which ones: least sampled first, or, in deterministic mode, a function of (seed, step); see picking.py.
+        Raises RingTimeout past the deadline, RingExhausted when the batch can never be filled, WaitStopped when
+        `stop` returns True, UserError when the limiter's window is too narrow.
         """
+        control, row = self._control, self._registered()
+        picked, waited_s = self._await_draw(
+            lambda: drawing.try_draw(control, row, step, plain, pair), step, plain, pair, timeout_s, stop
+        )
+        return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), waited_s)
+
+    def post(
+        self,
+        step: int,
+        plain: int,
+        pair: int,
+        world: int,
+        timeout_s: float,
+        stop: Callable[[], bool] | None = None,
+    ) -> DrawRecord:
+        """Draws the batch of `step` for `world` ranks of this node and puts it on the draw board (board.py).
+
+        Called by one of them; then each calls `take`. Waits, and raises, like draw; also waits while the ranks are
+        BOARD_STEPS steps behind.
+        """
+        if not 1 <= world <= board.MAX_RANKS:
+            raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
+        control, row = self._control, self._registered()
+        record, _ = self._await_draw(
+            lambda: board.try_post(control, row, step, plain, pair, world), step, plain, pair, timeout_s, stop
+        )
+        return record
+
+    def take(self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
+        """This rank's slice of what was posted for `step`, leased by this process; waits until it is there.
+
+        Raises RingTimeout past the deadline, WaitStopped when `stop` returns True, PolygenError when the rank has it
+        already or the post is for another number of ranks.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world}")
+        control, row = self._control, self._registered()
+        described, waited_s = wait_for(
+            lambda: board.try_take(control, row, step, rank, world),
+            timeout_s,
+            self._beat(f"waiting for the post of step {step}"),
+            stop,
+        )
+        if waited_s:
+            control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
+        if described is None:
+            raise RingTimeout(diagnosis.missing_post(control, step, rank, waited_s))
+        return self._leased(step, described, waited_s)
+
+    def _await_draw(
+        self,
+        attempt: Callable[[], Drawn | None],
+        step: int,
+        plain: int,
+        pair: int,
+        timeout_s: float,
+        stop: Callable[[], bool] | None,
+    ) -> tuple[Drawn, float]:
         if plain < 0 or pair < 0 or not 1 <= plain + pair <= self.spec.groups:
             raise ValueError(f"a draw of {plain} PLAIN + {pair} PAIR groups from {self.spec.groups} group rows")
-        RateLimiter.of(self.spec).check_batch(plain + pair)
         control, row = self._control, self._registered()
+        waiting = self._beat(f"waiting to draw {plain} plain + {pair} pair")
         try:
-            picked, waited_s = wait_for(
-                lambda: drawing.try_draw(control, row, step, plain, pair),
-                timeout_s,
-                self._beat(f"waiting to draw {plain} plain + {pair} pair"),
-                stop,
-            )
-        except (RingExhausted, WaitStopped):
-            drawing.end_starvation(control, row)
+            drawn, waited_s = wait_for(attempt, timeout_s, waiting, stop)
+        except (RingExhausted, WaitStopped, UserError):
+            drawing.end_hunger(control, row)
             raise
         if waited_s:
             control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
-        if picked is None:
-            drawing.end_starvation(control, row)
+        if drawn is None:
+            drawing.end_hunger(control, row)
             raise RingTimeout(diagnosis.starved_draw(control, step, plain, pair, waited_s))
-        described = drawing.describe(control, picked.rows, picked.kinds, picked.times)
+        return drawn, waited_s
+
+    def _leased(self, step: int, described: tuple[DrawnGroup, ...], waited_s: float) -> Draw:
         draw = Draw(step, described, waited_s, next(self._lease_numbers))
         self._leases[draw.lease] = draw
         return draw
@@ -235,7 +323,39 @@ class Ring:
             raise ValueError(f"the draw of step {draw.step} is not leased by this process (released twice?)")
         drawing.release(self._control, self._registered(), draw)
 
+    def hold(self, row: int, generation: int) -> Hold:
+        """Keeps a group that was drawn from being evicted, until unhold; holds.py says how many and for how long."""
+        self._check_row(row)
+        return holds.hold(self._control, row, generation)
+
+    def unhold(self, row: int, generation: int) -> bool:
+        """Ends a hold; False when there is none on that group."""
+        self._check_row(row)
+        return holds.unhold(self._control, row, generation)
+
+    def held(self) -> list[tuple[int, int]]:
+        """(row, generation) of every held group."""
+        with self._control.reading():
+            return holds.held_groups(self._control.columns)
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < self.spec.groups:
+            raise ValueError(f"group row {row} of {self.spec.groups}")
+
     # ---- supervisor and everybody
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as they are now."""
+        with self._control.reading():
+            return Limits.read(self._control.columns)
+
+    def set_limits(self, **changes: float) -> Limits:
+        """Changes limits by name while the ring runs, all or none; returns what holds from now on.
+
+        Raises UserError when the new numbers would stop producers and trainer for ever.
+        """
+        return set_limits(self._control, changes)
 
     @property
     def step(self) -> int:

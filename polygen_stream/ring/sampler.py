@@ -6,6 +6,8 @@ lie in."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +15,16 @@ import numpy as np
 from polygen_stream.ring.records import Kind
 from polygen_stream.seeding import key
 
+_BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in the cache
+_NEVER = np.iinfo("i8").max
+_SPARE = 32  # groups put in order beyond those wanted, for texts that occur twice
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """Drawable groups, one array entry each (int64 unless noted)."""
+    """Group columns, one entry per group row (int64 unless noted), and which rows may be drawn."""
 
-    row: np.ndarray
+    drawable: np.ndarray  # bool
     kind: np.ndarray  # uint8
     times: np.ndarray
     task: np.ndarray
@@ -37,66 +43,118 @@ class Shortage:
 
 def draw_hash(seed: int, step: int, task: np.ndarray) -> np.ndarray:
     """Keyed 64-bit hash of task ids (int64 [n] -> uint64 [n]); the mixer is splitmix64's finalizer."""
-    mixed = task.astype("u8") + np.uint64(key("ring.draw", seed, step) & (2**64 - 1))
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return _mix(task, _salt(seed, step))
+
+
+def _salt(seed: int, step: int) -> np.uint64:
+    return np.uint64(key("ring.draw", seed, step))
+
+
+def _mix(task: np.ndarray, salt: np.uint64) -> np.ndarray:
+    mixed = task.view("u8") + salt
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def select(groups: Candidates, seed: int, step: int, plain: int, pair: int) -> tuple[np.ndarray, np.ndarray] | Shortage:
-    """Returns (positions drawn as PLAIN, positions drawn as PAIR), or the shortage that prevents it.
+    """Returns (rows drawn as PLAIN, rows drawn as PAIR), or the shortage that prevents it.
 
     PAIR demand is met first, because PLAIN demand that lacks plain groups may take the remaining PAIR groups.
     """
-    hashes = draw_hash(seed, step, groups.task)
-    is_pair = groups.kind == Kind.PAIR
+    order = _DrawOrder(groups, seed, step)
+    is_pair = groups.drawable & (groups.kind == Kind.PAIR)
     used: set[int] = set()
-    pairs = _take(groups, hashes, np.flatnonzero(is_pair), pair, used, with_negative=True)
+    pairs = order.take(is_pair, pair, used, with_negative=True)
     if pairs.size < pair:
         return Shortage(Kind.PAIR, pair, pairs.size)
-    plains = _take(groups, hashes, np.flatnonzero(~is_pair), plain, used, with_negative=False)
+    plains = order.take(groups.drawable & ~is_pair, plain, used, with_negative=False)
     if plains.size < plain:
-        left = np.setdiff1d(np.flatnonzero(is_pair), pairs, assume_unique=True)
-        extra = _take(groups, hashes, left, plain - plains.size, used, with_negative=False)
+        is_pair[pairs] = False
+        extra = order.take(is_pair, plain - plains.size, used, with_negative=False)
         plains = np.concatenate([plains, extra])
     if plains.size < plain:
         return Shortage(Kind.PLAIN, plain, plains.size)
     return plains, pairs
 
 
-def _take(
-    groups: Candidates, hashes: np.ndarray, among: np.ndarray, count: int, used: set[int], with_negative: bool
-) -> np.ndarray:
-    """Up to `count` positions out of `among` in draw order, skipping texts in `used` (which it extends)."""
-    chosen: list[int] = []
-    # look at a little more than needed first: texts that occur twice are rare
-    for position in _in_order(groups, hashes, among, count + 32 if count else 0):
-        if len(chosen) == count:
-            break
-        texts = {int(groups.caption_key[position])}
-        if with_negative:
-            texts.add(int(groups.negative_key[position]))
-        if used.isdisjoint(texts):
-            used |= texts
-            chosen.append(position)
-    return np.array(chosen, dtype=np.int64)
+class _DrawOrder:
+    """The order of draws of one step, of which no more is computed than is asked for.
 
+    A draw runs under the ring's mutex and looks at every group. So it passes over whole columns and keeps a byte
+    or two per group: gathering the groups in question, or 8-byte values of all of them, costs several times as much.
+    """
 
-def _in_order(groups: Candidates, hashes: np.ndarray, among: np.ndarray, head: int):
-    """Yields positions in draw order, sorting only the first `head` of them unless more are asked for."""
-    if head == 0:
-        return
-    times = groups.times[among]
-    if head < among.size:
-        limit = np.partition(times, head - 1)[head - 1]
-        below, level = among[times < limit], among[times == limit]
-        rest = head - below.size
-        level_hash = hashes[level]
-        if rest < level.size:
-            threshold = np.partition(level_hash, rest - 1)[rest - 1]
-            level = level[level_hash <= threshold]
-        first = np.concatenate([below, level])
-        first = first[np.lexsort((groups.task[first], hashes[first], groups.times[first]))]
-        yield from first.tolist()
-        among = np.setdiff1d(among, first, assume_unique=True)
-    yield from among[np.lexsort((groups.task[among], hashes[among], groups.times[among]))].tolist()
+    def __init__(self, groups: Candidates, seed: int, step: int) -> None:
+        self._groups = groups
+        self._salt = _salt(seed, step)
+        self._prefixes: np.ndarray | None = None  # first 16 bits of each row's hash, once they are needed
+
+    def take(self, among: np.ndarray, count: int, used: set[int], with_negative: bool) -> np.ndarray:
+        """Up to `count` rows out of `among` (a mask), skipping texts in `used` (which it extends)."""
+        groups = self._groups
+        chosen: list[int] = []
+        for rows in self._sorted_parts(among, count + _SPARE) if count else ():
+            captions = groups.caption_key[rows].tolist()
+            negatives = groups.negative_key[rows].tolist() if with_negative else captions
+            first = set(captions[:count]).union(negatives[:count])
+            if not chosen and len(first) == (1 + with_negative) * count and used.isdisjoint(first):
+                used |= first  # the usual case: no text comes twice
+                return rows[:count]
+            for row, caption, negative in zip(rows.tolist(), captions, negatives, strict=True):
+                texts = {caption, negative}
+                if used.isdisjoint(texts):
+                    used |= texts
+                    chosen.append(row)
+                    if len(chosen) == count:
+                        break
+            if len(chosen) == count:
+                break
+        return np.array(chosen, dtype=np.int64)
+
+    def _sorted_parts(self, among: np.ndarray, head: int) -> Iterator[np.ndarray]:
+        """Rows in order: at least the first `head` of them, and the rest only if it is asked for."""
+        first = self._head(among, head)
+        yield self._sorted(first)
+        rest = among.copy()
+        rest[first] = False
+        yield self._sorted(np.flatnonzero(rest))
+
+    def _head(self, among: np.ndarray, head: int) -> np.ndarray:
+        """Rows of the first `head` or a few more, unordered: whole levels of `times`, then the lowest hashes of one."""
+        left = among.copy()
+        parts: list[np.ndarray] = []
+        while head > 0 and left.any():
+            lowest = self._lowest_times(left)
+            level = left & (self._groups.times == lowest)
+            size = int(np.count_nonzero(level))
+            # hashes are uniform: this share of them holds `head` and 8 standard deviations more
+            share = (head + 8 * math.sqrt(head)) / size
+            rows = self._hashed_below(level, math.ceil(share * 2**16)) if share < 1 else np.empty(0, np.int64)
+            if rows.size < head:
+                rows = np.flatnonzero(level)
+            parts.append(rows)
+            head -= rows.size
+            left ^= level
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _lowest_times(self, among: np.ndarray) -> int:
+        times = self._groups.times
+        blocks = [slice(start, start + _BLOCK) for start in range(0, among.size, _BLOCK)]
+        return min(int(np.where(among[block], times[block], _NEVER).min()) for block in blocks)
+
+    def _hashed_below(self, among: np.ndarray, bound: int) -> np.ndarray:
+        """Rows out of `among` (a mask) with the first 16 bits of their hash below `bound`."""
+        if self._prefixes is None:
+            task = self._groups.task
+            self._prefixes = np.empty(task.size, "u2")
+            for start in range(0, task.size, _BLOCK):
+                hashes = _mix(task[start : start + _BLOCK], self._salt)
+                np.right_shift(hashes, np.uint64(48), out=self._prefixes[start : start + _BLOCK], casting="unsafe")
+        return np.flatnonzero(among & (self._prefixes < bound))
+
+    def _sorted(self, rows: np.ndarray) -> np.ndarray:
+        tasks = self._groups.task[rows]
+        return rows[np.lexsort((tasks, _mix(tasks, self._salt), self._groups.times[rows]))]

@@ -1,11 +1,15 @@
-"""What a ring is made of: everything that fixes its size and its rules, frozen for the life of a run."""
+"""What a ring is made of: everything that fixes its size and its rules. Frozen; only the limits it starts with may
+change later (limits.py)."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from polygen_stream.errors import UserError
+from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.window import check_window
 
 MAX_GENERATORS = 62  # a process row records the generators it serves in one signed 8-byte mask
 
@@ -19,12 +23,15 @@ class RingSpec:
     caption_bytes: UTF-8 bytes reserved for each of T+ and T-.
     generators: names, in the order of the indices used everywhere else.
     seed: run seed, keys the order of draws.
-    min_fill: groups that must have been completed before the first draw.
-    max_times_sampled: draws after which a group is used up (0 = no limit).
-    samples_per_insert, error_buffer: the rate limiter's window (0 = off), see limiter.py.
+    min_fill, max_times_sampled, samples_per_insert, error_buffer, max_age: first values of the limits, see Limits.
     max_retries: renders of one member that may fail before the member is FAILED.
     max_open: groups that may be OPEN at once (0 = as many as fill half of the slots). It bounds the lead of
         the captioner over the renderers, so that opening cannot push out the groups the trainer still reuses.
+    max_backlog: images of one generator that may be WANTED or WRITING when a further group asks for some of it (0 =
+        no bound). It bounds the lead over the slowest generator where captions do not use all of them.
+    mode: "throughput" draws from what is ready; "deterministic" draws the batch of a step as a function of (seed,
+        step) from a window of task ids, and waits until that window has ended (window.py).
+    window, inserts_per_step: that window's width in tasks, and how many tasks it moves on per step.
     """
 
     slots: int
@@ -40,14 +47,19 @@ class RingSpec:
     error_buffer: float = 0.0
     max_retries: int = 3
     max_open: int = 0
+    max_age: int = 0
+    max_backlog: int = 0
+    mode: Literal["throughput", "deterministic"] = "throughput"
+    window: int = 0
+    inserts_per_step: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         object.__setattr__(self, "generators", tuple(self.generators))
-        for name in ("slots", "groups", "members", "caption_bytes", "min_fill"):
+        for name in ("slots", "groups", "members", "caption_bytes"):
             if getattr(self, name) < 1:
                 raise UserError(f"ring.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("max_times_sampled", "samples_per_insert", "error_buffer", "max_retries", "max_open"):
+        for name in ("max_retries", "max_open", "max_backlog", "window", "inserts_per_step"):
             if getattr(self, name) < 0:
                 raise UserError(f"ring.{name} is {getattr(self, name)}; it must not be negative")
         if len(self.image_shape) != 3 or self.image_shape[2] != 3 or min(self.image_shape) < 1:
@@ -60,19 +72,20 @@ class RingSpec:
             raise UserError(
                 f"one group may need {self.members} images but the ring has only {self.slots} slots; raise ring.slots"
             )
-        if self.min_fill > min(self.groups, self.slots):
+        if 0 < self.max_backlog < self.members:
             raise UserError(
-                f"ring.min_fill {self.min_fill} can never be reached with {self.groups} groups and "
-                f"{self.slots} slots; lower ring.min_fill or raise ring.slots"
+                f"ring.max_backlog is {self.max_backlog}, but one group may ask a generator for {self.members} images; "
+                "raise ring.max_backlog (0 = no bound)"
             )
-        window = 2 * self.error_buffer
-        narrowest = 2 * max(1.0, self.samples_per_insert)
-        if self.samples_per_insert > 0 and window < narrowest:
-            raise UserError(
-                f"ring.error_buffer {self.error_buffer} gives a limiter window of {window}, narrower than "
-                f"2 x max(1, samples_per_insert) = {narrowest}: both sides would wait for ever; "
-                "raise ring.error_buffer"
-            )
+        Limits.of(self).check(self.groups, self.slots)
+        if self.mode == "deterministic":
+            check_window(self)
+        elif self.mode != "throughput":
+            raise UserError(f'ring.mode is {self.mode!r}; it must be "throughput" or "deterministic"')
+
+    @property
+    def deterministic(self) -> bool:
+        return self.mode == "deterministic"
 
     @property
     def open_limit(self) -> int:

@@ -10,7 +10,9 @@ import numpy as np
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import GroupState, Kind, ProcessState, SlotState
+from polygen_stream.ring.state import RingState
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class RingStats:
     degraded: int  # completed with a FAILED member
     demoted: int  # PAIR groups without a READY negative
     captions_rejected: int
+    skipped: int  # tasks without a group, deterministic mode
+    held: int  # groups that may not be evicted because somebody will come back for them
+    holds_refused: int  # for want of room
+    holds_gone: int  # the group had been evicted
     retries: int
     reaped: int  # members taken back from dead processes
     recoveries: int  # times the mutex was taken over from a dead holder
@@ -52,13 +58,13 @@ class RingStats:
         return getattr(self, name)
 
 
-def ring_stats(control: Control) -> RingStats:
+def ring_stats(control: Control | RingState) -> RingStats:
     with control.reading():
         c, names, t = control.columns, control.spec.generators, control.total
         pending = (c.slot_state == SlotState.WANTED) | (c.slot_state == SlotState.WRITING)
         backlog = np.bincount(c.slot_generator[pending], minlength=len(names))
         reasons = {name: get_text(c.generator_reason[i]) for i, name in enumerate(names)}
-        limiter = RateLimiter.of(control.spec)
+        limits, limiter = Limits.read(c), RateLimiter.read(c)
         return RingStats(
             images_committed=dict(zip(names, c.generator_committed.tolist(), strict=True)),
             failed=dict(zip(names, c.generator_failed.tolist(), strict=True)),
@@ -73,6 +79,10 @@ def ring_stats(control: Control) -> RingStats:
             degraded=t(Total.DEGRADED),
             demoted=t(Total.DEMOTED),
             captions_rejected=t(Total.CAPTIONS_REJECTED),
+            skipped=t(Total.SKIPPED),
+            held=int(np.count_nonzero(c.group_held)),
+            holds_refused=t(Total.HOLDS_REFUSED),
+            holds_gone=t(Total.HOLDS_GONE),
             retries=t(Total.RETRIES),
             reaped=t(Total.REAPED),
             recoveries=t(Total.RECOVERIES),
@@ -85,7 +95,10 @@ def ring_stats(control: Control) -> RingStats:
             mean_reuse=t(Total.SAMPLES) / max(1, t(Total.GROUPS_DRAWN)),
             limiter={
                 "samples_per_insert": limiter.samples_per_insert,
+                "error_buffer": limiter.error_buffer,
                 "min_fill": limiter.min_fill,
+                "max_times_sampled": limits.max_times_sampled,
+                "max_age": limits.max_age,
                 "difference": limiter.difference(t(Total.COMPLETED), t(Total.SAMPLES)),
                 "min_difference": limiter.min_difference,
                 "max_difference": limiter.max_difference,

@@ -34,7 +34,9 @@ def damaged_texts(c: Columns) -> list[int]:
     """Groups whose T+ or T- is not the text they were opened with. The caller holds the mutex."""
     return [
         group
-        for group in np.flatnonzero(c.group_state != GroupState.FREE).tolist()
+        for group in np.flatnonzero(
+            (c.group_state == GroupState.OPEN) | (c.group_state == GroupState.COMPLETE)
+        ).tolist()
         if text_key(get_caption(c, group, Polarity.POSITIVE)) != c.group_caption_key[group]
         or (
             c.group_negative_bytes[group] >= 0

@@ -11,7 +11,7 @@ import pytest
 from dying import JOURNALLED_WRITES, fork_child, stop_at, was_killed
 from ring_kit import open_pair, open_plain, pictures, render
 
-from polygen_stream.ring import Ring
+from polygen_stream.ring import Hold, Ring, RingTimeout
 from polygen_stream.ring.layout import Total, columns_of
 
 
@@ -75,12 +75,67 @@ def dead_holder(ring: Ring) -> None:
     assert was_killed(fork_child(ring, draw_and_die))
 
 
+def one_to_hold(ring: Ring) -> None:
+    fill(ring)
+    [group] = ring.groups_snapshot(1)
+    assert ring.hold(group.row, group.generation) is Hold.HELD
+
+
+def over_age(ring: Ring) -> None:
+    open_plain(ring, 0)
+    open_plain(ring, 1)
+    render(ring)
+    ring.set_step(3)
+
+
+def posted(ring: Ring) -> None:
+    fill(ring)
+    ring.post(0, 1, 1, 2, 0.0)
+
+
+def dead_leader(ring: Ring) -> None:
+    """A process that died with a batch on the board, of which one slice was taken."""
+    fill(ring)
+    assert not was_killed(fork_child(ring, lambda mine: mine.post(0, 1, 1, 2, 0.0)))
+    ring.release(ring.take(0, 1, 2, 0.0))
+
+
+def window_full(ring: Ring) -> None:
+    """Six tasks in a ring for six, of which the step tried last asks for the newest four and one more."""
+    for task in range(6):
+        (open_pair if task % 2 else open_plain)(ring, task)
+    render(ring)
+    with pytest.raises(RingTimeout):
+        ring.draw(5, 1, 0, 0.0)
+
+
 def nothing(ring: Ring) -> None:
     return None
 
 
 def claim_two(ring: Ring):
     return ring.claim([1], 8)
+
+
+# due(step) = 2 + step tasks, the newest 4 of them are the window, and 6 groups of 4 images fit
+DETERMINISTIC = {
+    "mode": "deterministic",
+    "min_fill": 2,
+    "window": 4,
+    "inserts_per_step": 1.0,
+    "slots": 24,
+    "groups": 6,
+    "max_retries": 0,
+}
+
+
+def first_held(ring: Ring) -> tuple[int, int]:
+    return ring.held()[0]
+
+
+def first_group(ring: Ring) -> tuple[int, int]:
+    [group] = ring.groups_snapshot(1)
+    return group.row, group.generation
 
 
 SCENARIOS = {
@@ -102,6 +157,30 @@ SCENARIOS = {
     "generator_down": Scenario(wanted, lambda ring, _: ring.generator_down(1), one=False),
     "register": Scenario(nothing, lambda ring, _: ring.register("renderer", "again")),
     "set_step": Scenario(nothing, lambda ring, _: ring.set_step(9)),
+    "open_evicts_over_age": Scenario(
+        over_age, lambda ring, _: open_pair(ring, 2), changes={"slots": 4, "max_age": 2}, one=False
+    ),
+    "hold": Scenario(fill, lambda ring, group: ring.hold(*group), first_group),
+    "unhold": Scenario(one_to_hold, lambda ring, group: ring.unhold(*group), first_held),
+    "set_limits": Scenario(
+        fill, lambda ring, _: ring.set_limits(max_age=100, samples_per_insert=1.0, error_buffer=9.0)
+    ),
+    "post": Scenario(fill, lambda ring, _: ring.post(0, 1, 1, 2, 0.0)),
+    "take": Scenario(posted, lambda ring, _: ring.take(0, 1, 2, 0.0)),
+    "reap_leader": Scenario(dead_leader, lambda ring, _: ring.reap(), one=False),
+    "window_draw": Scenario(
+        lambda ring: [open_plain(ring, 0), open_pair(ring, 1), render(ring)],
+        lambda ring, _: ring.draw(0, 1, 1, 0.0),
+        changes=DETERMINISTIC,
+    ),
+    "window_open_evicts": Scenario(window_full, lambda ring, _: open_pair(ring, 6), changes=DETERMINISTIC, one=False),
+    "window_skip": Scenario(window_full, lambda ring, _: ring.skip_task(6, 0.0), changes=DETERMINISTIC, one=False),
+    "window_drop": Scenario(
+        lambda ring: open_plain(ring, 0),
+        lambda ring, claims: ring.fail(claims, "black"),
+        lambda ring: ring.claim([0], 8) + ring.claim([1], 8),
+        DETERMINISTIC,
+    ),
     # the child must meet the dead holder itself, so it does not register before
     "recover": Scenario(dead_holder, lambda ring, _: ring.stats(), register=False),
 }
@@ -160,6 +239,10 @@ def make_progress(ring: Ring) -> None:
     """After any death the ring must serve the others."""
     ring.reap()
     render(ring)
+    if ring.spec.deterministic:
+        make_deterministic_progress(ring)
+        return
+    ring.set_limits(max_age=0)  # all that is complete shall be drawn below
     ring.generator_down(1)
     render(ring)
     assert ring.check() == []
@@ -170,3 +253,16 @@ def make_progress(ring: Ring) -> None:
         open_plain(ring, task)
         render(ring)
     assert ring.check() == []
+
+
+def make_deterministic_progress(ring: Ring) -> None:
+    first = ring._control.total(Total.KNOWN)
+    for task in range(first, first + 8):
+        step = max(task - 1, 0)  # the first that asks for this task
+        with pytest.raises(RingTimeout):
+            ring.draw(step, 1, 0, 0.0)
+        open_plain(ring, task)
+        render(ring)
+        if task:
+            ring.release(ring.draw(step, 1, 0, 0.0))
+        assert ring.check() == []

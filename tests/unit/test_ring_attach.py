@@ -9,7 +9,7 @@ import pytest
 from ring_kit import open_plain, render, small_spec
 
 from polygen_stream.ring import LostLock, Ring, RingMismatch
-from polygen_stream.ring.layout import LIBC_OFFSET, SPEC_OFFSET, Header
+from polygen_stream.ring.layout import LIBC_OFFSET, SPEC_OFFSET, VERSION, Header
 from polygen_stream.ring.processes import is_alive, start_time
 
 
@@ -31,7 +31,7 @@ def tampered(new_ring, offset: int, data: bytes) -> str:
 
 def test_another_version_is_refused(new_ring):
     text = tampered(new_ring, 8 * Header.VERSION, struct.pack("<q", 99))
-    assert "ring version is 99, this process has 1" in text
+    assert f"ring version is 99, this process has {VERSION}" in text
 
 
 def test_another_pid_namespace_is_refused(new_ring):

@@ -9,6 +9,7 @@ from ring_kit import small_spec
 from polygen_stream.errors import UserError
 from polygen_stream.ring import Kind
 from polygen_stream.ring.control import Control
+from polygen_stream.ring.errors import JournalFull
 from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.memory import allocate, available_bytes
@@ -35,7 +36,7 @@ def test_limiter_without_ratio_only_waits_for_min_fill():
 
 def candidates(rng: np.random.Generator, size: int) -> Candidates:
     return Candidates(
-        row=np.arange(size),
+        drawable=rng.random(size) < 0.9,
         kind=rng.integers(0, 2, size).astype("u1"),
         times=rng.integers(0, 3, size),
         task=rng.permutation(size).astype("i8"),
@@ -52,7 +53,9 @@ def test_selection_equals_a_full_sort(size):
         groups = candidates(rng, size)
         plain, pair = int(rng.integers(0, size // 3 + 1)), int(rng.integers(0, size // 6 + 1))
         hashes = draw_hash(5, step, groups.task).tolist()
-        order = sorted(range(size), key=lambda i: (groups.times[i], hashes[i], groups.task[i]))
+        order = sorted(
+            np.flatnonzero(groups.drawable).tolist(), key=lambda i: (groups.times[i], hashes[i], groups.task[i])
+        )
         used, pairs, plains = set(), [], []
         for wanted, kinds, chosen in ((pair, (1,), pairs), (plain, (0,), plains), (plain, (1,), plains)):
             for i in order:
@@ -96,7 +99,10 @@ def test_an_exception_inside_a_transition_undoes_it():
 def test_a_transition_larger_than_the_journal_is_refused_and_undone():
     spec = small_spec()
     control = Control(allocate(spec.nbytes), 1.0, spec)
-    with pytest.raises(AssertionError, match="too small"), control.transition(Operation.NOTE) as journal:
+    with (
+        pytest.raises(JournalFull, match=r"NOTE changes more than the \d+ cells"),
+        control.transition(Operation.NOTE) as journal,
+    ):
         for _ in range(10**6):
             journal.add("total", 0, 1)
     assert control.columns.total[0] == 0

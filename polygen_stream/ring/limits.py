@@ -1,0 +1,79 @@
+"""The limiter's numbers. The spec gives their first values; after that they live in the ring and may change while it
+runs, so whoever decides something by them reads them under the mutex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polygen_stream.errors import UserError
+
+if TYPE_CHECKING:
+    from polygen_stream.ring.layout import Columns
+    from polygen_stream.ring.spec import RingSpec
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds draws and openings.
+
+    samples_per_insert, error_buffer: the rate limiter's window (0 = off), see limiter.py.
+    min_fill: groups that must have been completed before the first draw.
+    max_times_sampled: draws after which a group is used up (0 = no limit).
+    max_age: training steps after its opening during which a group is drawn (0 = no limit). Older groups are the
+        first to be evicted.
+    """
+
+    samples_per_insert: float
+    error_buffer: float
+    min_fill: int
+    max_times_sampled: int
+    max_age: int
+
+    @classmethod
+    def of(cls, spec: RingSpec) -> Limits:
+        """The first values."""
+        return cls(*(getattr(spec, field.name) for field in fields(cls)))
+
+    @classmethod
+    def read(cls, c: Columns) -> Limits:
+        """The values now. The caller holds the mutex."""
+        window, buffer, min_fill, most, age = c.limit.view("f8").tolist()
+        return cls(window, buffer, int(min_fill), int(most), int(age))
+
+    def cells(self) -> np.ndarray:
+        """As the `limit` column stores them: int64 [5], the bits of float64 (exact up to 2**53)."""
+        return np.array([getattr(self, field.name) for field in fields(self)], "f8").view("i8")
+
+    def check(self, groups: int, slots: int) -> None:
+        """Refuses numbers under which both sides would wait for ever. Raises UserError with the arithmetic."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < 2**53:  # nan is refused, too
+                raise UserError(f"ring.{field.name} is {value}; it must be at least 0 and less than 2**53")
+            if field.type == "int" and value != int(value):
+                raise UserError(f"ring.{field.name} is {value}; it must be a whole number")
+        if self.min_fill < 1:
+            raise UserError(f"ring.min_fill is {self.min_fill}; it must be at least 1")
+        if self.min_fill > min(groups, slots):
+            raise UserError(
+                f"ring.min_fill {self.min_fill} can never be reached with {groups} groups and {slots} slots; lower "
+                "ring.min_fill or raise ring.slots"
+            )
+        if self.samples_per_insert == 0:
+            return
+        window, narrowest = 2 * self.error_buffer, 2 * max(1.0, self.samples_per_insert)
+        if window < narrowest:
+            raise UserError(
+                f"ring.error_buffer {self.error_buffer} gives a limiter window of {window}, narrower than "
+                f"2 x max(1, samples_per_insert) = {narrowest}: both sides would wait for ever; "
+                "raise ring.error_buffer"
+            )
+        if 0 < self.max_times_sampled < self.samples_per_insert:
+            raise UserError(
+                f"ring.samples_per_insert {self.samples_per_insert:g} can never be reached when no group is drawn more "
+                f"than ring.max_times_sampled = {self.max_times_sampled} times: both sides would wait for ever; raise "
+                "ring.max_times_sampled or lower ring.samples_per_insert"
+            )

@@ -1,0 +1,150 @@
+"""Which groups the draw of a step takes, in either mode. The caller holds the mutex in a DRAW transition.
+
+Throughput: from all complete groups the reuse and age limits leave, least sampled first; the rate limiter may say no.
+
+Deterministic: from the complete groups of the step's window of task ids (window.py), once every task of it has ended.
+The order is a keyed hash of (seed, step, task id) alone; how often a group was drawn before has no say, or a resumed
+run would need that history. So the batch is a function of (seed, step), the counts asked for and what the tasks are,
+and not of the order of arrival, of timing, of the number of renderers or of earlier draws. What a task is, is a
+function of its id as long as captioner and renderers make it one; to that end this mode treats failures so:
+
+- A member fails only by `Ring.fail`, the renderer's verdict on a picture, `max_retries` + 1 times; with the task's own
+  seed that verdict is the same in every run, and so is the degraded group. A group without a positive is dropped, its
+  task stays in the window as one without a group.
+- The death of a process costs no retry: its members are rendered again, however often that takes, and a draw waits.
+- No generator can be given up (`generator_down`): batches would depend on when that happened. The run ends instead.
+- Groups leave by age in task ids only. Holds, reuse and age limits, and the rate limiter are off.
+
+Too few PAIR groups in a window is an error at once (RingExhausted): waiting adds none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.errors import RingExhausted
+from polygen_stream.ring.journal import Journal
+from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.records import GroupState, Kind
+from polygen_stream.ring.sampler import Candidates, Shortage, select
+from polygen_stream.ring.window import TaskWindow
+
+Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, int64
+
+
+def pick(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Rows | None:
+    """Group rows of the batch of `step`, or None when it has to wait. RingExhausted: it would wait for ever."""
+    if plain + pair > control.total(Total.LARGEST_DRAW):
+        journal.set("total", int(Total.LARGEST_DRAW), plain + pair)
+    choose = _from_window if control.spec.deterministic else _from_ready
+    return choose(control, journal, process, step, plain, pair)
+
+
+def _from_ready(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Rows | None:
+    c, spec, limiter = control.columns, control.spec, RateLimiter.read(control.columns)
+    limiter.check_batch(plain + pair)
+    completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
+    finished = bool(control.total(Total.FINISHED))
+    over = finished and not (c.group_state == GroupState.OPEN).any()
+    if not limiter.may_sample(completed, samples, plain + pair, finished):
+        if over:
+            raise RingExhausted(
+                f"step {step}: production is over with {completed} complete groups but ring.min_fill "
+                f"is {limiter.min_fill}; lower ring.min_fill or raise captions.target"
+            )
+        return None
+    groups = ready_groups(c)
+    selected = select(groups, spec.seed, step, plain, pair)
+    if not isinstance(selected, Shortage):
+        note_hunger(control, journal, process, None)
+        return selected
+    if over:
+        limits = Limits.read(c)
+        raise RingExhausted(
+            f"step {step} wants {selected.wanted} {selected.kind.name} groups, {selected.ready} are "
+            f"left and production is over ({np.count_nonzero(groups.drawable)} drawable groups, "
+            f"ring.max_times_sampled {limits.max_times_sampled}, ring.max_age {limits.max_age}); "
+            "raise captions.target, ring.max_times_sampled or ring.max_age"
+        )
+    note_hunger(control, journal, process, selected)
+    return None
+
+
+def ready_groups(c: Columns) -> Candidates:
+    """All groups a draw may take now in throughput mode."""
+    limits = Limits.read(c)
+    drawable = c.group_state == GroupState.COMPLETE
+    if limits.max_times_sampled:
+        drawable &= c.group_times < limits.max_times_sampled
+    if limits.max_age:
+        drawable &= c.group_step >= int(c.total[Total.STEP]) - limits.max_age
+    return _candidates(c, drawable, c.group_times)
+
+
+def _from_window(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Rows | None:
+    c, spec = control.columns, control.spec
+    if step > control.total(Total.NEXT_STEP):
+        journal.set("total", int(Total.NEXT_STEP), step)
+    tasks = window_now(control, step)
+    if tasks.start < control.total(Total.PASSED):
+        raise RingExhausted(
+            f"step {step} draws from the tasks {tasks.start} to {tasks.stop - 1}, but those below "
+            f"{control.total(Total.PASSED)} made room for later steps; resume with a new ring"
+        )
+    inside = (c.group_task >= tasks.start) & (c.group_task < tasks.stop)
+    ended = inside & ((c.group_state == GroupState.COMPLETE) | (c.group_state == GroupState.SKIPPED))
+    if control.total(Total.FINISHED):  # a task that was never opened has no group
+        waits = (inside & (c.group_state == GroupState.OPEN)).any()
+    else:
+        waits = np.count_nonzero(ended) < len(tasks)
+    if waits:
+        return None
+    drawable = ended & (c.group_state == GroupState.COMPLETE)
+    selected = select(_candidates(c, drawable, np.zeros_like(c.group_times)), spec.seed, step, plain, pair)
+    if isinstance(selected, Shortage):
+        pairs = np.count_nonzero(c.group_kind[drawable] == Kind.PAIR)
+        raise RingExhausted(
+            f"step {step} wants {plain} PLAIN + {pair} PAIR groups, but its window, the tasks {tasks.start} to "
+            f"{tasks.stop - 1}, has {np.count_nonzero(drawable)} groups, {pairs} of them PAIR, and {selected.ready} of "
+            f"{selected.wanted} {selected.kind.name} with different texts; raise ring.window or captions.target, or "
+            "lower curriculum.end"
+        )
+    return selected
+
+
+def window_now(control: Control, step: int) -> range:
+    """Task ids the batch of `step` is drawn from, as far as production is known to go."""
+    total = control.total(Total.KNOWN) if control.total(Total.FINISHED) else None
+    return TaskWindow.of(control.spec).tasks(step, total)
+
+
+def _candidates(c: Columns, drawable: np.ndarray, times: np.ndarray) -> Candidates:
+    return Candidates(
+        drawable=drawable,
+        kind=c.group_kind,
+        times=times,
+        task=c.group_task,
+        caption_key=c.group_caption_key,
+        negative_key=c.group_negative_key,
+    )
+
+
+def note_hunger(control: Control, journal: Journal, process: int, short: Shortage | None) -> None:
+    """Says what a draw waits for, or that it waits no more.
+
+    So neither eviction (rule 3) nor the rate limiter keeps those groups from being opened. With several hungry draws
+    the first counts.
+    """
+    mine = process + 1
+    starved = short is not None and short.kind is Kind.PAIR
+    for total, hungry in ((Total.STARVED, starved), (Total.HUNGRY, short is not None)):
+        before = control.total(total)
+        if hungry and before == 0:
+            journal.set("total", int(total), mine)
+        elif not hungry and before == mine:
+            journal.set("total", int(total), 0)
+    if short is not None and control.total(Total.HUNGRY) == mine:
+        journal.set("total", int(Total.MISSING), short.wanted - short.ready)
