@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ring_kit import small_spec
@@ -431,10 +431,16 @@ COMMON = settings(deadline=None, database=None, suppress_health_check=list(Healt
 
 
 class TestRingModel(RingMachine.TestCase):
-    settings = settings(COMMON, max_examples=60, stateful_step_count=40, derandomize=True)
+    """The same examples every time. A failure is reported as found: shrinking takes longer than a test may."""
+
+    settings = settings(
+        COMMON, max_examples=60, stateful_step_count=40, derandomize=True, phases=[Phase.explicit, Phase.generate]
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 class TestRingModelAtLength(RingMachine.TestCase):
+    """Other examples every time; a failure is shrunk and printed with what reproduces it."""
+
     settings = settings(COMMON, max_examples=2000, stateful_step_count=100, print_blob=True)
