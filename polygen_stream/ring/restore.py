@@ -1,9 +1,9 @@
 """A ring from a snapshot: what the old run had finished goes on, what its processes held starts again.
 
-Kept: pictures that were stored, counters, draws so far, ages, generations. Dropped: owners, leases and the process
-table, whose pids mean nothing now; what only processes of the old run had promised (production is over, a
-generator is down). Members that were being written, and READY ones whose picture was not stored, are WANTED
-again: a picture is a function of its task, so it is rendered a second time.
+Kept: pictures that were stored, holds, counters, limits, draws so far, ages, generations. Dropped: the process table,
+whose pids mean nothing now, and with it owners, leases, waits and posts on the draw board; what only processes of the
+old run had promised (production is over, a generator is down). Members that were being written, and READY ones whose
+picture was not stored, are WANTED again: a picture is a function of its task, so it is rendered a second time.
 """
 
 from __future__ import annotations
@@ -58,14 +58,15 @@ def _check_spec(path: Path, theirs: RingSpec, ours: RingSpec) -> None:
 
 
 def _forget_processes(c: Columns) -> None:
-    for name in [name for name in vars(c) if name.startswith("process_")]:
+    for name in [name for name in vars(c) if name.startswith(("process_", "board_"))]:
         getattr(c, name)[...] = 0
+    c.board_step[:] = -1
     c.slot_owner[:] = -1
     c.lease[:] = 0
     c.group_leased[:] = 0
     c.generator_down[:] = 0
-    c.total[Total.FINISHED] = 0
-    c.total[Total.STARVED] = 0
+    for total in (Total.FINISHED, Total.STARVED, Total.HUNGRY):
+        c.total[total] = 0
 
 
 def _want_again(c: Columns, spec: RingSpec, stored: np.ndarray) -> None:

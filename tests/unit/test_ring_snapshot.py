@@ -9,7 +9,7 @@ import pytest
 from ring_kit import open_pair, open_plain, pictures, render, small_spec, tasks
 
 from polygen_stream.errors import UserError
-from polygen_stream.ring import Ring
+from polygen_stream.ring import Hold, Ring, RingTimeout
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -151,6 +151,79 @@ def test_promises_of_the_old_processes_end_with_them(new_ring, restored):
     assert not second.stats().finished_opening
     open_plain(second, 1)
     assert render(second) == 3  # of generator "two" only the new task's: the old one's member had FAILED
+
+
+def test_holds_stay_on_groups_that_are_rendered_again(new_ring, restored):
+    ring = new_ring(max_times_sampled=1)
+    fill(ring)
+    drawn = ring.draw(0, 4, 0, 0.0)
+    kept = drawn.groups[0]
+    assert ring.hold(kept.row, kept.generation) is Hold.HELD
+    ring.release(drawn)
+    second = restored(ring, payload=False)
+    assert second.held() == [(kept.row, kept.generation)]
+    assert second.check() == []
+    render(second)
+    for task in range(20, 26):  # more than the other used-up groups leave room for
+        open_plain(second, task)
+    render(second)
+    assert kept.task_id in [group.task_id for group in second.groups_snapshot(99)]
+    assert second.stats().evicted > 0
+    assert second.unhold(kept.row, kept.generation)
+    assert second.check() == []
+
+
+def test_limits_stay_as_they_were_changed(new_ring, restored):
+    ring = new_ring(samples_per_insert=4.0, error_buffer=32.0)
+    fill(ring)
+    batch(ring, 0, 2, 1)
+    ring.set_limits(samples_per_insert=2.0, max_age=9)
+    second = restored(ring)
+    assert second.limits == ring.limits
+    assert second.stats().limiter == ring.stats().limiter
+
+
+def test_a_batch_that_was_posted_but_not_taken_is_posted_again(new_ring, restored):
+    ring = new_ring()
+    fill(ring)
+    ring.post(3, 2, 1, 2, 0.0)
+    ring.take(3, 0, 2, 0.0)
+    second = restored(ring)
+    with pytest.raises(RingTimeout):
+        second.take(3, 1, 2, 0.0)
+    second.post(3, 2, 1, 2, 0.0)
+    assert len(second.take(3, 0, 2, 0.0).groups) + len(second.take(3, 1, 2, 0.0).groups) == 3
+    assert second.check() == []
+
+
+@pytest.mark.parametrize("payload", [True, False])
+def test_a_deterministic_ring_goes_on_with_the_same_batches(new_ring, restored, payload):
+    """One run draws seven steps; the other is cut after three and restored. Tasks arrive in another order there."""
+
+    def produce(ring: Ring, first: int, last: int, backwards: bool = False) -> None:
+        for task in range(first, last):
+            open_plain(ring, task)
+        render(ring, (1, 0) if backwards else (0, 1))
+
+    def ring_of_window() -> Ring:
+        return new_ring(mode="deterministic", min_fill=4, window=4, inserts_per_step=1.0, slots=64)
+
+    whole, cut = ring_of_window(), ring_of_window()
+    produce(whole, 0, 7)
+    expected = [without_times(batch(whole, step, 2, 0)) for step in range(3)]
+    produce(whole, 7, 10)
+    expected += [without_times(batch(whole, step, 2, 0)) for step in range(3, 7)]
+    produce(cut, 0, 7, backwards=True)
+    found = [without_times(batch(cut, step, 2, 0)) for step in range(3)]
+    second = restored(cut, payload)
+    produce(second, 7, 10, backwards=True)
+    found += [without_times(batch(second, step, 2, 0)) for step in range(3, 7)]
+    assert found == expected
+    assert second.check() == []
+
+
+def without_times(drawn: list) -> list:
+    return [values[:4] + values[5:] for values in drawn]
 
 
 def test_a_slot_overwritten_while_pictures_are_copied_is_left_out(new_ring, tmp_path, monkeypatch):
