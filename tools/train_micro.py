@@ -1,6 +1,7 @@
 """Train the micro models that ship with the package.
 
-    python tools/train_micro.py kl_f4            # autoencoders first: kl_f4, dc_f8
+    python tools/train_micro.py oracle           # reads pictures back; grades the generators
+    python tools/train_micro.py kl_f4            # autoencoders: kl_f4, dc_f8
     python tools/train_micro.py sd15             # then generators: sd15, sd2, sana, sdxl_turbo
 
 Every model is saved under polygen_stream/micro/weights/ (generators, as diffusers folders in fp16) or in the work
@@ -24,7 +25,7 @@ WEIGHTS = ROOT / "polygen_stream" / "micro" / "weights"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*AUTOENCODERS, *GENERATORS])
+    parser.add_argument("name", choices=["oracle", *AUTOENCODERS, *GENERATORS])
     parser.add_argument("--steps", type=int, default=None, help="default: the recipe's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -41,12 +42,15 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    if arguments.name in AUTOENCODERS:
+    if arguments.name == "oracle":
+        train_oracle(arguments)
+    elif arguments.name in AUTOENCODERS:
         train_autoencoder(arguments)
     else:
         train_generator(arguments)
 
 
+ORACLE = (6, 128, 2e-3)  # epochs, batch, peak learning rate
 # name -> (autoencoder steps, batch, peak learning rate)
 AUTOENCODERS = {"kl_f4": (2600, 32, 2e-3), "dc_f8": (3600, 32, 2e-3)}
 # name -> (autoencoder, steps, batch, peak learning rate)
@@ -57,6 +61,30 @@ GENERATORS = {
     "sdxl_turbo": ("kl_f4", 2400, 64, 1.0e-3),
 }
 TURBO = {"pairs": 9000, "teacher_steps": 10, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
+
+
+def train_oracle(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from polygen_stream.micro.oracle import Oracle, fit_oracle, save_oracle
+    from polygen_stream.micro.pictures import labelled_pictures, scene_of
+
+    folder = WEIGHTS / "oracle"
+    folder.mkdir(parents=True, exist_ok=True)
+    started, (epochs, batch, lr), held_out = time.time(), ORACLE, 6000
+    images, labels = labelled_pictures(arguments.pictures, seed=2)
+    test_images, _ = labelled_pictures(held_out, seed=3)
+    scenes = [scene_of(3, i)[0] for i in range(held_out)]
+    oracle, accuracy = Oracle(), {}
+
+    def snapshot() -> None:
+        save_oracle(oracle, folder / "oracle.safetensors")
+        right = oracle.read(test_images).correct(scenes)
+        accuracy.update({question: round(float(np.nanmean(r)), 4) for question, r in right.items()})
+        logging.info("held-out accuracy %s", accuracy)
+
+    fit_oracle(oracle, images, labels, epochs=epochs, batch=batch, lr=lr, log=logging.info, snapshot=snapshot)
+    write_card(arguments, folder, epochs * (len(images) // batch), started, {"accuracy": accuracy})
 
 
 def train_autoencoder(arguments: argparse.Namespace) -> None:

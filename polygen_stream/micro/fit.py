@@ -7,7 +7,7 @@ CPU with the thread count the caller set.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, pairwise
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
+from polygen_stream.micro.oracle import to_tensor
 from polygen_stream.micro.pictures import Pictures
 
 Log = Callable[[str], None]
@@ -43,11 +44,6 @@ class Ema:
             average.copy_(raw)
 
 
-def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 [n, 32, 32, 3] -> float32 [n, 3, 32, 32] in -1..1."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-
-
 def encode(vae: AutoencoderKL | AutoencoderDC, images: Tensor) -> Tensor:
     """Latents [n, c, h, w] of pictures; the mode where the autoencoder gives a distribution."""
     encoded = vae.encode(images)
@@ -57,6 +53,39 @@ def encode(vae: AutoencoderKL | AutoencoderDC, images: Tensor) -> Tensor:
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL | AutoencoderDC, images: np.ndarray, batch: int = 500) -> Tensor:
     return torch.cat([encode(vae, to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)])
+
+
+class _Optimization:
+    """AdamW under a one-cycle learning rate, with clipped gradients, averaged weights and a progress line."""
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], steps: int, lr: float, log: Log, weight_decay: float, warm_up: float
+    ) -> None:
+        self._parameters = list(parameters)
+        self._optimizer = torch.optim.AdamW(self._parameters, lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, lr, steps, pct_start=warm_up)
+        self._log, self._steps, self._started, self._done = log, steps, time.time(), 0
+        self.ema = Ema(self._parameters)
+        self.loss = 0.0  # running mean over about fifty steps
+
+    def step(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self.ema.update()
+        self.loss = loss.item() if self._done == 0 else 0.98 * self.loss + 0.02 * loss.item()
+        self._done += 1
+        if self._done % 100 == 0:
+            self._log(f"step {self._done} loss {self.loss:.4f} {time.time() - self._started:.0f} s")
+
+    def snapshot(self, save: Callable[[int], None], every: int = 1000) -> None:
+        """Call `save(step)` with averaged weights in place, every so many steps and at the end."""
+        if self._done % every == 0 or self._done == self._steps:
+            self.ema.swap()
+            save(self._done)
+            self.ema.swap()
 
 
 def fit_autoencoder(
@@ -70,11 +99,8 @@ def fit_autoencoder(
     held_out = 2000
     train = pictures.images[:-held_out]
     vae.train()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
-    ema = Ema(list(vae.parameters()))
-    started = time.time()
-    for step in range(steps):
+    optimization = _Optimization(vae.parameters(), steps, lr, log, weight_decay=1e-3, warm_up=0.1)
+    for _ in range(steps):
         x = to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
         encoded = vae.encode(x)
         if hasattr(encoded, "latent"):
@@ -86,20 +112,8 @@ def fit_autoencoder(
             z, mean, kl = encoded.latent_dist.sample(), encoded.latent_dist.mean, encoded.latent_dist.kl().mean()
         y = vae.decode(z).sample
         moments = mean.mean((0, 2, 3)).pow(2).mean() + (mean.var((0, 2, 3)) - 1).pow(2).mean()
-        loss = F.l1_loss(y, x) + F.mse_loss(y, x) + 3e-4 * kl / z[0].numel() + 0.02 * moments
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        ema.update()
-        if step % 100 == 99:
-            mse = F.mse_loss(y, x).item() / 4
-            log(
-                f"step {step + 1} psnr {-10 * np.log10(mse):.2f} moments {moments.item():.3f} "
-                f"{time.time() - started:.0f} s"
-            )
-    ema.swap()
+        optimization.step(F.l1_loss(y, x) + F.mse_loss(y, x) + 3e-4 * kl / z[0].numel() + 0.02 * moments)
+    optimization.ema.swap()
     vae.eval()
     with torch.no_grad():
         x = to_tensor(pictures.images[-held_out:])
@@ -220,33 +234,18 @@ def fit_denoiser(
     empty = conditioning.tokenize([""])[0]
     if warm_up_text:
         _warm_up_text(conditioning, latents, ids, log)
-    parameters = conditioning.parameters()
-    optimizer = torch.optim.AdamW(parameters, lr, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)
-    ema, average, started = Ema(parameters), 0.0, time.time()
+    optimization = _Optimization(conditioning.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
     conditioning.denoiser.train()
-    for step, (index, wording) in zip(range(steps), _batches(len(latents), ids.shape[1], batch), strict=False):
+    for index, wording in islice(_batches(len(latents), ids.shape[1], batch), steps):
         z, tokens = latents[index], ids[index, wording].clone()
         tokens[torch.rand(batch) < 0.1] = empty
         noise, t = torch.randn_like(z), path.sample_timesteps(batch)
         a, s = path.scales(t)
         predicted = conditioning.predict(a * z + s * noise, t, conditioning(tokens))
-        loss = (path.weight(a) * (predicted - path.target(z, noise, a, s)).pow(2)).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        ema.update()
-        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
-        if step % 100 == 99:
-            log(f"step {step + 1} loss {average:.4f} {time.time() - started:.0f} s")
-        if step % 1000 == 999 or step == steps - 1:
-            ema.swap()
-            snapshot(step + 1)
-            ema.swap()
-    ema.swap()
-    return average
+        optimization.step((path.weight(a) * (predicted - path.target(z, noise, a, s)).pow(2)).mean())
+        optimization.snapshot(snapshot)
+    optimization.ema.swap()
+    return optimization.loss
 
 
 def fit_student(
@@ -282,11 +281,8 @@ def fit_student(
             if len(noises) % 10 == 0:
                 log(f"teacher {len(noises) * 256} pairs {time.time() - started:.0f} s")
     x0, x1 = torch.cat(solutions), torch.cat(noises)
-    parameters = student.parameters()
-    optimizer = torch.optim.AdamW(parameters, lr, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)
-    ema, average, started = Ema(parameters), 0.0, time.time()
-    for step in range(steps):
+    optimization = _Optimization(student.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
+    for _ in range(steps):
         index = torch.randint(len(x0), (batch,))
         z = x0[index]
         # half of every batch is the hard jump from pure noise along the teacher's own path
@@ -297,22 +293,10 @@ def fit_student(
         noise = torch.where(own, x1[index], torch.randn_like(z))
         x = torch.where(own, noise, a * z + s * noise)
         predicted = student.predict(x, t, student(flat[index]))
-        loss = F.huber_loss(path.clean(predicted, x, a, s), z, delta=0.5)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        ema.update()
-        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
-        if step % 100 == 99:
-            log(f"student step {step + 1} loss {average:.4f} {time.time() - started:.0f} s")
-        if step % 1000 == 999 or step == steps - 1:
-            ema.swap()
-            snapshot(step + 1)
-            ema.swap()
-    ema.swap()
-    return average
+        optimization.step(F.huber_loss(path.clean(predicted, x, a, s), z, delta=0.5))
+        optimization.snapshot(snapshot)
+    optimization.ema.swap()
+    return optimization.loss
 
 
 def _solve(

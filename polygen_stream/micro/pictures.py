@@ -1,20 +1,24 @@
-"""Painted pictures with captions, to train the micro generators and the oracle on. Seen scenes only."""
+"""Painted pictures with captions, to train the micro generators and the oracle on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from polygen_stream import seeding
+from polygen_stream.micro import world
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.painter import paint
-from polygen_stream.micro.world import Scene, sample_scene
+from polygen_stream.micro.world import Scene, Split
 
 _CHUNK = 2000
 WORDINGS = 4
+ABOUT_ONE_THING = 0.5  # share of a generator's pictures that show one thing in daylight, briefly described
 
 
 @dataclass(frozen=True)
@@ -29,31 +33,54 @@ class Pictures:
 
 
 def seen_pictures(count: int, seed: int, cache: Path, workers: int = 2) -> Pictures:
-    """The first `count` pictures of a seed, painted once and kept in the folder `cache` (one .npz file)."""
+    """The first `count` pictures of a seed for the generators, painted once and kept in the folder `cache`.
+
+    Half of them are what the captioner mostly asks for: one thing, in a caption that leaves the rest open.
+    """
     path = cache / f"pictures-{seed}-{count}.npz"
-    if path.exists():
-        stored = np.load(path, allow_pickle=False)
-        return Pictures(stored["images"], stored["captions"].tolist())
-    chunks = range((count + _CHUNK - 1) // _CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
-        parts = list(pool.map(_paint_chunk, [seed] * len(chunks), chunks))
-    images = np.concatenate([p[0] for p in parts])[:count]
-    captions = np.array([c for p in parts for c in p[1]][:count])
-    cache.mkdir(parents=True, exist_ok=True)
-    np.savez(path, images=images, captions=captions)
-    return Pictures(images, captions.tolist())
+    if not path.exists():
+        images, captions = _painted(partial(_captioned, seed), count, workers)
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(path, images=images, captions=captions)
+    stored = np.load(path, allow_pickle=False)
+    return Pictures(stored["images"], stored["captions"].tolist())
+
+
+def labelled_pictures(count: int, seed: int, workers: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of seen and reserved scenes with the oracle's labels: uint8 [n, 32, 32, 3], int64 [n, questions]."""
+    return _painted(partial(_labelled, seed), count, workers)
+
+
+def _captioned(seed: int, index: int) -> tuple[np.ndarray, list[str]]:
+    rng = seeding.rng(seed, "picture", index)
+    if rng.random() < ABOUT_ONE_THING:
+        noun = world.THINGS[int(rng.integers(len(world.THINGS)))]
+        scene = world.sample_single(rng, Split.SEEN, noun)
+        captions = [describe(scene, _brief(rng)) for _ in range(WORDINGS)]
+    else:
+        scene = world.sample_scene(rng, Split.SEEN)
+        captions = [describe(scene, Style.sample(rng)) for _ in range(WORDINGS)]
+    return paint(scene, rng), captions
+
+
+def _brief(rng: np.random.Generator) -> Style:
+    return replace(Style.sample(rng), names_colour=bool(rng.random() < 0.6), names_background=bool(rng.random() < 0.4))
+
+
+def _labelled(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    from polygen_stream.micro.oracle import labels_of
+
+    scene, rng = scene_of(seed, index)
+    return paint(scene, rng), labels_of(scene)
 
 
 def scene_of(seed: int, index: int) -> tuple[Scene, np.random.Generator]:
-    """The scene of picture `index`, and the generator that goes on to write and paint it."""
-    rng = seeding.rng(seed, "picture", index)
-    return sample_scene(rng), rng
+    """Scene `index` of the oracle's pictures, and the generator that goes on to paint it."""
+    rng = seeding.rng(seed, "labelled picture", index)
+    return world.sample_scene(rng, None), rng
 
 
-def _paint_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[list[str]]]:
-    images, captions = [], []
-    for index in range(chunk * _CHUNK, (chunk + 1) * _CHUNK):
-        scene, rng = scene_of(seed, index)
-        captions.append([describe(scene, Style.sample(rng)) for _ in range(WORDINGS)])
-        images.append(paint(scene, rng))
-    return np.stack(images), captions
+def _painted(draw: Callable[[int], tuple], count: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    with ProcessPoolExecutor(workers) as pool:
+        drawn = list(pool.map(draw, range(count), chunksize=_CHUNK))
+    return np.stack([d[0] for d in drawn]), np.array([d[1] for d in drawn])

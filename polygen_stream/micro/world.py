@@ -114,11 +114,11 @@ def is_reserved(scene: Scene) -> bool:
     return any(_is_reserved_combination(c) for c in combinations(scene))
 
 
-def sample_scene(rng: np.random.Generator, split: Split = Split.SEEN, noun: str | None = None) -> Scene:
-    """A random scene of the split; `noun` fixes its first thing."""
+def sample_scene(rng: np.random.Generator, split: Split | None = Split.SEEN, noun: str | None = None) -> Scene:
+    """A random scene of the split, or of both with None; `noun` fixes its first thing."""
     while True:
         scene = _propose(rng, noun)
-        if is_reserved(scene) == (split is Split.UNSEEN):
+        if split is None or is_reserved(scene) == (split is Split.UNSEEN):
             return scene
 
 

@@ -37,14 +37,15 @@ ALLOWED = {
     "probes": set(),
     "captions": BASE | {"config", "ledger", "micro"},
     "generators": BASE | {"resources"},
-    "producers": BASE | {"captions", "generators", "ring", "ledger", "curriculum", "config", "role"},
+    "engine": BASE | {"generators", "resources"},
+    "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
     "train": BASE | {"ring", "curriculum", "config", "role", "monitor"},
     "evaluate": BASE | {"config", "role", "train", "micro"},
-    "analyze": BASE | {"config", "ring", "role"},
+    "analyze": BASE | {"config", "ring", "role", "generators", "micro"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "ring"},
-    "cli": BASE | {"config", "launch", "doctor", "ring", "analyze"},
+    "cli": BASE | {"config", "launch", "doctor", "engine", "ring", "analyze"},
     "micro": BASE,
 }
 

@@ -1,0 +1,68 @@
+"""`polygen-stream audit`: loads the generators of a config one after the other and writes what the oracle found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from rich.console import Console
+
+from polygen_stream.analyze.audit import audit_generator
+from polygen_stream.analyze.audit_view import audit_figure, audit_table
+from polygen_stream.analyze.diversity import radial_spectrum
+from polygen_stream.config import RunConfig
+from polygen_stream.errors import UserError
+from polygen_stream.generators.pipelines import load_generator
+from polygen_stream.generators.recipe import SHIPPED_WEIGHTS, Recipe, load_recipe
+from polygen_stream.micro.oracle import load_oracle
+from polygen_stream.micro.painter import SIZE, paint
+from polygen_stream.micro.world import sample_scene
+
+
+def audit_all(
+    config: RunConfig, pictures: int, threads: int, as_json: Path | None, picture: Path | None, console: Console
+) -> None:
+    """Grade every generator of the config and show, write and draw the result.
+
+    Raises:
+        UserError: a generator that does not draw micro pictures, or that cannot be loaded; a folder that is not there.
+    """
+    for path in (as_json, picture):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UserError(f"cannot write {path}: there is no folder {path.resolve().parent}")
+    recipes = [load_recipe(name) for name in config.generators.recipes]
+    for recipe in recipes:
+        _check_micro(recipe)
+    torch.set_num_threads(threads)
+    oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
+    results = {}
+    for recipe in recipes:
+        with console.status(f"rendering with {recipe.name}"):
+            results[recipe.name] = audit_generator(
+                load_generator(recipe, config.generators.device), oracle, pictures, config.seed
+            )
+    console.print(audit_table(results))
+    if as_json:
+        as_json.write_text(json.dumps({"pictures": pictures, "generators": results}, indent=2) + "\n")
+        console.print(f"figures: {as_json}")
+    if picture:
+        figure = audit_figure(results, _painter_spectrum())
+        figure.savefig(picture, dpi=130)
+        plt.close(figure)
+        console.print(f"picture: {picture}")
+
+
+def _check_micro(recipe: Recipe) -> None:
+    if (recipe.width, recipe.height) != (SIZE, SIZE):
+        raise UserError(
+            f"engines/{recipe.name}.toml draws {recipe.width}x{recipe.height} pictures, and the oracle reads the micro"
+            f" world's {SIZE}x{SIZE}: audit a config whose generators are micro ones"
+        )
+
+
+def _painter_spectrum() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return radial_spectrum(np.stack([paint(sample_scene(rng), rng) for _ in range(500)]))

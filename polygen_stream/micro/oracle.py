@@ -1,0 +1,225 @@
+"""The oracle: reads a picture of the micro world back into a scene.
+
+A small convolutional classifier of painter pictures, trained on seen and reserved scenes alike. It grades generators
+and never trains CLIP. A scene is read in a canonical order, the left or upper thing first, so that every question has
+one answer: "a left of b" and "b right of a" are one picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from polygen_stream.micro import world
+from polygen_stream.micro.world import INVERSE_RELATION, Scene
+
+LAYOUTS = ("one", "two", "three", "beside", "stacked")  # copies of one thing, or a pair side by side / one above
+# What is asked about a picture -> the possible answers. `second_*` is only asked of pairs, `size` and `position` only
+# of one thing alone (a thing at a side has no named size, a thing with a named size stands in the centre).
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "layout": LAYOUTS,
+    "thing": world.THINGS,
+    "colour": world.COLOURS,
+    "material": world.MATERIALS,
+    "second_thing": world.THINGS,
+    "second_colour": world.COLOURS,
+    "second_material": world.MATERIALS,
+    "size": world.SIZES,
+    "position": world.POSITIONS,
+    "background": world.BACKGROUNDS,
+    "lighting": world.LIGHTINGS,
+    "weather": world.WEATHERS,
+}
+NOT_ASKED = -100  # label of a question that a scene does not answer; cross_entropy's default ignore_index
+
+
+def canonical(scene: Scene) -> Scene:
+    """The same picture's scene with the left or upper thing of a pair first."""
+    if scene.relation not in ("right of", "below"):
+        return scene
+    return Scene(
+        things=scene.things[::-1],
+        background=scene.background,
+        relation=INVERSE_RELATION[scene.relation],
+        lighting=scene.lighting,
+        weather=scene.weather,
+    )
+
+
+def layout_of(scene: Scene) -> str:
+    if scene.is_pair:
+        return "beside" if scene.relation in ("left of", "right of") else "stacked"
+    return LAYOUTS[scene.count - 1]
+
+
+def labels_of(scene: Scene) -> np.ndarray:
+    """The right answers, int64 [questions] in the order of `ANSWERS`; NOT_ASKED where a question does not apply."""
+    scene = canonical(scene)
+    first = scene.things[0]
+    answers = {
+        "layout": layout_of(scene),
+        "thing": first.noun,
+        "colour": first.colour,
+        "material": first.material,
+        "background": scene.background,
+        "lighting": scene.lighting,
+        "weather": scene.weather,
+    }
+    if scene.is_pair:
+        second = scene.things[1]
+        answers |= {
+            "second_thing": second.noun,
+            "second_colour": second.colour,
+            "second_material": second.material,
+        }
+    elif scene.count == 1:
+        answers["position"] = scene.position
+        if scene.position == "centre":
+            answers["size"] = first.size
+    return np.array([ANSWERS[q].index(answers[q]) if q in answers else NOT_ASKED for q in ANSWERS])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Log-probabilities float32 [n, answers] per question."""
+
+    log_p: dict[str, np.ndarray]
+
+    def correct(self, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
+        """Per question, 1.0 where the most likely answer is the scene's, 0.0 where not, NaN where it is not asked."""
+        labels = np.stack([labels_of(s) for s in scenes])
+        out = {}
+        for column, question in enumerate(ANSWERS):
+            right = (self.log_p[question].argmax(-1) == labels[:, column]).astype(float)
+            out[question] = np.where(labels[:, column] == NOT_ASKED, np.nan, right)
+        out["relation"] = self._relation(scenes)
+        return out
+
+    def _relation(self, scenes: Sequence[Scene]) -> np.ndarray:
+        """1.0 where the picture shows its pair in the stated relation rather than in one of the other three.
+
+        Each of the four relations is a hypothesis: a layout and an order of the two named things. The order is judged
+        by nouns and colours together, so that a misshapen thing can still be found by its colour.
+        """
+        out = np.full(len(scenes), np.nan)
+        for i, scene in enumerate(scenes):
+            if scene.is_pair:
+                score = {r: self._log_likelihood(i, scene, r) for r in world.RELATIONS}
+                out[i] = float(max(score, key=score.__getitem__) == scene.relation)
+        return out
+
+    def _log_likelihood(self, i: int, scene: Scene, relation: str) -> float:
+        labels = labels_of(Scene(scene.things, scene.background, relation=relation))
+        asked = ("layout", "thing", "colour", "second_thing", "second_colour")
+        return float(sum(self.log_p[q][i, labels[list(ANSWERS).index(q)]] for q in asked))
+
+
+class Oracle(nn.Module):
+    """Pictures float32 [n, 3, 32, 32] in -1..1 -> logits per question, each [n, answers]."""
+
+    def __init__(self, widths: tuple[int, int, int, int] = (24, 48, 96, 160)) -> None:
+        super().__init__()
+        stem, *stages = widths
+        layers: list[nn.Module] = [_conv(3, stem)]
+        for before, width in zip(widths, stages, strict=False):
+            layers += [nn.MaxPool2d(2), _conv(before, width), *([_conv(width, width)] if width < stages[-1] else [])]
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, 256), nn.ReLU())
+        self.heads = nn.ModuleDict({question: nn.Linear(256, len(a)) for question, a in ANSWERS.items()})
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        features = self.trunk(pictures)
+        return {question: head(features) for question, head in self.heads.items()}
+
+    @torch.inference_mode()
+    def features(self, images: np.ndarray, batch: int = 500) -> np.ndarray:
+        """What the questions are answered from: float32 [n, 256] of pictures uint8 [n, 32, 32, 3]."""
+        return torch.cat([self.trunk(to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)]).numpy()
+
+    @torch.inference_mode()
+    def read(self, images: np.ndarray, batch: int = 500) -> Reading:
+        """Read pictures uint8 [n, 32, 32, 3]."""
+        parts = [self(to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)]
+        return Reading({q: torch.cat([p[q] for p in parts]).log_softmax(-1).numpy() for q in ANSWERS})
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in -1..1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def fit_oracle(
+    oracle: Oracle,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    log: Callable[[str], None],
+    snapshot: Callable[[], None],
+) -> None:
+    """Train on pictures uint8 [n, 32, 32, 3] with labels int64 [n, questions]; `snapshot()` after every epoch.
+
+    Every picture is a little blurred or noisy half of the time: what is asked for is the scene, and a generator's soft
+    edges are no reason to misread it.
+    """
+    optimizer = torch.optim.AdamW(oracle.parameters(), lr, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * (len(images) // batch), pct_start=0.1)
+    answers = torch.from_numpy(labels)
+    for epoch in range(epochs):
+        oracle.train()
+        total, steps = 0.0, 0
+        for index in _batches(len(images), batch):
+            x = _soften(to_tensor(images[index.numpy()]))
+            logits = oracle(x)
+            loss = torch.zeros(())
+            for column, question in enumerate(ANSWERS):
+                target = answers[index, column]
+                if (target != NOT_ASKED).any():
+                    loss = loss + F.cross_entropy(logits[question], target)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total, steps = total + loss.item(), steps + 1
+        oracle.eval()
+        log(f"epoch {epoch + 1} loss {total / steps:.3f}")
+        snapshot()
+
+
+def save_oracle(oracle: Oracle, path: Path) -> None:
+    save_model(oracle, str(path))
+
+
+def load_oracle(path: Path) -> Oracle:
+    """The trained oracle in inference mode.
+
+    Raises:
+        FileNotFoundError: no weights there.
+    """
+    oracle = Oracle()
+    load_model(oracle, str(path))
+    return oracle.eval()
+
+
+def _conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def _batches(count: int, batch: int) -> Iterator[Tensor]:
+    order = torch.randperm(count)
+    return iter(order[: count // batch * batch].split(batch))
+
+
+def _soften(x: Tensor) -> Tensor:
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    share = (torch.rand(len(x), 1, 1, 1) - 0.5).clamp(min=0)  # half untouched, the rest up to half blurred
+    noise = (torch.rand(len(x), 1, 1, 1) - 0.5).clamp(min=0) * 0.1
+    return x + share * (blurred - x) + noise * torch.randn_like(x)
