@@ -6,7 +6,6 @@ import mmap
 import os
 import socket
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.launch.inspect_server import address, peer
 from polygen_stream.launch.run_folder import RING_SNAPSHOT
 from polygen_stream.ring import DrawnGroup
+from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.layout import Columns, Layout
 from polygen_stream.ring.snapshot_file import SnapshotFile
@@ -73,12 +73,12 @@ def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
     finally:
         os.close(snapshot)
         os.close(ring)
-    checksums = file.state.columns.slot_checksum
+    written = file.state.columns.slot_checksum
 
     def read(slots: Sequence[int]) -> dict[int, np.ndarray]:
         # Nothing stops the run from writing these slots again; the checksums of the copied columns tell.
         copies = {slot: payload[slot].copy() for slot in slots}
-        return {slot: copy for slot, copy in copies.items() if zlib.crc32(copy) == checksums[slot]}
+        return {slot: copy for slot, copy in copies.items() if checksums(copy[None])[0] == written[slot]}
 
     return Inspected(title, True, file.state, complete_groups(file.state), read)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 
+from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.layout import PROCESSES, Columns, Total
 from polygen_stream.ring.records import GroupState, Polarity, ProcessState, SlotState
 from polygen_stream.ring.spec import RingSpec
@@ -87,4 +86,4 @@ def broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
 def damaged_slots(c: Columns) -> list[int]:
     """READY slots whose pixels are not those that were committed. The caller holds the mutex."""
     ready = np.flatnonzero(c.slot_state == SlotState.READY).tolist()
-    return [slot for slot in ready if zlib.crc32(c.payload[slot]) != c.slot_checksum[slot]]
+    return [slot for slot in ready if checksums(c.payload[slot : slot + 1])[0] != c.slot_checksum[slot]]

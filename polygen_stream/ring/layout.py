@@ -20,7 +20,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 2
+VERSION = 3
 PAGE = 4096
 HEADER_BYTES = 2 * PAGE
 MUTEX_OFFSET = 512
@@ -101,7 +101,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("slot_group", "i4", (slots,)),  # group row, -1 = none
         Column("slot_generation", "i8", (slots,)),  # raised by every claim
         Column("slot_seed", "i8", (slots,)),  # unsigned 64-bit seed, stored by its bits
-        Column("slot_checksum", "i8", (slots,)),  # crc32 of the pixels of a READY slot
+        Column("slot_checksum", "i8", (slots,)),  # of the pixels of a READY slot, see checksum.py
         Column("group_state", "u1", (groups,)),
         Column("group_kind", "u1", (groups,)),
         Column("group_members", "i2", (groups,)),

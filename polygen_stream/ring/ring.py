@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.ring import board, diagnosis, drawing, groups, holds, members, memory, reaper
+from polygen_stream.ring.checksum import BLOCK_BYTES, checksums
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
@@ -203,15 +203,22 @@ class Ring:
             chunk, pixels = claims[start : start + CHUNK], images[start : start + CHUNK]
             with control.reading():
                 held = members.holds(control, row, chunk)
-            checksums = []
             # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it.
-            for claim, image, valid in zip(chunk, pixels, held, strict=True):
-                image = np.ascontiguousarray(image)
-                checksums.append(zlib.crc32(image))
-                if valid:
-                    control.columns.payload[claim.slot] = image
-            results += members.commit(control, row, chunk, checksums)
+            sums = self._write(np.array([claim.slot for claim in chunk]), held, pixels)
+            results += members.commit(control, row, chunk, sums)
         return results
+
+    def _write(self, slots: np.ndarray, held: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Copies the images of held slots into them; checksums of all."""
+        payload = self._control.columns.payload
+        sums = np.empty(len(slots), np.int64)
+        at_once = max(1, BLOCK_BYTES // payload[0].nbytes)
+        for start in range(0, len(slots), at_once):
+            block = slice(start, start + at_once)
+            part, mine = np.ascontiguousarray(images[block]), held[block]
+            sums[block] = checksums(part)
+            payload[slots[block][mine]] = part if mine.all() else part[mine]
+        return sums
 
     def fail(self, claims: Sequence[Claim], reason: str) -> list[bool]:
         """Gives members back after a failed render: WANTED again, FAILED past max_retries. False = stale."""
