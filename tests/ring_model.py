@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.ring import CaptionTooLong, Kind, Member, RingExhausted, RingSpec, RingTimeout
+from polygen_stream.ring import CaptionTooLong, Hold, Kind, Member, RingExhausted, RingSpec, RingTimeout
 from polygen_stream.seeding import key
 
 Ticket = tuple[int, int, int]  # task id, number of the image in its group, how often that image was claimed before
@@ -32,7 +32,9 @@ class Group:
     caption: str
     negative: str | None
     images: list[Image]
+    born: int  # step at its opening
     times: int = 0  # draws so far
+    held: bool = False
     leases: Counter = field(default_factory=Counter)  # process -> leases
 
     @property
@@ -52,6 +54,11 @@ class RingModel:
         self.dead: set[str] = set()  # died, but nobody has looked
         self.down: set[int] = set()  # generators
         self.finished = False
+        self.step = 0
+        self.ratio, self.buffer = spec.samples_per_insert, spec.error_buffer
+        self.credit = 0.0  # of the rate limiter, by changes of its numbers
+        self.most, self.age = spec.max_times_sampled, spec.max_age
+        self.largest_draw = 0
         self.totals: Counter = Counter()
         self.committed: Counter = Counter()  # by generator
         self.failed: Counter = Counter()  # by generator
@@ -78,7 +85,7 @@ class RingModel:
             if image.member.generator in self.down:
                 image.state = "failed"
                 self.failed[image.member.generator] += 1
-        self.groups.append(Group(task, kind, caption, negative, images))
+        self.groups.append(Group(task, kind, caption, negative, images, self.step))
         self.totals["opened"] += 1
 
     def victims(self, members: list[Member]) -> list[Group]:
@@ -86,16 +93,18 @@ class RingModel:
         spec, opened = self.spec, len(self.open_groups())
         if self.finished or all(member.generator in self.down for member in members if member.polarity == 0):
             raise PolygenError
-        inserts = self.totals["completed"] + opened + 1
-        too_far = spec.samples_per_insert * (inserts - spec.min_fill) - self.totals["samples"] > spec.error_buffer
-        if opened >= spec.open_limit or (spec.samples_per_insert and too_far):
+        pending, asked = self.backlog(), Counter(member.generator for member in members)
+        full = spec.max_backlog and any(pending[generator] + asked[generator] > spec.max_backlog for generator in asked)
+        too_far = self.lead(self.totals["completed"] + opened + 1) > self.buffer
+        if opened >= spec.open_limit or full or (self.ratio and too_far):
             raise RingTimeout
         slots = spec.slots - sum(len(group.images) for group in self.groups) - len(members)
         rows = spec.groups - len(self.groups) - 1
-        enough_draws = spec.max_times_sampled or 1
-        idle = [g for g in self.complete_groups() if not g.leases and g.times >= enough_draws]
+        idle = [group for group in self.complete_groups() if not group.leases and not group.held]
+        old = [group for group in idle if self.is_old(group)]
+        used = [group for group in idle if group not in old and group.times >= (self.most or 1)]
         victims = []
-        for victim in sorted(idle, key=lambda group: -group.times):  # stable: the oldest among equals
+        for victim in old + sorted(used, key=lambda group: -group.times):  # stable: the oldest among equals
             if slots >= 0 and rows >= 0:
                 break
             victims.append(victim)
@@ -103,6 +112,18 @@ class RingModel:
         if slots < 0 or rows < 0:
             raise RingTimeout
         return victims
+
+    def lead(self, inserts: int) -> float:
+        """How far production is ahead of where the rate limiter wants it, in draws."""
+        return self.ratio * (inserts - self.spec.min_fill) - self.totals["samples"] + self.credit
+
+    def is_old(self, group: Group) -> bool:
+        return bool(self.age) and group.born < self.step - self.age
+
+    def backlog(self) -> Counter:
+        """Images that are being waited for, by generator."""
+        waited_for = ("wanted", "writing")
+        return Counter(i.member.generator for group in self.groups for i in group.images if i.state in waited_for)
 
     def can_open(self, members: list[Member]) -> bool:
         try:
@@ -188,17 +209,22 @@ class RingModel:
 
     def draw(self, process: str, step: int, plain: int, pair: int) -> list[tuple[Group, Kind]]:
         """The groups with the kind each is drawn as: PLAIN first."""
-        spec, count = self.spec, plain + pair
-        ratio, completed = spec.samples_per_insert, self.totals["completed"]
-        if ratio and 2 * spec.error_buffer < count + ratio:
+        count, completed = plain + pair, self.totals["completed"]
+        if self.ratio and 2 * self.buffer < count + self.ratio:
             raise UserError
         over = self.finished and not self.open_groups()
-        ahead = self.totals["samples"] + count - ratio * (completed - spec.min_fill) > spec.error_buffer
-        if completed < spec.min_fill or (ratio and ahead and not self.finished):
-            raise RingExhausted if over else RingTimeout
+        ahead = self.lead(completed) - count < -self.buffer
+        if completed < self.spec.min_fill or (self.ratio and ahead and not self.finished):
+            if over:
+                raise RingExhausted
+            self.largest_draw = max(self.largest_draw, count)
+            raise RingTimeout
         chosen = self._choose(step, plain, pair)
+        if chosen is None and over:
+            raise RingExhausted
+        self.largest_draw = max(self.largest_draw, count)
         if chosen is None:
-            raise RingExhausted if over else RingTimeout
+            raise RingTimeout
         for group, _ in chosen:
             self.totals["groups_drawn"] += group.times == 0
             group.times += 1
@@ -208,9 +234,9 @@ class RingModel:
         return chosen
 
     def _choose(self, step: int, plain: int, pair: int) -> list[tuple[Group, Kind]] | None:
-        most = self.spec.max_times_sampled
+        fresh = [group for group in self.complete_groups() if not self.is_old(group)]
         order = sorted(
-            (group for group in self.complete_groups() if not most or group.times < most),
+            [group for group in fresh if not self.most or group.times < self.most],
             key=lambda group: (group.times, draw_hash(self.spec.seed, step, group.task)),
         )
         used: set[str] = set()
@@ -238,7 +264,36 @@ class RingModel:
             group.leases[process] -= 1
             group.leases += Counter()  # drops zeros
 
+    def hold(self, task: int) -> Hold:
+        group = self.group(task)
+        if group is None or group.is_open:
+            self.totals["holds_gone"] += 1
+            return Hold.GONE
+        held = [other for other in self.groups if other.held and other is not group]
+        slots = sum(len(other.images) for other in [*held, group])
+        if not group.held and (4 * slots > self.spec.slots or 4 * (len(held) + 1) > self.spec.groups):
+            self.totals["holds_refused"] += 1
+            return Hold.FULL
+        group.held = True
+        return Hold.HELD
+
+    def unhold(self, task: int) -> bool:
+        group = self.group(task)
+        was_held = group is not None and group.held
+        if was_held:
+            group.held = False
+        return was_held
+
     # ---- supervisor
+
+    def set_limits(self, ratio: float, buffer: float, most: int, age: int) -> None:
+        too_narrow = 2 * buffer < self.largest_draw + ratio
+        if ratio and (too_narrow or 0 < most < ratio):
+            raise UserError
+        lead = self.lead(self.totals["completed"]) if self.ratio else 0.0
+        self.ratio, self.buffer, self.most, self.age, self.credit = ratio, buffer, most, age, 0.0
+        if ratio and self.totals["samples"]:  # the past counts as far as the new window reaches
+            self.credit = max(-buffer, min(buffer, lead)) - self.lead(self.totals["completed"])
 
     def reap(self) -> int:
         """How many dead processes were found."""
