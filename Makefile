@@ -3,19 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test lint
+.PHONY: install run engines test lint
 
-install: $(STAMP)
+install: engines
 
 # Again when the dependencies change. An editable install: source files need no reinstalling.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: polygen-stream needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -e '.[dev]'
+	$(VENV)/bin/python -m pip install -e '.[dev,onnxruntime]'
 	touch $@
 
-run: $(STAMP)
+# Compiled generators for the micro preset, built once into the cache; without them a run starts eager all the same.
+engines: $(STAMP)
+	-$(VENV)/bin/polygen-stream build-engines
+
+run: engines
 	$(VENV)/bin/polygen-stream run $(ARGS)
 
 test: $(STAMP)

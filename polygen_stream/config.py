@@ -39,7 +39,7 @@ class GeneratorsConfig(Section):
     negatives: int = Field(2, ge=0, le=1024)  # images per hard-negative caption
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
-    backend: Literal["eager"] = "eager"
+    backend: Literal["eager", "onnxruntime"] = "onnxruntime"  # compiled ones fall back to eager without engines
 
 
 class RingConfig(Section):

@@ -14,6 +14,17 @@ from polygen_stream.resources import recipe_path
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "micro" / "weights"
 
 
+class EngineSpec(BaseModel):
+    """What `polygen-stream build-engines` compiles of a generator, and how close to eager it has to stay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: tuple[str, ...] = Field(min_length=1)  # of the pipeline; the others stay eager
+    batch: tuple[int, int, int] = (1, 16, 64)  # pictures per call: fewest, usual, most
+    part_tolerance: float = Field(1e-3, gt=0)  # largest difference of a part's output, relative to max(1, its values)
+    picture_tolerance: float = Field(2.0, gt=0)  # mean difference of a picture, grey levels of 255
+
+
 class Recipe(BaseModel):
     """One generator. `sampling` goes to the pipeline call as it stands.
 
@@ -31,6 +42,7 @@ class Recipe(BaseModel):
     height: int = Field(ge=8)
     dtype: Literal["float32", "float16", "bfloat16"]
     sampling: dict[str, Any]
+    engine: EngineSpec | None = None  # None: the generator always runs eager
 
     @property
     def source(self) -> str:

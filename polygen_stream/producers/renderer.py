@@ -30,6 +30,11 @@ def main(context: RoleContext) -> None:
     from polygen_stream.generators.pipelines import load_generator  # imports torch and diffusers
 
     generator = load_generator(recipe, config.generators.device)
+    if config.generators.backend != "eager":
+        ring.heartbeat("loading the engines")
+        from polygen_stream.engine.runtime import use_engines
+
+        use_engines(generator, config.generators.backend, config.launch.renderer_threads)
     index = config.generators.recipes.index(name)
     while not context.stopping:
         began = time.monotonic()

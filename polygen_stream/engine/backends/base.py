@@ -1,0 +1,80 @@
+"""What a backend has to offer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from polygen_stream.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from polygen_stream.engine.profile import Profile
+
+
+class Session(Protocol):
+    """A loaded engine."""
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Named outputs for named, contiguous inputs of any number of rows."""
+
+
+class Backend(Protocol):
+    """Compiles graphs into engine files and opens them again. Making one imports no library."""
+
+    package: str  # distribution that does the work
+    extra: str  # extra of polygen-stream that installs it
+    suffix: str  # of engine files
+
+    def target(self) -> str:
+        """The hardware an engine is made for, in words; engines of another target are not loaded."""
+
+    def flags(self) -> str:
+        """Everything else that decides what `compile` makes."""
+
+    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+        """Compile the ONNX file `graph` into the file `engine`."""
+
+    def open(self, engine: Path, threads: int) -> Session:
+        """Load an engine file that `compile` made. Whoever calls has checked its key and hash."""
+
+
+def installed_version(backend: Backend) -> str:
+    """Version of a backend's package.
+
+    Raises:
+        UserError: it is not installed; the message says how to install it.
+    """
+    version = package_version(backend.package)
+    if version == "absent":
+        raise UserError(
+            f"{backend.package} is not installed: pip install 'polygen-stream[{backend.extra}]', "
+            "or set generators.backend to eager"
+        )
+    return version
+
+
+@cache
+def package_version(package: str) -> str:
+    """Version of an installed distribution, or "absent"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+@cache
+def processor() -> str:
+    """This CPU in words: its model and the vector extensions that compilers choose kernels by."""
+    fields = {}
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve")
+    present = set(fields.get("flags", fields.get("Features", "")).split())
+    model = [fields[name] for name in ("model name", "cpu family", "model", "CPU part") if name in fields]
+    return " ".join([*model, *(flag for flag in wanted if flag in present)])

@@ -1,0 +1,60 @@
+"""ONNX Runtime on the CPU: the graph, optimised for this processor and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygen_stream.engine.backends.base import processor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from polygen_stream.engine.profile import Profile
+
+
+class OnnxRuntime:
+    """Any number of rows; float32 only (the CPU provider has no bfloat16 convolution or product)."""
+
+    package = "onnxruntime"
+    extra = "onnxruntime"
+    suffix = ".onnx"
+
+    def target(self) -> str:
+        return processor()
+
+    def flags(self) -> str:
+        return "optimization=all"
+
+    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.optimized_model_filepath = str(engine)
+        options.log_severity_level = 3  # it warns that the saved graph is for this kind of processor: so says its key
+        ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+    def open(self, engine: Path, threads: int) -> OnnxSession:
+        return OnnxSession(engine, threads)
+
+
+class OnnxSession:
+    def __init__(self, engine: Path, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # done when it was compiled
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Roles share cores: a pool that spins while it waits takes them from the trainer.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        import torch
+
+        arrays = self._session.run(self._outputs, {name: tensor.numpy() for name, tensor in inputs.items()})
+        return {name: torch.from_numpy(array) for name, array in zip(self._outputs, arrays, strict=True)}

@@ -1,0 +1,181 @@
+"""The engine cache: one folder per key, complete or absent, never half.
+
+    engines/<generator>/<backend>-<digest>/   manifest.json and one engine file per part
+    staging/                                  what is being built; nothing is ever loaded from here
+    locks/                                    one file per key: two builds of one key make one engine
+
+A build works in a staging folder and renames it into place as its last act, so that killing it at any moment leaves
+either no entry or a whole one. Whoever loads an entry compares its key first and the hash of each file second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from polygen_stream.engine.key import EngineKey, file_hash
+from polygen_stream.errors import PolygenError
+
+MANIFEST = "manifest.json"
+
+
+class CacheError(PolygenError):
+    """An entry that cannot be trusted: damaged, changed after it was built, or of another key."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published engine set."""
+
+    folder: Path
+    key: EngineKey
+    parts: Mapping[str, Mapping[str, Any]]  # part -> file, sha256, bytes
+    report: Mapping[str, Any]  # seconds, peak memory, parity
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part["bytes"] for part in self.parts.values())
+
+    def file(self, part: str) -> Path:
+        return self.folder / self.parts[part]["file"]
+
+    def verify(self) -> None:
+        """Compare every engine file with the manifest.
+
+        Raises:
+            CacheError: a file is missing or its content is not what was built.
+        """
+        for name, part in self.parts.items():
+            path = self.file(name)
+            if not path.is_file():
+                raise CacheError(f"engine file {path} is missing; {rebuild_command(self.key)}")
+            found = file_hash(path)
+            if found != part["sha256"]:
+                raise CacheError(
+                    f"engine file {path} has SHA-256 {found[:16]}, built was {part['sha256'][:16]}: "
+                    f"it was changed after the build; {rebuild_command(self.key)}"
+                )
+
+
+def rebuild_command(key: EngineKey) -> str:
+    return f"rebuild it: polygen-stream build-engines {key.generator} --backend {key.backend} --force"
+
+
+def default_cache() -> Path:
+    """POLYGEN_STREAM_CACHE, else polygen-stream in the user's cache folder."""
+    if os.environ.get("POLYGEN_STREAM_CACHE"):
+        return Path(os.environ["POLYGEN_STREAM_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polygen-stream"
+
+
+class EngineCache:
+    """Engines under one folder, which need not exist yet."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = default_cache() if root is None else root
+
+    def folder(self, key: EngineKey) -> Path:
+        return self.root / "engines" / key.generator / f"{key.backend}-{key.digest}"
+
+    def find(self, key: EngineKey) -> Entry | None:
+        """The entry of exactly this key, or None. Its files are not read: see `Entry.verify`."""
+        entry = _read_entry(self.folder(key))
+        return entry if entry is not None and entry.key == key else None
+
+    def explain_miss(self, key: EngineKey) -> str:
+        """Why there is no entry for a key, naming the fields in which the most similar one differs."""
+        others = [e for e in self.entries() if (e.key.generator, e.key.backend) == (key.generator, key.backend)]
+        build = f"build it: polygen-stream build-engines {key.generator} --backend {key.backend}"
+        if not others:
+            return f"no {key.backend} engine of {key.generator} in {self.root}; {build}"
+        nearest = min((entry.key.differences(key) for entry in others), key=len)
+        return f"the {key.backend} engine of {key.generator} was built for other {', '.join(nearest)}; {build}"
+
+    def entries(self) -> list[Entry]:
+        """All entries, by generator, backend and age."""
+        manifests = sorted(self.root.glob(f"engines/**/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+        entries = [entry for entry in (_read_entry(path.parent) for path in manifests) if entry is not None]
+        return sorted(entries, key=lambda entry: (entry.key.generator, entry.key.backend))
+
+    @contextmanager
+    def building(self, key: EngineKey) -> Iterator[Path]:
+        """Hold the key's lock and a fresh staging folder; the folder is gone afterwards unless it was published."""
+        locks, staging = self.root / "locks", self.root / "staging"
+        locks.mkdir(parents=True, exist_ok=True)
+        staging.mkdir(parents=True, exist_ok=True)
+        # The operating system drops the lock when its holder dies, however that happens.
+        with FileLock(locks / f"{key.digest}.lock"):
+            folder = Path(tempfile.mkdtemp(prefix=f"{key.digest}-{os.getpid()}-", dir=staging))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, key: EngineKey, staging: Path, files: Mapping[str, str], report: Mapping[str, Any]) -> Entry:
+        """Make a staging folder of `building` the entry of its key, in place of an older one.
+
+        Args:
+            files: file name by part.
+        """
+        parts = {
+            part: {"file": name, "sha256": file_hash(staging / name), "bytes": (staging / name).stat().st_size}
+            for part, name in files.items()
+        }
+        manifest = {"key": asdict(key), "parts": parts, "report": dict(report)}
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        for path in staging.iterdir():
+            _flush(path)
+        place = self.folder(key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():  # a folder cannot replace a full one: set it aside, where `collect` removes it
+            place.rename(staging.with_name(f"{staging.name}-replaced"))
+        staging.rename(place)
+        shutil.rmtree(staging.with_name(f"{staging.name}-replaced"), ignore_errors=True)
+        return Entry(place, key, parts, dict(report))
+
+    def collect(self, keep: set[str]) -> list[Path]:
+        """Remove abandoned staging folders and every entry whose digest is not in `keep`; say what was removed."""
+        removed = []
+        for folder in sorted((self.root / "staging").glob("*")):
+            digest = folder.name.partition("-")[0]
+            if self._idle(digest):
+                removed.append(folder)
+        removed += [entry.folder for entry in self.entries() if entry.key.digest not in keep]
+        for folder in removed:
+            (folder / MANIFEST).unlink(missing_ok=True)  # first, so that a half-removed entry is no entry
+            shutil.rmtree(folder, ignore_errors=True)
+        return removed
+
+    def _idle(self, digest: str) -> bool:
+        lock = FileLock(self.root / "locks" / f"{digest}.lock", blocking=False)
+        try:
+            with lock:
+                return True
+        except TimeoutError:
+            return False
+
+
+def _read_entry(folder: Path) -> Entry | None:
+    """None for a folder without a readable manifest, and for one of another format."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return Entry(folder, EngineKey(**manifest["key"]), manifest["parts"], manifest["report"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _flush(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,104 @@
+"""Everything that decides what an engine computes and where it runs: two engines of one key are interchangeable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from polygen_stream.engine.backends.base import Backend, installed_version, package_version
+from polygen_stream.errors import UserError
+from polygen_stream.generators.recipe import Recipe
+
+OPSET = 20  # of the exported ONNX graphs
+FORMAT = "1"  # of the cache's files and of what the parts export; raise it when either changes
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Key of one generator's engines under one backend. Every field is compared before anything is loaded."""
+
+    generator: str  # recipe name
+    backend: str
+    format: str
+    recipe: str  # hash
+    weights: str  # hash
+    target: str  # processor or GPU
+    backend_version: str
+    torch: str  # from here on: what exports
+    diffusers: str
+    transformers: str
+    onnx: str
+    onnxscript: str
+    opset: str
+    flags: str
+
+    @property
+    def digest(self) -> str:
+        """20 hexadecimal digits."""
+        return _sha256(json.dumps(asdict(self), sort_keys=True).encode())[:20]
+
+    def differences(self, other: EngineKey) -> list[str]:
+        """The fields that differ, in words: "weights 12ab -> 34cd"."""
+        pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
+        return [f"{name} {mine} -> {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def engine_key(recipe: Recipe, backend_name: str, backend: Backend) -> EngineKey:
+    """The key of the engines that this recipe, these weights and this machine need. Imports no heavy library.
+
+    Raises:
+        UserError: the recipe compiles nothing, its weights are missing, or the backend is not installed.
+    """
+    if recipe.engine is None:
+        raise UserError(f"engines/{recipe.name}.toml has no [engine] table: nothing to compile")
+    return EngineKey(
+        generator=recipe.name,
+        backend=backend_name,
+        format=FORMAT,
+        recipe=recipe_hash(recipe),
+        weights=weights_hash(Path(recipe.source), recipe.engine.parts),
+        target=backend.target(),
+        backend_version=installed_version(backend),
+        torch=package_version("torch"),
+        diffusers=package_version("diffusers"),
+        transformers=package_version("transformers"),
+        onnx=package_version("onnx"),
+        onnxscript=package_version("onnxscript"),
+        opset=str(OPSET),
+        flags=backend.flags(),
+    )
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Of everything in the recipe but its licence and where its weights lie (their content counts, not their place)."""
+    content = recipe.model_dump(mode="json", exclude={"license", "weights"})
+    return _sha256(json.dumps(content, sort_keys=True).encode())[:16]
+
+
+def weights_hash(source: Path, parts: Sequence[str]) -> str:
+    """Of all configuration and weight files of the named parts in a pipeline folder.
+
+    Raises:
+        UserError: a part has no folder there.
+    """
+    digest = hashlib.sha256()
+    for part in sorted(parts):
+        if not (source / part).is_dir():
+            raise UserError(f"no weights of {part} in {source}: download the generator first, or fix engine.parts")
+        for path in sorted((source / part).rglob("*")):
+            if path.suffix in (".json", ".safetensors"):
+                digest.update(f"{path.relative_to(source).as_posix()} {file_hash(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,191 @@
+"""The parts of a pipeline that can be compiled, each as a function of named tensors.
+
+A compiled engine knows flat, named tensors; a diffusers pipeline calls its modules with positional arguments, keyword
+arguments, nested dicts and flags. A `Part` translates, in one place per model class, and is used three times: to record
+what a pipeline calls, to export the module, and to stand in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from polygen_stream.errors import UserError
+
+
+class Part(Protocol):
+    """How to call modules of one class. Every tensor has the batch as its first dimension."""
+
+    method: str  # the method that the pipeline calls
+
+    def inputs(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The tensors in a pipeline's call, by name, contiguous and with one row per batch element."""
+
+    def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the module makes of them, by name. This is what is exported."""
+
+    def result(self, outputs: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        """The outputs in the form in which the pipeline expects them of this call."""
+
+
+def part_of(module: torch.nn.Module) -> Part:
+    """The part that translates for a module.
+
+    Raises:
+        UserError: no part knows the module's class.
+    """
+    name = type(module).__name__
+    if name not in PARTS:
+        raise UserError(f"{name} cannot be compiled: engine.parts may name {', '.join(PARTS)}")
+    return PARTS[name]
+
+
+class UNet:
+    """UNet2DConditionModel of the Stable Diffusion and SDXL families."""
+
+    method = "forward"
+
+    def inputs(
+        self,
+        sample: Tensor,  # [rows, channels, height, width]
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor,  # [rows, tokens, width]
+        added_cond_kwargs: Mapping[str, Tensor] | None = None,
+        return_dict: bool = True,
+        **unsupported: Any,
+    ) -> dict[str, Tensor]:
+        _refuse(unsupported)
+        rows = len(sample)
+        added = added_cond_kwargs or {}  # SDXL: text_embeds [rows, width], time_ids [rows, 6]
+        return {
+            "sample": sample.contiguous(),
+            "timestep": _rows(timestep, rows, sample.device),
+            "encoder_hidden_states": encoder_hidden_states.contiguous(),
+            **{name: added[name].contiguous() for name in sorted(added)},
+        }
+
+    def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        main = ("sample", "timestep", "encoder_hidden_states")
+        added = {name: tensor for name, tensor in inputs.items() if name not in main}
+        out = module(*(inputs[name] for name in main), added_cond_kwargs=added or None, return_dict=False)
+        return {"noise": out[0]}
+
+    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
+        return UNet2DConditionOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
+
+
+class SanaTransformer:
+    """SanaTransformer2DModel."""
+
+    method = "forward"
+
+    def inputs(
+        self,
+        hidden_states: Tensor,  # [rows, channels, height, width]
+        encoder_hidden_states: Tensor,  # [rows, tokens, width]
+        timestep: Tensor,  # [rows]
+        encoder_attention_mask: Tensor,  # [rows, tokens]
+        return_dict: bool = True,
+        **unsupported: Any,
+    ) -> dict[str, Tensor]:
+        _refuse(unsupported)
+        return {
+            "sample": hidden_states.contiguous(),
+            "timestep": _rows(timestep, len(hidden_states), hidden_states.device),
+            "encoder_hidden_states": encoder_hidden_states.contiguous(),
+            "encoder_attention_mask": encoder_attention_mask.to(torch.int64).contiguous(),
+        }
+
+    def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        out = module(
+            inputs["sample"],
+            inputs["encoder_hidden_states"],
+            inputs["timestep"],
+            encoder_attention_mask=inputs["encoder_attention_mask"],
+            return_dict=False,
+        )
+        return {"noise": out[0]}
+
+    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
+        return Transformer2DModelOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
+
+
+class Decoder:
+    """The decoding half of AutoencoderKL and AutoencoderDC."""
+
+    method = "decode"
+
+    def inputs(
+        self, z: Tensor, return_dict: bool = True, generator: object = None, **unsupported: Any
+    ) -> dict[str, Tensor]:
+        _refuse(unsupported)
+        return {"latents": z.contiguous()}  # [rows, channels, height, width]
+
+    def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"image": module.decode(inputs["latents"], return_dict=False)[0]}
+
+    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
+        return DecoderOutput(sample=outputs["image"]) if return_dict else (outputs["image"],)
+
+
+class TextEncoder:
+    """CLIPTextModel, CLIPTextModelWithProjection, Gemma2Model.
+
+    Stable Diffusion and SANA take the first output, SDXL also the last hidden state but one; it costs nothing to have
+    both.
+    """
+
+    method = "forward"
+
+    def inputs(
+        self,
+        input_ids: Tensor,  # [rows, tokens]
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool = True,
+        **unsupported: Any,
+    ) -> dict[str, Tensor]:
+        _refuse(unsupported)
+        named = {"input_ids": input_ids}
+        if attention_mask is not None:
+            named["attention_mask"] = attention_mask
+        return {name: tensor.to(torch.int64).contiguous() for name, tensor in named.items()}
+
+    def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        out = module(**inputs, output_hidden_states=True)
+        return {"first": out[0], "penultimate": out.hidden_states[-2]}
+
+    def result(self, outputs: Mapping[str, Tensor], *_: Any, **__: Any) -> Any:
+        # The last hidden state is not among the outputs: None in its place, so that using it fails.
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs["first"], hidden_states=(outputs["penultimate"], None)
+        )
+
+
+PARTS: dict[str, Part] = {
+    "UNet2DConditionModel": UNet(),
+    "SanaTransformer2DModel": SanaTransformer(),
+    "AutoencoderKL": Decoder(),
+    "AutoencoderDC": Decoder(),
+    "CLIPTextModel": TextEncoder(),
+    "CLIPTextModelWithProjection": TextEncoder(),
+    "Gemma2Model": TextEncoder(),
+}
+
+
+def _rows(timestep: Tensor | float, rows: int, device: torch.device) -> Tensor:
+    """One float32 time per row: half precision cannot tell 999 from 998.5, and schedulers disagree on the type."""
+    return torch.as_tensor(timestep, dtype=torch.float32, device=device).reshape(-1).expand(rows).contiguous()
+
+
+def _refuse(unsupported: Mapping[str, Any]) -> None:
+    """What a pipeline passes as None or {} is not in use; anything else would silently be left out of the engine."""
+    used = [name for name, value in unsupported.items() if value is not None and value != {}]
+    if used:
+        raise UserError(f"a compiled part takes no {', '.join(used)}: run this generator with generators.backend eager")

@@ -1,0 +1,80 @@
+"""Engines in a diffusers pipeline: a module that answers like the torch module and computes with the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from polygen_stream.engine.backends import get_backend
+from polygen_stream.engine.backends.base import Session
+from polygen_stream.engine.cache import CacheError, EngineCache, Entry
+from polygen_stream.engine.key import engine_key
+from polygen_stream.engine.parts import part_of
+from polygen_stream.errors import UserError
+from polygen_stream.generators.pipelines import Generator
+
+
+class EngineModule(torch.nn.Module):
+    """Stands in for one torch module of a pipeline.
+
+    Pipelines ask their modules for more than a forward pass (config, dtype, a layer's width). Those questions go to the
+    torch module itself, whose weights are dropped: it stays as a skeleton on the meta device.
+    """
+
+    def __init__(self, module: torch.nn.Module, session: Session) -> None:
+        super().__init__()
+        self.dtype, self.device = module.dtype, module.device
+        self._part, self._session = part_of(module), session
+        # Past nn.Module's own registration: a submodule would be moved with the pipeline, and meta tensors cannot be.
+        object.__setattr__(self, "_skeleton", module.to("meta"))
+        object.__setattr__(self, self._part.method, self._compute)
+
+    def _compute(self, *args: Any, **kwargs: Any) -> Any:
+        return self._part.result(self._session.run(self._part.inputs(*args, **kwargs)), *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "_skeleton"), name)
+
+
+def install(generator: Generator, sessions: Mapping[str, Session]) -> None:
+    """Put sessions in the place of the generator's modules of those names; the torch weights are freed."""
+    for name, session in sessions.items():
+        setattr(generator.pipeline, name, EngineModule(getattr(generator.pipeline, name), session))
+
+
+def use_engines(generator: Generator, backend_name: str, threads: int, cache: EngineCache | None = None) -> bool:
+    """Let a generator compute with its engines, if the cache has them; say so, or why not, in the log.
+
+    Args:
+        threads: compute threads of the engines.
+
+    Returns:
+        whether engines are in use. Without them the generator stays eager and works all the same.
+    """
+    name, cache = generator.recipe.name, cache or EngineCache()
+    try:
+        entry = _matching_entry(generator, backend_name, cache)
+        sessions = _open(entry, backend_name, threads)
+    except (UserError, CacheError) as problem:
+        logging.warning("%s renders eager: %s", name, problem)
+        return False
+    install(generator, sessions)
+    logging.info("%s renders with %s engines: %s", name, backend_name, ", ".join(sessions))
+    return True
+
+
+def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache) -> Entry:
+    key = engine_key(generator.recipe, backend_name, get_backend(backend_name))
+    entry = cache.find(key)
+    if entry is None:
+        raise UserError(cache.explain_miss(key))
+    entry.verify()
+    return entry
+
+
+def _open(entry: Entry, backend_name: str, threads: int) -> dict[str, Session]:
+    backend = get_backend(backend_name)
+    return {part: backend.open(entry.file(part), threads) for part in entry.parts}

@@ -1,0 +1,42 @@
+"""Builds one generator's engines as a process of its own, so that a compiler's crash or memory is not the caller's.
+
+python -m polygen_stream.engine.worker --recipe micro/sd15 --backend onnxruntime --cache DIR [--force]
+
+Progress goes to standard output, one line per stage; an error is the last line of standard error, "error: ...".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from polygen_stream.errors import PolygenError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--backend", required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--force", action="store_true")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+
+    from polygen_stream.engine.build import build  # imports torch and diffusers
+    from polygen_stream.engine.cache import EngineCache
+    from polygen_stream.generators.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe)
+    build(
+        recipe, arguments.backend, EngineCache(arguments.cache), arguments.force, lambda line: print(line, flush=True)
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PolygenError as problem:
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr, flush=True)
+        sys.exit(problem.exit_code)
