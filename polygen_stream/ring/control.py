@@ -132,13 +132,16 @@ class Control:
 
     def _recover(self) -> None:
         """We hold the mutex of a dead process: undo what it left half done, then declare the state good."""
-        died_in = self.journal.operation
-        self.journal.roll_back()
-        problems = broken_invariants(self.columns, self.spec)
+        try:
+            died_in = self.journal.operation.name
+            self.journal.roll_back()
+            problems = broken_invariants(self.columns, self.spec)
+        except (IndexError, ValueError) as error:
+            died_in, problems = "no operation this version knows", [f"a journal nobody can read ({error})"]
         if problems:
             self._mutex.release()  # without mark_consistent: nobody may ever trust this state again
             raise LostLock(
-                f"a process died in {died_in.name} and rolling it back left: {problems[0]}; end the run and resume it"
+                f"a process died in {died_in} and rolling it back left: {problems[0]}; end the run and resume it"
             )
         self.journal.begin(Operation.RECOVER)
         self.journal.add("total", int(Total.RECOVERIES), 1)
@@ -181,9 +184,9 @@ def _read_header(buffer: memoryview) -> RingSpec:
     text = bytes(buffer[SPEC_OFFSET : SPEC_OFFSET + int(words[Header.SPEC_BYTES])])
     try:
         spec = RingSpec.from_json(text.decode())
-    except (ValueError, TypeError) as error:
+        digest = Layout.of(spec).digest
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # any text may stand there
         raise RingMismatch(f"the ring's spec cannot be read ({error}); {_REMEDY}") from error
-    digest = Layout.of(spec).digest
     if digest != int(words[Header.HASH]):
         raise RingMismatch(f"ring spec hash is {int(words[Header.HASH])}, this process computes {digest}; {_REMEDY}")
     return spec

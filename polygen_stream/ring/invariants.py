@@ -12,6 +12,13 @@ from polygen_stream.ring.spec import RingSpec
 
 def broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     """One line for each invariant that does not hold. The caller holds the mutex."""
+    try:
+        return _broken_invariants(c, spec)
+    except (IndexError, ValueError) as error:  # the check itself was led astray
+        return [f"a column points outside the ring ({error})"]
+
+
+def _broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     problems: list[str] = []
 
     def claim(what: str, holds: np.ndarray | bool) -> None:
