@@ -67,15 +67,17 @@ class Journal:
         code = self._codes[name]
         array = self._arrays[code]
         start = int(self._head[_LENGTH])
-        stop = start + (index.size if isinstance(index, np.ndarray) else 1)
+        many = isinstance(index, np.ndarray)
+        stop = start + (index.size if many else 1)
         if stop > self._before.size:
             raise JournalFull(
                 f"{self.operation.name} changes more than the {self._before.size} cells the ring's undo journal holds, "
                 "and was undone; this is a fault in journal_capacity of polygen_stream/ring/layout.py, please report it"
             )
-        self._column[start:stop] = code
-        self._index[start:stop] = index
-        self._before[start:stop] = array[index]
+        entries = slice(start, stop) if many else start  # numpy sets one cell much faster than a slice of one
+        self._column[entries] = code
+        self._index[entries] = index
+        self._before[entries] = array[index]
         self._head[_LENGTH] = stop  # the entries count from here on
         array[index] = value
 
