@@ -57,12 +57,12 @@ class InspectServer:
                 return
             try:
                 snapshot = snapshot_in_memory(ring)
-            except UserError as error:
-                _answer(waiting, str(error), [])
+                stack.callback(os.close, snapshot)
+                pictures = os.open(f"/proc/self/fd/{ring.fd}", os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, pictures)
+            except (UserError, OSError) as error:  # short of memory or descriptors: the run does not end for that
+                _answer(waiting, f"the run cannot be looked at now: {error}", [])
                 return
-            stack.callback(os.close, snapshot)
-            pictures = os.open(f"/proc/self/fd/{ring.fd}", os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, pictures)
             _answer(waiting, "ring", [snapshot, pictures])
 
     def close(self) -> None:

@@ -83,8 +83,12 @@ def snapshot_in_memory(ring: Ring) -> int:
             f"available ({source}); ask again when there is more"
         )
     fd = os.memfd_create("polygen-ring-snapshot", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        _write(file, ring._control, payload=False, tasks=None)
+    try:
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            _write(file, ring._control, payload=False, tasks=None)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
