@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from polygen_stream.errors import UserError
-from polygen_stream.ring.layout import VERSION
+from polygen_stream.ring.layout import VERSION, Column
 from polygen_stream.ring.snapshot import FORMAT, columns_checksum
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import RingState, copied_columns
@@ -75,7 +75,7 @@ class SnapshotFile:
         places = {slot: place for place, slot in enumerate(self._picture_slot.tolist())}
         return {slot: tensor[places[slot] : places[slot] + 1][0] for slot in slots if slot in places}
 
-    def _column(self, column) -> np.ndarray:
+    def _column(self, column: Column) -> np.ndarray:
         expected = (np.dtype(column.dtype), column.shape)
         found = None
         if column.name in self._file.keys():  # noqa: SIM118 safe_open is no mapping
