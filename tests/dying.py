@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FunctionType
 
 from polygen_stream.ring import Ring
 from polygen_stream.ring.journal import Journal
@@ -19,6 +20,15 @@ def lines_of(code: CodeType, last: int | None = None) -> set[tuple[CodeType, int
     """The lines of a function, or only its last few."""
     lines = sorted({line for _, _, line in code.co_lines() if line and line > code.co_firstlineno})
     return {(code, line) for line in (lines if last is None else lines[-last:])}
+
+
+def every_line() -> set[tuple[CodeType, int]]:
+    """All lines of all functions of the ring, nested ones too."""
+    functions = [thing for thing in gc.get_objects() if isinstance(thing, FunctionType)]
+    codes = [f.__code__ for f in functions if (f.__module__ or "").startswith("polygen_stream.ring.")]
+    for code in codes:
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]  # grows while we go through it
+    return set().union(*map(lines_of, codes))
 
 
 # An entry is written but does not count yet; it counts but the cell has not changed yet; every line that ends or

@@ -1,15 +1,17 @@
-"""kill -9 at every journalled write of every transition: the next locker finds the state before, or the state after."""
+"""kill -9 at every journalled write (slow: at every line) of every transition: what the next locker finds is the state
+before, or the state after."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import CodeType
 
 import numpy as np
 import pytest
-from dying import JOURNALLED_WRITES, fork_child, stop_at, was_killed
-from ring_kit import open_pair, open_plain, pictures, render
+from dying import JOURNALLED_WRITES, every_line, fork_child, stop_at, was_killed
+from ring_kit import open_pair, open_plain, pictures, render, small_spec
 
 from polygen_stream.ring import Hold, Ring, RingTimeout
 from polygen_stream.ring.layout import Total, columns_of
@@ -201,24 +203,41 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_killed_at_every_journalled_write(new_ring, name):
-    scenario = SCENARIOS[name]
+def test_killed_at_every_journalled_write(name):
+    die_at_each(SCENARIOS[name], JOURNALLED_WRITES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_at_every_line(name):
+    die_at_each(SCENARIOS[name], every_line())
+
+
+def die_at_each(scenario: Scenario, points: set[tuple[CodeType, int]]) -> None:
+    """One death per time that a point is reached; the last child survives."""
 
     def run(kill_at: int | None) -> tuple[Ring, bool]:
         """A new ring and whether the child died; kill_at None: the child stops short of the operation."""
-        ring = new_ring(**scenario.changes)
+        ring = Ring.create(small_spec(**scenario.changes), lock_timeout_s=5.0)
+        ring.register("test", "test")
         scenario.prepare(ring)
 
         def work(mine: Ring) -> None:
             taken = scenario.take(mine)
             if kill_at is not None:
-                stop_at(kill_at, JOURNALLED_WRITES, signal.SIGKILL)
+                stop_at(kill_at, points, signal.SIGKILL)
                 scenario.act(mine, taken)
 
         return ring, was_killed(fork_child(ring, work, scenario.register))
 
-    before = state(run(None)[0])
-    after = state(run(10**9)[0])
+    def end_of(kill_at: int | None) -> dict[str, np.ndarray]:
+        ring, _ = run(kill_at)
+        found = state(ring)
+        ring.close()
+        return found
+
+    before, after = end_of(None), end_of(10**9)
     kill_at, ends = 1, []
     while True:
         ring, killed = run(kill_at)
@@ -228,7 +247,9 @@ def test_killed_at_every_journalled_write(new_ring, name):
         found = state(ring)
         ends.append("before" if same(found, before) else "after" if same(found, after) else "between")
         make_progress(ring)
+        ring.close()
         kill_at += 1
+    ring.close()
     assert len(ends) > 3, "the child never got to a journalled write"
     if scenario.one:
         assert "between" not in ends
