@@ -1,4 +1,4 @@
-"""The command line: polygen-stream run | inspect | doctor | version."""
+"""The command line: polygen-stream run | inspect | bench | doctor | version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from polygen_stream import __version__
+from polygen_stream.bench.command import app as bench
 from polygen_stream.config import load_config, parse_overrides
 from polygen_stream.errors import PolygenError, UserError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(bench, name="bench")
 
 
 @app.command(

@@ -1,0 +1,62 @@
+"""polygen-stream bench ...: the command group. Imports what it measures only when it measures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polygen_stream.errors import UserError
+
+INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
+
+app = typer.Typer(help="Measure the parts, side by side with what people use instead.", no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure the parts, side by side with what people use instead."""
+
+
+@app.command()
+def ring(
+    peers: Annotated[bool, typer.Option("--peers", help="Measure what people use instead as well.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the growth plot there (.png, .svg).")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short run; its numbers mean little.")] = False,
+    soak: Annotated[float | None, typer.Option(help="Also keep the ring busy for so many minutes.", min=0)] = None,
+    reverb_python: Annotated[Path | None, typer.Option(help="An interpreter that has dm-reverb and numpy.")] = None,
+) -> int:
+    """Measure the ring: throughput beside memcpy and others, draws up to a million slots, 1 to 16 producers.
+
+    Tables go to stdout, as Markdown when that is not a terminal.
+    """
+    from rich.console import Console
+
+    from polygen_stream.bench import view
+    from polygen_stream.bench.ring import bench_ring
+
+    for path in (json_file, plot):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    try:
+        result = bench_ring(peers, quick, soak, reverb_python, say=_say)
+    except KeyboardInterrupt:
+        print("bench: stopped", file=sys.stderr)
+        return INTERRUPTED
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    if plot is not None:
+        view.plot_growth(result, plot)
+    if sys.stdout.isatty():
+        view.show(result, Console(highlight=False))
+    else:
+        print(view.markdown(result), end="")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,17 @@
+"""Processes of a measurement end with the process that started them, whatever kills it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL for this process when process `parent`, which started it, dies. Ctrl-C is for the topmost one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was dead before we asked
+        os._exit(1)

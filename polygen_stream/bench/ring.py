@@ -1,0 +1,217 @@
+"""`polygen-stream bench ring`: the ring beside the limit and beside what people would use instead.
+
+JSON: ours, memcpy, peers (by case: images_per_s, and for the ring its ratios), draw, contention, soak when asked for;
+machine, work, skipped, targets. A measurement is {"median", "spread" (between the quartiles), "n"}.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polygen_stream.bench import draw
+from polygen_stream.bench.contention import PRODUCERS, measure_contention
+from polygen_stream.bench.peers import LIMIT, OTHERS, OURS, PEERS, QUEUE, REVERB
+from polygen_stream.bench.peers.memcpy import MOST_SLOTS
+from polygen_stream.bench.remote import Host, interleave
+from polygen_stream.bench.repeated import summarise
+from polygen_stream.bench.soak import soak
+from polygen_stream.bench.work import Work
+from polygen_stream.errors import UserError
+from polygen_stream.ring import memory
+
+Say = Callable[[str], None]
+LARGE, SMALL, PAPER = "224px", "32px", "256px, batch 16384"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: the cases all share, the paper's batch for ring and limit alone, and how often."""
+
+    shared: dict[str, Work]
+    paper: Work | None
+    rounds: int
+    paper_rounds: int
+    draws: int
+    growth: tuple[int, ...]
+    producers: tuple[int, ...]
+    contention_images: int
+
+
+FULL = Plan(
+    shared={
+        LARGE: Work(side=224, images=4096, slots=2048),
+        SMALL: Work(side=32, images=32_768, slots=4096),
+    },
+    paper=Work(side=256, images=32_768, slots=20_480, batch=16_384),
+    rounds=9,
+    paper_rounds=5,
+    draws=60,
+    growth=draw.GROWTH,
+    producers=PRODUCERS,
+    contention_images=16_384,
+)
+QUICK = Plan(
+    shared={
+        LARGE: Work(side=224, images=256, slots=384, batch=128, read=128, producers=2),
+        SMALL: Work(side=32, images=1024, slots=512, batch=128, read=128, producers=2),
+    },
+    paper=None,
+    rounds=2,
+    paper_rounds=0,
+    draws=5,
+    growth=(1024, 4096),
+    producers=(1, 2),
+    contention_images=1024,
+)
+
+
+def bench_ring(
+    peers: bool, quick: bool, soak_minutes: float | None, reverb_python: Path | None, say: Say
+) -> dict[str, Any]:
+    """Measures; see the head of this file for what comes back. Raises PeerFailed when bytes came out changed."""
+    plan = QUICK if quick else FULL
+    names, skipped = _peers(peers, reverb_python)
+    _check_memory(plan, 2 + len(names))
+    pythons = {REVERB: str(reverb_python)} if reverb_python else {}
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "work": {case: asdict(work) for case, work in plan.shared.items()},
+        "ours": {},
+        "memcpy": {},
+        "peers": {name: {"note": PEERS[name].note} for name in names},
+        "skipped": skipped,
+    }
+    for case, work in plan.shared.items():
+        measured = _measure(case, work, [OURS, LIMIT, *names], plan.rounds, pythons, say)
+        _enter(result, case, work, measured)
+    if plan.paper:
+        result["work"][PAPER] = asdict(plan.paper)
+        _enter(result, PAPER, plan.paper, _measure(PAPER, plan.paper, [OURS, LIMIT], plan.paper_rounds, {}, say))
+    say("draw: a ring full of complete groups")
+    result["draw"] = {
+        "categories": draw.CATEGORIES,
+        "one_image_a_caption": draw.measure_draw(plan.growth[-1] if quick else draw.SLOTS, 1, plan.draws),
+        "four_images_a_caption": draw.measure_draw(plan.growth[-1] if quick else draw.SLOTS, 4, plan.draws),
+        "growth": [_grow(slots, plan.draws, say) for slots in plan.growth],
+    }
+    say(f"contention: {', '.join(map(str, plan.producers))} producers")
+    result["contention"] = measure_contention(plan.contention_images, plan.rounds, plan.producers)
+    if soak_minutes is not None:
+        result["soak"] = soak(plan.shared[LARGE], soak_minutes, say)
+    result["machine"]["load_at_end"] = os.getloadavg()[0]
+    result["targets"] = targets(result)
+    return result
+
+
+def _peers(wanted: bool, reverb_python: Path | None) -> tuple[list[str], dict[str, str]]:
+    """Names of the peers to measure, and why the others are not."""
+    if not wanted:
+        return [], {}
+    names, skipped = [], {}
+    for name in OTHERS:
+        if (name == REVERB and reverb_python) or PEERS[name].installed:
+            names.append(name)
+        elif name == REVERB:
+            skipped[name] = "pins TensorFlow 2.15 and numpy 1: install it into a venv of its own, --reverb-python"
+        else:
+            skipped[name] = f"not installed: pip install {PEERS[name].needs}"
+    return names, skipped
+
+
+def _check_memory(plan: Plan, peers: int) -> None:
+    """Refuses what the machine has no room for, before anything starts. Raises UserError."""
+    needs = [peers * (work.slots + 2 * work.read) * work.image_bytes for work in plan.shared.values()]
+    if plan.paper:
+        needs.append((plan.paper.slots + MOST_SLOTS + 2 * plan.paper.read) * plan.paper.image_bytes)
+    available, source = memory.available_bytes()
+    if max(needs) > available:
+        raise UserError(
+            f"bench ring needs about {max(needs) / 2**30:.1f} GiB of memory but only {available / 2**30:.1f} GiB are "
+            f"available ({source}); use --quick"
+        )
+
+
+def _measure(
+    case: str, work: Work, names: list[str], rounds: int, pythons: dict[str, str], say: Say
+) -> dict[str, list[dict[str, Any]]]:
+    """Answers of `rounds` rounds by name, all peers in turns."""
+    with ExitStack() as stack:
+        hosts = []
+        for name in names:
+            say(f"{case}: starting {name}")
+            hosts.append(stack.enter_context(Host(name, work, pythons.get(name, sys.executable))))
+        say(f"{case}: {rounds} rounds of {work.images} images, {len(names)} in turns")
+        return dict(zip(names, interleave(hosts, rounds), strict=True))
+
+
+def _enter(result: dict[str, Any], case: str, work: Work, measured: dict[str, list[dict[str, Any]]]) -> None:
+    rates = {
+        name: np.array([work.images / answer["seconds"] for answer in answers]) for name, answers in measured.items()
+    }
+    for name, values in rates.items():
+        entry: dict[str, Any] = {"images_per_s": summarise(values)}
+        entry["gb_per_s"] = entry["images_per_s"]["median"] * work.image_bytes / 1e9
+        # rounds of one turn are neighbours in time: their ratio is steadier than their rates
+        entry["of_limit"] = summarise(values / rates[LIMIT])
+        if name == OURS and QUEUE in rates:
+            entry["of_queue"] = summarise(values / rates[QUEUE])
+        {OURS: result["ours"], LIMIT: result["memcpy"]}.get(name, result["peers"].get(name))[case] = entry
+
+
+def _grow(slots: int, draws: int, say: Say) -> dict[str, Any]:
+    say(f"draw: {slots} slots")
+    return draw.measure_draw(slots, 1, draws)
+
+
+def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers the ring is held to, with what was measured."""
+    ours = result["ours"][LARGE]
+    found = [
+        ("224 px: share of the limit", ours["of_limit"]["median"], ">=", 0.7),
+        (
+            "draw of 512 from 65,536 slots, ms under the mutex",
+            result["draw"]["one_image_a_caption"]["held_ms"]["median"],
+            "<=",
+            1.0,
+        ),
+    ]
+    if "of_queue" in ours:
+        found.append(("224 px: times multiprocessing.Queue", ours["of_queue"]["median"], ">=", 5.0))
+    for name, cases in result["peers"].items():
+        times = ours["images_per_s"]["median"] / cases[LARGE]["images_per_s"]["median"]
+        found.append((f"224 px: times {name}", times, ">", 1.0))
+    return [
+        {
+            "name": name,
+            "measured": value,
+            "target": f"{sign} {bound:g}",
+            "met": value <= bound if sign == "<=" else value >= bound,
+        }
+        for name, value, sign, bound in found
+    ]
+
+
+def machine() -> dict[str, Any]:
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
+    return {
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "load_at_start": os.getloadavg()[0],
+        "command": " ".join(["polygen-stream", *sys.argv[1:]]),
+    }

@@ -1,0 +1,46 @@
+"""A ring whose mutex is watched: how long each transition waited for it and held it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from polygen_stream.ring.control import Control
+from polygen_stream.ring.journal import Journal, Operation
+
+
+@dataclass
+class Times:
+    """One entry for each transition."""
+
+    waited_s: list[float] = field(default_factory=list)
+    held_s: list[float] = field(default_factory=list)
+
+
+class TimedControl(Control):
+    """Pass it to Ring(...) in place of a Control."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._times: dict[Operation, Times] = defaultdict(Times)
+        super().__init__(*arguments)
+
+    @contextmanager
+    def transition(self, operation: Operation) -> Iterator[Journal]:
+        asked = time.perf_counter()
+        granted = asked
+        try:
+            with super().transition(operation) as journal:
+                granted = time.perf_counter()
+                yield journal
+        finally:
+            times = self._times[operation]
+            times.waited_s.append(granted - asked)
+            times.held_s.append(time.perf_counter() - granted)
+
+    def take(self, operation: Operation) -> Times:
+        """What was recorded of `operation` since the last call."""
+        return self._times.pop(operation, Times())
