@@ -47,7 +47,11 @@ class RingConfig(Section):
     slots: int = Field(12288, ge=1, le=2**32)  # images
     image_size: int = Field(32, ge=8, le=8192)  # pixels, square
     caption_bytes: int = Field(192, ge=16, le=65536)  # UTF-8; a longer caption is rejected, never cut
+    mode: Literal["throughput", "deterministic"] = "throughput"
+    window: int = Field(0, ge=0)  # deterministic mode: tasks a step draws from; 0 = as many as fit
     min_fill: int = Field(128, ge=1)  # complete groups before step 0
+    max_age: int = Field(0, ge=0)  # training steps; 0 = no limit
+    max_backlog: int = Field(0, ge=0)  # images per generator; 0 = no bound
     max_times_sampled: int = Field(0, ge=0)  # 0 = no limit
     samples_per_insert: float = Field(0.0, ge=0)  # 0 = no rate limiter
     error_buffer: float = Field(0.0, ge=0)
@@ -190,6 +194,22 @@ def expected_group_draws(config: RunConfig) -> int:
     return round(train.steps * train.batch * (1 - share))
 
 
+def task_window(config: RunConfig) -> tuple[int, float]:
+    """Of a ring in deterministic mode: the tasks in its window, and by how many the window moves on per step.
+
+    Unless ring.window says otherwise the window is all of production if that fits, or three quarters of what fits: the
+    rest is the room in which producers work ahead. It moves so that a group is drawn ring.samples_per_insert times on
+    average or, if that is 0, so that the last step reaches the last caption.
+    """
+    ring, captions, steps = config.ring, config.captions, config.train.steps
+    fits = ring.slots // (config.generators.positives + config.generators.negatives)
+    all_fits = 0 < captions.target <= fits
+    window = ring.window or (captions.target if all_fits else max(ring.min_fill, 3 * fits // 4))
+    if ring.samples_per_insert:
+        return window, expected_group_draws(config) / steps / ring.samples_per_insert
+    return window, (captions.target - ring.min_fill) / steps
+
+
 def _fields() -> Iterator[tuple[str, Any]]:
     for name, field in RunConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
@@ -327,6 +347,9 @@ def _check_possible(config: RunConfig) -> None:
                 "train.steps"
             )
 
+    if ring.mode == "deterministic":
+        _check_deterministic(config)
+
     most = max(config.curriculum.start, config.curriculum.end)
     wanted = round(most * train.batch)
     if captions.target and captions.target * _pair_share(config) < wanted:
@@ -334,6 +357,35 @@ def _check_possible(config: RunConfig) -> None:
             f"a batch of train.batch = {train.batch} texts with {most:.0%} hard negatives needs {wanted} captions that "
             f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
             f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
+        )
+
+
+def _check_deterministic(config: RunConfig) -> None:
+    """Refuse a deterministic ring whose rules contradict, or that could never hold what a step waits for."""
+    ring = config.ring
+    for name in ("error_buffer", "max_times_sampled", "max_age"):
+        if getattr(ring, name):
+            raise UserError(
+                f"ring.{name} = {getattr(ring, name)} has no meaning with ring.mode = 'deterministic', where reuse "
+                f"follows from ring.window and ring.samples_per_insert: set ring.{name} = 0"
+            )
+    if not ring.samples_per_insert and not config.captions.target:
+        raise UserError(
+            "ring.mode = 'deterministic' needs a pace: set ring.samples_per_insert to the draws per caption, or "
+            "captions.target to the captions of the run"
+        )
+    window, _ = task_window(config)
+    images = config.generators.positives + config.generators.negatives
+    if window * images > ring.slots:
+        raise UserError(
+            f"ring.window = {window} captions x up to {images} images = {window * images} do not fit ring.slots = "
+            f"{ring.slots}: a step would wait for captions that find no room; lower ring.window to "
+            f"{ring.slots // images} or raise ring.slots"
+        )
+    if window < ring.min_fill:
+        raise UserError(
+            f"ring.window = {window} captions is less than ring.min_fill = {ring.min_fill}, which the first step waits "
+            "for: raise ring.window or lower ring.min_fill"
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, task_window
 from polygen_stream.ring import RingSpec
 
 MIB = 2**20
@@ -100,6 +100,8 @@ def build_plan(config: RunConfig) -> Plan:
 def ring_spec(config: RunConfig) -> RingSpec:
     """The ring of a run. Its group table has a row for every group the slots could hold, were all plain."""
     ring, generators = config.ring, config.generators
+    deterministic = ring.mode == "deterministic"
+    window, inserts_per_step = task_window(config) if deterministic else (0, 0.0)
     return RingSpec(
         slots=ring.slots,
         image_shape=(ring.image_size, ring.image_size, 3),
@@ -110,9 +112,14 @@ def ring_spec(config: RunConfig) -> RingSpec:
         seed=config.seed,
         min_fill=ring.min_fill,
         max_times_sampled=ring.max_times_sampled,
-        samples_per_insert=ring.samples_per_insert,
+        samples_per_insert=0.0 if deterministic else ring.samples_per_insert,  # there it sets the pace of the window
         error_buffer=ring.error_buffer,
         max_retries=ring.max_retries,
+        max_age=ring.max_age,
+        max_backlog=ring.max_backlog,
+        mode=ring.mode,
+        window=window,
+        inserts_per_step=inserts_per_step,
     )
 
 

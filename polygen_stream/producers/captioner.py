@@ -61,32 +61,43 @@ def main(context: RoleContext) -> None:
             if stats is None:
                 break
             began = time.monotonic()
-            ahead = lead.steps(time.monotonic(), stats)
-            if target is not None:
+            step, ahead = stats.step, lead.steps(time.monotonic(), stats)
+            if ring.spec.deterministic:
+                # What a task is must not depend on when it is written: the window moves at a fixed pace.
+                step, ahead = int(task_id / (ring.spec.inserts_per_step or target / config.train.steps)), 0.0
+            elif target is not None:
                 # Producers that outrun the trainer will have stopped when the last steps ask for hard negatives: a
                 # group that spends the k-th part of the budget is made for the k-th part of the run, or a later one.
-                ahead = max(ahead, config.train.steps * opened / target - stats.step)
-            share = curriculum.production_share(stats.step, ahead)
+                ahead = max(ahead, config.train.steps * opened / target - step)
+            share = curriculum.production_share(step, ahead)
             kind = Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN
             task = ledger.task(task_id)
             task_id += 1
             [caption] = source.write([task], [kind is Kind.PAIR])
-            if caption is None:
-                continue
-            members = _members(task, kind, config.generators.negatives)
             try:
-                ring.open_group(
-                    task.task_id, kind, caption.text, caption.negative, members,
-                    config.ring.open_timeout_s, stop=lambda: context.stopping,
-                )  # fmt: skip
-            except CaptionTooLong:
-                continue  # the ring counts it
+                if caption is None or not _open(context, task, kind, caption):
+                    ring.skip_task(task.task_id, config.ring.open_timeout_s, stop=lambda: context.stopping)
+                    continue
             except WaitStopped:
                 break
             opened += 1
             journal.write(json.dumps(_record(task, kind, caption)) + "\n")
             ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
     ring.finish_opening()
+
+
+def _open(context: RoleContext, task: Task, kind: Kind, caption: Caption) -> bool:
+    """Opens the task's group; False when its caption is too long, which the ring counts."""
+    config = context.config
+    members = _members(task, kind, config.generators.negatives)
+    try:
+        context.ring.open_group(
+            task.task_id, kind, caption.text, caption.negative, members,
+            config.ring.open_timeout_s, stop=lambda: context.stopping,
+        )  # fmt: skip
+    except CaptionTooLong:
+        return False
+    return True
 
 
 def _wait_for_backlog(context: RoleContext, backlog: int) -> RingStats | None:

@@ -12,10 +12,9 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.groups import full_backlogs
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.picking import ready_groups, window_now
+from polygen_stream.ring.picking import ended_tasks, ready_groups, window_now
 from polygen_stream.ring.records import GroupState, Kind, Member, ProcessState, SlotState
 from polygen_stream.ring.sampler import Shortage, select
-from polygen_stream.ring.tasks import missing_tasks
 from polygen_stream.ring.window import TaskWindow
 
 
@@ -50,15 +49,14 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
 
 
 def _open_window(control: Control, step: int) -> str:
-    """Which tasks of its window a deterministic draw still waits for."""
+    """Which task a deterministic draw waits for."""
     c, tasks = control.columns, window_now(control, step)
-    what = f"its window, the tasks {tasks.start} to {tasks.stop - 1}, has"
-    unknown = missing_tasks(control, tasks)
-    if unknown.size and not control.total(Total.FINISHED):
-        captioner = _waiting_for(control, _role_rows(control, "captioner"), "captioner")
-        return f"{what} {unknown.size} that were neither opened nor skipped, the first is {unknown[0]}; {captioner}"
-    being = np.count_nonzero((c.group_state == GroupState.OPEN) & (c.group_task < tasks.stop))
-    return f"{what} {being} groups being rendered; {_lagging_producer(control)}"
+    awaited = ended_tasks(control, tasks.start).stop
+    what = f"it draws from the tasks {tasks.start} to {max(awaited, tasks.stop - 1)} and task {awaited}"
+    if ((c.group_task == awaited) & (c.group_state == GroupState.OPEN)).any():
+        return f"{what} is being rendered; {_lagging_producer(control)}"
+    captioner = _waiting_for(control, _role_rows(control, "captioner"), "captioner")
+    return f"{what} was neither opened nor skipped; {captioner}"
 
 
 def missing_post(control: Control, step: int, rank: int, waited_s: float) -> str:
@@ -93,14 +91,14 @@ def full_ring(control: Control, task_id: int, members: Sequence[Member], waited_
                 f"{head}generator {names} has its ring.max_backlog of {spec.max_backlog} images, {state}; "
                 f"{_lagging_producer(control)}"
             )
+        if opened >= spec.open_limit:
+            return f"{head}the limit of {spec.open_limit} open groups is reached, {state}; {_lagging_producer(control)}"
         if spec.deterministic:
             step = control.total(Total.NEXT_STEP)
             return (
                 f"{head}step {step} is drawn first, it needs the tasks below {TaskWindow.of(spec).due(step)}, {state}; "
                 f"{_lagging_producer(control) if opened else _lagging_trainer(control)}"
             )
-        if opened >= spec.open_limit:
-            return f"{head}the limit of {spec.open_limit} open groups is reached, {state}; {_lagging_producer(control)}"
         if not limiter.may_insert(completed, opened, samples):
             return (
                 f"{head}the rate limiter holds it back ({completed} + {opened} groups x samples_per_insert "

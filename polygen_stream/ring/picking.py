@@ -15,7 +15,9 @@ function of its id as long as captioner and renderers make it one; to that end t
 - No generator can be given up (`generator_down`): batches would depend on when that happened. The run ends instead.
 - Groups leave by age in task ids only. Holds, reuse and age limits, and the rate limiter are off.
 
-Too few PAIR groups in a window is an error at once (RingExhausted): waiting adds none.
+A window that cannot fill the batch (failed tasks, texts that occur twice, too few PAIR groups) is extended at its end,
+task by task, each one waited for, until it can. When it has all that the ring can hold, or all that will ever be
+produced, RingExhausted says so.
 """
 
 from __future__ import annotations
@@ -94,25 +96,46 @@ def _from_window(control: Control, journal: Journal, process: int, step: int, pl
             f"step {step} draws from the tasks {tasks.start} to {tasks.stop - 1}, but those below "
             f"{control.total(Total.PASSED)} made room for later steps; resume with a new ring"
         )
-    inside = (c.group_task >= tasks.start) & (c.group_task < tasks.stop)
-    ended = inside & ((c.group_state == GroupState.COMPLETE) | (c.group_state == GroupState.SKIPPED))
-    if control.total(Total.FINISHED):  # a task that was never opened has no group
-        waits = (inside & (c.group_state == GroupState.OPEN)).any()
-    else:
-        waits = np.count_nonzero(ended) < len(tasks)
-    if waits:
+    ended = ended_tasks(control, tasks.start)
+    if ended.stop < tasks.stop:
         return None
-    drawable = ended & (c.group_state == GroupState.COMPLETE)
-    selected = select(_candidates(c, drawable, np.zeros_like(c.group_times)), spec.seed, step, plain, pair)
-    if isinstance(selected, Shortage):
-        pairs = np.count_nonzero(c.group_kind[drawable] == Kind.PAIR)
-        raise RingExhausted(
-            f"step {step} wants {plain} PLAIN + {pair} PAIR groups, but its window, the tasks {tasks.start} to "
-            f"{tasks.stop - 1}, has {np.count_nonzero(drawable)} groups, {pairs} of them PAIR, and {selected.ready} of "
-            f"{selected.wanted} {selected.kind.name} with different texts; raise ring.window or captions.target, or "
-            "lower curriculum.end"
-        )
-    return selected
+    inside = (c.group_state == GroupState.COMPLETE) & (c.group_task >= ended.start) & (c.group_task < ended.stop)
+    for stop in _promising_stops(c, inside, tasks, ended, plain, pair):
+        groups = _candidates(c, inside & (c.group_task < stop), np.zeros_like(c.group_times))
+        selected = select(groups, spec.seed, step, plain, pair)
+        if not isinstance(selected, Shortage):
+            return selected
+    last = tasks.start + TaskWindow.of(spec).capacity
+    if ended.stop < last and not (control.total(Total.FINISHED) and ended.stop >= control.total(Total.KNOWN)):
+        return None
+    pairs = np.count_nonzero(inside & (c.group_kind == Kind.PAIR))
+    raise RingExhausted(
+        f"step {step} wants {plain} PLAIN + {pair} PAIR groups of different texts, but the tasks {ended.start} to "
+        f"{ended.stop - 1}, all it may draw from, have {np.count_nonzero(inside)} groups, {pairs} of them PAIR; raise "
+        "ring.window or captions.target, or lower curriculum.end"
+    )
+
+
+def ended_tasks(control: Control, start: int) -> range:
+    """The tasks from `start` on, as far as each is complete, dropped or skipped and the ring can hold them."""
+    c, stop = control.columns, start + TaskWindow.of(control.spec).capacity
+    inside = (c.group_task >= start) & (c.group_task < stop)
+    if control.total(Total.FINISHED):  # a task that was never opened has no group
+        opened = c.group_task[inside & (c.group_state == GroupState.OPEN)]
+        return range(start, int(opened.min(initial=min(stop, control.total(Total.KNOWN)))))
+    ended = inside & ((c.group_state == GroupState.COMPLETE) | (c.group_state == GroupState.SKIPPED))
+    there = np.zeros(stop - start + 1, dtype=bool)
+    there[c.group_task[ended] - start] = True
+    return range(start, start + int(np.argmin(there)))
+
+
+def _promising_stops(c: Columns, inside: np.ndarray, tasks: range, ended: range, plain: int, pair: int) -> range:
+    """Ends of the window, from its own on, for which its groups are enough in number; texts may still coincide."""
+    task = c.group_task[inside]
+    pairs = np.cumsum(np.bincount(task[c.group_kind[inside] == Kind.PAIR] - ended.start, minlength=len(ended)))
+    groups = np.cumsum(np.bincount(task - ended.start, minlength=len(ended)))
+    enough = np.flatnonzero((pairs >= pair) & (groups >= plain + pair))
+    return range(max(tasks.stop, ended.start + int(enough[0]) + 1), ended.stop + 1) if enough.size else range(0)
 
 
 def window_now(control: Control, step: int) -> range:

@@ -250,19 +250,18 @@ class Ring:
         world: int,
         timeout_s: float,
         stop: Callable[[], bool] | None = None,
-    ) -> DrawRecord:
+    ) -> tuple[DrawRecord, float]:
         """Draws the batch of `step` for `world` ranks of this node and puts it on the draw board (board.py).
 
         Called by one of them; then each calls `take`. Waits, and raises, like draw; also waits while the ranks are
-        BOARD_STEPS steps behind.
+        BOARD_STEPS steps behind. Returns what the batch consists of, and the seconds waited.
         """
         if not 1 <= world <= board.MAX_RANKS:
             raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
         control, row = self._control, self._registered()
-        record, _ = self._await_draw(
+        return self._await_draw(
             lambda: board.try_post(control, row, step, plain, pair, world), step, plain, pair, timeout_s, stop
         )
-        return record
 
     def take(self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
         """This rank's slice of what was posted for `step`, leased by this process; waits until it is there.

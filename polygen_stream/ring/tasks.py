@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from polygen_stream.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.journal import Journal
@@ -40,10 +38,3 @@ def mark_skipped(journal: Journal, row: int) -> None:
     journal.set("group_state", row, int(GroupState.SKIPPED))
     for name in ("group_members", "group_pending", "group_positives", "group_negatives"):
         journal.set(name, row, 0)
-
-
-def missing_tasks(control: Control, tasks: range) -> np.ndarray:
-    """Task ids of a window that were neither opened nor skipped, int64. The caller holds the mutex."""
-    c = control.columns
-    known = c.group_task[c.group_state != GroupState.FREE]
-    return np.setdiff1d(np.arange(tasks.start, tasks.stop), known)

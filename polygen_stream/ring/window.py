@@ -8,7 +8,8 @@ window for window / inserts_per_step steps and is then never drawn again. When p
 due(s) is min(due(s), N): the last window stands still.
 
 A task of the window that has no group (its caption was rejected, or all of its positives failed) is left out of the
-draw and keeps its place: the window is a range of task ids, not a number of groups.
+draw and keeps its place: the window is a range of task ids, not a number of groups. Where too few are left, picking.py
+lets the draw look further ahead.
 
 Room. A ring that holds `capacity` groups, whatever their kind, takes task t only while t < floor + capacity. `floor` is
 the first task that a step from now on may still ask for. Production may turn out to have ended with the tasks known so

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchdata.nodes import BaseNode
 
 from polygen_stream.curriculum import Curriculum, DrawMix
-from polygen_stream.ring import Draw, Kind, Ring, WaitStopped
+from polygen_stream.ring import Draw, DrawRecord, Kind, Ring, WaitStopped
 from polygen_stream.train.loss import Layout
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import Staging
@@ -29,8 +29,7 @@ class Batch:
         layout: which image shows which text, and which texts are T-; on the device.
         texts: the captions, T+ then T-.
         generators: index of the generator of each image, N entries.
-        plain_tasks: task ids of the groups drawn without their negative.
-        pair_tasks: task ids of the groups drawn with it.
+        drawn: what the draw log of the step says. With several ranks the leader's is about the batch of all of them.
         waited_s: seconds spent waiting for the ring.
     """
 
@@ -41,8 +40,7 @@ class Batch:
     layout: Layout
     texts: tuple[str, ...]
     generators: tuple[int, ...]
-    plain_tasks: tuple[int, ...]
-    pair_tasks: tuple[int, ...]
+    drawn: DrawRecord
     waited_s: float
 
 
@@ -52,7 +50,13 @@ class RingReader(BaseNode[Batch]):
     The lease on a draw ends as soon as its pixels are copied. When `stop` turns true during a wait the reader
     ends as at the last step, and neither its state nor the curriculum counts the batch it never got.
 
+    Its state has the curriculum's, which it alone moves on. With a deterministic ring a reader that continues from a
+    state gets the batches that an uninterrupted one would have got.
+
     Args:
+        rank, world: which of how many training processes of this node this is. Each needs a curriculum of its own.
+            Rank 0 draws for all of them, and each gets its slice off the ring's draw board: groups, and so texts, are
+            shared out evenly, images only about so.
         steps: steps of the whole run.
         timeout_s: longest wait for a batch; then RingTimeout names who lags.
         stop: asked while waiting.
@@ -69,6 +73,8 @@ class RingReader(BaseNode[Batch]):
         steps: int,
         timeout_s: float,
         stop: Callable[[], bool],
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         super().__init__()
         self._ring = ring
@@ -79,14 +85,19 @@ class RingReader(BaseNode[Batch]):
         self._steps = steps
         self._timeout_s = timeout_s
         self._stop = stop
+        self._rank = rank
+        self._world = world
         self._step = 0
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
         super().reset(initial_state)
-        self._step = initial_state["step"] if initial_state else 0
+        self._step = 0
+        if initial_state is not None:
+            self._step = initial_state["step"]
+            self._curriculum.load_state_dict(initial_state["curriculum"])
 
     def get_state(self) -> dict[str, Any]:
-        return {"step": self._step}
+        return {"step": self._step, "curriculum": self._curriculum.state_dict()}
 
     def next(self) -> Batch:
         if self._step == self._steps or self._stop():
@@ -94,18 +105,30 @@ class RingReader(BaseNode[Batch]):
         before = self._curriculum.state_dict()
         mix = self._curriculum.draw(self._step)
         try:
-            draw = self._ring.draw(self._step, mix.plain, mix.pair, self._timeout_s, self._stop)
+            draw, drawn, waited_s = self._draw(mix)
         except WaitStopped:
             self._curriculum.load_state_dict(before)
             raise StopIteration from None
         try:
-            batch = self._assemble(draw, mix)
+            batch = self._assemble(draw, mix, drawn, waited_s)
         finally:
             self._ring.release(draw)
         self._step += 1
         return batch
 
-    def _assemble(self, draw: Draw, mix: DrawMix) -> Batch:
+    def _draw(self, mix: DrawMix) -> tuple[Draw, DrawRecord, float]:
+        """This rank's groups, what to log of the step, and the seconds waited."""
+        ring, waiting = self._ring, (self._timeout_s, self._stop)
+        if self._world == 1:
+            draw = ring.draw(self._step, mix.plain, mix.pair, *waiting)
+            return draw, draw.record, draw.waited_s
+        if self._rank > 0:
+            draw = ring.take(self._step, self._rank, self._world, *waiting)
+            return draw, draw.record, draw.waited_s
+        drawn, waited_s = ring.post(self._step, mix.plain, mix.pair, self._world, *waiting)
+        return ring.take(self._step, 0, self._world, *waiting), drawn, waited_s
+
+    def _assemble(self, draw: Draw, mix: DrawMix, drawn: DrawRecord, waited_s: float) -> Batch:
         pairs = [group for group in draw.groups if group.kind is Kind.PAIR]
         texts = [group.caption for group in draw.groups] + [group.negative for group in pairs]
         slots = [group.positive_slots for group in draw.groups] + [group.negative_slots for group in pairs]
@@ -124,7 +147,6 @@ class RingReader(BaseNode[Batch]):
             layout=layout.to(self._device),
             texts=tuple(texts),
             generators=tuple(g for of_text in generators for g in of_text),
-            plain_tasks=tuple(group.task_id for group in draw.groups if group.kind is Kind.PLAIN),
-            pair_tasks=tuple(group.task_id for group in pairs),
-            waited_s=draw.waited_s,
+            drawn=drawn,
+            waited_s=waited_s,
         )

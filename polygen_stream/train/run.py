@@ -15,6 +15,7 @@ from polygen_stream.curriculum import Curriculum
 from polygen_stream.errors import UserError
 from polygen_stream.monitor.metrics import JsonLines, TensorBoard
 from polygen_stream.ring import RingStats
+from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.role import RoleContext, run_role
 from polygen_stream.seeding import key
 from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
@@ -51,7 +52,7 @@ def main(context: RoleContext) -> None:
         timeout_s=config.ring.draw_timeout_s,
         stop=lambda: context.stopping,
     )
-    metrics, draws = JsonLines(run_dir / "metrics.jsonl"), JsonLines(run_dir / "draw_log.jsonl")
+    metrics, draws = JsonLines(run_dir / "metrics.jsonl"), DrawLog(run_dir / "draw_log.jsonl")
     board = TensorBoard(run_dir / "tensorboard")
 
     def save(step: int, final: bool) -> None:
@@ -77,7 +78,7 @@ def main(context: RoleContext) -> None:
         done = batch.step + 1
         ring.set_step(done)
 
-        draws.write({"step": batch.step, "plain": batch.plain_tasks, "pair": batch.pair_tasks})
+        draws.write(batch.drawn)
         step_s = time.monotonic() - begun
         ring.heartbeat(f"step {done} of {train.steps}", batch.waited_s, step_s)
         if batch.step % train.log_every == 0 or done == train.steps:

@@ -74,10 +74,10 @@ def test_every_image_points_at_the_caption_it_was_rendered_from(ring):
     fill(ring, range(0, 6), Kind.PLAIN)
     fill(ring, range(6, 12), Kind.PAIR)
     batch = next(reader(ring, share=0.25, texts=8))
-    assert (len(batch.plain_tasks), len(batch.pair_tasks)) == (4, 2)
+    drawn = batch.drawn
+    assert drawn.kinds == (Kind.PLAIN,) * 4 + (Kind.PAIR,) * 2
     assert batch.texts == tuple(
-        [f"caption {task}" for task in batch.plain_tasks + batch.pair_tasks]
-        + [f"not {task}" for task in batch.pair_tasks]
+        [f"caption {task}" for task in drawn.task_ids] + [f"not {task}" for task in drawn.task_ids[4:]]
     )
     owners = batch.layout.image_text.tolist()
     for image, text, generator in zip(batch.images, owners, batch.generators, strict=True):
@@ -130,7 +130,7 @@ def test_stop_during_a_wait_ends_without_counting_the_step(ring):
     with pytest.raises(StopIteration):
         next(waiting)
     assert time.monotonic() - begun < 30
-    assert waiting.state_dict() == {"step": 0}
+    assert waiting.state_dict() == {"step": 0, "curriculum": {"carry": 0.0}}
     assert curriculum.state_dict() == {"carry": 0.0}
 
 

@@ -6,6 +6,7 @@ import torch
 from polygen_stream.config import RunConfig, TrainConfig
 from polygen_stream.curriculum import DrawMix
 from polygen_stream.errors import PolygenError
+from polygen_stream.ring import DrawRecord
 from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import Layout
 from polygen_stream.train.model import create_clip
@@ -35,8 +36,7 @@ def batch_of(tokenizer, step: int, negatives: int = 2) -> Batch:
         layout=layout,
         texts=tuple(texts),
         generators=(0,) * 8,
-        plain_tasks=(),
-        pair_tasks=(),
+        drawn=DrawRecord(0, (), (), ()),
         waited_s=0.0,
     )
 

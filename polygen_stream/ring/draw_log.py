@@ -1,0 +1,94 @@
+"""The draw log: which groups every step of a run was trained on, so that it can be replayed.
+
+One JSON object per line and step, in the order of steps:
+
+    {"step": 7, "plain": [12, 3], "pair": [8], "generations": [1, 1, 2]}
+
+`plain` and `pair` are task ids in the order of the batch, PLAIN before PAIR; `generations` are the generation numbers
+of their group rows in the same order, which tell a group from one of the same task that was rendered again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from polygen_stream.errors import UserError
+from polygen_stream.ring.records import DrawRecord, Kind
+
+
+class DrawLog:
+    """Appends draws to a log; each is visible to readers, and safe from our own death, at once.
+
+    Args:
+        file: made if it is not there.
+        first_step: the step the run (re)starts at. Records from it on are removed, for the run will write them again,
+            and so is a last line that a killed process left half-written.
+
+    Raises:
+        UserError: the file is no draw log.
+    """
+
+    def __init__(self, file: Path, first_step: int = 0) -> None:
+        keep = 0
+        for record, end in _records(file):
+            if record.step >= first_step:
+                break
+            keep = end
+        self._stream = file.open("a", buffering=1, encoding="utf-8")  # 1 = line-buffered
+        self._stream.truncate(keep)
+
+    def write(self, record: DrawRecord) -> None:
+        tasks = {
+            kind: [task for task, of in zip(record.task_ids, record.kinds, strict=True) if of is kind] for kind in Kind
+        }
+        line = {
+            "step": record.step,
+            "plain": tasks[Kind.PLAIN],
+            "pair": tasks[Kind.PAIR],
+            "generations": record.generations,
+        }
+        self._stream.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def read_draw_log(file: Path) -> Iterator[DrawRecord]:
+    """The records of a draw log; a last line still being written is left out. A missing file has none.
+
+    Raises:
+        UserError: the file is no draw log.
+    """
+    return (record for record, _ in _records(file))
+
+
+def _records(file: Path) -> Iterator[tuple[DrawRecord, int]]:
+    """Each record and the offset in bytes of the end of its line."""
+    if not file.exists():
+        return
+    end = 0
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            try:
+                yield _record(json.loads(line)), end
+            except (ValueError, KeyError, TypeError) as problem:
+                raise UserError(
+                    f"{file} line {number} is no record of a draw ({problem!r}); move the file away to start a new log"
+                ) from problem
+
+
+def _record(line: dict[str, object]) -> DrawRecord:
+    plain, pair, generations = line["plain"], line["pair"], line["generations"]
+    if len(generations) != len(plain) + len(pair):
+        raise ValueError(f"{len(generations)} generations for {len(plain)} + {len(pair)} tasks")
+    return DrawRecord(
+        step=line["step"],
+        task_ids=(*plain, *pair),
+        kinds=(Kind.PLAIN,) * len(plain) + (Kind.PAIR,) * len(pair),
+        generations=tuple(generations),
+    )
