@@ -122,6 +122,7 @@ class Launched:
 
     def close(self) -> None:
         """After a failed test: ends what is left of this run, and nothing else."""
+        self.processes()  # also those that were started since somebody last looked
         for process in [*self._alive(), self._supervisor]:
             if process.is_running():
                 process.send_signal(signal.SIGKILL)

@@ -31,6 +31,13 @@ def training(start_toy, *words: str) -> Launched:
     return run
 
 
+def end(run: Launched) -> None:
+    """What an inspected run does in the end is what any run does."""
+    run.process("supervisor").send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    run.assert_nothing_left()
+
+
 def test_a_running_run(start_toy, tmp_path):
     run = training(start_toy)
     done = inspect(run, "--json", "--images", str(tmp_path / "grid.png"), "--count", "3")
@@ -47,9 +54,7 @@ def test_a_running_run(start_toy, tmp_path):
     with Image.open(tmp_path / "grid.png") as grid:
         colours = dict((colour, count) for count, colour in grid.convert("RGB").getcolors(maxcolors=2**24))
     assert colours[128, 128, 128] > 1000, "the toy renderer paints grey"
-    run.process("supervisor").send_signal(signal.SIGINT)
-    assert run.wait() == 130
-    run.assert_nothing_left()
+    end(run)
 
 
 def test_a_run_that_is_over_shows_how_it_ended(start_toy):
@@ -88,9 +93,7 @@ def test_inspectors_that_stop_or_go_away_do_not_matter(start_toy):
     run.wait_until(lambda: run.steps() > steps + 20, "further steps")
     for connection in idle[5:]:
         connection.close()
-    run.process("supervisor").send_signal(signal.SIGINT)
-    assert run.wait() == 130
-    run.assert_nothing_left()
+    end(run)
 
 
 def test_a_stopped_supervisor_is_named(start_toy):
@@ -100,6 +103,7 @@ def test_a_stopped_supervisor_is_named(start_toy):
         open_inspected(run.run_dir, answer_limit_s=1.0)
     run.process("supervisor").send_signal(signal.SIGCONT)
     assert open_inspected(run.run_dir).running
+    end(run)
 
 
 def test_the_inspector_cannot_write_into_the_ring(start_toy):
@@ -112,6 +116,7 @@ def test_the_inspector_cannot_write_into_the_ring(start_toy):
         os.pwrite(ring, b"x", 0)
     os.close(snapshot)
     os.close(ring)
+    end(run)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
@@ -132,3 +137,4 @@ def test_another_user_is_refused(start_toy):
     assert os.read(reader, 4096).decode() == "0 this run belongs to uid 0, not to uid 65534"
     os.close(reader)
     os.close(writer)
+    end(run)
