@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def fill(ring: Ring, tasks: range, kind: Kind, broken: tuple[int, ...] = ()) -> 
                 ring.commit(claims, np.stack([np.full((4, 4, 3), v, np.uint8) for v in colours]))
 
 
-def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: False, curriculum=None):
+def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: False, curriculum=None, rank=0, world=1):
     return RingReader(
         ring,
         curriculum or Curriculum("constant", 0.0, share, steps=steps, texts=texts),
@@ -67,6 +68,8 @@ def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: Fal
         steps=steps,
         timeout_s=timeout_s,
         stop=stop,
+        rank=rank,
+        world=world,
     )
 
 
@@ -137,3 +140,64 @@ def test_stop_during_a_wait_ends_without_counting_the_step(ring):
 def test_starved_reader_gives_up_at_the_deadline(ring):
     with pytest.raises(RingTimeout):
         next(reader(ring, timeout_s=0.05))
+
+
+def deterministic_ring(tasks: int) -> Ring:
+    """Complete groups, every other one a pair; due(step) = 8 + 2 x step tasks, the newest 16 are the window."""
+    ring = Ring.create(
+        RingSpec(
+            slots=256,
+            image_shape=(4, 4, 3),
+            groups=64,
+            members=4,
+            caption_bytes=64,
+            generators=GENERATORS,
+            seed=0,
+            min_fill=8,
+            mode="deterministic",
+            window=16,
+            inserts_per_step=2.0,
+        )
+    )
+    ring.register("test", "test")
+    for task in range(tasks):
+        fill(ring, range(task, task + 1), Kind(task % 2))
+    return ring
+
+
+def test_a_resumed_reader_gets_the_batches_of_an_uninterrupted_one():
+    """New ring, new reader, the state of a step in the middle; the mix is one that has to carry a remainder."""
+
+    def curriculum() -> Curriculum:
+        return Curriculum("constant", 0.0, 0.15, steps=9, texts=6)
+
+    with closing(deterministic_ring(26)) as ring:
+        loader = Loader(reader(ring, steps=9, curriculum=curriculum()), restart_on_stop_iteration=False)
+        uninterrupted, states = [], []
+        for batch in loader:
+            uninterrupted.append((batch.drawn, batch.texts, batch.images.tolist()))
+            states.append(loader.state_dict())
+    assert len({len(drawn.task_ids) for drawn, _, _ in uninterrupted}) > 1  # 0.9 pairs a step: not all are the same
+    for done in (1, 4, 8):
+        with closing(deterministic_ring(26)) as ring:
+            resumed = Loader(reader(ring, steps=9, curriculum=curriculum()), restart_on_stop_iteration=False)
+            resumed.load_state_dict(states[done - 1])
+            rest = [(batch.drawn, batch.texts, batch.images.tolist()) for batch in resumed]
+        assert rest == uninterrupted[done:]
+
+
+def test_ranks_share_the_batch_and_log_it_once(ring):
+    fill(ring, range(0, 9), Kind.PLAIN)
+    fill(ring, range(9, 18), Kind.PAIR)
+    ranks = [reader(ring, share=0.25, texts=12, steps=3, rank=rank, world=2) for rank in range(2)]
+    for step in range(3):
+        batches = [next(rank) for rank in ranks]
+        whole = batches[0].drawn
+        assert [batch.step for batch in batches] == [step, step] and whole.step == step
+        assert batches[1].drawn.task_ids == whole.task_ids[1::2]
+        captions = [set(batch.texts[: batch.layout.positives]) for batch in batches]
+        assert not captions[0] & captions[1]
+        assert captions[0] | captions[1] == {f"caption {task}" for task in whole.task_ids}
+        assert abs(batches[0].layout.negatives - batches[1].layout.negatives) <= 1
+    assert sum(kind["leased"] for kind in ring.stats().groups.values()) == 0
+    assert ring.stats().draws == 3
