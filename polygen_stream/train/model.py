@@ -14,6 +14,7 @@ import open_clip
 import torch
 
 from polygen_stream.errors import UserError
+from polygen_stream.train import micro_tower  # noqa: F401  # registers the tower that model_configs/micro.json names
 from polygen_stream.train.checkpoint import read_meta, read_model_state
 
 MAX_LOGIT_SCALE = math.log(100)  # open_clip's and SynthCLIP's clamp; TripletCLIP has none
