@@ -119,18 +119,20 @@ def test_the_supervisor_dies_with_the_mutex_and_the_ring_outlives_it():
     ours, theirs = socket.socketpair()
     supervisor = os.fork()
     if supervisor == 0:
-        ring = Ring.create(small_spec())
-        ring.register("supervisor", "main")
-        open_plain(ring, 0)
-        socket.send_fds(theirs, [b"ring"], [ring.fd])
-        ours.recv(1)
-        stop_at(12, JOURNALLED_WRITES, signal.SIGKILL)
-        open_plain(ring, 1)
-        os._exit(1)
+        try:
+            ring = Ring.create(small_spec())
+            ring.register("supervisor", "main")
+            open_plain(ring, 0)
+            socket.send_fds(theirs, [b"ring"], [ring.fd])
+            theirs.recv(1)
+            stop_at(12, JOURNALLED_WRITES, signal.SIGKILL)
+            open_plain(ring, 1)
+        finally:
+            os._exit(1)
     _, [fd], _, _ = socket.recv_fds(ours, 16, 1)
     ring = Ring.attach(fd)
     ring.register("renderer", "heir")
-    theirs.send(b"!")
+    ours.send(b"!")
     assert was_killed(supervisor)
     assert ring.stats().recoveries == 1
     assert ring.stats().groups_opened == 1  # half a group is no group
