@@ -315,6 +315,13 @@ def _check_possible(config: RunConfig) -> None:
             f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
         )
 
+    every = config.evaluate.every
+    if every % train.checkpoint_every:
+        raise UserError(
+            f"evaluate.every = {every} is not a multiple of train.checkpoint_every = {train.checkpoint_every}: the "
+            "evaluator reads checkpoints, so set one of them to fit the other (or evaluate.every = 0)"
+        )
+
     needed = 4 * train.batch * generators.positives
     if ring.slots < needed:
         raise UserError(

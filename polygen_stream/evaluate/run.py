@@ -22,27 +22,26 @@ def main(context: RoleContext) -> None:
     config = context.config.evaluate
     logging.basicConfig(level=logging.INFO)
     suites = {split: build_suite(split, config.images_per_thing) for split in Split}
-    done: set[int] = set()
+    done: set[tuple[int, bool]] = set()  # (step, final): SIGTERM can make a step final that was already scored
     while not context.stopping:
         context.ring.heartbeat("waiting for a checkpoint")
-        checkpoint = _next_checkpoint(context.run_dir, done, config.every)
+        checkpoint = next_checkpoint(context.run_dir, done, config.every)
         if checkpoint is None:
             time.sleep(POLL_S)
             continue
-        step, folder = checkpoint
+        step, final, folder = checkpoint
         context.ring.heartbeat(f"evaluating step {step}")
         try:
-            final = read_meta(folder)["final"]
             line = {"step": step, "final": final, **evaluate(folder, suites, config.device)}
         except UserError:
             if folder.exists():
                 raise
             logging.info("step %d was retired before it was evaluated", step)
-            done.add(step)
+            done.add((step, final))
             continue
         with open(context.run_dir / "eval.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        done.add(step)
+        done.add((step, final))
         logging.info("step %d: zero-shot things %.3f", step, line["metrics"]["zero_shot_things"])
         if final:
             return
@@ -61,19 +60,22 @@ def evaluate(checkpoint: Path, suites: dict[Split, MicroSuite], device: str) -> 
     }
 
 
-def _next_checkpoint(run_dir: Path, done: set[int], every: int) -> tuple[int, Path] | None:
-    """The untrained model first, then the newest one that is due: the final one, or a multiple of `every` steps."""
-    waiting = [(step, folder) for step, folder in list_checkpoints(run_dir) if step not in done]
-    if waiting and waiting[0][0] == 0:
-        return waiting[0]
-    for step, folder in reversed(waiting):
+def next_checkpoint(run_dir: Path, done: set[tuple[int, bool]], every: int) -> tuple[int, bool, Path] | None:
+    """(step, final, folder) of the untrained model first, then of the newest one that is due.
+
+    Due are the final one and multiples of `every` steps.
+    """
+    due = []
+    for step, folder in list_checkpoints(run_dir):
         try:
             final = read_meta(folder)["final"]
         except UserError:  # retired between the listing and the reading
             continue
-        if final or (every and step % every == 0):
-            return step, folder
-    return None
+        if (step, final) not in done and (step == 0 or final or (every and step % every == 0)):
+            due.append((step, final, folder))
+    if due and due[0][0] == 0:
+        return due[0]
+    return due[-1] if due else None
 
 
 if __name__ == "__main__":

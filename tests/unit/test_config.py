@@ -90,6 +90,7 @@ def test_a_config_cannot_be_changed():
         ("[generators]\nrecipes = ['micro/sd15', 'micro/sd15']\n", ["generators.recipes", "twice"]),
         ("[generators]\nrecipes = ['micro/sd16']\n", ["'micro/sd16'", "did you mean micro/sd15?", "micro/sana"]),
         ("[generators]\nrecipes = ['../configs/micro']\n", ["unknown generator '../configs/micro'"]),
+        ("[evaluate]\nevery = 250\n", ["evaluate.every = 250", "checkpoint_every = 200", "evaluate.every = 0"]),
         ("train = [\n", ["run.toml", "not valid TOML", "end of document"]),
         ("a = 1\na = 2\n", ["not valid TOML"]),
     ],
