@@ -16,7 +16,8 @@ from polygen_stream.ring.records import Kind
 from polygen_stream.seeding import key
 
 _BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in the cache
-_NEVER = np.iinfo("i8").max
+_NEVER = np.int64(2**62)  # more draws than there will be
+_FAR = 255  # draws beyond the least drawn group's, from where on groups are sorted one by one
 _SPARE = 32  # groups put in order beyond those wanted, for texts that occur twice
 
 
@@ -124,26 +125,34 @@ class _DrawOrder:
 
     def _head(self, among: np.ndarray, head: int) -> np.ndarray:
         """Rows of the first `head` or a few more, unordered: whole levels of `times`, then the lowest hashes of one."""
-        left = among.copy()
-        parts: list[np.ndarray] = []
-        while head > 0 and left.any():
-            lowest = self._lowest_times(left)
-            level = left & (self._groups.times == lowest)
+        levels, left, parts = self._levels(among), int(np.count_nonzero(among)), []
+        for number in range(_FAR):
+            if head <= 0 or left == 0:
+                return np.concatenate(parts) if parts else np.empty(0, np.int64)
+            level = among & (levels == number)
             size = int(np.count_nonzero(level))
+            if size == 0:
+                continue
             # hashes are uniform: this share of them holds `head` and 8 standard deviations more
-            share = (head + 8 * math.sqrt(head)) / size
+            share = (head + 8 * math.sqrt(max(head, 1))) / size
             rows = self._hashed_below(level, math.ceil(share * 2**16)) if share < 1 else np.empty(0, np.int64)
             if rows.size < head:
                 rows = np.flatnonzero(level)
             parts.append(rows)
             head -= rows.size
-            left ^= level
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+            left -= size
+        return np.flatnonzero(among)
 
-    def _lowest_times(self, among: np.ndarray) -> int:
+    def _levels(self, among: np.ndarray) -> np.ndarray:
+        """How often each group of `among` (a mask) was drawn more than the least drawn one, uint8 [n], at most _FAR."""
         times = self._groups.times
-        blocks = [slice(start, start + _BLOCK) for start in range(0, among.size, _BLOCK)]
-        return min(int(np.where(among[block], times[block], _NEVER).min()) for block in blocks)
+        blocks = [slice(start, start + _BLOCK) for start in range(0, times.size, _BLOCK)]
+        # not np.where: it branches on each row, and the processor guesses wrong when kinds are mixed
+        least = min(int((times[block] | ~among[block] * _NEVER).min()) for block in blocks)
+        levels = np.empty(times.size, "u1")
+        for block in blocks:
+            np.minimum(times[block] - least, _FAR, out=levels[block], casting="unsafe")
+        return levels
 
     def _hashed_below(self, among: np.ndarray, bound: int) -> np.ndarray:
         """Rows out of `among` (a mask) with the first 16 bits of their hash below `bound`."""
