@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from polygen_stream.config import RunConfig, dump_config, load_config
+from polygen_stream.curriculum import Curriculum
 from polygen_stream.launch.plan import ring_spec
 from polygen_stream.ledger import Ledger
-from polygen_stream.ring import Kind, Member, Ring
+from polygen_stream.ring import Kind, Member, Ring, RingTimeout
 
 RENDERER = ("renderer", "--generator", "micro/sdxl_turbo")
 
@@ -57,10 +58,10 @@ def wait(done: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def fill(ring: Ring) -> int:
-    """Commits noise for everything that is wanted; how many images that were."""
+def fill(ring: Ring, most: int = 10**6) -> int:
+    """Commits noise for everything that is wanted, or `most` images of it; how many images that were."""
     rng, done = np.random.default_rng(0), 0
-    while claims := ring.claim(range(len(ring.spec.generators)), 64):
+    while done < most and (claims := ring.claim(range(len(ring.spec.generators)), min(64, most - done))):
         ring.commit(claims, rng.integers(0, 256, (len(claims), *ring.spec.image_shape), np.uint8))
         done += len(claims)
     return done
@@ -112,6 +113,43 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
         assert tuple(task["image_seeds"]) == again.image_seeds
         assert tuple(task["generators"]) == again.generators
         assert (task["concept"], task["axis"]) == (again.concept, again.axis)
+
+
+@pytest.mark.parametrize("slots", ["512", "1024"])  # some of production fits, or all of it
+def test_a_deterministic_run_trains_on_the_same_batches_at_any_pace(start, tmp_path: Path, slots: str):
+    config = small_config(**{"ring.mode": "deterministic", "ring.slots": slots})
+
+    def batches(images_at_a_time: int, head_start: bool) -> list[list[tuple[int, Kind, str, str | None]]]:
+        """Every step of the run, while the captioner writes and this process renders and trains."""
+        ring, seen = Ring.create(ring_spec(config)), []
+        ring.register("trainer", "test")
+        schedule = config.curriculum
+        curriculum = Curriculum(schedule.schedule, schedule.start, schedule.end, config.train.steps, config.train.batch)
+        captioner = start(config, ring, "captioner")
+        if head_start:
+            wait(lambda: fill(ring) == 0 and ring.stats().groups_opened > 100)
+        for step in range(config.train.steps):
+            mix = curriculum.draw(step)
+            while True:
+                try:
+                    draw = ring.draw(step, mix.plain, mix.pair, 0.01)
+                    break
+                except RingTimeout:
+                    assert captioner.poll() in (None, 0), captioner.stderr.read()
+                    fill(ring, images_at_a_time)
+            seen.append([(group.task_id, group.kind, group.caption, group.negative) for group in draw.groups])
+            ring.release(draw)
+            ring.set_step(step + 1)
+        assert captioner.wait(60) == 0
+        assert ring.check() == []
+        ring.close()
+        (tmp_path / "journal.jsonl").unlink()
+        return seen
+
+    slow = batches(images_at_a_time=7, head_start=False)
+    assert {kind for batch in slow for _, kind, _, _ in batch} == set(Kind)
+    assert max(task for batch in slow for task, *_ in batch) > 150  # production was used to its end
+    assert batches(images_at_a_time=1000, head_start=True) == slow
 
 
 def test_a_renderer_fills_what_is_wanted_of_it_and_ends_when_production_is_over(start):
