@@ -6,6 +6,8 @@
    least once may go: most drawn first, then oldest. A group nobody has seen is never thrown away ...
 3. ... except while a draw waits for PAIR groups: the ring may be full of plain groups which that draw does
    not want and no later draw will reach. Then plain groups may go too, most drawn first, then oldest.
+4. While the rate limiter makes a draw wait for inserts, any group may go, in the same order. Else a ring full of groups
+   that are not used up would keep the inserts out that the trainer waits for.
 
 In deterministic mode none of this holds: tasks that no step will ask for again go, smallest id first (window.py).
 
@@ -23,10 +25,13 @@ from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.window import TaskWindow
 
 
-def evictable(c: Columns, spec: RingSpec, slots: int, task: int) -> list[int] | None:
-    """Group rows to evict so that `slots` slots and one row are free for `task`; None if that cannot be done now."""
+def evictable(c: Columns, spec: RingSpec, slots: int, rows: int, task: int) -> list[int] | None:
+    """Group rows to evict so that `slots` slots and `rows` rows are free; None if that cannot be done now.
+
+    task: the smallest of those the room is for; only a deterministic ring asks.
+    """
     missing_slots = slots - int(np.count_nonzero(c.slot_state == SlotState.FREE))
-    missing_rows = 1 - int(np.count_nonzero(c.group_state == GroupState.FREE))
+    missing_rows = rows - int(np.count_nonzero(c.group_state == GroupState.FREE))
     if missing_slots <= 0 and missing_rows <= 0:
         return []
     victims: list[int] = []
@@ -46,6 +51,8 @@ def _in_order(c: Columns) -> list[int]:
     allowed = times >= (limits.max_times_sampled or 1)
     if c.total[Total.STARVED]:
         allowed |= c.group_kind[idle] == Kind.PLAIN
+    if c.total[Total.HELD_BACK]:
+        allowed[:] = True
     if limits.max_age:
         over_age = c.group_step[idle] < int(c.total[Total.STEP]) - limits.max_age
         allowed |= over_age

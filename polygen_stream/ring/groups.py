@@ -5,6 +5,7 @@ complete."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,9 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong
 from polygen_stream.ring.eviction import evictable
 from polygen_stream.ring.journal import Journal, Operation
-from polygen_stream.ring.layout import Total
+from polygen_stream.ring.layout import CHUNK, Total
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.records import GroupState, Kind, Member, Polarity, SlotState
+from polygen_stream.ring.records import GroupRequest, GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
 from polygen_stream.ring.texts import put_caption, text_key
@@ -33,11 +34,10 @@ class Opening:
     members: tuple[Member, ...]
 
 
-def check_opening(
-    spec: RingSpec, task_id: int, kind: Kind, caption: str, negative: str | None, members: Sequence[Member]
-) -> Opening:
+def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
     """Raises CaptionTooLong, or ValueError for a request that makes no sense."""
-    kind = Kind(kind)
+    task_id, kind, members = request.task_id, Kind(request.kind), request.members
+    caption, negative = request.caption, request.negative
     if not 0 <= task_id < 2**63:
         raise ValueError(f"task id {task_id} is not in 0 .. 2**63 - 1")
     if (negative is not None) != (kind is Kind.PAIR):
@@ -67,26 +67,51 @@ def check_opening(
     return Opening(task_id, kind, texts, tuple(members))
 
 
-def try_open(control: Control, opening: Opening) -> int | None:
-    """Opens the group if limiter, bounds and room (after eviction) allow it now; its row or None."""
+def try_open(control: Control, openings: Sequence[Opening]) -> list[int] | None:
+    """Opens as many of these groups, from the first on, as limiter, bounds and room (after eviction) allow now.
+
+    Returns their rows; None when there are none.
+    """
     spec, c = control.spec, control.columns
     with control.transition(Operation.OPEN):
-        if control.total(Total.FINISHED):
-            raise PolygenError(f"task {opening.task_id} was opened after finish_opening; call that last")
-        if all(c.generator_down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
-            names = sorted({spec.generators[m.generator] for m in opening.members})
-            raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
-        open_now = int(np.count_nonzero(c.group_state == GroupState.OPEN))
-        if open_now >= spec.open_limit or full_backlogs(control, opening.members):
-            return None
-        admitted = admits_task(control, opening.task_id) if spec.deterministic else _limiter_admits(control, open_now)
-        if not admitted:
-            return None
-        victims = evictable(c, spec, len(opening.members), opening.task_id)
-        if victims is None:
-            return None
-        evict(control, victims)
-        return _fill_row(control, control.next_transition(Operation.OPEN), opening)
+        for opening in openings:
+            _check_possible(control, opening)
+        count = _admitted(control, openings)
+        while count:
+            slots = sum(len(opening.members) for opening in openings[:count])
+            victims = evictable(c, spec, slots, count, openings[0].task_id)
+            if victims is not None:
+                evict(control, victims)
+                return _fill_rows(control, control.next_transition(Operation.OPEN), openings[:count])
+            count //= 2
+        return None
+
+
+def _check_possible(control: Control, opening: Opening) -> None:
+    down = control.columns.generator_down
+    if control.total(Total.FINISHED):
+        raise PolygenError(f"task {opening.task_id} was opened after finish_opening; call that last")
+    if down.any() and all(down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
+        names = sorted({control.spec.generators[m.generator] for m in opening.members})
+        raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
+
+
+def _admitted(control: Control, openings: Sequence[Opening]) -> int:
+    """How many of the openings, from the first on, the limiter and the bounds allow now, room aside."""
+    spec = control.spec
+    open_now = int(np.count_nonzero(control.columns.group_state == GroupState.OPEN))
+    # a chunk of members at most, so that the critical section stays short and the journal can hold it
+    ends = itertools.accumulate(len(opening.members) for opening in openings)
+    count = min(max(1, sum(end <= CHUNK for end in ends)), max(0, spec.open_limit - open_now))
+    if spec.deterministic or full_backlogs(control, [m for opening in openings[:count] for m in opening.members]):
+        count = min(count, 1)
+    if not count or full_backlogs(control, openings[0].members):
+        return 0
+    if spec.deterministic:
+        return int(admits_task(control, openings[0].task_id))
+    while count and not _limiter_admits(control, open_now + count - 1):
+        count -= 1
+    return count
 
 
 def try_skip(control: Control, task_id: int) -> int | None:
@@ -96,7 +121,7 @@ def try_skip(control: Control, task_id: int) -> int | None:
             raise PolygenError(f"task {task_id} was skipped after finish_opening; call that last")
         if not admits_task(control, task_id):
             return None
-        victims = evictable(control.columns, control.spec, 0, task_id)
+        victims = evictable(control.columns, control.spec, 0, 1, task_id)
         if victims is None:
             return None
         evict(control, victims)
@@ -110,16 +135,18 @@ def try_skip(control: Control, task_id: int) -> int | None:
 
 
 def evict(control: Control, victims: Sequence[int]) -> None:
-    """Frees groups inside the caller's transition, each in one of its own: the text of a reused row is not
+    """Frees groups inside the caller's transition, in transitions of their own: the text of a reused row is not
     journalled, so an eviction must be final."""
-    for victim in victims:
+    c = control.columns
+    for start in range(0, len(victims), CHUNK):
+        rows = np.array(victims[start : start + CHUNK])
         journal = control.next_transition(Operation.EVICT)
-        if control.columns.group_state[victim] == GroupState.COMPLETE:
-            journal.add("total", int(Total.EVICTED), 1)
+        complete = int(np.count_nonzero(c.group_state[rows] == GroupState.COMPLETE))
+        journal.add("total", int(Total.EVICTED), complete)
         if control.spec.deterministic:
-            passed = int(control.columns.group_task[victim]) + 1
+            passed = int(c.group_task[rows].max()) + 1
             journal.set("total", int(Total.PASSED), max(passed, control.total(Total.PASSED)))
-        _free_group(control, journal, victim)
+        _free_groups(control, journal, rows)
 
 
 def full_backlogs(control: Control, members: Sequence[Member]) -> list[int]:
@@ -141,81 +168,87 @@ def _limiter_admits(control: Control, open_now: int) -> bool:
     return bool(control.total(Total.HUNGRY)) and open_now < control.total(Total.MISSING)
 
 
-def _fill_row(control: Control, journal: Journal, opening: Opening) -> int:
+def _fill_rows(control: Control, journal: Journal, openings: Sequence[Opening]) -> list[int]:
     c = control.columns
-    members = opening.members
-    count = len(members)
-    row = int(np.flatnonzero(c.group_state == GroupState.FREE)[0])
-    slots = np.flatnonzero(c.slot_state == SlotState.FREE)[:count]
-    texts = opening.texts
-    for polarity, text in zip(Polarity, texts, strict=False):  # a plain group has no T-
-        put_caption(c, row, polarity, text)
+    counts = np.array([len(opening.members) for opening in openings])
+    starts = np.cumsum(counts) - counts
+    members = [member for opening in openings for member in opening.members]
+    rows = np.flatnonzero(c.group_state == GroupState.FREE)[: len(openings)]
+    slots = np.flatnonzero(c.slot_state == SlotState.FREE)[: len(members)]
+    for row, opening in zip(rows.tolist(), openings, strict=True):
+        for polarity, text in zip(Polarity, opening.texts, strict=False):  # a plain group has no T-
+            put_caption(c, row, polarity, text)
+    row = np.repeat(rows, counts)  # of each member
+    number = np.arange(len(members)) - np.repeat(starts, counts)  # within its group
     generators = np.array([member.generator for member in members])
     down = c.generator_down[generators] != 0
     journal.set("slot_state", slots, np.where(down, SlotState.FAILED, SlotState.WANTED))
     journal.set("slot_generator", slots, generators)
     journal.set("slot_polarity", slots, np.array([member.polarity for member in members]))
-    journal.set("slot_member", slots, np.arange(count))
+    journal.set("slot_member", slots, number)
     journal.set("slot_retries", slots, 0)
     journal.set("slot_group", slots, row)
     journal.set("slot_seed", slots, np.array([member.seed for member in members], "u8").view("i8"))
-    journal.set("group_slot", row * control.spec.members + np.arange(count), slots)
-    sequence = control.total(Total.SEQUENCE)
+    journal.set("group_slot", row * control.spec.members + number, slots)
+    twins = [opening.texts[1] if len(opening.texts) == 2 else None for opening in openings]
     for name, value in (
-        ("group_state", GroupState.OPEN),
-        ("group_kind", opening.kind),
-        ("group_members", count),
-        ("group_pending", count - int(down.sum())),
+        ("group_state", int(GroupState.OPEN)),
+        ("group_kind", np.array([opening.kind for opening in openings])),
+        ("group_members", counts),
+        ("group_pending", np.add.reduceat(~down, starts, dtype=np.int64)),
         ("group_positives", 0),
         ("group_negatives", 0),
         ("group_times", 0),
-        ("group_generation", int(c.group_generation[row]) + 1),
-        ("group_task", opening.task_id),
-        ("group_order", sequence),
+        ("group_generation", c.group_generation[rows] + 1),
+        ("group_task", np.array([opening.task_id for opening in openings])),
+        ("group_order", control.total(Total.SEQUENCE) + np.arange(len(openings))),
         ("group_step", control.total(Total.STEP)),
-        ("group_caption_key", text_key(texts[0])),
-        ("group_negative_key", text_key(texts[1]) if len(texts) == 2 else 0),
-        ("group_caption_bytes", len(texts[0])),
-        ("group_negative_bytes", len(texts[1]) if len(texts) == 2 else -1),
+        ("group_caption_key", np.array([text_key(opening.texts[0]) for opening in openings])),
+        ("group_negative_key", np.array([text_key(twin) if twin else 0 for twin in twins])),
+        ("group_caption_bytes", np.array([len(opening.texts[0]) for opening in openings])),
+        ("group_negative_bytes", np.array([len(twin) if twin else -1 for twin in twins])),
     ):
-        journal.set(name, row, int(value))
-    journal.add("total", int(Total.SEQUENCE), 1)
-    journal.add("total", int(Total.OPENED), 1)
+        journal.set(name, rows, value)
+    journal.add("total", int(Total.SEQUENCE), len(openings))
+    journal.add("total", int(Total.OPENED), len(openings))
     if control.spec.deterministic:
-        note_known(control, journal, opening.task_id)
-    for generator in generators[down].tolist():
-        journal.add("generator_failed", generator, 1)
-    return row
+        note_known(control, journal, openings[-1].task_id)
+    if down.any():
+        journal.add("generator_failed", *np.unique(generators[down], return_counts=True))
+    return rows.tolist()
 
 
-def finish_group(control: Control, journal: Journal, group: int) -> None:
-    """The last member of a group ended: complete it, or drop it when it has no positive image."""
-    c = control.columns
-    if c.group_positives[group] == 0:
-        _free_group(control, journal, group)
-        journal.add("total", int(Total.DROPPED), 1)
-        if control.spec.deterministic:
+def finish_groups(control: Control, journal: Journal, groups: np.ndarray) -> None:
+    """The last members of these groups ended: complete them, or drop those without a positive image."""
+    c, spec = control.columns, control.spec
+    dropped = groups[c.group_positives[groups] == 0]
+    _free_groups(control, journal, dropped)
+    journal.add("total", int(Total.DROPPED), dropped.size)
+    if spec.deterministic:
+        for group in dropped.tolist():
             mark_skipped(journal, group)
-        return
-    journal.set("group_state", group, int(GroupState.COMPLETE))
-    journal.add("total", int(Total.COMPLETED), 1)
-    slots = _slots_of(control, group)
-    if (c.slot_state[slots] == SlotState.FAILED).any():
-        journal.add("total", int(Total.DEGRADED), 1)
-    wanted_negatives = (c.slot_polarity[slots] == Polarity.NEGATIVE).any()
-    if wanted_negatives and c.group_negatives[group] == 0:
-        journal.set("group_kind", group, int(Kind.PLAIN))
-        journal.add("total", int(Total.DEMOTED), 1)
+    groups = groups[c.group_positives[groups] > 0]
+    journal.set("group_state", groups, int(GroupState.COMPLETE))
+    journal.add("total", int(Total.COMPLETED), groups.size)
+    slots, inside = _slots_of(control, groups)
+    degraded = (inside & (c.slot_state[slots] == SlotState.FAILED)).any(axis=1)
+    wanted_negatives = (inside & (c.slot_polarity[slots] == Polarity.NEGATIVE)).any(axis=1)
+    demoted = groups[wanted_negatives & (c.group_negatives[groups] == 0)]
+    journal.add("total", int(Total.DEGRADED), int(np.count_nonzero(degraded)))
+    journal.set("group_kind", demoted, int(Kind.PLAIN))
+    journal.add("total", int(Total.DEMOTED), demoted.size)
 
 
-def _free_group(control: Control, journal: Journal, group: int) -> None:
-    slots = _slots_of(control, group)
-    journal.set("slot_state", slots, int(SlotState.FREE))
-    journal.set("slot_group", slots, -1)
-    journal.set("group_state", group, int(GroupState.FREE))
-    journal.set("group_held", group, 0)
+def _free_groups(control: Control, journal: Journal, groups: np.ndarray) -> None:
+    slots, inside = _slots_of(control, groups)
+    journal.set("slot_state", slots[inside], int(SlotState.FREE))
+    journal.set("slot_group", slots[inside], -1)
+    journal.set("group_state", groups, int(GroupState.FREE))
+    journal.set("group_held", groups, 0)
 
 
-def _slots_of(control: Control, group: int) -> np.ndarray:
-    first = group * control.spec.members
-    return control.columns.group_slot[first : first + int(control.columns.group_members[group])]
+def _slots_of(control: Control, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slots by [group, member], and which of them are the group's own: int32 and bool [n, members]."""
+    c, spec = control.columns, control.spec
+    slots = c.group_slot.reshape(spec.groups, spec.members)[groups]
+    return slots, np.arange(spec.members) < c.group_members[groups][:, None]

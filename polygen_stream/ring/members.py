@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.groups import finish_group
+from polygen_stream.ring.groups import finish_groups
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import CHUNK, Total, put_text
 from polygen_stream.ring.records import Claim, Polarity, SlotState
@@ -130,5 +130,6 @@ def end_members(control: Control, journal: Journal, slots: np.ndarray, state: Sl
             journal.add(counter, *np.unique(c.slot_group[mine], return_counts=True))
     groups, ended = np.unique(c.slot_group[slots], return_counts=True)
     journal.add("group_pending", groups, -ended)
-    for group in groups[c.group_pending[groups] == 0].tolist():
-        finish_group(control, journal, group)
+    done = groups[c.group_pending[groups] == 0]
+    if done.size:
+        finish_groups(control, journal, done)

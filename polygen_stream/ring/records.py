@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -48,6 +49,17 @@ class Member:
     generator: int
     polarity: int
     seed: int
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """A caption to be rendered: a PAIR has a negative caption T-, a PLAIN group has None."""
+
+    task_id: int
+    kind: Kind
+    caption: str
+    negative: str | None
+    members: Sequence[Member]
 
 
 @dataclass(frozen=True)

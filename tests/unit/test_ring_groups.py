@@ -4,7 +4,7 @@ import pytest
 from ring_kit import open_pair, open_plain, pictures, render, tasks
 
 from polygen_stream.errors import PolygenError
-from polygen_stream.ring import CaptionTooLong, Kind, Member, RingTimeout
+from polygen_stream.ring import CaptionTooLong, GroupRequest, Kind, Member, RingTimeout
 
 
 def test_a_group_is_opened_whole_or_not_at_all(new_ring):
@@ -334,3 +334,62 @@ def test_plain_groups_yield_to_a_draw_that_waits_for_pairs(new_ring):
     assert tasks(ring.draw(0, 0, 1, 5.0, stop)) == [2]
     assert not blocked
     assert ring.check() == []
+
+
+def request(task: int, negative: str | None = None) -> GroupRequest:
+    """As open_plain and open_pair of ring_kit."""
+    polarities = (0, 1) if negative else (0,)
+    wanted = [Member(generator, polarity, 10 * task + generator) for polarity in polarities for generator in (0, 1)]
+    return GroupRequest(task, Kind.PAIR if negative else Kind.PLAIN, f"caption {task}", negative, wanted)
+
+
+def test_groups_opened_together_are_those_opened_one_by_one(new_ring):
+    together, alone = new_ring(), new_ring()
+    rows = together.open_groups([request(0), request(1, "negative 1"), request(2)], 0.0)
+    assert rows == [open_plain(alone, 0), open_pair(alone, 1), open_plain(alone, 2)]
+    for generator in (0, 1):
+        assert together.claim([generator], 9) == alone.claim([generator], 9)
+    assert together.check() == []
+
+
+def test_groups_opened_together_take_what_room_there_is_and_wait_for_the_rest(new_ring):
+    ring = new_ring(slots=4, max_times_sampled=1)
+    open_plain(ring, 0)
+    render(ring)
+    draw = ring.draw(0, 1, 0, 0.0)
+    open_at_first_wait = []
+
+    def stop() -> bool:  # called while the second one waits
+        if not open_at_first_wait:
+            open_at_first_wait.append(ring.stats().groups["plain"]["open"])
+            ring.release(draw)
+        return False
+
+    assert len(ring.open_groups([request(1), request(2)], 60.0, stop)) == 2
+    assert open_at_first_wait == [1]
+    assert ring.stats().groups_opened == 3
+    assert ring.check() == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "opened"),
+    [
+        ({"max_open": 2}, 2),
+        ({"samples_per_insert": 1.0, "error_buffer": 2.0, "min_fill": 1}, 3),  # 3 - 0 drawn <= 1 + 2
+        ({"max_backlog": 4}, 4),
+    ],
+)
+def test_groups_opened_together_respect_the_limits_of_each(new_ring, limits, opened):
+    ring = new_ring(**limits)
+    with pytest.raises(RingTimeout):
+        ring.open_groups([request(task) for task in range(5)], 0.0)
+    assert ring.stats().groups_opened == opened
+
+
+def test_one_caption_too_long_opens_none_of_the_others(new_ring):
+    ring = new_ring()
+    long = GroupRequest(1, Kind.PLAIN, "x" * 33, None, [Member(0, 0, 0)])
+    with pytest.raises(CaptionTooLong):
+        ring.open_groups([request(0), long], 0.0)
+    assert ring.stats().groups_opened == 0
+    assert ring.stats().captions_rejected == 1
