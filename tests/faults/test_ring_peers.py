@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import psutil
@@ -45,16 +45,21 @@ def at_work(ring: Ring, *works: Callable[[Ring], None]) -> Iterator[None]:
     assert [was_killed(pid) for pid in pids] == [False] * len(pids)
 
 
-def stopped_with_the_mutex(ring: Ring) -> int:
-    """A renderer that stands still in the middle of a claim."""
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Waits until the process has stopped; kills it if the block fails, for a stopped orphan hangs up its terminal."""
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    try:
+        yield
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        raise
 
-    def stop_inside(mine: Ring) -> None:
-        stop_at(4, JOURNALLED_WRITES, signal.SIGSTOP)
-        mine.claim([0], 2)
 
-    child = fork_child(ring, stop_inside)
-    os.waitid(os.P_PID, child, os.WSTOPPED)
-    return child
+def claims_and_stops_inside(mine: Ring) -> None:
+    stop_at(4, JOURNALLED_WRITES, signal.SIGSTOP)
+    mine.claim([0], 2)
 
 
 def waiting_painters(ring: Ring, count: int) -> list[int]:
@@ -79,11 +84,12 @@ def test_peers_that_wait_for_a_stopped_holder_go_on_after_it(new_ring, fate):
     ring = new_ring()
     for task in range(3):
         open_plain(ring, task)
-    holder = stopped_with_the_mutex(ring)
-    painters = waiting_painters(ring, 3)
-    os.kill(holder, fate)
     killed = fate == signal.SIGKILL
-    assert was_killed(holder) is killed
+    holder = fork_child(ring, claims_and_stops_inside)
+    with stopped(holder):
+        painters = waiting_painters(ring, 3)
+        os.kill(holder, fate)
+        assert was_killed(holder) is killed
     assert [was_killed(pid) for pid in painters] == [False] * 3
     stats = ring.stats()
     assert stats.recoveries == killed
@@ -104,12 +110,12 @@ def test_a_stopped_writer_is_not_dead_and_its_commit_counts(new_ring):
         assert mine.commit(claims, pictures(claims)) == [True]
 
     child = fork_child(ring, pause)
-    os.waitid(os.P_PID, child, os.WSTOPPED)
-    assert ring.reap() == []
-    assert ring.claim([0], 1) == []  # still the stopped one's
-    assert render(ring, (1,)) == 1  # nobody waits for it
-    os.kill(child, signal.SIGCONT)
-    assert not was_killed(child)
+    with stopped(child):
+        assert ring.reap() == []
+        assert ring.claim([0], 1) == []  # still the stopped one's
+        assert render(ring, (1,)) == 1  # nobody waits for it
+        os.kill(child, signal.SIGCONT)
+        assert not was_killed(child)
     assert ring.draw(0, 1, 0, 0.0).groups[0].positive_generators == (0, 1)
     assert ring.check() == []
 
