@@ -12,7 +12,7 @@ import numpy as np
 from polygen_stream.bench.peers.producers import Inherited, Producers
 from polygen_stream.bench.timed import TimedControl
 from polygen_stream.bench.work import CAPTION_BYTES, Batch, Pictures, Work, caption_of
-from polygen_stream.ring import Kind, Member, Ring, RingSpec
+from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.ring.journal import Operation
 
 PATIENCE_S = 120.0
@@ -108,8 +108,9 @@ class _RingWriter:
     def write(self, samples: np.ndarray) -> None:
         """Opens the captions of `samples`; claims and commits as many members, its own or another producer's."""
         work, ring = self._work, self._ring
-        for task in (samples[:: work.per_caption] // work.per_caption).tolist():
-            ring.open_group(task, Kind.PLAIN, caption_of(task), None, self._members, PATIENCE_S)
+        tasks = (samples[:: work.per_caption] // work.per_caption).tolist()
+        requests = [GroupRequest(task, Kind.PLAIN, caption_of(task), None, self._members) for task in tasks]
+        ring.open_groups(requests, PATIENCE_S)
         claims = ring.claim([0], len(samples))
         images = self._pictures.make(np.array([claim.task_id * work.per_caption + claim.member for claim in claims]))
         began = time.perf_counter()
