@@ -60,7 +60,7 @@ GENERATORS = {
     "sana": ("dc_f8", 4500, 64, 1.2e-3),
     "sdxl_turbo": ("kl_f4", 2400, 64, 1.0e-3),
 }
-TURBO = {"pairs": 9000, "teacher_steps": 10, "guidance": 3.0, "anchors": (999, 749, 499, 249)}
+TURBO = {"pairs": 9000, "teacher_steps": 8, "guidance": 3.5, "anchors": (999, 749, 499, 249)}
 
 
 def train_oracle(arguments: argparse.Namespace) -> None:
@@ -137,10 +137,11 @@ def train_generator(arguments: argparse.Namespace) -> None:
         preview(pipeline, name, arguments.work / f"{name}-{step:05d}.png")
 
     if name == "sdxl_turbo":
-        # As SDXL-Turbo does, the student begins with its teacher's weights, as far as the architectures agree.
         teacher = StableDiffusionPipeline.from_pretrained(WEIGHTS / "sd15", torch_dtype=torch.float32)
-        start_from(pipeline.unet, teacher.unet)
-        start_from(pipeline.text_encoder_2.text_model, teacher.text_encoder)
+        if not arguments.go_on:
+            # As SDXL-Turbo does, the student begins with its teacher's weights, as far as the architectures agree.
+            start_from(pipeline.unet, teacher.unet)
+            start_from(pipeline.text_encoder_2.text_model, teacher.text_encoder)
         loss = fit_student(
             pipeline,
             teacher,
@@ -194,9 +195,18 @@ def save(pipeline, folder: Path) -> None:
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     copy.deepcopy(pipeline).to(dtype=torch.float16).save_pretrained(temporary)
+    forget_where_it_was_loaded_from(temporary)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
+
+
+def forget_where_it_was_loaded_from(folder: Path) -> None:
+    """Take this machine's paths out of the configs that diffusers wrote."""
+    for file in folder.rglob("*.json"):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if values.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def preview(pipeline, name: str, path: Path) -> None:

@@ -23,6 +23,13 @@ def test_shipped_recipes_load_and_their_weights_are_there(name: str):
     assert recipe.name == name
 
 
+@pytest.mark.parametrize("name", MICRO)
+def test_shipped_configs_do_not_say_where_they_were_loaded_from(name: str):
+    configs = list(Path(load_recipe(name).source).rglob("*.json"))
+    assert len(configs) >= 5
+    assert [file for file in configs if "_name_or_path" in file.read_text(encoding="utf-8")] == []
+
+
 def test_recipes_span_the_papers_pipeline_classes():
     assert [load_recipe(n).pipeline for n in MICRO] == [
         "StableDiffusionPipeline", "StableDiffusionPipeline", "SanaPipeline", "StableDiffusionXLPipeline"
