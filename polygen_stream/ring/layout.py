@@ -75,6 +75,7 @@ class Total(IntEnum):
     KNOWN = 26  # 1 + largest task id opened or skipped, deterministic mode
     NEXT_STEP = 27  # latest step that was drawn or tried, deterministic mode
     PASSED = 28  # 1 + largest task id that made room, deterministic mode
+    HELD_BACK = 29  # 1 + process row of a draw that the rate limiter makes wait for inserts, 0 = none
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def _from_ready(control: Control, journal: Journal, process: int, step: int, pla
                 f"step {step}: production is over with {completed} complete groups but ring.min_fill "
                 f"is {limiter.min_fill}; lower ring.min_fill or raise captions.target"
             )
+        note_hunger(control, journal, process, None, held_back=completed >= limiter.min_fill)
         return None
     groups = ready_groups(c)
     selected = select(groups, spec.seed, step, plain, pair)
@@ -155,15 +156,21 @@ def _candidates(c: Columns, drawable: np.ndarray, times: np.ndarray) -> Candidat
     )
 
 
-def note_hunger(control: Control, journal: Journal, process: int, short: Shortage | None) -> None:
+def note_hunger(
+    control: Control, journal: Journal, process: int, short: Shortage | None, held_back: bool = False
+) -> None:
     """Says what a draw waits for, or that it waits no more.
 
-    So neither eviction (rule 3) nor the rate limiter keeps those groups from being opened. With several hungry draws
-    the first counts.
+    So neither eviction (rules 3 and 4) nor the rate limiter keeps those groups from being opened. With several hungry
+    draws the first counts.
     """
     mine = process + 1
     starved = short is not None and short.kind is Kind.PAIR
-    for total, hungry in ((Total.STARVED, starved), (Total.HUNGRY, short is not None)):
+    for total, hungry in (
+        (Total.STARVED, starved),
+        (Total.HUNGRY, short is not None),
+        (Total.HELD_BACK, held_back),
+    ):
         before = control.total(total)
         if hungry and before == 0:
             journal.set("total", int(total), mine)

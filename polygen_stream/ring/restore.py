@@ -65,7 +65,7 @@ def _forget_processes(c: Columns) -> None:
     c.lease[:] = 0
     c.group_leased[:] = 0
     c.generator_down[:] = 0
-    for total in (Total.FINISHED, Total.STARVED, Total.HUNGRY):
+    for total in (Total.FINISHED, Total.STARVED, Total.HUNGRY, Total.HELD_BACK):
         c.total[total] = 0
 
 

@@ -276,3 +276,25 @@ def test_a_full_process_table_is_a_clear_error(new_ring):
     with pytest.raises(PolygenError, match=r"renderer 'one more' cannot join: all 64 rows .* start fewer processes"):
         ring.register("renderer", "one more")
     assert ring.check() == []
+
+
+def test_a_full_ring_makes_room_for_the_inserts_that_the_limiter_waits_for(new_ring):
+    """Half a sample per insert: most groups must go without ever having been drawn."""
+    ring = new_ring(slots=4, samples_per_insert=0.5, error_buffer=2.0)
+    for task in range(2):
+        open_plain(ring, task)
+    render(ring)
+    for step in range(2):
+        drawn(ring, step, 1)
+    with pytest.raises(RingTimeout, match="rate limiter holds it back"):
+        ring.draw(2, 1, 0, 0.0)
+    opened = []
+
+    def producers() -> bool:  # called while the draw waits
+        opened.append(open_plain(ring, 2 + len(opened)))
+        render(ring)
+        return len(opened) > 9
+
+    ring.release(ring.draw(2, 1, 0, 60.0, producers))
+    assert 1 <= len(opened) <= 2
+    assert ring.stats().evicted == len(opened)
