@@ -39,7 +39,8 @@ class GeneratorsConfig(Section):
     negatives: int = Field(2, ge=0, le=1024)  # images per hard-negative caption
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
-    backend: Literal["eager", "onnxruntime"] = "onnxruntime"  # compiled ones fall back to eager without engines
+    # Renderers of a compiled backend that find no engine in the cache run eager.
+    backend: Literal["eager", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"] = "openvino-bf16"
 
 
 class RingConfig(Section):
@@ -70,7 +71,7 @@ class TrainConfig(Section):
     model: str = "micro"
     steps: int = Field(1000, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
     lr: float = Field(1.5e-3, gt=0)
     warmup: int = Field(50, ge=0)  # steps

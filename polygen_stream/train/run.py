@@ -7,6 +7,7 @@ Sees generated pictures only, through the ring; it never imports the micro world
 
 from __future__ import annotations
 
+import logging
 import time
 
 import torch
@@ -22,6 +23,7 @@ from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
 from polygen_stream.train.data import Batch, RingReader
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
+from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import StepResult, train_step
 
@@ -31,6 +33,8 @@ def main(context: RoleContext) -> None:
     train = config.train
     started = time.monotonic()
     device = training_device(train.device)
+    logging.basicConfig(level=logging.INFO)
+    logging.info("training on %s, autocast %s", device, autocast_dtype(train.precision, device))
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
     model, tokenizer = create_clip(train.model, device)

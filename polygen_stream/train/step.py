@@ -13,6 +13,7 @@ from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.model import clamp_logit_scale, image_size
 from polygen_stream.train.optim import learning_rate, set_learning_rate
+from polygen_stream.train.precision import autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
         seed=config.seed,
         step=batch.step,
     )  # [N, 3, S, S]
-    bf16 = train.precision == "bf16"
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+    dtype = autocast_dtype(train.precision, images.device)
+    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
         image_features = model.encode_image(images, normalize=True)  # [N, D]
         text_features = model.encode_text(batch.tokens, normalize=True)  # [T, D]
     loss, parts = multi_positive_loss(

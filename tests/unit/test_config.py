@@ -78,7 +78,7 @@ def test_a_config_cannot_be_changed():
         ("[train]\nlr = 'fast'\n", ["train.lr", "'fast'", "a number"]),
         ("[train]\nlr = nan\n", ["train.lr", "nan", "a finite number"]),
         ("[train]\nlr = 0.0\n", ["train.lr", "more than 0"]),
-        ("[train]\nprecision = 'fp8'\n", ["train.precision", "'fp8'", "'fp32' or 'bf16'"]),
+        ("[train]\nprecision = 'fp8'\n", ["train.precision", "'fp8'", "'auto', 'fp32' or 'bf16'"]),
         ("train = 5\n", ["train = 5", "a table, [train]"]),
         ("name = '../elsewhere'\n", ["name", "'../elsewhere'", "letters, digits"]),
         ("seed = -1\n", ["seed", "-1", "at least 0"]),

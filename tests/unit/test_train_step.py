@@ -11,6 +11,7 @@ from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import Layout
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
+from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.run import training_device
 from polygen_stream.train.step import train_step
 
@@ -49,6 +50,16 @@ def test_loss_falls_on_a_batch_that_repeats(precision):
     assert results[-1].loss < 0.6 * results[0].loss
     assert set(results[0].loss_parts) == {"i2t", "t2i", "negative_i2t", "negative_t2i"}
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_auto_precision_follows_what_the_processor_multiplies_in(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    assert autocast_dtype("auto", cpu) is None
+    assert autocast_dtype("bf16", cpu) is torch.bfloat16  # asked for, so done, however slow
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True})
+    assert autocast_dtype("auto", cpu) is torch.bfloat16
+    assert autocast_dtype("fp32", cpu) is None
 
 
 def test_first_step_moves_by_the_warmed_up_rate():
