@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: polygen-stream needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -e '.[dev,onnxruntime]'
+	$(VENV)/bin/python -m pip install -e '.[dev,onnxruntime,openvino]'
 	touch $@
 
 # Compiled generators for the micro preset, built once into the cache; without them a run starts eager all the same.

@@ -137,16 +137,38 @@ def build_engines(
         typer.Argument(help="Recipes, e.g. micro/sd15 (default: those of the micro preset).", show_default=False),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Compiler (default: the micro preset's).")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="GPU architectures to build ahead of time for, e.g. SM80,SM89 (tensorrt-rtx).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again what the cache has.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Generators to build at once.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, with size and time.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="Show what the cache has.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the cache with what was built.")] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Remove these generators' engines of other weights or versions.")
+    ] = False,
 ) -> None:
-    """Compile generators into engines that renderers load; what the cache has is not built again."""
-    from polygen_stream.engine.cache import EngineCache
-    from polygen_stream.engine.command import build_engines, orders
+    """Compile generators into engines that renderers load; what the cache has is not built again.
 
-    defaults, cache = load_config().generators, EngineCache()
-    wanted = orders(generators or defaults.recipes, backend or defaults.backend, cache)
-    build_engines(wanted, cache, Console(highlight=False), force, jobs)
+    The cache is POLYGEN_STREAM_CACHE, else polygen-stream in the user's cache folder.
+    """
+    from polygen_stream.engine import command
+    from polygen_stream.engine.cache import EngineCache
+
+    cache, console = EngineCache(), Console(highlight=False)
+    if show_list:
+        return command.show_entries(cache, console)
+    if verify:
+        return command.verify(cache, console)
+    defaults = load_config().generators
+    targets = target.split(",") if target else [None]
+    orders = command.order(generators or defaults.recipes, backend or defaults.backend, cache, targets)
+    if dry_run:
+        return command.show_plan(orders, cache, console)
+    if collect:
+        return command.collect(orders, cache, console)
+    return command.build_engines(orders, cache, console, force, jobs)
 
 
 @app.command()

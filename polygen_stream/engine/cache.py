@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from polygen_stream.engine.key import EngineKey, file_hash
+from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import PolygenError
 
 MANIFEST = "manifest.json"
@@ -38,15 +39,19 @@ class Entry:
 
     folder: Path
     key: EngineKey
-    parts: Mapping[str, Mapping[str, Any]]  # part -> file, sha256, bytes
+    parts: Mapping[str, Mapping[str, Any]]  # part -> engine (file name), files (name -> sha256, bytes), profile
     report: Mapping[str, Any]  # seconds, peak memory, parity
 
     @property
     def nbytes(self) -> int:
-        return sum(part["bytes"] for part in self.parts.values())
+        return sum(file["bytes"] for part in self.parts.values() for file in part["files"].values())
 
-    def file(self, part: str) -> Path:
-        return self.folder / self.parts[part]["file"]
+    def engine(self, part: str) -> Path:
+        """The file that the backend opens."""
+        return self.folder / self.parts[part]["engine"]
+
+    def profile(self, part: str) -> Profile:
+        return Profile.read(self.parts[part]["profile"])
 
     def verify(self) -> None:
         """Compare every engine file with the manifest.
@@ -54,14 +59,15 @@ class Entry:
         Raises:
             CacheError: a file is missing or its content is not what was built.
         """
-        for name, part in self.parts.items():
-            path = self.file(name)
+        files = {name: file["sha256"] for part in self.parts.values() for name, file in part["files"].items()}
+        for name, built in files.items():
+            path = self.folder / name
             if not path.is_file():
                 raise CacheError(f"engine file {path} is missing; {rebuild_command(self.key)}")
             found = file_hash(path)
-            if found != part["sha256"]:
+            if found != built:
                 raise CacheError(
-                    f"engine file {path} has SHA-256 {found[:16]}, built was {part['sha256'][:16]}: "
+                    f"engine file {path} has SHA-256 {found[:16]}, built was {built[:16]}: "
                     f"it was changed after the build; {rebuild_command(self.key)}"
                 )
 
@@ -109,31 +115,41 @@ class EngineCache:
     @contextmanager
     def building(self, key: EngineKey) -> Iterator[Path]:
         """Hold the key's lock and a fresh staging folder; the folder is gone afterwards unless it was published."""
+        with self.workspace(key.digest) as folder:
+            yield folder
+
+    @contextmanager
+    def workspace(self, name: str) -> Iterator[Path]:
+        """A folder of one's own in staging/, and the lock of that name that tells `collect` it is in use."""
         locks, staging = self.root / "locks", self.root / "staging"
         locks.mkdir(parents=True, exist_ok=True)
         staging.mkdir(parents=True, exist_ok=True)
         # The operating system drops the lock when its holder dies, however that happens.
-        with FileLock(locks / f"{key.digest}.lock"):
-            folder = Path(tempfile.mkdtemp(prefix=f"{key.digest}-{os.getpid()}-", dir=staging))
+        with FileLock(locks / f"{name}.lock"):
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=staging))
             try:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, key: EngineKey, staging: Path, files: Mapping[str, str], report: Mapping[str, Any]) -> Entry:
+    def publish(
+        self, key: EngineKey, staging: Path, profiles: Mapping[str, Profile], suffix: str, report: Mapping[str, Any]
+    ) -> Entry:
         """Make a staging folder of `building` the entry of its key, in place of an older one.
 
         Args:
-            files: file name by part.
+            profiles: by part. The files of a part are called after it, up to the first dot.
+            suffix: of the file of a part that the backend opens.
         """
         parts = {
-            part: {"file": name, "sha256": file_hash(staging / name), "bytes": (staging / name).stat().st_size}
-            for part, name in files.items()
+            part: {"engine": f"{part}{suffix}", "files": _inventory(staging, part), "profile": asdict(profile)}
+            for part, profile in profiles.items()
         }
         manifest = {"key": asdict(key), "parts": parts, "report": dict(report)}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for path in staging.iterdir():
             _flush(path)
+        staging.chmod(0o755)  # a temporary folder is its owner's alone; a cache may be shared
         place = self.folder(key)
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():  # a folder cannot replace a full one: set it aside, where `collect` removes it
@@ -171,6 +187,11 @@ def _read_entry(folder: Path) -> Entry | None:
         return Entry(folder, EngineKey(**manifest["key"]), manifest["parts"], manifest["report"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         return None
+
+
+def _inventory(folder: Path, part: str) -> dict[str, dict[str, Any]]:
+    paths = sorted(folder.glob(f"{part}.*"))
+    return {path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size} for path in paths}
 
 
 def _flush(path: Path) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from polygen_stream.engine.backends import get_backend
-from polygen_stream.engine.cache import EngineCache, Entry
+from polygen_stream.engine.cache import CacheError, EngineCache, Entry
+from polygen_stream.engine.forecast import forecast
 from polygen_stream.engine.key import EngineKey, engine_key
 from polygen_stream.errors import PolygenError
 from polygen_stream.generators.recipe import Recipe, load_recipe
@@ -22,50 +23,107 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Order:
-    """One generator's engines under one backend, with what the cache has of them."""
+    """One generator's engines under one backend, for one or several targets, with what the cache has of them."""
 
     recipe: Recipe
     backend: str
-    key: EngineKey
-    entry: Entry | None
+    targets: tuple[str | None, ...]
+    keys: tuple[EngineKey, ...]  # one per target
+    entries: tuple[Entry | None, ...]  # likewise
+
+    @property
+    def complete(self) -> bool:
+        return None not in self.entries
+
+    def __str__(self) -> str:
+        names = [target for target in self.targets if target]
+        return f"{self.recipe.name}: {self.backend} engines{' for ' if names else ''}{', '.join(names)}"
 
 
-def orders(recipes: Sequence[str], backend_name: str, cache: EngineCache) -> list[Order]:
+def order(
+    recipes: Sequence[str], backend_name: str, cache: EngineCache, targets: Sequence[str | None] = (None,)
+) -> list[Order]:
     """What has to be there for these generators under this backend.
 
+    Args:
+        targets: GPU architectures, e.g. "SM89"; None is this machine.
+
     Raises:
-        UserError: an unknown recipe or backend, missing weights, a backend that is not installed.
+        UserError: an unknown recipe, backend or target, missing weights, a backend that is not installed.
     """
-    backend = get_backend(backend_name)
-    found = []
+    orders = []
     for recipe in map(load_recipe, recipes):
-        key = engine_key(recipe, backend_name, backend)
-        found.append(Order(recipe, backend_name, key, cache.find(key)))
-    return found
+        keys = tuple(engine_key(recipe, backend_name, get_backend(backend_name, target)) for target in targets)
+        orders.append(Order(recipe, backend_name, tuple(targets), keys, tuple(cache.find(key) for key in keys)))
+    return orders
+
+
+def show_plan(orders: Sequence[Order], cache: EngineCache, console: Console) -> None:
+    """What a build would do, with the size and time expected."""
+    console.print(f"cache: {cache.root}", soft_wrap=True)
+    for each in orders:
+        state = "in the cache" if each.complete else f"to build, {forecast(each.recipe, each.backend, cache)}"
+        console.print(f"{each}: {state}", soft_wrap=True)
+
+
+def show_entries(cache: EngineCache, console: Console) -> None:
+    """Everything in the cache."""
+    console.print(f"cache: {cache.root}", soft_wrap=True)
+    for entry in cache.entries():
+        key = entry.key
+        line = f"{key.generator}  {key.backend} {key.backend_version}  {key.target}  {key.digest}  {summary(entry)}"
+        console.print(line, soft_wrap=True)
+
+
+def verify(cache: EngineCache, console: Console) -> None:
+    """Compare every file in the cache with what was built.
+
+    Raises:
+        CacheError: at least one differs; all were looked at.
+    """
+    problems = []
+    for entry in cache.entries():
+        try:
+            entry.verify()
+            console.print(f"{entry.key.generator} {entry.key.backend} {entry.key.target}: intact", soft_wrap=True)
+        except CacheError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise CacheError("; ".join(problems))
+
+
+def collect(orders: Sequence[Order], cache: EngineCache, console: Console) -> None:
+    """Remove what these orders do not need: engines of older weights, versions, recipes, of the same generators."""
+    wanted = {key.digest for each in orders for key in each.keys}
+    ours = {(each.recipe.name, each.backend) for each in orders}
+    others = {e.key.digest for e in cache.entries() if (e.key.generator, e.key.backend) not in ours}
+    for folder in cache.collect(wanted | others):
+        console.print(f"removed {folder}", soft_wrap=True)
 
 
 def build_engines(
-    wanted: Sequence[Order], cache: EngineCache, console: Console, force: bool = False, jobs: int = 1
+    orders: Sequence[Order], cache: EngineCache, console: Console, force: bool = False, jobs: int = 1
 ) -> None:
     """Build what is missing (with `force`: everything), each generator in a process of its own.
 
     Raises:
         PolygenError: a build failed; the others were finished first.
     """
-    todo = [order for order in wanted if force or order.entry is None]
-    for order in wanted:
-        if order not in todo:
-            console.print(f"{order.recipe.name}: {order.backend} engines are in the cache", soft_wrap=True)
+    todo = [each for each in orders if force or not each.complete]
+    for each in orders:
+        if each not in todo:
+            console.print(f"{each} are in the cache", soft_wrap=True)
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        errors = [error for error in pool.map(lambda order: _build(order, cache, console, force), todo) if error]
+        errors = [error for error in pool.map(lambda each: _build(each, cache, console, force), todo) if error]
     if errors:
         raise PolygenError("; ".join(errors))
 
 
-def _build(order: Order, cache: EngineCache, console: Console, force: bool) -> str | None:
+def _build(each: Order, cache: EngineCache, console: Console, force: bool) -> str | None:
     """Run one worker to its end. Returns its error, or None."""
-    name, began = order.recipe.name, time.monotonic()
-    command = [sys.executable, "-m", "polygen_stream.engine.worker", "--recipe", name, "--backend", order.backend]
+    name, began = each.recipe.name, time.monotonic()
+    command = [sys.executable, "-m", "polygen_stream.engine.worker", "--recipe", name, "--backend", each.backend]
+    command += [word for target in each.targets if target for word in ("--target", target)]
     command += ["--cache", str(cache.root), *(["--force"] if force else [])]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     try:
@@ -81,17 +139,21 @@ def _build(order: Order, cache: EngineCache, console: Console, force: bool) -> s
     if code:
         last = words[-1].removeprefix("error: ") if words else f"ended with exit code {code}"
         return f"{name}: {last}"
-    entry = cache.find(order.key)
-    if entry is None:
-        return f"{name}: the engines were built for other weights or versions than asked for: run it again"
-    console.print(f"{name}: {summary(entry)}", soft_wrap=True)
+    for key in each.keys:
+        entry = cache.find(key)
+        if entry is None:
+            return f"{name}: weights or versions changed while the engines were built: run it again"
+        console.print(f"{name}: {key.backend} {key.target}: {summary(entry)}", soft_wrap=True)
     return None
 
 
 def summary(entry: Entry) -> str:
     """Size, time, memory and parity of an entry in one line."""
     report = entry.report
-    return (
-        f"{entry.nbytes / MIB:.0f} MiB, {sum(report['seconds'].values()):.0f} s, {report['peak_mib']} MiB of memory, "
+    same = (
         f"pictures within {report['parity']['pictures']:.2f} grey levels of eager"
+        if report["parity"]
+        else "never compared with eager (it does not run on the machine that built it)"
     )
+    seconds = sum(report["seconds"].values())
+    return f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {report['peak_mib']} MiB of memory, {same}"

@@ -67,7 +67,11 @@ def use_engines(generator: Generator, backend_name: str, threads: int, cache: En
 
 
 def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache) -> Entry:
-    key = engine_key(generator.recipe, backend_name, get_backend(backend_name))
+    backend = get_backend(backend_name)
+    device = generator.pipeline.device.type
+    if device != backend.device:
+        raise UserError(f"{backend_name} engines run on {backend.device}, and generators.device is {device}")
+    key = engine_key(generator.recipe, backend_name, backend)
     entry = cache.find(key)
     if entry is None:
         raise UserError(cache.explain_miss(key))
@@ -77,4 +81,4 @@ def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache)
 
 def _open(entry: Entry, backend_name: str, threads: int) -> dict[str, Session]:
     backend = get_backend(backend_name)
-    return {part: backend.open(entry.file(part), threads) for part in entry.parts}
+    return {part: backend.open(entry.engine(part), entry.profile(part), threads) for part in entry.parts}

@@ -1,6 +1,6 @@
 """Builds one generator's engines as a process of its own, so that a compiler's crash or memory is not the caller's.
 
-python -m polygen_stream.engine.worker --recipe micro/sd15 --backend onnxruntime --cache DIR [--force]
+python -m polygen_stream.engine.worker --recipe micro/sd15 --backend tensorrt-rtx --target SM89 --cache DIR [--force]
 
 Progress goes to standard output, one line per stage; an error is the last line of standard error, "error: ...".
 """
@@ -19,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--backend", required=True)
+    parser.add_argument("--target", action="append")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--force", action="store_true")
     arguments = parser.parse_args()
@@ -28,10 +29,8 @@ def main() -> None:
     from polygen_stream.engine.cache import EngineCache
     from polygen_stream.generators.recipe import load_recipe
 
-    recipe = load_recipe(arguments.recipe)
-    build(
-        recipe, arguments.backend, EngineCache(arguments.cache), arguments.force, lambda line: print(line, flush=True)
-    )
+    recipe, cache, targets = load_recipe(arguments.recipe), EngineCache(arguments.cache), arguments.target or [None]
+    build(recipe, arguments.backend, cache, targets, arguments.force, say=lambda line: print(line, flush=True))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ class EngineSpec(BaseModel):
     parts: tuple[str, ...] = Field(min_length=1)  # of the pipeline; the others stay eager
     batch: tuple[int, int, int] = (1, 16, 64)  # pictures per call: fewest, usual, most
     part_tolerance: float = Field(1e-3, gt=0)  # largest difference of a part's output, relative to max(1, its values)
+    bf16: tuple[str, ...] = ()  # parts that CPU backends may compute in bfloat16
+    bf16_tolerance: float = Field(5e-2, gt=0)  # part_tolerance of those
     picture_tolerance: float = Field(2.0, gt=0)  # mean difference of a picture, grey levels of 255
 
 

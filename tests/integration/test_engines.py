@@ -1,8 +1,10 @@
-"""Real builds: compiled parts of the shipped generators, the cache they lie in, and renderers that use them."""
+"""Real builds: compiled parts of the shipped generators, the cache they lie in, and generators that use them."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,84 +19,153 @@ from polygen_stream.errors import PolygenError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
 
-pytest.importorskip("onnxruntime")
 torch.set_num_threads(1)
 
 MICRO = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
+LIBRARY = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 CAPTIONS, SEEDS = ["a red car on a beach", "two small balls", "a dog"], [3, 4, 5]
+ARCHITECTURES = ["SM80", "SM89", "SM120"]
 
 
-def small(name: str = "micro/sd15", **engine: object) -> Recipe:
+def small(**engine: object) -> Recipe:
     """A recipe that compiles its text encoder only: seconds instead of a minute."""
-    recipe = load_recipe(name)
-    return recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"parts": ("text_encoder",), **engine})})
+    recipe = load_recipe("micro/sd15")
+    changes = {"parts": ("text_encoder",), "bf16": ("text_encoder",), **engine}
+    return recipe.model_copy(update={"engine": recipe.engine.model_copy(update=changes)})
+
+
+@pytest.fixture(scope="module", params=LIBRARY)
+def backend(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(LIBRARY[request.param])
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
+def built(backend: str, tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
     cache = EngineCache(tmp_path_factory.mktemp("cache"))
-    build(small(), "onnxruntime", cache)
+    build(small(), backend, cache)
     return cache
 
 
-def test_a_second_build_finds_the_first(built: EngineCache):
+def test_a_second_build_finds_the_first(built: EngineCache, backend: str):
     said: list[str] = []
-    entry = build(small(), "onnxruntime", built, say=said.append)
-    assert said == ["found in the cache"]
-    assert entry.report["parity"]["text_encoder"] <= 1e-3
+    (entry,) = build(small(), backend, built, say=said.append)
+    assert [line.split(" for ")[0] for line in said] == ["found in the cache"]
+    assert entry.report["parity"]["text_encoder"] <= (5e-2 if backend == "openvino-bf16" else 1e-3)
     assert entry.report["parity"]["pictures"] <= 2.0
 
 
-def test_a_generator_renders_with_engines_what_it_renders_eager(built: EngineCache):
-    eager, engined = load_generator(small()), load_generator(small())
-    assert use_engines(engined, "onnxruntime", threads=1, cache=built)
-    assert isinstance(engined.pipeline.text_encoder, EngineModule)
-    for count in (1, 3):  # batches that the build never saw
-        difference = np.abs(
-            eager.render(CAPTIONS[:count], SEEDS[:count]).astype(int) - engined.render(CAPTIONS[:count], SEEDS[:count])
-        )
-        assert difference.mean() <= 0.1
+def test_a_generator_renders_with_engines_what_it_renders_eager(built: EngineCache, backend: str):
+    eager, compiled = load_generator(small()), load_generator(small())
+    assert use_engines(compiled, backend, threads=1, cache=built)
+    assert isinstance(compiled.pipeline.text_encoder, EngineModule)
+    for count in (1, 3):  # numbers of pictures that the build never saw
+        pictures = [each.render(CAPTIONS[:count], SEEDS[:count]).astype(int) for each in (eager, compiled)]
+        assert np.abs(pictures[0] - pictures[1]).mean() <= 2.0
 
 
-def test_without_engines_it_renders_eager_and_names_the_command(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_without_engines_it_renders_eager_and_names_the_command(
+    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     generator = load_generator(small())
     with caplog.at_level(logging.WARNING):
-        assert not use_engines(generator, "onnxruntime", threads=1, cache=EngineCache(tmp_path))
+        assert not use_engines(generator, backend, threads=1, cache=EngineCache(tmp_path))
     assert "micro/sd15 renders eager: " in caplog.text
-    assert "polygen-stream build-engines micro/sd15 --backend onnxruntime" in caplog.text
+    assert f"polygen-stream build-engines micro/sd15 --backend {backend}" in caplog.text
     assert len(generator.render(CAPTIONS, SEEDS)) == 3
 
 
-def test_a_tampered_engine_is_never_opened(built: EngineCache, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_engines_of_another_recipe_are_not_used_and_the_difference_is_told(
+    built: EngineCache, backend: str, caplog: pytest.LogCaptureFixture
+):
+    other = small().model_copy(update={"sampling": {"num_inference_steps": 3, "guidance_scale": 2.0}})
+    with caplog.at_level(logging.WARNING):
+        assert not use_engines(load_generator(other), backend, threads=1, cache=built)
+    assert "was built for other recipe " in caplog.text
+
+
+def test_a_tampered_engine_is_never_opened(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     cache = EngineCache(tmp_path)
-    entry = build(small(), "onnxruntime", cache)
-    content = bytearray(entry.file("text_encoder").read_bytes())
+    (entry,) = build(small(), backend, cache)
+    content = bytearray(entry.engine("text_encoder").read_bytes())
     content[len(content) // 2] ^= 1
-    entry.file("text_encoder").write_bytes(content)
+    entry.engine("text_encoder").write_bytes(content)
     generator = load_generator(small())
     with caplog.at_level(logging.WARNING):
-        assert not use_engines(generator, "onnxruntime", threads=1, cache=cache)
+        assert not use_engines(generator, backend, threads=1, cache=cache)
     assert "it was changed after the build" in caplog.text
     assert not isinstance(generator.pipeline.text_encoder, EngineModule)
 
 
-def test_engines_beyond_the_tolerance_are_not_published(tmp_path: Path):
+def test_engines_beyond_the_tolerance_are_not_published(backend: str, tmp_path: Path):
     cache = EngineCache(tmp_path)
     with pytest.raises(ParityError, match="text_encoder: differs from eager by"):
-        build(small(part_tolerance=1e-12), "onnxruntime", cache)
+        build(small(part_tolerance=1e-12, bf16_tolerance=1e-12), backend, cache)
     assert cache.entries() == []
 
 
 def test_a_part_that_cannot_be_compiled_is_named(tmp_path: Path):
-    with pytest.raises(PolygenError, match=r"scheduler|DDIMScheduler"):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(PolygenError, match=r"DDIMScheduler cannot be compiled"):
         build(small(parts=("scheduler",)), "onnxruntime", EngineCache(tmp_path))
+
+
+def test_plans_for_gpus_that_are_not_here_are_built_and_verify(tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx")
+    cache, said = EngineCache(tmp_path), []
+    entries = build(small(), "tensorrt-rtx", cache, targets=ARCHITECTURES, say=said.append)
+    assert [entry.key.target for entry in entries] == ARCHITECTURES
+    assert said.count("export text_encoder") == 1
+    for entry in cache.entries():
+        entry.verify()
+        assert entry.engine("text_encoder").suffix == ".plan"
+        assert entry.profile("text_encoder").shapes == {"input_ids": (32,)}
+
+
+def polygen_stream(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polygen_stream", "build-engines", *words]
+    environment = {"POLYGEN_STREAM_CACHE": str(cache), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_the_command_lists_verifies_and_collects(backend: str, built: EngineCache):
+    listed = polygen_stream("--list", cache=built.root)
+    assert f"micro/sd15  {backend} " in listed.stdout
+    assert polygen_stream("--verify", cache=built.root).stdout.endswith(": intact\n")
+    planned = polygen_stream("micro/sd15", "--backend", backend, "--dry-run", cache=built.root)
+    assert "to build, 3.1 M parameters, about 12 MiB" in planned.stdout  # the shipped recipe compiles more parts
+    removed = polygen_stream("micro/sd15", "--backend", backend, "--collect", cache=built.root)
+    assert removed.stdout.startswith("removed ")
+    assert built.entries() == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MICRO)
-def test_every_part_of_every_micro_generator_is_within_tolerance(name: str, tmp_path: Path):
+def test_every_part_of_every_micro_generator_is_within_tolerance(name: str, backend: str, tmp_path: Path):
     recipe = load_recipe(name)
-    entry = build(recipe, "onnxruntime", EngineCache(tmp_path))
+    (entry,) = build(recipe, backend, EngineCache(tmp_path))
     assert set(entry.parts) == set(recipe.engine.parts)
-    assert all(entry.report["parity"][part] <= 1e-3 for part in recipe.engine.parts)
+    for part in recipe.engine.parts:
+        reduced = backend == "openvino-bf16" and part in recipe.engine.bf16
+        assert entry.report["parity"][part] <= (5e-2 if reduced else 1e-3), part
     assert entry.report["parity"]["pictures"] <= 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MICRO)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_plans_of_every_part_of_every_micro_generator(name: str, dtype: str, tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx")
+    recipe = load_recipe(name).model_copy(update={"dtype": dtype})
+    for entry in build(recipe, "tensorrt-rtx", EngineCache(tmp_path), targets=ARCHITECTURES):
+        entry.verify()
+        assert set(entry.parts) == set(recipe.engine.parts)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MICRO)
+def test_tensorrt_renders_what_eager_renders(name: str, tmp_path: Path):
+    pytest.importorskip("tensorrt")
+    recipe = load_recipe(name)
+    (entry,) = build(recipe, "tensorrt", EngineCache(tmp_path))
+    assert entry.report["parity"]["pictures"] <= recipe.engine.picture_tolerance

@@ -15,10 +15,14 @@ import pytest
 from polygen_stream.engine.backends import BACKENDS
 from polygen_stream.engine.cache import CacheError, EngineCache
 from polygen_stream.engine.key import EngineKey, engine_key, recipe_hash, weights_hash
+from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import SHIPPED_WEIGHTS, load_recipe
 
 FIELDS = [field.name for field in dataclasses.fields(EngineKey)]
+
+
+PROFILE = Profile((1, 4, 8), {"sample": (4, 8, 8)}, {"sample": "float32"})
 
 
 def key(**changes: str) -> EngineKey:
@@ -30,7 +34,9 @@ def put(cache: EngineCache, of: EngineKey, content: bytes = b"plan") -> None:
     """What a build does with a cache."""
     with cache.building(of) as staging:
         (staging / "unet.onnx").write_bytes(content)
-        cache.publish(of, staging, {"unet": "unet.onnx"}, {"seconds": {}})
+        (staging / "unet.data").write_bytes(b"weights")
+        (staging / "unet_2.onnx").write_bytes(b"not the unet's")
+        cache.publish(of, staging, {"unet": PROFILE}, ".onnx", {"seconds": {}})
 
 
 @pytest.fixture
@@ -42,8 +48,9 @@ def test_what_was_published_is_found_and_verifies(cache: EngineCache):
     put(cache, key())
     entry = cache.find(key())
     entry.verify()
-    assert entry.file("unet").read_bytes() == b"plan"
-    assert entry.nbytes == 4
+    assert entry.engine("unet").read_bytes() == b"plan"
+    assert entry.nbytes == len(b"plan") + len(b"weights")
+    assert entry.profile("unet") == PROFILE
     assert list((cache.root / "staging").iterdir()) == []
 
 
@@ -74,14 +81,15 @@ def test_an_entry_moved_to_another_keys_place_is_not_found(cache: EngineCache):
     assert cache.find(other) is None
 
 
-def test_a_tampered_engine_file_is_refused_by_hash(cache: EngineCache):
+@pytest.mark.parametrize("name", ["unet.onnx", "unet.data"])
+def test_a_tampered_or_missing_file_is_refused(cache: EngineCache, name: str):
     put(cache, key())
     entry = cache.find(key())
-    entry.file("unet").write_bytes(b"evil")
-    with pytest.raises(CacheError, match=r"unet\.onnx has SHA-256 .* built was .* --force"):
+    (entry.folder / name).write_bytes(b"evil")
+    with pytest.raises(CacheError, match=rf"{name} has SHA-256 .* built was .* --force"):
         entry.verify()
-    entry.file("unet").unlink()
-    with pytest.raises(CacheError, match=r"unet\.onnx is missing"):
+    (entry.folder / name).unlink()
+    with pytest.raises(CacheError, match=f"{name} is missing"):
         entry.verify()
 
 
@@ -96,7 +104,7 @@ def test_an_unreadable_manifest_is_no_entry(cache: EngineCache, manifest: str):
 def test_a_build_replaces_the_entry_of_its_key(cache: EngineCache):
     put(cache, key(), b"old")
     put(cache, key(), b"new")
-    assert cache.find(key()).file("unet").read_bytes() == b"new"
+    assert cache.find(key()).engine("unet").read_bytes() == b"new"
     assert len(cache.entries()) == 1
 
 
@@ -145,7 +153,7 @@ for last in range(1000):
     entry = cache.find(key())
     if entry is not None:
         entry.verify()
-        assert entry.file("unet").read_bytes() in (b"old", b"new")
+        assert entry.engine("unet").read_bytes() in (b"old", b"new")
     if status == 0:
         break
     kills += 1
@@ -159,14 +167,14 @@ def test_a_build_killed_at_any_file_operation_leaves_the_cache_valid(tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 8  # opening, renaming and removing files: each of them was a place to die
-    assert EngineCache(tmp_path / "cache").find(key()).file("unet").read_bytes() == b"new"
+    assert EngineCache(tmp_path / "cache").find(key()).engine("unet").read_bytes() == b"new"
 
 
 CONCURRENT_BUILD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_engine_cache import key
+from test_engine_cache import PROFILE, key
 from polygen_stream.engine.cache import EngineCache
 
 cache = EngineCache(Path(sys.argv[2]))
@@ -176,7 +184,7 @@ with cache.building(key()) as staging:
     if cache.find(key()) is None:
         time.sleep(0.2)
         (staging / "unet.onnx").write_bytes(b"plan")
-        cache.publish(key(), staging, {"unet": "unet.onnx"}, {})
+        cache.publish(key(), staging, {"unet": PROFILE}, ".onnx", {})
         print("built")
 """
 

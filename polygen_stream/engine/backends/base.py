@@ -29,6 +29,8 @@ class Backend(Protocol):
     package: str  # distribution that does the work
     extra: str  # extra of polygen-stream that installs it
     suffix: str  # of engine files
+    device: str  # "cpu" or "cuda": where the tensors of a call lie
+    bf16: bool  # computes the parts that the recipe allows in bfloat16
 
     def target(self) -> str:
         """The hardware an engine is made for, in words; engines of another target are not loaded."""
@@ -36,10 +38,13 @@ class Backend(Protocol):
     def flags(self) -> str:
         """Everything else that decides what `compile` makes."""
 
-    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
-        """Compile the ONNX file `graph` into the file `engine`."""
+    def runs_here(self) -> bool:
+        """Whether this machine can run what `compile` makes, and so compare it with eager."""
 
-    def open(self, engine: Path, threads: int) -> Session:
+    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+        """Compile the ONNX file `graph` into the file `engine`; further files share its name up to the first dot."""
+
+    def open(self, engine: Path, profile: Profile, threads: int) -> Session:
         """Load an engine file that `compile` made. Whoever calls has checked its key and hash."""
 
 

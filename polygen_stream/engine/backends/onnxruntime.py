@@ -20,12 +20,17 @@ class OnnxRuntime:
     package = "onnxruntime"
     extra = "onnxruntime"
     suffix = ".onnx"
+    device = "cpu"
+    bf16 = False
 
     def target(self) -> str:
         return processor()
 
     def flags(self) -> str:
         return "optimization=all"
+
+    def runs_here(self) -> bool:
+        return True
 
     def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
         import onnxruntime as ort
@@ -36,7 +41,7 @@ class OnnxRuntime:
         options.log_severity_level = 3  # it warns that the saved graph is for this kind of processor: so says its key
         ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
-    def open(self, engine: Path, threads: int) -> OnnxSession:
+    def open(self, engine: Path, profile: Profile, threads: int) -> OnnxSession:
         return OnnxSession(engine, threads)
 
 

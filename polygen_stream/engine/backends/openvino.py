@@ -1,0 +1,84 @@
+"""OpenVINO on the CPU, in float32 or, where the recipe allows it, in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polygen_stream.engine.backends.base import processor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from polygen_stream.engine.profile import Profile
+
+
+class OpenVino:
+    """Plans are made for fixed numbers of rows (a third faster than for any number), when a call first needs one.
+
+    Args:
+        bf16: compute the recipe's `engine.bf16` parts in bfloat16, on processors that have it.
+    """
+
+    package = "openvino"
+    extra = "openvino"
+    suffix = ".xml"
+    device = "cpu"
+
+    def __init__(self, bf16: bool) -> None:
+        self.bf16 = bf16
+
+    def target(self) -> str:
+        return processor()
+
+    def flags(self) -> str:
+        return "bfloat16 where allowed" if self.bf16 else "float32"
+
+    def runs_here(self) -> bool:
+        return True
+
+    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+        import openvino as ov
+
+        ov.save_model(ov.Core().read_model(graph), engine, compress_to_fp16=False)
+
+    def open(self, engine: Path, profile: Profile, threads: int) -> OpenVinoSession:
+        return OpenVinoSession(engine, profile, threads)
+
+
+class OpenVinoSession:
+    def __init__(self, engine: Path, profile: Profile, threads: int) -> None:
+        import openvino as ov
+
+        self._core, self._profile = ov.Core(), profile
+        self._model = self._core.read_model(engine)
+        self._properties = {
+            "INFERENCE_PRECISION_HINT": "bf16" if profile.bf16 else "f32",  # its own default would be bf16
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        fewest, usual, _ = profile.rows
+        self._sizes = sorted({fewest, max(fewest, usual // 4), usual})
+        self._requests: dict[int, Any] = {}
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        from polygen_stream.engine.batching import run_in_sizes
+
+        return run_in_sizes(self._run, inputs, self._sizes)
+
+    def _run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        import torch
+
+        rows = len(next(iter(inputs.values())))
+        if rows not in self._requests:
+            self._requests[rows] = self._compile(rows)
+        request = self._requests[rows]
+        results = request.infer({name: tensor.numpy() for name, tensor in inputs.items()}, share_inputs=True)
+        return {output.get_any_name(): torch.from_numpy(array) for output, array in results.items()}
+
+    def _compile(self, rows: int) -> Any:
+        model = self._model.clone()
+        model.reshape({name: [rows, *shape] for name, shape in self._profile.shapes.items()})
+        return self._core.compile_model(model, "CPU", self._properties).create_infer_request()
