@@ -168,7 +168,7 @@ class RingMachine(RuleBasedStateMachine):
     # ---- trainer
 
     @precondition(lambda self: self.model.groups)
-    @rule(seat=SEATS, step=INDEX, plain=st.integers(0, 3), pair=st.integers(0, 1), die_at=DIE_AT)
+    @rule(seat=SEATS, step=INDEX, plain=st.integers(0, 3), pair=st.integers(0, 2), die_at=DIE_AT)
     def draw(self, seat, step, plain, pair, die_at) -> None:
         if not plain + pair:
             plain = 1
