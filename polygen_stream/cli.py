@@ -66,6 +66,7 @@ def audit(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw quadrant, spectra and edits into this file.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Draw captions x generators into this file.")] = None,
 ) -> None:
     """Grade the micro generators of a config: an oracle reads their pictures back.
 
@@ -74,11 +75,11 @@ def audit(
     """
     config_name, words = _split(context.args)
     config = load_config(
-        config_name, parse_overrides(words, other_options=("pictures", "threads", "json", "picture", "help"))
+        config_name, parse_overrides(words, other_options=("pictures", "threads", "json", "picture", "samples", "help"))
     )
     from polygen_stream.analyze.audit_run import audit_all
 
-    audit_all(config, pictures, threads, as_json, picture, Console(highlight=False))
+    audit_all(config, pictures, threads, as_json, picture, samples, Console(highlight=False))
 
 
 @app.command()

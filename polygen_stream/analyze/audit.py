@@ -125,6 +125,16 @@ def shows_edit(reading: Reading, scenes: Sequence[Scene], edited: Sequence[Scene
     return out
 
 
+def sample_pairs(seed: int) -> list[tuple[str, str]]:
+    """A caption and its hard negative for every edit, of reserved combinations."""
+    out = []
+    for edit in edits.EDITS:
+        rng = seeding.rng(seed, "audit sample", edit)
+        scene, other = edits.applicable_scene(edit, Split.UNSEEN, rng)
+        out.append(write_pair(scene, other, _full(rng)))
+    return out
+
+
 def _requests(
     fits: Callable[[Scene], bool], asked: tuple[str, ...], count: int, split: Split, seed: int, name: str
 ) -> list[Request]:

@@ -10,9 +10,10 @@ import torch
 from matplotlib import pyplot as plt
 from rich.console import Console
 
-from polygen_stream.analyze.audit import audit_generator
+from polygen_stream.analyze.audit import audit_generator, sample_pairs
 from polygen_stream.analyze.audit_view import audit_figure, audit_table
 from polygen_stream.analyze.diversity import radial_spectrum
+from polygen_stream.analyze.samples import Sample, draw_samples
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import load_generator
@@ -23,14 +24,24 @@ from polygen_stream.micro.world import sample_scene
 
 
 def audit_all(
-    config: RunConfig, pictures: int, threads: int, as_json: Path | None, picture: Path | None, console: Console
+    config: RunConfig,
+    pictures: int,
+    threads: int,
+    as_json: Path | None,
+    picture: Path | None,
+    samples: Path | None,
+    console: Console,
 ) -> None:
     """Grade every generator of the config and show, write and draw the result.
+
+    Args:
+        pictures: per generator and kind of question.
+        as_json, picture, samples: files for every figure, for the plots, and for a grid of captions x generators.
 
     Raises:
         UserError: a generator that does not draw micro pictures, or that cannot be loaded; a folder that is not there.
     """
-    for path in (as_json, picture):
+    for path in (as_json, picture, samples):
         if path is not None and not path.resolve().parent.is_dir():
             raise UserError(f"cannot write {path}: there is no folder {path.resolve().parent}")
     recipes = [load_recipe(name) for name in config.generators.recipes]
@@ -38,12 +49,15 @@ def audit_all(
         _check_micro(recipe)
     torch.set_num_threads(threads)
     oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
-    results = {}
+    pairs = sample_pairs(config.seed)
+    results: dict[str, dict[str, object]] = {}
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []  # per generator: pictures of the captions, of the hard negatives
     for recipe in recipes:
         with console.status(f"rendering with {recipe.name}"):
-            results[recipe.name] = audit_generator(
-                load_generator(recipe, config.generators.device), oracle, pictures, config.seed
-            )
+            generator = load_generator(recipe, config.generators.device)
+            results[recipe.name] = audit_generator(generator, oracle, pictures, config.seed)
+            # as in a run, a hard negative has the noise of its positive
+            drawn.append(tuple(generator.render(texts, range(len(pairs))) for texts in zip(*pairs, strict=True)))
     console.print(audit_table(results))
     if as_json:
         as_json.write_text(json.dumps({"pictures": pictures, "generators": results}, indent=2) + "\n")
@@ -53,6 +67,15 @@ def audit_all(
         figure.savefig(picture, dpi=130)
         plt.close(figure)
         console.print(f"picture: {picture}")
+    if samples:
+        grid = [
+            Sample(text, negative, *([(g, of[i]) for g, of in enumerate(half)] for half in zip(*drawn, strict=True)))
+            for i, (text, negative) in enumerate(pairs)
+        ]
+        figure = draw_samples(grid, [recipe.name for recipe in recipes])
+        figure.savefig(samples, dpi=130)
+        plt.close(figure)
+        console.print(f"samples: {samples}")
 
 
 def _check_micro(recipe: Recipe) -> None:
