@@ -69,7 +69,7 @@ class CurriculumConfig(Section):
 
 class TrainConfig(Section):
     model: str = "micro"
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1400, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
@@ -90,7 +90,7 @@ class TrainConfig(Section):
 
 
 class EvaluateConfig(Section):
-    every: int = Field(200, ge=0)  # steps; 0 = only untrained and final
+    every: int = Field(400, ge=0)  # steps; 0 = only untrained and final
     images_per_thing: int = Field(20, ge=1)
     device: str = "cpu"
 
