@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 BLOCK_BYTES = 1 << 18  # pictures worked on at a time stay in the cache between copy and checksum
@@ -19,9 +21,16 @@ def checksums(images: np.ndarray) -> np.ndarray:
     whole = flat.shape[1] // 8
     result = np.zeros(len(images), np.uint64)
     if whole:
-        runs = np.add.reduceat(flat[:, : 8 * whole].view(np.uint64), np.arange(0, whole, _RUN), axis=1)
-        factors = 2 * np.arange(runs.shape[1], dtype=np.uint64) + np.uint64(1)
-        result = (runs * factors).sum(axis=1, dtype=np.uint64)
+        starts, factors = _runs(whole)
+        runs = np.add.reduceat(flat[:, : 8 * whole].view(np.uint64), starts, axis=1)
+        result = (runs * factors).sum(axis=1)
     for byte in range(8 * whole, flat.shape[1]):
         result = result * np.uint64(257) + flat[:, byte]
     return result.view(np.int64)
+
+
+@lru_cache(maxsize=8)
+def _runs(words: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the runs of a picture of so many words start, and their factors."""
+    starts = np.arange(0, words, _RUN)
+    return starts, 2 * np.arange(starts.size, dtype=np.uint64) + np.uint64(1)

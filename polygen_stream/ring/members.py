@@ -32,26 +32,28 @@ def claim(control: Control, process: int, generators: Sequence[int], limit: int)
         journal.set("slot_state", slots, int(SlotState.WRITING))
         journal.set("slot_owner", slots, process)
         journal.add("slot_generation", slots, 1)
-        generations = c.slot_generation[slots].tolist()
+        generations = c.slot_generation[slots]
     # Outside the mutex: a group with WRITING members stays OPEN, so its row does not change under us.
-    return [_claim_of(control, slot, generation) for slot, generation in zip(slots.tolist(), generations, strict=True)]
+    return _claims_of(control, slots, generations)
 
 
-def _claim_of(control: Control, slot: int, generation: int) -> Claim:
+def _claims_of(control: Control, slots: np.ndarray, generations: np.ndarray) -> list[Claim]:
     c = control.columns
-    group = int(c.slot_group[slot])
-    polarity = Polarity(int(c.slot_polarity[slot]))
-    return Claim(
-        slot=slot,
-        generation=generation,
-        group=group,
-        member=int(c.slot_member[slot]),
-        task_id=int(c.group_task[group]),
-        generator=int(c.slot_generator[slot]),
-        polarity=int(polarity),
-        seed=int(c.slot_seed[slot]) & (2**64 - 1),
-        caption=get_caption(c, group, polarity).decode(),
+    groups, polarities = c.slot_group[slots], c.slot_polarity[slots]
+    shown = set(zip(groups.tolist(), polarities.tolist(), strict=True))
+    captions = {text: get_caption(c, text[0], Polarity(text[1])).decode() for text in shown}
+    columns = (
+        slots,
+        generations,
+        groups,
+        c.slot_member[slots],
+        c.group_task[groups],
+        c.slot_generator[slots],
+        polarities,
+        c.slot_seed[slots].view("u8"),
     )
+    # in the order of Claim's fields
+    return [Claim(*row, captions[row[2], row[6]]) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def holds(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:

@@ -229,15 +229,19 @@ class Ring:
         return results
 
     def _write(self, slots: np.ndarray, held: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Copies the images of held slots into them; checksums of all."""
+        """Copies the images of held slots into them; their checksums, int64 [n] with 0 for slots not held."""
+        if not held.all():
+            slots, images = slots[held], images[held]
         payload = self._control.columns.payload
-        sums = np.empty(len(slots), np.int64)
+        sums = np.zeros(len(held), np.int64)
+        written = np.empty(len(slots), np.int64)
         at_once = max(1, BLOCK_BYTES // payload[0].nbytes)
         for start in range(0, len(slots), at_once):
             block = slice(start, start + at_once)
-            part, mine = np.ascontiguousarray(images[block]), held[block]
-            payload[slots[block][mine]] = part if mine.all() else part[mine]
-            sums[block] = checksums(part)
+            part = np.ascontiguousarray(images[block])
+            payload[slots[block]] = part
+            written[block] = checksums(part)
+        sums[held] = written
         return sums
 
     def fail(self, claims: Sequence[Claim], reason: str) -> list[bool]:
