@@ -54,8 +54,9 @@ class Host:
             stderr=log,
             text=True,
             bufsize=1,
-            # a session of its own: Ctrl-C reaches us alone, and one signal reaches the whole peer
-            start_new_session=True,
+            # a group of its own: Ctrl-C reaches us alone, and one signal reaches the whole peer. No session of its own:
+            # the kernel shares the processors out by session, and many processes would get no more than one
+            process_group=0,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE_ROOT), "TMPDIR": self._scratch.name},
         )
 

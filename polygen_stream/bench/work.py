@@ -38,7 +38,7 @@ class Work:
     batch: int = 512
     read: int = 512
     producers: int = 4
-    handed: int = 32
+    handed: int = 64
     per_caption: int = 4
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from polygen_stream.bench.work import Batch, Pictures, Work, touch
 from polygen_stream.ring import memory
+from polygen_stream.ring.layout import PAYLOAD_SHIFT
 
 MOST_SLOTS = 4096
 
@@ -18,8 +19,9 @@ class MemcpyPeer:
         self._pictures = Pictures(work)
         # the ring's kind of memory and, up to what no cache holds anyway, as much of it
         count = min(work.slots, MOST_SLOTS)
-        mapped = memory.map_all(memory.allocate(count * work.image_bytes))
-        self._slots = np.frombuffer(mapped, np.uint8).reshape(count, *work.shape)
+        size = count * work.image_bytes
+        mapped = memory.map_all(memory.allocate(PAYLOAD_SHIFT + size))
+        self._slots = np.frombuffer(mapped, np.uint8, size, PAYLOAD_SHIFT).reshape(count, *work.shape)
         touch(self._slots)
         self._out = np.empty((work.read, *work.shape), np.uint8)
         self._order = np.random.default_rng(0)
