@@ -17,7 +17,7 @@ import numpy as np
 
 from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.ring import board, diagnosis, drawing, groups, holds, members, memory, reaper
-from polygen_stream.ring.checksum import BLOCK_BYTES, checksums
+from polygen_stream.ring.checksum import write_pictures
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
@@ -224,25 +224,13 @@ class Ring:
             with control.reading():
                 held = members.holds(control, row, chunk)
             # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it.
-            sums = self._write(np.array([claim.slot for claim in chunk]), held, pixels)
+            slots = np.array([claim.slot for claim in chunk])
+            if not held.all():
+                slots, pixels = slots[held], pixels[held]
+            sums = np.zeros(len(chunk), np.int64)
+            sums[held] = write_pictures(control.columns.payload, slots, pixels)
             results += members.commit(control, row, chunk, sums)
         return results
-
-    def _write(self, slots: np.ndarray, held: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Copies the images of held slots into them; their checksums, int64 [n] with 0 for slots not held."""
-        if not held.all():
-            slots, images = slots[held], images[held]
-        payload = self._control.columns.payload
-        sums = np.zeros(len(held), np.int64)
-        written = np.empty(len(slots), np.int64)
-        at_once = max(1, BLOCK_BYTES // payload[0].nbytes)
-        for start in range(0, len(slots), at_once):
-            block = slice(start, start + at_once)
-            part = np.ascontiguousarray(images[block])
-            payload[slots[block]] = part
-            written[block] = checksums(part)
-        sums[held] = written
-        return sums
 
     def fail(self, claims: Sequence[Claim], reason: str) -> list[bool]:
         """Gives members back after a failed render: WANTED again, FAILED past max_retries. False = stale."""
