@@ -23,6 +23,8 @@ from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
 from polygen_stream.ring.texts import put_caption, text_key
 
+_POLARITIES = frozenset(Polarity)
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -49,11 +51,12 @@ def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
     for member in members:
         if not 0 <= member.generator < len(spec.generators):
             raise ValueError(f"task {task_id}: generator {member.generator} of {len(spec.generators)}")
-        if member.polarity not in (Polarity.POSITIVE, Polarity.NEGATIVE) or not 0 <= member.seed < 2**64:
+        if member.polarity not in _POLARITIES or not 0 <= member.seed < 2**64:
             raise ValueError(f"task {task_id}: {member} needs polarity 0 or 1 and a seed of 64 unsigned bits")
-    if all(member.polarity == Polarity.NEGATIVE for member in members):
+    polarities = {member.polarity for member in members}
+    if Polarity.POSITIVE not in polarities:
         raise ValueError(f"task {task_id} asks for no positive image")
-    if kind is Kind.PLAIN and any(member.polarity == Polarity.NEGATIVE for member in members):
+    if kind is Kind.PLAIN and Polarity.NEGATIVE in polarities:
         raise ValueError(f"task {task_id} is PLAIN but asks for a negative image")
     texts = tuple(text.encode() for text in (caption, negative) if text is not None)
     longest = max(texts, key=len)
@@ -74,8 +77,7 @@ def try_open(control: Control, openings: Sequence[Opening]) -> list[int] | None:
     """
     spec, c = control.spec, control.columns
     with control.transition(Operation.OPEN):
-        for opening in openings:
-            _check_possible(control, opening)
+        _check_possible(control, openings)
         count = _admitted(control, openings)
         while count:
             slots = sum(len(opening.members) for opening in openings[:count])
@@ -87,13 +89,14 @@ def try_open(control: Control, openings: Sequence[Opening]) -> list[int] | None:
         return None
 
 
-def _check_possible(control: Control, opening: Opening) -> None:
+def _check_possible(control: Control, openings: Sequence[Opening]) -> None:
     down = control.columns.generator_down
     if control.total(Total.FINISHED):
-        raise PolygenError(f"task {opening.task_id} was opened after finish_opening; call that last")
-    if down.any() and all(down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
-        names = sorted({control.spec.generators[m.generator] for m in opening.members})
-        raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
+        raise PolygenError(f"task {openings[0].task_id} was opened after finish_opening; call that last")
+    for opening in openings if down.any() else ():
+        if all(down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
+            names = sorted({control.spec.generators[m.generator] for m in opening.members})
+            raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
 
 
 def _admitted(control: Control, openings: Sequence[Opening]) -> int:
