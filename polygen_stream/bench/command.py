@@ -58,5 +58,40 @@ def ring(
     return 0
 
 
+@app.command()
+def generators(
+    recipes: Annotated[
+        list[str] | None, typer.Argument(help="Recipes (default: those of the micro preset).", show_default=False)
+    ] = None,
+    backends: Annotated[str, typer.Option(help="Compared backends; those without engines are left out.")] = (
+        "eager,onnxruntime,openvino,openvino-bf16"
+    ),
+    batches: Annotated[str, typer.Option(help="Pictures per call.")] = "1,4,16,64",
+    repeats: Annotated[int, typer.Option(min=1, help="Measured calls of each kind.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 1,
+    device: Annotated[str, typer.Option(help="Where the pipelines live.")] = "cpu",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+) -> None:
+    """Measure pictures per second of generators, eager beside their engines, and where the time goes.
+
+    The table goes to stdout as Markdown. Engines come from the cache: polygen-stream build-engines --backend NAME.
+    """
+    from polygen_stream.bench.generators import bench_generators
+    from polygen_stream.bench.generators_view import markdown
+    from polygen_stream.config import load_config
+
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"{json_file}: the folder {json_file.parent} does not exist; make it first")
+    try:
+        sizes = [int(size) for size in batches.split(",")]
+    except ValueError:
+        raise UserError(f"--batches {batches}: expected whole numbers, e.g. 1,16") from None
+    names = recipes or load_config().generators.recipes
+    result = bench_generators(names, backends.split(","), sizes, repeats, threads, device, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    print(markdown(result), end="")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -49,11 +49,11 @@ class Plan:
 
 FULL = Plan(
     shared={
-        LARGE: Work(side=224, images=4096, slots=2048),
+        LARGE: Work(side=224, images=16_384, slots=2048),
         SMALL: Work(side=32, images=32_768, slots=4096),
     },
     paper=Work(side=256, images=32_768, slots=20_480, batch=16_384),
-    rounds=9,
+    rounds=7,
     paper_rounds=5,
     draws=60,
     growth=draw.GROWTH,

@@ -19,7 +19,7 @@ from polygen_stream.bench.host import run_round
 from polygen_stream.bench.peers.memcpy import MemcpyPeer
 from polygen_stream.bench.work import Batch, DamagedSample, Pictures, Work
 
-WORK = Work(side=8, images=64, slots=128, batch=32, read=32, producers=1)
+WORK = Work(side=8, images=64, slots=128, batch=32, read=32, producers=1, handed=32)
 COMMAND = [sys.executable, "-m", "polygen_stream", "bench", "ring"]
 
 
@@ -138,7 +138,7 @@ def test_a_missing_folder_is_said_before_anything_is_measured(tmp_path):
 
 
 def test_shares_cover_every_sample_once():
-    work = Work(side=8, images=256, slots=512, batch=64, read=64, producers=3)
+    work = Work(side=8, images=256, slots=512, batch=64, read=64, producers=3, handed=32)
     written = [sample for number in range(3) for part in work.share(1024, 256, number) for sample in part.tolist()]
     assert sorted(written) == list(range(1024, 1280))
     assert np.array_equal(Pictures(work).make(np.arange(5)).shape, (5, 8, 8, 3))
