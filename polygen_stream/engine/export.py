@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnxscript import optimizer
 from torch import Tensor
 
 from polygen_stream.engine.key import OPSET
@@ -41,8 +42,8 @@ def export_part(part: Part, module: torch.nn.Module, example: Mapping[str, Tenso
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.export.export(flat, tuple(example.values()), dynamic_shapes=(tuple(rows),), strict=False)
-        # Without the exporter's optimizer: it takes the 1e-15 that SANA's linear attention adds to its denominator
-        # for a zero and drops the addition, and every backend has an optimizer of its own.
+        # Without the exporter's rewriting: it takes the 1e-15 that SANA's linear attention adds to its denominator for
+        # a zero and drops the addition. Every backend has an optimizer of its own.
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -52,6 +53,9 @@ def export_part(part: Part, module: torch.nn.Module, example: Mapping[str, Tenso
             input_names=list(example),
             output_names=outputs,
         )
+    # Folding turns what torch calls a split into the operator of that name; TensorRT has no sequences.
+    optimizer.fold_constants(exported.model)
+    optimizer.remove_unused_nodes(exported.model)
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     exported.save(str(path), external_data=size > LARGE_BYTES)
     onnx.checker.check_model(str(path))

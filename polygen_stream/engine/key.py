@@ -13,7 +13,7 @@ from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import Recipe
 
 OPSET = 20  # of the exported ONNX graphs
-FORMAT = "2"  # of the cache's files and of what the parts export; raise it when either changes
+FORMAT = "3"  # of the cache's files and of what the parts export; raise it when either changes
 
 
 @dataclass(frozen=True)

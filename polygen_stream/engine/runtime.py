@@ -27,13 +27,13 @@ class EngineModule(torch.nn.Module):
     def __init__(self, module: torch.nn.Module, session: Session) -> None:
         super().__init__()
         self.dtype, self.device = module.dtype, module.device
-        self._part, self._session = part_of(module), session
+        self.part, self._session = part_of(module), session
         # Past nn.Module's own registration: a submodule would be moved with the pipeline, and meta tensors cannot be.
         object.__setattr__(self, "_skeleton", module.to("meta"))
-        object.__setattr__(self, self._part.method, self._compute)
+        object.__setattr__(self, self.part.method, self._compute)
 
     def _compute(self, *args: Any, **kwargs: Any) -> Any:
-        return self._part.result(self._session.run(self._part.inputs(*args, **kwargs)), *args, **kwargs)
+        return self.part.result(self._session.run(self.part.inputs(*args, **kwargs)), *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "_skeleton"), name)

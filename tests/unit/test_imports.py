@@ -47,7 +47,7 @@ ALLOWED = {
     "doctor": BASE | {"config", "generators", "launch", "probes", "ring"},
     "cli": BASE | {"bench", "config", "launch", "doctor", "engine", "ring", "analyze"},
     "micro": BASE,
-    "bench": BASE | {"ring"},
+    "bench": BASE | {"config", "engine", "generators", "ring"},
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
