@@ -13,10 +13,11 @@ from polygen_stream.bench.remote import Host
 from polygen_stream.bench.work import Work
 
 MIB = 2**20
+MOST_POINTS = 100
 
 
 def soak(work: Work, minutes: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Rounds for `minutes`; one point per round, and their trends. All bytes of the first round are compared.
+    """Rounds for `minutes`; some MOST_POINTS of them as points, and the trends over all. All bytes of the first round are compared.
 
     rss_growth_mib: how much more the processes hold together at the end than after the first tenth.
     rate_drift: median rate of the second half / that of the first, minus 1.
@@ -50,5 +51,5 @@ def soak(work: Work, minutes: float, say: Callable[[str], None]) -> dict[str, An
         "rss_growth_mib": points[-1]["rss_mib"] - points[tenth]["rss_mib"],
         "private_growth_mib": points[-1]["private_mib"] - points[tenth]["private_mib"],
         "rate_drift": float(np.median(rates[half:]) / np.median(rates[:half]) - 1),
-        "points": points,
+        "points": points[:: max(1, len(points) // MOST_POINTS)],
     }
