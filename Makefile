@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 
 # Compiled generators for the micro preset, built once into the cache; without them a run starts eager all the same.
 engines: $(STAMP)
-	-$(VENV)/bin/polygen-stream build-engines
+	-$(VENV)/bin/polygen-stream build-engines --jobs 2
 
 run: engines
 	$(VENV)/bin/polygen-stream run $(ARGS)
