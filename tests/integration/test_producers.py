@@ -51,7 +51,7 @@ def start(tmp_path: Path):
         process.communicate()
 
 
-def wait(done: Callable[[], object], seconds: float = 60.0) -> None:
+def wait(done: Callable[[], object], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, "waited too long"
