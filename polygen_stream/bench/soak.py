@@ -17,8 +17,9 @@ MOST_POINTS = 100
 
 
 def soak(work: Work, minutes: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Rounds for `minutes`; some MOST_POINTS of them as points, and the trends over all. All bytes of the first round are compared.
+    """Rounds for `minutes`: about MOST_POINTS of them as points, and the trends over all.
 
+    All bytes of the first round are compared, as always.
     rss_growth_mib: how much more the processes hold together at the end than after the first tenth.
     rate_drift: median rate of the second half / that of the first, minus 1.
     """
