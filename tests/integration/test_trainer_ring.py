@@ -19,6 +19,7 @@ import torch
 from polygen_stream.config import (
     CaptionsConfig,
     CurriculumConfig,
+    EvaluateConfig,
     GeneratorsConfig,
     RingConfig,
     RunConfig,
@@ -87,6 +88,7 @@ def config_for(**train) -> RunConfig:
         generators=GeneratorsConfig(positives=POSITIVES, negatives=POSITIVES),
         ring=RingConfig(slots=512, min_fill=16, draw_timeout_s=60),
         curriculum=CurriculumConfig(schedule="constant", end=0.25),
+        evaluate=EvaluateConfig(every=0),
         train=TrainConfig(**({"batch": 16, "warmup": 5, "keep_checkpoints": 2} | train)),
     )
 
