@@ -110,6 +110,8 @@ def test_nothing_outlives_a_run_that_is_ended(tmp_path, end):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
+        # a shell's background job ignores Ctrl-C, and would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     family = []
     deadline = time.monotonic() + 120
