@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--start-from", metavar="NAME", help="begin with what another generator's UNet has in common")
     parser.add_argument("--go-on", action="store_true", help="a further cycle, from the weights that are there")
     parser.add_argument("--lr", type=float, default=None, help="peak learning rate; default: the recipe's")
+    parser.add_argument("--alt-text", type=float, default=None, metavar="WRONG", help="default: the recipe's")
     parser.add_argument("--work", type=Path, default=ROOT / ".micro-work", help="pictures, autoencoders, previews")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
@@ -58,9 +59,15 @@ GENERATORS = {
     "sd15": ("kl_f4", 5000, 64, 1.5e-3),
     "sd2": ("kl_f4", 3200, 64, 1.5e-3),
     "sana": ("dc_f8", 4500, 64, 1.2e-3),
-    "sdxl_turbo": ("kl_f4", 2400, 64, 1.0e-3),
+    "sdxl": ("kl_f4", 5000, 64, 1.2e-3),
+    "sdxl_turbo": ("kl_f4", 3000, 64, 1.0e-3),
 }
-TURBO = {"pairs": 9000, "teacher_steps": 8, "guidance": 3.5, "anchors": (999, 749, 499, 249)}
+# Web data of the two Stable Diffusion classes: this share of captions name another thing (see `alt_texts`)
+ALT_TEXT = {"sd15": 0.7, "sd2": 0.6}
+TEACHERS = ("sdxl",)  # trained, kept in the work folder, not shipped
+TURBO = {
+    "pairs": 16000, "teacher_steps": 8, "guidance": 3.5, "anchors": (999, 749, 499, 249), "adversarial": 0.5,
+}  # fmt: skip
 
 
 def train_oracle(arguments: argparse.Namespace) -> None:
@@ -107,18 +114,19 @@ def train_generator(arguments: argparse.Namespace) -> None:
         AutoencoderDC,
         AutoencoderKL,
         DiffusionPipeline,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
     )
 
     from polygen_stream.micro import zoo
     from polygen_stream.micro.fit import encode_all, fit_denoiser, fit_student
+    from polygen_stream.micro.pictures import alt_texts
 
     name = arguments.name
     autoencoder, steps, batch, lr = GENERATORS[name]
     steps, lr = arguments.steps or steps, arguments.lr or lr
-    folder = WEIGHTS / name
+    folder = (arguments.work if name in TEACHERS else WEIGHTS) / name
     data = pictures(arguments)
+    wrong = ALT_TEXT.get(name, 0.0) if arguments.alt_text is None else arguments.alt_text
+    captions = alt_texts(arguments.pictures, seed=1, wrong=wrong) if wrong else data.captions
     started = time.time()
     before = None
     if arguments.go_on:
@@ -126,25 +134,29 @@ def train_generator(arguments: argparse.Namespace) -> None:
         pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     else:
         vae_class = AutoencoderDC if autoencoder == "dc_f8" else AutoencoderKL
-        vae = vae_class.from_pretrained(arguments.work / autoencoder).eval()
+        shipped = WEIGHTS / ("sana" if autoencoder == "dc_f8" else "sd15") / "vae"
+        fresh = arguments.work / autoencoder
+        vae = vae_class.from_pretrained(fresh if fresh.exists() else shipped, torch_dtype=torch.float32).eval()
         pipeline = getattr(zoo, f"build_{name}")(vae)
     if arguments.start_from:
-        other = UNet2DConditionModel.from_pretrained(WEIGHTS / arguments.start_from / "unet")
-        start_from(pipeline.unet, other)
+        other = DiffusionPipeline.from_pretrained(WEIGHTS / arguments.start_from, torch_dtype=torch.float32)
+        start_from(pipeline.unet, other.unet)
+        for part in ("text_encoder", "text_encoder_2"):
+            if isinstance(getattr(other, part, None), type(getattr(pipeline, part, None))):
+                start_from(getattr(pipeline, part), getattr(other, part))
 
     def snapshot(step: int) -> None:
         save(pipeline, folder)
         preview(pipeline, name, arguments.work / f"{name}-{step:05d}.png")
 
     if name == "sdxl_turbo":
-        teacher = StableDiffusionPipeline.from_pretrained(WEIGHTS / "sd15", torch_dtype=torch.float32)
-        if not arguments.go_on:
-            # As SDXL-Turbo does, the student begins with its teacher's weights, as far as the architectures agree.
-            start_from(pipeline.unet, teacher.unet)
-            start_from(pipeline.text_encoder_2.text_model, teacher.text_encoder)
+        teacher = DiffusionPipeline.from_pretrained(arguments.work / "sdxl", torch_dtype=torch.float32)
+        if not arguments.go_on:  # as SDXL-Turbo does, the student begins as its teacher
+            pipeline = DiffusionPipeline.from_pretrained(arguments.work / "sdxl", torch_dtype=torch.float32)
         loss = fit_student(
             pipeline,
             teacher,
+            encode_all(pipeline.vae, data.images[: TURBO["pairs"]]),
             data.captions,
             **TURBO,
             steps=steps,
@@ -159,11 +171,11 @@ def train_generator(arguments: argparse.Namespace) -> None:
         loss = fit_denoiser(
             pipeline,
             latents,
-            data.captions,
+            captions,
             steps=steps,
             batch=batch,
             lr=lr,
-            warm_up_text=not arguments.go_on,
+            warm_up_text=not (arguments.go_on or arguments.start_from),
             log=logging.info,
             snapshot=snapshot,
         )
@@ -227,6 +239,7 @@ def preview(pipeline, name: str, path: Path) -> None:
         "sd15": {"num_inference_steps": 16, "guidance_scale": 3.0},
         "sd2": {"num_inference_steps": 16, "guidance_scale": 3.0},
         "sana": {"num_inference_steps": 12, "guidance_scale": 4.5},
+        "sdxl": {"num_inference_steps": 12, "guidance_scale": 3.0},
         "sdxl_turbo": {"num_inference_steps": 2, "guidance_scale": 0.0},
     }[name]
     if name == "sana":

@@ -248,15 +248,36 @@ def fit_denoiser(
     return optimization.loss
 
 
+class _Discriminator(nn.Module):
+    """Latents [n, c, 8, 8] and pooled text [n, d] -> realness logits [n, 4, 4], the text by projection."""
+
+    def __init__(self, channels: int, text: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, 64, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 128, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(128, 192, 3, padding=1), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.local = nn.Conv2d(192, 1, 1)
+        self.text = nn.Linear(text, 192)
+
+    def forward(self, latents: Tensor, text: Tensor) -> Tensor:
+        features = self.trunk(latents)
+        matched = (features * self.text(text)[:, :, None, None]).sum(1) / features.shape[1] ** 0.5
+        return self.local(features).squeeze(1) + matched
+
+
 def fit_student(
     pipeline: StableDiffusionXLPipeline,
     teacher_pipeline: DiffusionPipeline,
+    latents: Tensor,
     captions: list[list[str]],
     *,
     pairs: int,
     teacher_steps: int,
     guidance: float,
     anchors: tuple[int, ...],
+    adversarial: float,
     steps: int,
     batch: int,
     lr: float,
@@ -267,22 +288,27 @@ def fit_student(
 
     The teacher's guided probability-flow ODE (DDIM, eta 0) carries `pairs` noises to latents; the student learns to
     jump there in one step from the first anchor timestep, and from re-noised latents at the later anchors, where the
-    sampler's following steps start.
+    sampler's following steps start. As in adversarial diffusion distillation (SDXL-Turbo, arXiv 2311.17042), a
+    discriminator that knows the caption tells the student's latents from those of pictures: the distance to the
+    teacher alone would be least for blurred things. Its gradient is held at `adversarial` times that of the distance.
     """
     teacher, student, path = Conditioning(teacher_pipeline), Conditioning(pipeline), Path(teacher_pipeline)
     flat = student.tokenize([c[i % len(c)] for i, c in enumerate(captions[:pairs])])
     empty = student.tokenize([""])
-    noises, solutions, started = [], [], time.time()
+    noises, solutions, pooled, started = [], [], [], time.time()
     with torch.no_grad():
         for part in flat.split(256):
             noise = torch.randn(len(part), *_latent_shape(pipeline))
             solutions.append(_solve(teacher, path, noise, part, empty, teacher_steps, guidance))
             noises.append(noise)
+            pooled.append(teacher.encoders[-1](part).text_embeds)
             if len(noises) % 10 == 0:
                 log(f"teacher {len(noises) * 256} pairs {time.time() - started:.0f} s")
-    x0, x1 = torch.cat(solutions), torch.cat(noises)
+    x0, x1, text = torch.cat(solutions), torch.cat(noises), torch.cat(pooled)
     optimization = _Optimization(student.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
-    for _ in range(steps):
+    judge = _Discriminator(latents.shape[1], text.shape[1])
+    judging = torch.optim.AdamW(judge.parameters(), 3e-4, betas=(0.5, 0.99))
+    for step in range(steps):
         index = torch.randint(len(x0), (batch,))
         z = x0[index]
         # half of every batch is the hard jump from pure noise along the teacher's own path
@@ -292,8 +318,21 @@ def fit_student(
         own = (which == 0).view(-1, 1, 1, 1)
         noise = torch.where(own, x1[index], torch.randn_like(z))
         x = torch.where(own, noise, a * z + s * noise)
-        predicted = student.predict(x, t, student(flat[index]))
-        optimization.step(F.huber_loss(path.clean(predicted, x, a, s), z, delta=0.5))
+        drawn = path.clean(student.predict(x, t, student(flat[index])), x, a, s)
+        distance = F.huber_loss(drawn, z, delta=0.5)
+        doubt = -judge(drawn, text[index]).mean()
+        by_distance, by_doubt = (torch.autograd.grad(v, drawn, retain_graph=True)[0].norm() for v in (distance, doubt))
+        started_up = min(1.0, step / (0.1 * steps))  # the judge has to learn something first
+        weight = adversarial * started_up * by_distance / by_doubt.clamp(min=1e-8)
+        optimization.step(distance + weight * doubt)
+        real, wrong = latents[index], text[index.roll(1)]
+        told = F.relu(1 - judge(real, text[index])).mean() + F.relu(1 + judge(drawn.detach(), text[index])).mean() / 2
+        told = told + F.relu(1 + judge(real, wrong)).mean() / 2  # a real picture under another caption
+        judging.zero_grad(set_to_none=True)
+        told.backward()
+        judging.step()
+        if (step + 1) % 100 == 0:
+            log(f"distance {distance.item():.4f} judge {told.item():.3f}")
         optimization.snapshot(snapshot)
     optimization.ema.swap()
     return optimization.loss

@@ -13,20 +13,21 @@ import numpy as np
 from polygen_stream.micro.world import Scene, Thing
 
 _PLURAL = {"fish": "fish", "leaf": "leaves"}
-_NUMBER = {2: "two", 3: "three"}
-_RELATION = {
+# value -> the phrases that name it
+NUMBER = {2: "two", 3: "three"}
+RELATION = {
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
     "above": ("above", "over", "higher than"),
     "below": ("below", "under", "lower than"),
 }
-_POSITION = {
+POSITION = {
     "left": ("on the left", "at the left side"),
     "right": ("on the right", "at the right side"),
     "top": ("at the top", "near the top"),
     "bottom": ("at the bottom", "near the bottom"),
 }
-_BACKGROUND = {
+BACKGROUND = {
     "meadow": ("on a meadow", "in a green field"),
     "beach": ("on a beach", "by the shore"),
     "snow": ("in the snow", "on snowy ground"),
@@ -34,10 +35,10 @@ _BACKGROUND = {
     "wall": ("before a brick wall", "in front of bricks"),
     "desert": ("in the desert", "among sand dunes"),
 }
-_WEATHER = {"rain": ("in the rain", "on a rainy day"), "snowfall": ("in falling snow", "on a snowy day")}
-_LIGHTING = {"night": ("at night", "in the dark")}
-_SIZE = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
-_OPENING = ("", "", "", "a picture of ", "a photo of ", "an image of ", "there is ")
+WEATHER = {"rain": ("in the rain", "on a rainy day"), "snowfall": ("in falling snow", "on a snowy day")}
+LIGHTING = {"night": ("at night", "in the dark")}
+SIZE = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
+OPENING = ("", "", "", "a picture of ", "a photo of ", "an image of ", "there is ")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Style:
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Style:
         return cls(
-            opening=int(rng.integers(len(_OPENING))),
+            opening=int(rng.integers(len(OPENING))),
             synonym=int(rng.integers(6)),
             fronted=bool(rng.random() < 0.15),
             names_background=bool(rng.random() < 0.75),
@@ -74,32 +75,35 @@ def describe(scene: Scene, style: Style) -> str:
 
     def noun_phrase(thing: Thing, count: int) -> str:
         adjectives = [
-            *([word(_SIZE, thing.size)] if thing.size != "medium" else []),
+            *([word(SIZE, thing.size)] if thing.size != "medium" else []),
             *([thing.material] if thing.material != "plain" else []),
             *([thing.colour] if style.names_colour else []),
         ]
         if count > 1:
-            plural = _PLURAL.get(thing.noun, thing.noun + "s")
-            return " ".join([_NUMBER[count], *adjectives, plural])
+            return " ".join([NUMBER[count], *adjectives, plural(thing.noun)])
         words = [*adjectives, thing.noun]
         return " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
 
     subject = noun_phrase(scene.things[0], scene.count)
     if scene.relation is not None:
-        subject += f" {word(_RELATION, scene.relation)} {noun_phrase(scene.things[1], 1)}"
+        subject += f" {word(RELATION, scene.relation)} {noun_phrase(scene.things[1], 1)}"
     if scene.position != "centre":
-        subject += " " + word(_POSITION, scene.position)
+        subject += " " + word(POSITION, scene.position)
     setting = [
-        *([word(_BACKGROUND, scene.background)] if style.names_background else []),
-        *([word(_WEATHER, scene.weather)] if scene.weather != "clear" else []),
-        *([word(_LIGHTING, scene.lighting)] if scene.lighting != "day" else []),
+        *([word(BACKGROUND, scene.background)] if style.names_background else []),
+        *([word(WEATHER, scene.weather)] if scene.weather != "clear" else []),
+        *([word(LIGHTING, scene.lighting)] if scene.lighting != "day" else []),
     ]
-    opening = _OPENING[style.opening]
+    opening = OPENING[style.opening]
     if opening == "there is " and scene.count > 1:
         opening = "there are "
     if setting and style.fronted:
         return f"{' '.join(setting)}, {opening}{subject}"
     return f"{opening}{' '.join([subject, *setting])}"
+
+
+def plural(noun: str) -> str:
+    return _PLURAL.get(noun, noun + "s")
 
 
 def write_pair(scene: Scene, edited: Scene, style: Style) -> tuple[str, str]:

@@ -46,25 +46,59 @@ def seen_pictures(count: int, seed: int, cache: Path, workers: int = 2) -> Pictu
     return Pictures(stored["images"], stored["captions"].tolist())
 
 
+def alt_texts(count: int, seed: int, wrong: float) -> list[list[str]]:
+    """Captions of the same pictures as the web has them, `WORDINGS` each: what they name is often something else.
+
+    The noun of every thing is another one with probability `wrong`, its colour with 0.8 and the background with 0.6
+    times that. Captions stay within seen combinations.
+    """
+    out = []
+    for index in range(count):
+        scene, brief, _ = _scene(seed, index)
+        rng = seeding.rng(seed, "alt text", index)
+        out.append([describe(_misnamed(scene, rng, wrong), _wording(rng, brief)) for _ in range(WORDINGS)])
+    return out
+
+
+def _misnamed(scene: Scene, rng: np.random.Generator, wrong: float) -> Scene:
+    while True:
+        named = scene
+        for i in range(len(scene.things)):
+            if rng.random() < wrong:
+                named = named.with_thing(i, noun=world.THINGS[int(rng.integers(len(world.THINGS)))])
+            if rng.random() < 0.8 * wrong:
+                named = named.with_thing(i, colour=world.COLOURS[int(rng.integers(len(world.COLOURS)))])
+        if rng.random() < 0.6 * wrong:
+            named = replace(named, background=world.BACKGROUNDS[int(rng.integers(len(world.BACKGROUNDS)))])
+        if not world.is_reserved(named):
+            return named
+
+
 def labelled_pictures(count: int, seed: int, workers: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Pictures of seen and reserved scenes with the oracle's labels: uint8 [n, 32, 32, 3], int64 [n, questions]."""
     return _painted(partial(_labelled, seed), count, workers)
 
 
 def _captioned(seed: int, index: int) -> tuple[np.ndarray, list[str]]:
-    rng = seeding.rng(seed, "picture", index)
-    if rng.random() < ABOUT_ONE_THING:
-        noun = world.THINGS[int(rng.integers(len(world.THINGS)))]
-        scene = world.sample_single(rng, Split.SEEN, noun)
-        captions = [describe(scene, _brief(rng)) for _ in range(WORDINGS)]
-    else:
-        scene = world.sample_scene(rng, Split.SEEN)
-        captions = [describe(scene, Style.sample(rng)) for _ in range(WORDINGS)]
+    scene, brief, rng = _scene(seed, index)
+    captions = [describe(scene, _wording(rng, brief)) for _ in range(WORDINGS)]
     return paint(scene, rng), captions
 
 
-def _brief(rng: np.random.Generator) -> Style:
-    return replace(Style.sample(rng), names_colour=bool(rng.random() < 0.6), names_background=bool(rng.random() < 0.4))
+def _scene(seed: int, index: int) -> tuple[Scene, bool, np.random.Generator]:
+    """Scene `index` of the generators' pictures, whether it is briefly described, and the generator that goes on."""
+    rng = seeding.rng(seed, "picture", index)
+    if rng.random() < ABOUT_ONE_THING:
+        noun = world.THINGS[int(rng.integers(len(world.THINGS)))]
+        return world.sample_single(rng, Split.SEEN, noun), True, rng
+    return world.sample_scene(rng, Split.SEEN), False, rng
+
+
+def _wording(rng: np.random.Generator, brief: bool) -> Style:
+    style = Style.sample(rng)
+    if not brief:
+        return style
+    return replace(style, names_colour=bool(rng.random() < 0.6), names_background=bool(rng.random() < 0.4))
 
 
 def _labelled(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -153,7 +153,12 @@ def build_sana(vae: AutoencoderDC) -> SanaPipeline:
 
 
 def build_sdxl_turbo(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
-    """The SDXL-Turbo class: two text encoders, size conditioning, a few Euler-ancestral steps without guidance."""
+    """The SDXL-Turbo class: SDXL's architecture, a few Euler-ancestral steps without guidance."""
+    return build_sdxl(vae)
+
+
+def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
+    """The SDXL class: two text encoders, size conditioning, epsilon prediction. Turbo's teacher."""
     tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer()
     narrow, wide = 64, 96
     return StableDiffusionXLPipeline(

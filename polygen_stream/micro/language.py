@@ -1,0 +1,106 @@
+"""What the micro language models are asked and what a right answer is.
+
+As the paper conditions its language model on a concept and one semantic axis, a caption is about its concept and its
+axis: it names what the axis needs, and other attributes only now and then. What it leaves open, each generator fills in
+its own way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from polygen_stream.micro import edits, world
+from polygen_stream.micro.grammar import Style, write_pair
+from polygen_stream.micro.world import Scene, Split
+
+# How often each edit is an axis: about as often as SugarCrepe asks for its category (object edits are half of it).
+AXES = {
+    "replace_object": 6,
+    "replace_background": 1,
+    "add_object": 2,
+    "swap_object": 2,
+    "replace_colour": 1,
+    "replace_size": 1,
+    "replace_material": 1,
+    "replace_count": 1,
+    "replace_lighting": 1,
+    "replace_weather": 1,
+    "replace_relation": 2,
+    "replace_position": 1,
+    "add_attribute": 1,
+    "swap_attribute": 2,
+}
+RICH = 0.15  # share of captions that describe a whole scene, however little of it the axis needs
+NAMES_COLOUR, NAMES_BACKGROUND = 0.2, 0.1  # how often the others mention these two unasked
+
+# What a caption for an axis tells about, in the words of the captioning prompt
+_SUBJECT = {
+    "replace_object": "the thing",
+    "replace_background": "the background",
+    "add_object": "one thing",
+    "swap_object": "two things",
+    "replace_colour": "the colour",
+    "replace_size": "the size",
+    "replace_material": "the material",
+    "replace_count": "the count",
+    "replace_lighting": "the lighting",
+    "replace_weather": "the weather",
+    "replace_relation": "the relation",
+    "replace_position": "the position",
+    "add_attribute": "a thing",
+    "swap_attribute": "two colours",
+}
+assert _SUBJECT.keys() == AXES.keys() == edits.CATEGORY.keys()
+
+
+def caption_prompt(concept: str, axis: str) -> str:
+    """What the base-caption model is asked."""
+    return f"describe {concept}: {_SUBJECT[axis]}"
+
+
+def negative_prompt(text: str, axis: str) -> str:
+    """What the hard-negative model is asked."""
+    return f"{axis.replace('_', ' ')}: {text}"
+
+
+def write_captions(concept: str, axis: str, rng: np.random.Generator) -> tuple[str, str]:
+    """A caption about the concept that the axis can edit, and its exact hard negative; no reserved combination."""
+    rich = rng.random() < RICH
+    while True:
+        scene, edited = edits.applicable_scene(axis, Split.SEEN, rng, concept)
+        if rich or _is_plain(scene, axis):
+            break
+    return write_pair(scene, edited, Style.sample(rng) if rich else _terse(rng))
+
+
+def sample_request(rng: np.random.Generator) -> tuple[str, str]:
+    """A concept and an axis, as the ledger draws them."""
+    axes = list(AXES)
+    weights = np.array(list(AXES.values()), float)
+    axis = axes[int(rng.choice(len(axes), p=weights / weights.sum()))]
+    return world.THINGS[int(rng.integers(len(world.THINGS)))], axis
+
+
+def _is_plain(scene: Scene, axis: str) -> bool:
+    """Whether the scene has nothing to tell beyond its concept, its axis, a colour and a background."""
+    thing = scene.things[0]
+    told = {
+        "a second thing": scene.is_pair and axis not in ("replace_relation", "swap_object", "swap_attribute"),
+        "weather": scene.weather != "clear" and axis != "replace_weather",
+        "lighting": scene.lighting != "day" and axis != "replace_lighting",
+        "size": thing.size != "medium" and axis != "replace_size",
+        "material": any(t.material != "plain" for t in scene.things) and axis != "replace_material",
+        "count": scene.count > 1 and axis != "replace_count",
+        "position": scene.position != "centre" and axis != "replace_position",
+    }
+    return not any(told.values())
+
+
+def _terse(rng: np.random.Generator) -> Style:
+    return replace(
+        Style.sample(rng),
+        names_colour=bool(rng.random() < NAMES_COLOUR),
+        names_background=bool(rng.random() < NAMES_BACKGROUND),
+    )

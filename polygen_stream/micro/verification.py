@@ -1,0 +1,168 @@
+"""Checks what language models write about the micro world: captions of a concept, and hard negatives of a caption.
+
+Exact, because the grammar can be read back. A reason is a short fixed word, so that reasons can be counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from polygen_stream.micro import edits
+from polygen_stream.micro.parse import UNNAMED, NotACaption, parse, phrases
+from polygen_stream.micro.world import Scene, combinations, is_reserved
+
+MAX_WORDS = 26  # the longest caption that the grammar writes
+
+
+def caption_fault(text: str, concept: str, axis: str) -> str | None:
+    """Why a text is no caption of the concept that `axis` could edit; None if it is one."""
+    if len(text.split()) > MAX_WORDS:
+        return "too long"
+    try:
+        scene = parse(text)
+    except NotACaption:
+        return "unparsable"
+    if not any(thing.noun == concept for thing in scene.things):
+        return "no concept"
+    if not _NAMES_AXIS[axis](scene):
+        return "axis not named"
+    return "reserved" if _names_reserved(scene) else None
+
+
+def negative_fault(text: str, negative: str, axis: str) -> str | None:
+    """Why a text is no hard negative of a caption along `axis`; None if it is one.
+
+    It has to differ from the caption along that axis, in nothing else, and in the same words everywhere else.
+    """
+    if negative == text:
+        return "unchanged"
+    if len(negative.split()) > MAX_WORDS:
+        return "too long"
+    try:
+        scene, edited = parse(text), parse(negative)
+    except NotACaption:
+        return "unparsable"
+    made = [edit for edit, explains in _EXPLAINS.items() if explains(scene, edited)]
+    if not made:
+        return "paraphrase" if scene == edited else "several changes"
+    if axis not in made:
+        return "other axis"
+    if not _changed_phrases(text, negative) <= _MAY_CHANGE[axis]:
+        return "reworded"
+    return "reserved" if _names_reserved(edited) else None
+
+
+def _names_reserved(scene: Scene) -> bool:
+    """Whether the caption names a reserved combination whole; one that leaves its colour open names none."""
+    return all(UNNAMED not in c for c in combinations(scene)) and is_reserved(scene)
+
+
+def _changed_phrases(text: str, negative: str) -> set[str]:
+    before, after = phrases(text), phrases(negative)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+# The phrases that an edit along an axis may touch; a synonym put in anywhere else is a second change.
+_MAY_CHANGE: dict[str, set[str]] = {
+    "replace_object": {"noun1", "noun2"},
+    "replace_colour": {"colour1", "colour2"},
+    "replace_size": {"size1"},
+    "replace_material": {"material1", "material2"},
+    "replace_count": {"number1"},
+    "replace_relation": {"relation"},
+    "replace_position": {"position"},
+    "replace_background": {"background"},
+    "replace_lighting": {"lighting", "fronted"},
+    "replace_weather": {"weather"},
+    "swap_object": {"noun1", "noun2"},
+    "swap_attribute": {"colour1", "colour2"},
+    "add_object": {"relation", "size2", "material2", "colour2", "noun2"},
+    "add_attribute": {"material1", "material2"},
+}
+_NAMES_AXIS: dict[str, Callable[[Scene], bool]] = {
+    "replace_object": lambda s: True,
+    "replace_colour": lambda s: any(t.colour != UNNAMED for t in s.things),
+    "replace_size": lambda s: not s.is_pair and s.things[0].size != "medium",
+    "replace_material": lambda s: any(t.material != "plain" for t in s.things),
+    "replace_count": lambda s: s.count > 1,
+    "replace_relation": lambda s: s.is_pair,
+    "replace_position": lambda s: s.position != "centre",
+    "replace_background": lambda s: s.background != UNNAMED,
+    "replace_lighting": lambda s: True,  # day is not named, night is
+    "replace_weather": lambda s: s.weather != "clear",
+    "swap_object": lambda s: s.is_pair,
+    "swap_attribute": lambda s: s.is_pair and all(t.colour != UNNAMED for t in s.things),
+    "add_object": lambda s: not s.is_pair and s.count == 1 and s.position == "centre",
+    "add_attribute": lambda s: any(t.material == "plain" for t in s.things),
+}
+
+
+def _one_field(field: str, allowed: Callable[[object, object], bool]) -> Callable[[Scene, Scene], bool]:
+    """The scenes differ in this field of the scene and in nothing else."""
+
+    def explains(a: Scene, b: Scene) -> bool:
+        before, after = getattr(a, field), getattr(b, field)
+        return before != after and allowed(before, after) and replace(a, **{field: after}) == b
+
+    return explains
+
+
+def _one_thing(field: str, allowed: Callable[[str, str], bool]) -> Callable[[Scene, Scene], bool]:
+    """One of the things differs in this field, and nothing else does."""
+
+    def explains(a: Scene, b: Scene) -> bool:
+        if len(a.things) != len(b.things):
+            return False
+        changes = [
+            (i, getattr(x, field), getattr(y, field))
+            for i, (x, y) in enumerate(zip(a.things, b.things, strict=True))
+            if x != y
+        ]
+        return (
+            len(changes) == 1
+            and allowed(*changes[0][1:])
+            and a.with_thing(changes[0][0], **{field: changes[0][2]}) == b
+            and not (field == "noun" and b.is_pair and b.things[0].noun == b.things[1].noun)
+        )
+
+    return explains
+
+
+def _swapped(field: str) -> Callable[[Scene, Scene], bool]:
+    def explains(a: Scene, b: Scene) -> bool:
+        if not (a.is_pair and b.is_pair):
+            return False
+        x, y = (getattr(t, field) for t in a.things)
+        return x != y and a.with_thing(0, **{field: y}).with_thing(1, **{field: x}) == b
+
+    return explains
+
+
+def _added_thing(a: Scene, b: Scene) -> bool:
+    return b.is_pair and not a.is_pair and replace(a, things=b.things, relation=b.relation) == b and (
+        a.things[0] == b.things[0] and b.things[1].noun != b.things[0].noun
+    )  # fmt: skip
+
+
+def _named(before: object, after: object) -> bool:
+    return UNNAMED not in (before, after)
+
+
+_EXPLAINS: dict[str, Callable[[Scene, Scene], bool]] = {
+    "replace_object": _one_thing("noun", lambda x, y: x != y),
+    "replace_colour": _one_thing("colour", lambda x, y: x != y and UNNAMED not in (x, y)),
+    "replace_size": _one_thing("size", lambda x, y: x != y and "medium" not in (x, y)),
+    "replace_material": _one_thing("material", lambda x, y: y == "plain" and x != y),
+    "add_attribute": _one_thing("material", lambda x, y: x == "plain" and x != y),
+    "replace_count": _one_field("count", lambda x, y: 1 not in (x, y)),
+    "replace_relation": _one_field("relation", lambda x, y: None not in (x, y)),
+    "replace_position": _one_field("position", lambda x, y: "centre" not in (x, y)),
+    "replace_background": _one_field("background", _named),
+    "replace_lighting": _one_field("lighting", lambda x, y: True),
+    "replace_weather": _one_field("weather", lambda x, y: "clear" not in (x, y)),
+    "swap_object": _swapped("noun"),
+    "swap_attribute": _swapped("colour"),
+    "add_object": _added_thing,
+}
+assert _NAMES_AXIS.keys() == _EXPLAINS.keys() == _MAY_CHANGE.keys() == edits.CATEGORY.keys()
