@@ -80,9 +80,12 @@ class TrainConfig(Section):
     beta2: float = Field(0.98, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     grad_clip: float = Field(1.0, ge=0)  # 0 = off
+    objective: Literal["multi_positive", "negclip", "infonce"] = "multi_positive"
+    hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
     image_image_weight: float = Field(0.0, ge=0)
     image_image_temperature: float = Field(0.1, gt=0)
-    hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
+    image_image_head: int = Field(0, ge=0)  # width; 0 = on the embedding itself
+    loss_chunk: int = Field(4096, ge=0)  # rows of logits at a time; 0 = all
     crop_scale_min: float = Field(0.8, gt=0, le=1)  # smallest share of the image area a random crop keeps
     checkpoint_every: int = Field(200, ge=1)  # steps
     log_every: int = Field(1, ge=1)  # steps
@@ -314,6 +317,17 @@ def _check_possible(config: RunConfig) -> None:
         raise UserError(
             f"generators.negatives = {generators.negatives} is more than "
             f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
+        )
+
+    if train.image_image_head and not train.image_image_weight:
+        raise UserError(
+            f"train.image_image_head = {train.image_image_head} has no use with train.image_image_weight = 0: set the "
+            "weight, or leave the head out"
+        )
+    if train.objective != "multi_positive" and train.hn_t2i != "same_polarity":
+        raise UserError(
+            f"train.hn_t2i = {train.hn_t2i!r} has no meaning with train.objective = {train.objective!r}, whose text "
+            "rows see what its paper says: leave one of them out"
         )
 
     every = config.evaluate.every

@@ -12,7 +12,8 @@ from torchdata.nodes import BaseNode
 
 from polygen_stream.curriculum import Curriculum, DrawMix
 from polygen_stream.ring import Draw, DrawRecord, Kind, Ring, WaitStopped
-from polygen_stream.train.loss import Layout
+from polygen_stream.seeding import key
+from polygen_stream.train.layout import Layout
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import Staging
 
@@ -138,7 +139,9 @@ class RingReader(BaseNode[Batch]):
         counts = torch.tensor([len(of_text) for of_text in slots])
         image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)
         text_negative = torch.arange(len(texts)) >= len(draw.groups)
-        layout = Layout.of(image_text, text_negative)
+        # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
+        text_caption = torch.tensor([key(text) >> 1 for text in texts])
+        layout = Layout.of(image_text, text_negative, text_caption)
         return Batch(
             step=draw.step,
             mix=mix,

@@ -21,7 +21,7 @@ from polygen_stream.role import RoleContext, run_role
 from polygen_stream.seeding import key
 from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
 from polygen_stream.train.data import Batch, RingReader
-from polygen_stream.train.model import create_clip
+from polygen_stream.train.model import add_image_image_head, create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.staging import staging_for
@@ -38,6 +38,8 @@ def main(context: RoleContext) -> None:
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
     model, tokenizer = create_clip(train.model, device)
+    if train.image_image_head:
+        add_image_image_head(model, train.model, train.image_image_head)
     optimizer = build_optimizer(model, train)
     curriculum = Curriculum(
         config.curriculum.schedule,

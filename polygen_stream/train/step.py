@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import normalize
 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
@@ -46,14 +47,19 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
         image_features = model.encode_image(images, normalize=True)  # [N, D]
         text_features = model.encode_text(batch.tokens, normalize=True)  # [T, D]
+        head = getattr(model, "image_image_head", None)
+        head_features = normalize(head(image_features), dim=-1) if head else None  # [N, P]
     loss, parts = multi_positive_loss(
         image_features,
         text_features,
         model.logit_scale.exp(),
         batch.layout,
+        objective=train.objective,
         hn_t2i=train.hn_t2i,
         image_image_weight=train.image_image_weight,
         image_image_temperature=train.image_image_temperature,
+        image_image_features=head_features,
+        chunk=train.loss_chunk,
     )
     value, values = loss.item(), {name: part.item() for name, part in parts.items()}
     if not torch.isfinite(loss):

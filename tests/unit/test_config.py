@@ -155,6 +155,18 @@ def test_a_run_that_cannot_progress_is_refused_with_its_arithmetic(words, parts)
 
 
 @pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--train.image_image_head", "64"], ["image_image_head = 64", "image_image_weight = 0"]),
+        (["--train.hn_t2i", "all", "--train.objective", "infonce"], ["hn_t2i = 'all'", "objective = 'infonce'"]),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(words, parts):
+    message = error_of("micro", *words)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["--ring.slots", "1024"],

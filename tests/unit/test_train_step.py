@@ -7,9 +7,10 @@ from polygen_stream.config import RunConfig, TrainConfig
 from polygen_stream.curriculum import DrawMix
 from polygen_stream.errors import PolygenError
 from polygen_stream.ring import DrawRecord
+from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.data import Batch
-from polygen_stream.train.loss import Layout
-from polygen_stream.train.model import create_clip
+from polygen_stream.train.layout import Layout
+from polygen_stream.train.model import add_image_image_head, create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.run import training_device
@@ -50,6 +51,38 @@ def test_loss_falls_on_a_batch_that_repeats(precision):
     assert results[-1].loss < 0.6 * results[0].loss
     assert set(results[0].loss_parts) == {"i2t", "t2i", "negative_i2t", "negative_t2i"}
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_image_image_head_is_trained_by_its_term_and_left_out_of_evaluation(precision, tmp_path):
+    train = TrainConfig(precision=precision, image_image_weight=1.0, image_image_head=16)
+    config = RunConfig(train=train)
+    torch.manual_seed(0)
+    model, tokenizer = create_clip("micro")
+    add_image_image_head(model.train(), "micro", train.image_image_head)
+    optimizer = build_optimizer(model, train)
+    before = model.image_image_head[0].weight.detach().clone()
+    result = train_step(model, optimizer, batch_of(tokenizer, 0), config)
+    assert "image_image" in result.loss_parts
+    assert not torch.equal(model.image_image_head[0].weight, before)
+    folder = save_checkpoint(
+        tmp_path, step=1, final=True, config=config, model=model, optimizer=optimizer, curriculum={}, data={}
+    )
+    plain, _ = load_clip(folder)
+    assert not hasattr(plain, "image_image_head")
+    assert torch.equal(plain.text_projection, model.text_projection)
+
+
+def test_the_chosen_objective_is_the_one_trained_on():
+    """Two images a caption and half the captions negative: every objective gives another value and set of parts."""
+    results = {}
+    for options in ({}, {"hn_t2i": "none"}, {"hn_t2i": "all"}, {"objective": "negclip"}, {"objective": "infonce"}):
+        config = RunConfig(train=TrainConfig(precision="fp32", **options))
+        model, tokenizer, optimizer = setup(config)
+        result = train_step(model, optimizer, batch_of(tokenizer, 0), config)
+        results[result.loss] = set(result.loss_parts)
+    assert len(results) == 5
+    assert list(results.values())[-2:] == [{"i2t", "t2i"}, {"i2t", "t2i"}]
 
 
 def test_auto_precision_follows_what_the_processor_multiplies_in(monkeypatch):
