@@ -71,6 +71,7 @@ class TrainConfig(Section):
     model: str = "micro"
     steps: int = Field(1400, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
+    accumulate: int = Field(1, ge=1)  # micro-batches per step
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
     lr: float = Field(1.5e-3, gt=0)

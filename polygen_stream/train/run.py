@@ -19,6 +19,7 @@ from polygen_stream.ring import RingStats
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.role import RoleContext, run_role
 from polygen_stream.seeding import key
+from polygen_stream.train.accumulate import check_divisible
 from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
 from polygen_stream.train.data import Batch, RingReader
 from polygen_stream.train.model import add_image_image_head, create_clip
@@ -38,6 +39,8 @@ def main(context: RoleContext) -> None:
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
     model, tokenizer = create_clip(train.model, device)
+    if train.accumulate > 1:
+        check_divisible(model, train)
     if train.image_image_head:
         add_image_image_head(model, train.model, train.image_image_head)
     optimizer = build_optimizer(model, train)

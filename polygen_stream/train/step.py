@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
+from polygen_stream.train.accumulate import CachedFeatures
 from polygen_stream.train.augment import preprocess, random_resized_crop
 from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import multi_positive_loss
@@ -44,11 +47,27 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
         step=batch.step,
     )  # [N, 3, S, S]
     dtype = autocast_dtype(train.precision, images.device)
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
-        image_features = model.encode_image(images, normalize=True)  # [N, D]
-        text_features = model.encode_text(batch.tokens, normalize=True)  # [T, D]
-        head = getattr(model, "image_image_head", None)
-        head_features = normalize(head(image_features), dim=-1) if head else None  # [N, P]
+    autocast = partial(torch.autocast, images.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def encode_image(images: Tensor) -> Tensor:
+        with autocast():
+            return model.encode_image(images, normalize=True)
+
+    def encode_text(tokens: Tensor) -> Tensor:
+        with autocast():
+            return model.encode_text(tokens, normalize=True)
+
+    caches: list[CachedFeatures] = []
+    if train.accumulate > 1:
+        caches.append(CachedFeatures(encode_image, images, train.accumulate))
+        caches.append(CachedFeatures(encode_text, batch.tokens, train.accumulate))
+        image_features, text_features = (cache.features for cache in caches)  # [N, D], [T, D]
+    else:
+        image_features, text_features = encode_image(images), encode_text(batch.tokens)
+    head_features = None
+    if train.image_image_head:
+        with autocast():
+            head_features = normalize(model.image_image_head(image_features), dim=-1)  # [N, P]
     loss, parts = multi_positive_loss(
         image_features,
         text_features,
@@ -71,6 +90,8 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
 
     optimizer.zero_grad()
     loss.backward()
+    for cache in caches:
+        cache.backward()
     limit = train.grad_clip or float("inf")
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
     lr = learning_rate(batch.step, train)

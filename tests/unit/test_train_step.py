@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 from polygen_stream.config import RunConfig, TrainConfig
 from polygen_stream.curriculum import DrawMix
 from polygen_stream.errors import PolygenError
 from polygen_stream.ring import DrawRecord
+from polygen_stream.train.accumulate import check_divisible
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.data import Batch
 from polygen_stream.train.layout import Layout
@@ -83,6 +85,38 @@ def test_the_chosen_objective_is_the_one_trained_on():
         results[result.loss] = set(result.loss_parts)
     assert len(results) == 5
     assert list(results.values())[-2:] == [{"i2t", "t2i"}, {"i2t", "t2i"}]
+
+
+def transformer() -> CLIP:
+    """A CLIP whose features of a picture do not depend on the others in the batch."""
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=1, width=32, head_width=16, patch_size=8, image_size=32)
+    return CLIP(16, vision, CLIPTextCfg(context_length=32, vocab_size=49408, width=32, heads=2, layers=1)).train()
+
+
+@pytest.mark.parametrize("term", [{}, {"image_image_weight": 0.5, "image_image_head": 8}], ids=["", "head"])
+def test_micro_batches_make_the_step_of_the_large_batch(term):
+    results = []
+    for pieces in (1, 4, 3):
+        train = TrainConfig(precision="fp32", grad_clip=0, accumulate=pieces, **term)
+        model, (_, tokenizer) = transformer(), create_clip("micro")
+        if train.image_image_head:
+            torch.manual_seed(1)
+            model.image_image_head = torch.nn.Linear(16, train.image_image_head)
+        result = train_step(model, build_optimizer(model, train), batch_of(tokenizer, 0), RunConfig(train=train))
+        results.append((result, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    (expected, gradient), *others = results
+    for found, other in others:
+        assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+        assert found.grad_norm == pytest.approx(expected.grad_norm, rel=1e-5)
+        assert (other - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_a_model_with_batch_norms_is_not_trained_in_micro_batches():
+    model, _ = create_clip("micro")
+    with pytest.raises(ValueError, match=r"train\.accumulate = 4.*'micro' has batch norms \(visual\.trunk"):
+        check_divisible(model, TrainConfig(accumulate=4))
+    check_divisible(transformer(), TrainConfig(accumulate=4))
 
 
 def test_auto_precision_follows_what_the_processor_multiplies_in(monkeypatch):
