@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_origin
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from polygen_stream.curriculum import Curriculum
 from polygen_stream.errors import UserError
 from polygen_stream.resources import config_path, recipe_path
 
@@ -62,9 +63,13 @@ class RingConfig(Section):
 
 
 class CurriculumConfig(Section):
-    schedule: Literal["linear", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
     start: float = Field(0.0, ge=0, le=0.5)  # share of texts that are hard negatives
     end: float = Field(0.5, ge=0, le=0.5)
+    step_at: float = Field(0.5, ge=0, le=1)  # progress at which a "step" jumps
+    epoch_captions: int = Field(0, ge=0)  # 0 = progress is the fraction of training
+    epochs: int = Field(40, ge=1)  # until `end`
+    staircase: bool = False
 
 
 class TrainConfig(Section):
@@ -188,15 +193,25 @@ def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> 
     return pairs
 
 
+def curriculum_of(config: RunConfig) -> Curriculum:
+    """A curriculum at the beginning of this run; everybody who asks what a step needs has one of their own."""
+    return Curriculum(steps=config.train.steps, texts=config.train.batch, **config.curriculum.model_dump())
+
+
+def curriculum_shares(config: RunConfig) -> list[float]:
+    """The share of hard negatives at 101 steps from the first to the last, evenly spread."""
+    curriculum, steps = curriculum_of(config), config.train.steps
+    return [curriculum.share(steps * i // 100) for i in range(101)]
+
+
 def expected_group_draws(config: RunConfig) -> int:
     """Groups that all training steps together draw, about.
 
     A step of B texts with a share p of hard negatives draws B (1 - p) groups, for a negative comes with its
-    positive's group. A linear schedule's p averages (start + end) / 2.
+    positive's group.
     """
-    curriculum, train = config.curriculum, config.train
-    share = curriculum.end if curriculum.schedule == "constant" else (curriculum.start + curriculum.end) / 2
-    return round(train.steps * train.batch * (1 - share))
+    shares = curriculum_shares(config)
+    return round(config.train.steps * config.train.batch * (1 - sum(shares) / len(shares)))
 
 
 def task_window(config: RunConfig) -> tuple[int, float]:
@@ -370,10 +385,16 @@ def _check_possible(config: RunConfig) -> None:
                 "train.steps"
             )
 
+    if config.curriculum.staircase and not config.curriculum.epoch_captions:
+        raise UserError(
+            "curriculum.staircase = true has no meaning with curriculum.epoch_captions = 0: set the captions of an "
+            "epoch, or leave it out"
+        )
+
     if ring.mode == "deterministic":
         _check_deterministic(config)
 
-    most = max(config.curriculum.start, config.curriculum.end)
+    most = max(curriculum_shares(config))
     wanted = round(most * train.batch)
     if captions.target and captions.target * _pair_share(config) < wanted:
         raise UserError(
@@ -414,8 +435,5 @@ def _check_deterministic(config: RunConfig) -> None:
 
 def _pair_share(config: RunConfig) -> float:
     """Share of all produced groups that carry a hard negative, at least: the mean of p / (1 - p) over the run."""
-    start, end = config.curriculum.start, config.curriculum.end
-    if config.curriculum.schedule == "constant":
-        start = end
-    shares = [start + (end - start) * i / 100 for i in range(101)]
+    shares = curriculum_shares(config)
     return sum(p / (1 - p) for p in shares) / len(shares)

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from polygen_stream.curriculum import Curriculum
+from polygen_stream.config import curriculum_of
 from polygen_stream.errors import UserError
 from polygen_stream.monitor.metrics import JsonLines, TensorBoard
 from polygen_stream.ring import RingStats
@@ -44,13 +44,7 @@ def main(context: RoleContext) -> None:
     if train.image_image_head:
         add_image_image_head(model, train.model, train.image_image_head)
     optimizer = build_optimizer(model, train)
-    curriculum = Curriculum(
-        config.curriculum.schedule,
-        config.curriculum.start,
-        config.curriculum.end,
-        steps=train.steps,
-        texts=train.batch,
-    )
+    curriculum = curriculum_of(config)
     reader = RingReader(
         ring,
         curriculum,

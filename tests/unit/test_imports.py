@@ -29,7 +29,7 @@ ALLOWED = {
     "errors": set(),
     "seeding": BASE,
     "resources": BASE,
-    "config": BASE | {"resources"},
+    "config": BASE | {"curriculum", "resources"},
     "ledger": BASE,
     "curriculum": BASE,
     "ring": BASE,
