@@ -70,6 +70,7 @@ class CurriculumConfig(Section):
     epoch_captions: int = Field(0, ge=0)  # 0 = progress is the fraction of training
     epochs: int = Field(40, ge=1)  # until `end`
     staircase: bool = False
+    leftover_age: int = Field(0, ge=0)  # steps a group waits in the leftover queue; 0 = no queue
 
 
 class TrainConfig(Section):
@@ -195,7 +196,8 @@ def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> 
 
 def curriculum_of(config: RunConfig) -> Curriculum:
     """A curriculum at the beginning of this run; everybody who asks what a step needs has one of their own."""
-    return Curriculum(steps=config.train.steps, texts=config.train.batch, **config.curriculum.model_dump())
+    schedule = config.curriculum.model_dump(exclude={"leftover_age"})
+    return Curriculum(steps=config.train.steps, texts=config.train.batch, **schedule)
 
 
 def curriculum_shares(config: RunConfig) -> list[float]:
@@ -413,6 +415,11 @@ def _check_deterministic(config: RunConfig) -> None:
                 f"ring.{name} = {getattr(ring, name)} has no meaning with ring.mode = 'deterministic', where reuse "
                 f"follows from ring.window and ring.samples_per_insert: set ring.{name} = 0"
             )
+    if config.curriculum.leftover_age:
+        raise UserError(
+            f"curriculum.leftover_age = {config.curriculum.leftover_age} has no meaning with ring.mode = "
+            "'deterministic', whose window says how long each caption stays: set curriculum.leftover_age = 0"
+        )
     if not ring.samples_per_insert and not config.captions.target:
         raise UserError(
             "ring.mode = 'deterministic' needs a pace: set ring.samples_per_insert to the draws per caption, or "

@@ -14,6 +14,7 @@ import torch
 
 from polygen_stream.config import curriculum_of
 from polygen_stream.errors import UserError
+from polygen_stream.leftover import LeftoverQueue
 from polygen_stream.monitor.metrics import JsonLines, TensorBoard
 from polygen_stream.ring import RingStats
 from polygen_stream.ring.draw_log import DrawLog
@@ -45,6 +46,8 @@ def main(context: RoleContext) -> None:
         add_image_image_head(model, train.model, train.image_image_head)
     optimizer = build_optimizer(model, train)
     curriculum = curriculum_of(config)
+    age = config.curriculum.leftover_age
+    leftover = LeftoverQueue(ring, ring.spec.groups, age) if age else None
     reader = RingReader(
         ring,
         curriculum,
@@ -54,6 +57,7 @@ def main(context: RoleContext) -> None:
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,
         stop=lambda: context.stopping,
+        leftover=leftover,
     )
     metrics, draws = JsonLines(run_dir / "metrics.jsonl"), DrawLog(run_dir / "draw_log.jsonl")
     board = TensorBoard(run_dir / "tensorboard")
@@ -87,6 +91,8 @@ def main(context: RoleContext) -> None:
         if batch.step % train.log_every == 0 or done == train.steps:
             now = time.monotonic() - started
             record = step_record(batch, result, ring.stats(), time_s=now, step_s=step_s)
+            if leftover is not None:
+                record["leftover"] = leftover.counts()
             metrics.write(record)
             board.write(record)
         if done % train.checkpoint_every == 0 and done < train.steps:

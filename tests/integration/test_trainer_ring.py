@@ -200,6 +200,22 @@ def test_trains_from_the_ring_alone(ring, start):
     assert accuracy[60] > 0.8 > accuracy[0]
 
 
+def test_what_batches_leave_behind_is_counted_and_checkpointed(ring, start):
+    Producer(ring).start()
+    config = config_for(steps=6)
+    curriculum = CurriculumConfig(schedule="constant", end=0.25, leftover_age=50)
+    trainer = start(config.model_copy(update={"curriculum": curriculum}))
+    assert trainer.wait() == 0, trainer.log.read_text()
+    lanes = trainer.metrics()[-1]["leftover"]
+    assert lanes["displaced"]["trained"] > 0
+    for counts in lanes.values():
+        entered = counts.pop("entered")
+        assert entered == sum(counts.values())
+    state = load_checkpoint(trainer.run_dir / "checkpoints" / "step_000006").training["data"]["leftover"]
+    waiting = {tuple(group[:2]) for lane in state["waiting"].values() for group in lane}
+    assert waiting == set(ring.held())
+
+
 def colour_accuracy(folder: Path) -> float:
     """Share of fresh squares whose own caption beats the three that name another colour."""
     model, tokenizer = load_clip(folder)
