@@ -94,6 +94,8 @@ class TrainConfig(Section):
     image_image_head: int = Field(0, ge=0)  # width; 0 = on the embedding itself
     loss_chunk: int = Field(4096, ge=0)  # rows of logits at a time; 0 = all
     crop_scale_min: float = Field(0.8, gt=0, le=1)  # smallest share of the image area a random crop keeps
+    downsample_probability: float = Field(0.0, ge=0, le=1)  # of scaling a picture down and up again
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights; 0 = off
     checkpoint_every: int = Field(200, ge=1)  # steps
     log_every: int = Field(1, ge=1)  # steps
     keep_checkpoints: int = Field(3, ge=1)

@@ -76,12 +76,14 @@ def clamp_logit_scale(model: torch.nn.Module) -> None:
 def load_clip(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Tokenizer]:
     """The model of a checkpoint folder in eval mode, and its tokenizer. Needs no config, ring or run.
 
+    Its weights are the averaged ones where the run kept an average.
+
     Raises:
         UserError: the folder is no checkpoint, or its weights are damaged or of another model.
     """
     name = read_meta(checkpoint)["model"]
     model, tokenizer = create_clip(name, device)
-    state = read_model_state(checkpoint)
+    state = read_model_state(checkpoint, averaged=True)
     state = {name: tensor for name, tensor in state.items() if not name.startswith("image_image_head.")}
     load_model_state(model, state, checkpoint)
     return model.eval(), tokenizer

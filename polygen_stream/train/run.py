@@ -11,6 +11,7 @@ import logging
 import time
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from polygen_stream.config import curriculum_of
 from polygen_stream.errors import UserError
@@ -45,6 +46,10 @@ def main(context: RoleContext) -> None:
     if train.image_image_head:
         add_image_image_head(model, train.model, train.image_image_head)
     optimizer = build_optimizer(model, train)
+    average = None
+    if train.ema:
+        # Buffers too: the statistics of batch norms belong to the weights they were taken with.
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=True)
     curriculum = curriculum_of(config)
     age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, age) if age else None
@@ -73,6 +78,7 @@ def main(context: RoleContext) -> None:
             optimizer=optimizer,
             curriculum=curriculum.state_dict(),
             data=reader.state_dict(),
+            average=average and average.module,
         )
 
     remove_partial(run_dir)
@@ -82,6 +88,8 @@ def main(context: RoleContext) -> None:
     for batch in reader:
         begun = time.monotonic()
         result = train_step(model, optimizer, batch, config)
+        if average is not None:
+            average.update_parameters(model)
         done = batch.step + 1
         ring.set_step(done)
 

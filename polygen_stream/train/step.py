@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
 from polygen_stream.train.accumulate import CachedFeatures
-from polygen_stream.train.augment import preprocess, random_resized_crop
+from polygen_stream.train.augment import preprocess, random_downsample, random_resized_crop
 from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.model import clamp_logit_scale, image_size
@@ -38,13 +38,11 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
         PolygenError: the loss is not finite; the weights are left as they were.
     """
     train = config.train
-    side = batch.images.shape[1]
+    images = preprocess(batch.images, batch.images.shape[1])  # [N, 3, H, H]
+    if train.downsample_probability:
+        images = random_downsample(images, probability=train.downsample_probability, seed=config.seed, step=batch.step)
     images = random_resized_crop(
-        preprocess(batch.images, side),
-        image_size(model),
-        scale_min=train.crop_scale_min,
-        seed=config.seed,
-        step=batch.step,
+        images, image_size(model), scale_min=train.crop_scale_min, seed=config.seed, step=batch.step
     )  # [N, 3, S, S]
     dtype = autocast_dtype(train.precision, images.device)
     autocast = partial(torch.autocast, images.device.type, dtype=dtype, enabled=dtype is not None)

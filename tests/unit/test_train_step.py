@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -85,6 +87,21 @@ def test_the_chosen_objective_is_the_one_trained_on():
         results[result.loss] = set(result.loss_parts)
     assert len(results) == 5
     assert list(results.values())[-2:] == [{"i2t", "t2i"}, {"i2t", "t2i"}]
+
+
+def test_detail_is_taken_out_of_the_pictures_a_step_sees():
+    """Noise with its detail removed is another batch; flat pictures have none to lose."""
+    noise = torch.randint(0, 256, (8, 32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    losses = {}
+    for pictures in ("noise", "flat"):
+        for probability in (0.0, 1.0):
+            config = RunConfig(train=TrainConfig(precision="fp32", downsample_probability=probability))
+            model, tokenizer, optimizer = setup(config)
+            batch = batch_of(tokenizer, 0)
+            batch = replace(batch, images=noise) if pictures == "noise" else batch
+            losses[pictures, probability] = train_step(model, optimizer, batch, config).loss
+    assert losses["flat", 0.0] == pytest.approx(losses["flat", 1.0], rel=1e-5)
+    assert abs(losses["noise", 0.0] - losses["noise", 1.0]) > 1e-3
 
 
 def transformer() -> CLIP:
