@@ -108,8 +108,10 @@ def multi_positive_loss(
                 half = half + parts["negative_t2i"]
             loss = loss + (negatives / positives) * half / 2
     if image_image_weight:
-        features = own.images if image_image_features is None else _at_least_fp32(image_image_features)
-        gathered = features if group is None else gather_images(features, columns, group)
+        features, gathered = own.images, columns.images
+        if image_image_features is not None:
+            features = _at_least_fp32(image_image_features)
+            gathered = features if group is None else gather_images(features, columns, group)
         i2i = rows.image_image(features, gathered, 1 / image_image_temperature, everyone)  # [N]
         sides = (0,) if objective == "negclip" else (0, 1)
         parts["image_image"] = rows.mean_of_images(i2i, *sides)
