@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_origin
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from polygen_stream.curriculum import Curriculum
 from polygen_stream.errors import UserError
 from polygen_stream.resources import config_path, recipe_path
 
@@ -62,15 +63,21 @@ class RingConfig(Section):
 
 
 class CurriculumConfig(Section):
-    schedule: Literal["linear", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
     start: float = Field(0.0, ge=0, le=0.5)  # share of texts that are hard negatives
     end: float = Field(0.5, ge=0, le=0.5)
+    step_at: float = Field(0.5, ge=0, le=1)  # progress at which a "step" jumps
+    epoch_captions: int = Field(0, ge=0)  # 0 = progress is the fraction of training
+    epochs: int = Field(40, ge=1)  # until `end`
+    staircase: bool = False
+    leftover_age: int = Field(0, ge=0)  # steps a group waits in the leftover queue; 0 = no queue
 
 
 class TrainConfig(Section):
     model: str = "micro"
     steps: int = Field(1400, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
+    accumulate: int = Field(1, ge=1)  # micro-batches per step
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
     lr: float = Field(1.5e-3, gt=0)
@@ -80,10 +87,15 @@ class TrainConfig(Section):
     beta2: float = Field(0.98, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     grad_clip: float = Field(1.0, ge=0)  # 0 = off
+    objective: Literal["multi_positive", "negclip", "infonce"] = "multi_positive"
+    hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
     image_image_weight: float = Field(0.0, ge=0)
     image_image_temperature: float = Field(0.1, gt=0)
-    hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
+    image_image_head: int = Field(0, ge=0)  # width; 0 = on the embedding itself
+    loss_chunk: int = Field(4096, ge=0)  # rows of logits at a time; 0 = all
     crop_scale_min: float = Field(0.8, gt=0, le=1)  # smallest share of the image area a random crop keeps
+    downsample_probability: float = Field(0.0, ge=0, le=1)  # of scaling a picture down and up again
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights; 0 = off
     checkpoint_every: int = Field(200, ge=1)  # steps
     log_every: int = Field(1, ge=1)  # steps
     keep_checkpoints: int = Field(3, ge=1)
@@ -184,15 +196,26 @@ def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> 
     return pairs
 
 
+def curriculum_of(config: RunConfig) -> Curriculum:
+    """A curriculum at the beginning of this run; everybody who asks what a step needs has one of their own."""
+    schedule = config.curriculum.model_dump(exclude={"leftover_age"})
+    return Curriculum(steps=config.train.steps, texts=config.train.batch, **schedule)
+
+
+def curriculum_shares(config: RunConfig) -> list[float]:
+    """The share of hard negatives at 101 steps from the first to the last, evenly spread."""
+    curriculum, steps = curriculum_of(config), config.train.steps
+    return [curriculum.share(steps * i // 100) for i in range(101)]
+
+
 def expected_group_draws(config: RunConfig) -> int:
     """Groups that all training steps together draw, about.
 
     A step of B texts with a share p of hard negatives draws B (1 - p) groups, for a negative comes with its
-    positive's group. A linear schedule's p averages (start + end) / 2.
+    positive's group.
     """
-    curriculum, train = config.curriculum, config.train
-    share = curriculum.end if curriculum.schedule == "constant" else (curriculum.start + curriculum.end) / 2
-    return round(train.steps * train.batch * (1 - share))
+    shares = curriculum_shares(config)
+    return round(config.train.steps * config.train.batch * (1 - sum(shares) / len(shares)))
 
 
 def task_window(config: RunConfig) -> tuple[int, float]:
@@ -316,6 +339,17 @@ def _check_possible(config: RunConfig) -> None:
             f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
         )
 
+    if train.image_image_head and not train.image_image_weight:
+        raise UserError(
+            f"train.image_image_head = {train.image_image_head} has no use with train.image_image_weight = 0: set the "
+            "weight, or leave the head out"
+        )
+    if train.objective != "multi_positive" and train.hn_t2i != "same_polarity":
+        raise UserError(
+            f"train.hn_t2i = {train.hn_t2i!r} has no meaning with train.objective = {train.objective!r}, whose text "
+            "rows see what its paper says: leave one of them out"
+        )
+
     every = config.evaluate.every
     if every % train.checkpoint_every:
         raise UserError(
@@ -355,10 +389,16 @@ def _check_possible(config: RunConfig) -> None:
                 "train.steps"
             )
 
+    if config.curriculum.staircase and not config.curriculum.epoch_captions:
+        raise UserError(
+            "curriculum.staircase = true has no meaning with curriculum.epoch_captions = 0: set the captions of an "
+            "epoch, or leave it out"
+        )
+
     if ring.mode == "deterministic":
         _check_deterministic(config)
 
-    most = max(config.curriculum.start, config.curriculum.end)
+    most = max(curriculum_shares(config))
     wanted = round(most * train.batch)
     if captions.target and captions.target * _pair_share(config) < wanted:
         raise UserError(
@@ -377,6 +417,11 @@ def _check_deterministic(config: RunConfig) -> None:
                 f"ring.{name} = {getattr(ring, name)} has no meaning with ring.mode = 'deterministic', where reuse "
                 f"follows from ring.window and ring.samples_per_insert: set ring.{name} = 0"
             )
+    if config.curriculum.leftover_age:
+        raise UserError(
+            f"curriculum.leftover_age = {config.curriculum.leftover_age} has no meaning with ring.mode = "
+            "'deterministic', whose window says how long each caption stays: set curriculum.leftover_age = 0"
+        )
     if not ring.samples_per_insert and not config.captions.target:
         raise UserError(
             "ring.mode = 'deterministic' needs a pace: set ring.samples_per_insert to the draws per caption, or "
@@ -399,8 +444,5 @@ def _check_deterministic(config: RunConfig) -> None:
 
 def _pair_share(config: RunConfig) -> float:
     """Share of all produced groups that carry a hard negative, at least: the mean of p / (1 - p) over the run."""
-    start, end = config.curriculum.start, config.curriculum.end
-    if config.curriculum.schedule == "constant":
-        start = end
-    shares = [start + (end - start) * i / 100 for i in range(101)]
+    shares = curriculum_shares(config)
     return sum(p / (1 - p) for p in shares) / len(shares)

@@ -4,9 +4,10 @@ The unit is a text. A batch holds B texts, T+ and T- together, and ``p = T- / B`
 A negative is only ever drawn beside its own positive, so a PAIR group brings one T+ and one T- and
 ``p = 0.5`` means that every positive has its negative in the batch.
 
-The paper raises p linearly from 0 to 0.5 over 40 epochs. Our reading, because online synthesis has no
-natural epoch: ``p(e) = start + (end - start) * min(1, e / E)``, ``e / E`` being the fraction of the run's
-steps that is done.
+The paper raises p linearly from 0 to 0.5 over 40 epochs: ``p(e) = start + (end - start) * min(1, e / E)``.
+Online synthesis has no natural epoch. Our reading is that ``e / E`` is the fraction of the run's steps that is
+done, or that an epoch is a number of captions drawn. Whether e moves within an epoch is not known either: it
+does, or with ``staircase`` it counts whole epochs, so that the last of 40 has p = 0.4875.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Schedule = Literal["linear", "constant"]
+Schedule = Literal["linear", "cosine", "step", "constant"]
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,31 @@ class Curriculum:
     """Draw mix and production mix as functions of the training step.
 
     Args:
-        schedule: ``linear`` from ``start`` to ``end`` over the run, or ``constant`` at ``end``.
+        schedule: ``linear`` from ``start`` to ``end``, ``cosine`` (half a period, flat at both), ``step`` (at
+            once, at ``step_at``), or ``constant`` at ``end``.
         start: share of hard negatives at step 0, in [0, 0.5].
-        end: share at the end of the run, in [0, 0.5].
-        steps: training steps of the whole run.
+        end: share at the end, in [0, 0.5]; more or less than ``start``.
+        steps: training steps of the whole run, over which p goes from ``start`` to ``end``.
         texts: B, the texts of one batch (T+ and T- together).
+        step_at: progress from which on a ``step`` is at ``end``, in [0, 1].
+        epoch_captions: if not 0, progress is counted in epochs of as many captions drawn, and not in ``steps``.
+        epochs: E, the epochs until ``end``.
+        staircase: count whole epochs only.
     """
 
-    def __init__(self, schedule: Schedule, start: float, end: float, steps: int, texts: int) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        start: float,
+        end: float,
+        steps: int,
+        texts: int,
+        *,
+        step_at: float = 0.5,
+        epoch_captions: int = 0,
+        epochs: int = 40,
+        staircase: bool = False,
+    ) -> None:
         for name, value in (("start", start), ("end", end)):
             if not 0.0 <= value <= 0.5:
                 raise ValueError(
@@ -73,19 +91,49 @@ class Curriculum:
                 )
         if steps < 1 or texts < 1:
             raise ValueError(f"a curriculum needs steps >= 1 and texts >= 1, not {steps} and {texts}")
+        if staircase and not epoch_captions:
+            raise ValueError("curriculum.staircase has no meaning without epochs: set curriculum.epoch_captions")
         self.schedule = schedule
         self.start = start
         self.end = end
         self.steps = steps
         self.texts = texts
+        self.step_at = step_at
+        self.epoch_captions = epoch_captions
+        self.epochs = epochs
+        self.staircase = staircase
         self._rounding = ErrorDiffusion()
+        self._captions = [0.0]  # drawn before each step, as far as somebody asked
 
     def share(self, step: int) -> float:
         """Target p at ``step``; steps past the end of the run keep the end value."""
+        return self._share(self.progress(step))
+
+    def progress(self, step: int) -> float:
+        """How much of the way from ``start`` to ``end`` is behind at ``step``, in [0, 1]."""
+        step = max(0, step)
+        if not self.epoch_captions:
+            return min(1.0, step / self.steps)
+        # How many captions a batch has depends on p, and p on the captions before.
+        while len(self._captions) <= step:
+            behind = self._epochs_behind(self._captions[-1])
+            if behind >= self.epochs:
+                return 1.0
+            self._captions.append(self._captions[-1] + self.texts * (1 - self._share(behind / self.epochs)))
+        return min(1.0, self._epochs_behind(self._captions[step]) / self.epochs)
+
+    def _epochs_behind(self, captions: float) -> float:
+        epochs = captions / self.epoch_captions
+        return math.floor(epochs) if self.staircase else epochs
+
+    def _share(self, progress: float) -> float:
         if self.schedule == "constant":
             return self.end
-        fraction = min(1.0, max(0, step) / self.steps)
-        return self.start + (self.end - self.start) * fraction
+        if self.schedule == "step":
+            return self.end if progress >= self.step_at else self.start
+        if self.schedule == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return self.start + (self.end - self.start) * progress
 
     def draw(self, step: int) -> DrawMix:
         """Group counts for the batch of ``step``. Call once per step, in order: rounding is carried on."""

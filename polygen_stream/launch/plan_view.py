@@ -7,7 +7,7 @@ import os
 from rich.console import Console
 from rich.table import Table
 
-from polygen_stream.config import RunConfig, expected_group_draws
+from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws
 from polygen_stream.errors import UserError
 from polygen_stream.launch.plan import MIB, Plan
 from polygen_stream.ring.memory import available_bytes
@@ -42,9 +42,8 @@ def _amounts(config: RunConfig, plan: Plan) -> list[tuple[str, str]]:
     generators, captions, train, ring = config.generators, config.captions, config.train, plan.ring
     size = "x".join(str(side) for side in ring.image_shape[:2])
     draws = expected_group_draws(config)
-    share = f"{config.curriculum.end:g}"
-    if config.curriculum.schedule == "linear":
-        share = f"{config.curriculum.start:g} -> {share}"
+    first, *_, last = curriculum_shares(config)
+    share = f"{first:g}" if first == last else f"{first:g} -> {last:g}"
     training = f"{train.steps} steps of {train.batch} texts (hard-negative share {share}), {draws} caption draws"
     if captions.target:
         few = captions.target * generators.positives

@@ -9,7 +9,8 @@ from dataclasses import asdict
 
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.sources import caption_source
-from polygen_stream.curriculum import Curriculum, ErrorDiffusion
+from polygen_stream.config import curriculum_of
+from polygen_stream.curriculum import ErrorDiffusion
 from polygen_stream.ledger import Ledger, Task
 from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
@@ -45,13 +46,7 @@ def main(context: RoleContext) -> None:
     ledger = Ledger(
         config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
     )
-    curriculum = Curriculum(
-        config.curriculum.schedule,
-        config.curriculum.start,
-        config.curriculum.end,
-        config.train.steps,
-        config.train.batch,
-    )
+    curriculum = curriculum_of(config)
     pairs, lead = ErrorDiffusion(), LeadTime()
     target = config.captions.target or None
     task_id = opened = 0

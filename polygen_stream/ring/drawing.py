@@ -3,6 +3,7 @@ back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -11,7 +12,7 @@ import numpy as np
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import PROCESSES, Total
-from polygen_stream.ring.picking import note_hunger, pick
+from polygen_stream.ring.picking import note_hunger, pick, ready_groups
 from polygen_stream.ring.records import Draw, DrawnGroup, Kind, Polarity, SlotState
 
 
@@ -24,16 +25,26 @@ class Picked:
     times: np.ndarray  # before this draw
 
 
-def try_draw(control: Control, process: int, step: int, plain: int, pair: int) -> Picked | None:
+def try_draw(
+    control: Control, process: int, step: int, plain: int, pair: int, first: Sequence[tuple[int, int]]
+) -> Picked | None:
     """Leases plain + pair groups if that is allowed and possible now. RingExhausted: it never will be."""
     with control.transition(Operation.DRAW) as journal:
-        return lease_batch(control, journal, process, step, plain, pair)
+        return lease_batch(control, journal, process, step, plain, pair, first)
 
 
-def lease_batch(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Picked | None:
+def lease_batch(
+    control: Control,
+    journal: Journal,
+    process: int,
+    step: int,
+    plain: int,
+    pair: int,
+    first: Sequence[tuple[int, int]] = (),
+) -> Picked | None:
     """Picks, counts and leases the batch of a step, inside the caller's transition; None if it has to wait."""
     c, spec = control.columns, control.spec
-    picked = pick(control, journal, process, step, plain, pair)
+    picked = pick(control, journal, process, step, plain, pair, first)
     if picked is None:
         return None
     plains, pairs = picked
@@ -49,6 +60,15 @@ def lease_batch(control: Control, journal: Journal, process: int, step: int, pla
     ):
         journal.add("total", int(total), amount)
     return Picked(rows, (Kind.PLAIN,) * plains.size + (Kind.PAIR,) * pairs.size, times)
+
+
+def unseen(control: Control, limit: int) -> list[tuple[int, int]]:
+    """(row, generation) of groups that a draw may take but none took, and that nobody holds, oldest first."""
+    with control.reading():
+        c = control.columns
+        rows = np.flatnonzero(ready_groups(c).drawable & (c.group_times == 0) & (c.group_held == 0))
+        rows = rows[np.argsort(c.group_order[rows], kind="stable")][:limit]
+        return list(zip(rows.tolist(), c.group_generation[rows].tolist(), strict=True))
 
 
 def end_hunger(control: Control, process: int) -> None:
@@ -78,10 +98,11 @@ def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times:
         c.group_task[rows].tolist(),
         c.group_caption_bytes[rows].tolist(),
         c.group_negative_bytes[rows].tolist(),
+        (c.group_kind[rows] == Kind.PAIR).tolist(),
         strict=True,
     )
     drawn = []
-    for i, (row, kind, times_sampled, generation, task_id, caption_bytes, negative_bytes) in enumerate(table):
+    for i, (row, kind, times_sampled, generation, task_id, caption_bytes, negative_bytes, is_pair) in enumerate(table):
         start = 2 * i * width
         caption = texts[start : start + caption_bytes].decode()
         twin = texts[start + width : start + width + negative_bytes].decode() if kind is Kind.PAIR else None
@@ -98,6 +119,7 @@ def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times:
                 positive_generators=tuple(compress(generators[i], positive[i])),
                 negative_generators=tuple(compress(generators[i], negative[i])),
                 times_sampled=times_sampled,
+                has_negative=is_pair,
             )
         )
     return tuple(drawn)

@@ -5,8 +5,9 @@ as the queue of whoever set it is part of a checkpoint. Holds may take a quarter
 More would take from the trainer the room it reuses groups in, and from the producers the room to replace them; all of
 the ring held would stop both.
 
-Draws treat a held group like any other. A hold blocks eviction only, so a group that is used up or over age stays but
-is not drawn. A deterministic ring holds nothing: its window says how long each group stays.
+Draws treat a held group like any other, unless they are told to take it first. A hold blocks eviction only, so a group
+that is used up or over age stays but is not drawn. A deterministic ring holds nothing: its window says how long each
+group stays.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Which groups the draw of a step takes, in either mode. The caller holds the mutex in a DRAW transition.
 
-Throughput: from all complete groups the reuse and age limits leave, least sampled first; the rate limiter may say no.
+Throughput: from all complete groups the reuse and age limits leave, least sampled first, after those that the caller
+wants first; the rate limiter may say no.
 
 Deterministic: from the complete groups of the step's window of task ids (window.py), once every task of it has ended.
 The order is a keyed hash of (seed, step, task id) alone; how often a group was drawn before has no say, or a resumed
@@ -22,6 +23,8 @@ produced, RingExhausted says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from polygen_stream.ring.control import Control
@@ -37,15 +40,25 @@ from polygen_stream.ring.window import TaskWindow
 Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, int64
 
 
-def pick(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Rows | None:
-    """Group rows of the batch of `step`, or None when it has to wait. RingExhausted: it would wait for ever."""
+def pick(
+    control: Control, journal: Journal, process: int, step: int, plain: int, pair: int, first: Sequence[tuple[int, int]]
+) -> Rows | None:
+    """Group rows of the batch of `step`, or None when it has to wait. RingExhausted: it would wait for ever.
+
+    first: (row, generation) of groups that go before others of their kind; a deterministic ring takes none.
+    """
     if plain + pair > control.total(Total.LARGEST_DRAW):
         journal.set("total", int(Total.LARGEST_DRAW), plain + pair)
-    choose = _from_window if control.spec.deterministic else _from_ready
-    return choose(control, journal, process, step, plain, pair)
+    if control.spec.deterministic:
+        return _from_window(control, journal, step, plain, pair)
+    generation = control.columns.group_generation
+    rows = [row for row, given in first if generation[row] == given]
+    return _from_ready(control, journal, process, step, plain, pair, np.array(rows, np.int64))
 
 
-def _from_ready(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Rows | None:
+def _from_ready(
+    control: Control, journal: Journal, process: int, step: int, plain: int, pair: int, first: np.ndarray
+) -> Rows | None:
     c, spec, limiter = control.columns, control.spec, RateLimiter.read(control.columns)
     limiter.check_batch(plain + pair)
     completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
@@ -60,7 +73,7 @@ def _from_ready(control: Control, journal: Journal, process: int, step: int, pla
         note_hunger(control, journal, process, None, held_back=completed >= limiter.min_fill)
         return None
     groups = ready_groups(c)
-    selected = select(groups, spec.seed, step, plain, pair)
+    selected = select(groups, spec.seed, step, plain, pair, first)
     if not isinstance(selected, Shortage):
         note_hunger(control, journal, process, None)
         return selected
@@ -87,7 +100,7 @@ def ready_groups(c: Columns) -> Candidates:
     return _candidates(c, drawable, c.group_times)
 
 
-def _from_window(control: Control, journal: Journal, process: int, step: int, plain: int, pair: int) -> Rows | None:
+def _from_window(control: Control, journal: Journal, step: int, plain: int, pair: int) -> Rows | None:
     c, spec = control.columns, control.spec
     if step > control.total(Total.NEXT_STEP):
         journal.set("total", int(Total.NEXT_STEP), step)

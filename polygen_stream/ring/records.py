@@ -79,7 +79,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class DrawnGroup:
-    """One caption of a batch. `kind`: as drawn. `times_sampled`: draws before this one."""
+    """One caption of a batch. `kind`: as drawn; a group drawn as PLAIN may have a negative in the ring all the same,
+    `has_negative`. `times_sampled`: draws before this one."""
 
     row: int
     generation: int
@@ -92,6 +93,7 @@ class DrawnGroup:
     positive_generators: tuple[int, ...]
     negative_generators: tuple[int, ...]
     times_sampled: int
+    has_negative: bool
 
 
 @dataclass(frozen=True)

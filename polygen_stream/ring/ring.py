@@ -241,16 +241,25 @@ class Ring:
 
     # ---- trainer
 
-    def draw(self, step: int, plain: int, pair: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
+    def draw(
+        self,
+        step: int,
+        plain: int,
+        pair: int,
+        timeout_s: float,
+        stop: Callable[[], bool] | None = None,
+        first: Sequence[tuple[int, int]] = (),
+    ) -> Draw:
         """Leases `plain` + `pair` different captions; waits until they are ready.
 
-        Which ones: least sampled first, or, in deterministic mode, a function of (seed, step); see picking.py.
+        Which ones: least sampled first, or, in deterministic mode, a function of (seed, step); see picking.py. Groups
+        `first`, by (row, generation), go before others of their kind as far as they are there; not in that mode.
         Raises RingTimeout past the deadline, RingExhausted when the batch can never be filled, WaitStopped when
         `stop` returns True, UserError when the limiter's window is too narrow.
         """
         control, row = self._control, self._registered()
         picked, waited_s = self._await_draw(
-            lambda: drawing.try_draw(control, row, step, plain, pair), step, plain, pair, timeout_s, stop
+            lambda: drawing.try_draw(control, row, step, plain, pair, first), step, plain, pair, timeout_s, stop
         )
         return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), waited_s)
 
@@ -350,6 +359,10 @@ class Ring:
         """Ends a hold; False when there is none on that group."""
         self._check_row(row)
         return holds.unhold(self._control, row, generation)
+
+    def unseen(self, limit: int) -> list[tuple[int, int]]:
+        """(row, generation) of up to `limit` drawable groups that nobody drew or holds yet, oldest first."""
+        return drawing.unseen(self._control, limit)
 
     def held(self) -> list[tuple[int, int]]:
         """(row, generation) of every held group."""

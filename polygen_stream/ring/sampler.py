@@ -1,5 +1,7 @@
 """Which groups a draw takes: least sampled first, ties broken by a keyed hash, never one caption twice.
 
+A caller may name groups that go before all others of their kind, in the order given.
+
 Order inside a kind: (times sampled, hash of (seed, step, task id)). Reuse spreads evenly, and the result
 depends only on which groups are ready, not on the order in which they arrived or on the rows they happen to
 lie in."""
@@ -19,6 +21,8 @@ _BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in 
 _NEVER = np.int64(2**62)  # more draws than there will be
 _FAR = 255  # draws beyond the least drawn group's, from where on groups are sorted one by one
 _SPARE = 32  # groups put in order beyond those wanted, for texts that occur twice
+
+NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,21 @@ def _mix(task: np.ndarray, salt: np.uint64) -> np.ndarray:
     return mixed
 
 
-def select(groups: Candidates, seed: int, step: int, plain: int, pair: int) -> tuple[np.ndarray, np.ndarray] | Shortage:
+def select(
+    groups: Candidates, seed: int, step: int, plain: int, pair: int, first: np.ndarray = NO_ROWS
+) -> tuple[np.ndarray, np.ndarray] | Shortage:
     """Returns (rows drawn as PLAIN, rows drawn as PAIR), or the shortage that prevents it.
 
-    PAIR demand is met first, because PLAIN demand that lacks plain groups may take the remaining PAIR groups.
+    PAIR demand is met first, because PLAIN demand that lacks plain groups may take the remaining PAIR groups. The rows
+    `first` go before others of their kind; PAIR groups that fill a lack of plain ones come in the usual order.
     """
     order = _DrawOrder(groups, seed, step)
     is_pair = groups.drawable & (groups.kind == Kind.PAIR)
     used: set[int] = set()
-    pairs = order.take(is_pair, pair, used, with_negative=True)
+    pairs = order.take(is_pair, pair, used, with_negative=True, first=first)
     if pairs.size < pair:
         return Shortage(Kind.PAIR, pair, pairs.size)
-    plains = order.take(groups.drawable & ~is_pair, plain, used, with_negative=False)
+    plains = order.take(groups.drawable & ~is_pair, plain, used, with_negative=False, first=first)
     if plains.size < plain:
         is_pair[pairs] = False
         extra = order.take(is_pair, plain - plains.size, used, with_negative=False)
@@ -93,16 +100,18 @@ class _DrawOrder:
         self._salt = _salt(seed, step)
         self._prefixes: np.ndarray | None = None  # first 16 bits of each row's hash, once they are needed
 
-    def take(self, among: np.ndarray, count: int, used: set[int], with_negative: bool) -> np.ndarray:
-        """Up to `count` rows out of `among` (a mask), skipping texts in `used` (which it extends)."""
+    def take(
+        self, among: np.ndarray, count: int, used: set[int], with_negative: bool, first: np.ndarray = NO_ROWS
+    ) -> np.ndarray:
+        """Up to `count` rows out of `among` (a mask), `first` before others, skipping texts in `used`; extends it."""
         groups = self._groups
         chosen: list[int] = []
-        for rows in self._sorted_parts(among, count + _SPARE) if count else ():
+        for rows in self._sorted_parts(among, count + _SPARE, first[among[first]]) if count else ():
             captions = groups.caption_key[rows].tolist()
             negatives = groups.negative_key[rows].tolist() if with_negative else captions
-            first = set(captions[:count]).union(negatives[:count])
-            if not chosen and len(first) == (1 + with_negative) * count and used.isdisjoint(first):
-                used |= first  # the usual case: no text comes twice
+            head = set(captions[:count]).union(negatives[:count])
+            if not chosen and len(head) == (1 + with_negative) * count and used.isdisjoint(head):
+                used |= head  # the usual case: no text comes twice
                 return rows[:count]
             for row, caption, negative in zip(rows.tolist(), captions, negatives, strict=True):
                 texts = {caption, negative}
@@ -115,12 +124,16 @@ class _DrawOrder:
                 break
         return np.array(chosen, dtype=np.int64)
 
-    def _sorted_parts(self, among: np.ndarray, head: int) -> Iterator[np.ndarray]:
-        """Rows in order: at least the first `head` of them, and the rest only if it is asked for."""
-        first = self._head(among, head)
-        yield self._sorted(first)
+    def _sorted_parts(self, among: np.ndarray, head: int, first: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows in order: `first`, then at least `head` of the others, and the rest only if it is asked for."""
+        if first.size:
+            yield first
+            among = among.copy()
+            among[first] = False
+        top = self._head(among, head)
+        yield self._sorted(top)
         rest = among.copy()
-        rest[first] = False
+        rest[top] = False
         yield self._sorted(np.flatnonzero(rest))
 
     def _head(self, among: np.ndarray, head: int) -> np.ndarray:

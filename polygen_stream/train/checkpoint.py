@@ -2,6 +2,7 @@
 
     checkpoints/step_000200/
         model.safetensors   weights and buffers of the model
+        average.safetensors their moving average, if train.ema asks for one
         state.pt            optimizer, random states, curriculum, data reader; loads with weights_only=True
         meta.json           step, final, model, precision, config hash
 
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 
+MODEL, AVERAGE = "model.safetensors", "average.safetensors"
 PARTIAL = ".partial-"  # prefix of folders being written or removed
 _NAME = re.compile(r"step_(\d{6,})")
 
@@ -66,6 +68,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     curriculum: dict[str, Any],
     data: dict[str, Any],
+    average: torch.nn.Module | None = None,
 ) -> Path:
     """Write the checkpoint of `step` (steps done so far) and apply the retention rule.
 
@@ -86,9 +89,11 @@ def save_checkpoint(
         return folder
     partial = folder.with_name(PARTIAL + folder.name)
     partial.mkdir(parents=True)
-    # Channels-last weights are not contiguous, which safetensors insists on.
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(weights, partial / "model.safetensors")
+    for file_name, module in ((MODEL, model), (AVERAGE, average)):
+        if module is not None:
+            # Channels-last weights are not contiguous, which safetensors insists on.
+            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+            safetensors.torch.save_file(weights, partial / file_name)
     training = {
         "optimizer": optimizer.state_dict(),
         "rng": _rng_state(),
@@ -151,13 +156,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def read_model_state(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights and buffers of a checkpoint folder, on the CPU.
+def read_model_state(folder: Path, *, averaged: bool = False) -> dict[str, torch.Tensor]:
+    """Weights and buffers of a checkpoint folder, on the CPU; `averaged`: their moving average where there is one.
 
     Raises:
         UserError: the file is missing, truncated or not safetensors.
     """
-    file = folder / "model.safetensors"
+    file = folder / (AVERAGE if averaged and (folder / AVERAGE).exists() else MODEL)
     try:
         return safetensors.torch.load_file(file)
     except FileNotFoundError:

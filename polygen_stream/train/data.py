@@ -11,8 +11,10 @@ from torch import Tensor
 from torchdata.nodes import BaseNode
 
 from polygen_stream.curriculum import Curriculum, DrawMix
+from polygen_stream.leftover import Group, Lane, LeftoverQueue
 from polygen_stream.ring import Draw, DrawRecord, Kind, Ring, WaitStopped
-from polygen_stream.train.loss import Layout
+from polygen_stream.seeding import key
+from polygen_stream.train.layout import Layout
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import Staging
 
@@ -60,6 +62,8 @@ class RingReader(BaseNode[Batch]):
         steps: steps of the whole run.
         timeout_s: longest wait for a batch; then RingTimeout names who lags.
         stop: asked while waiting.
+        leftover: keeps what the batches leave behind and has it drawn first; for one training process and a ring in
+            throughput mode. A ring hands out whole groups of whole batches, so that its ragged lane stays empty.
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class RingReader(BaseNode[Batch]):
         stop: Callable[[], bool],
         rank: int = 0,
         world: int = 1,
+        leftover: LeftoverQueue | None = None,
     ) -> None:
         super().__init__()
+        assert leftover is None or (world == 1 and not ring.spec.deterministic), "a leftover queue is for one reader"
         self._ring = ring
         self._curriculum = curriculum
         self._tokenizer = tokenizer
@@ -87,6 +93,7 @@ class RingReader(BaseNode[Batch]):
         self._stop = stop
         self._rank = rank
         self._world = world
+        self._leftover = leftover
         self._step = 0
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
@@ -95,9 +102,15 @@ class RingReader(BaseNode[Batch]):
         if initial_state is not None:
             self._step = initial_state["step"]
             self._curriculum.load_state_dict(initial_state["curriculum"])
+            if self._leftover is not None:
+                self._leftover.load_state_dict(initial_state["leftover"])
+                self._leftover.settle(self._ring.held())
 
     def get_state(self) -> dict[str, Any]:
-        return {"step": self._step, "curriculum": self._curriculum.state_dict()}
+        state = {"step": self._step, "curriculum": self._curriculum.state_dict()}
+        if self._leftover is not None:
+            state["leftover"] = self._leftover.state_dict()
+        return state
 
     def next(self) -> Batch:
         if self._step == self._steps or self._stop():
@@ -110,6 +123,8 @@ class RingReader(BaseNode[Batch]):
             self._curriculum.load_state_dict(before)
             raise StopIteration from None
         try:
+            if self._leftover is not None:
+                self._keep_leftovers(self._leftover, draw, mix)
             batch = self._assemble(draw, mix, drawn, waited_s)
         finally:
             self._ring.release(draw)
@@ -120,13 +135,31 @@ class RingReader(BaseNode[Batch]):
         """This rank's groups, what to log of the step, and the seconds waited."""
         ring, waiting = self._ring, (self._timeout_s, self._stop)
         if self._world == 1:
-            draw = ring.draw(self._step, mix.plain, mix.pair, *waiting)
+            first: list[Group] = []
+            if self._leftover is not None:
+                self._leftover.expire(self._step)
+                first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
+            draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first)
             return draw, draw.record, draw.waited_s
         if self._rank > 0:
             draw = ring.take(self._step, self._rank, self._world, *waiting)
             return draw, draw.record, draw.waited_s
         drawn, waited_s = ring.post(self._step, mix.plain, mix.pair, self._world, *waiting)
         return ring.take(self._step, 0, self._world, *waiting), drawn, waited_s
+
+    def _keep_leftovers(self, queue: LeftoverQueue, draw: Draw, mix: DrawMix) -> None:
+        """Tells the queue what was drawn, and what this batch left behind.
+
+        Without its hard negatives the batch would have had as many more captions: the oldest that nobody has seen.
+        """
+        groups = {(group.row, group.generation): group for group in draw.groups}
+        queue.drawn(Lane.DISPLACED, groups)
+        queue.drawn(Lane.UNADMITTED, [name for name, group in groups.items() if group.kind is Kind.PAIR])
+        for group in self._ring.unseen(mix.pair):
+            queue.put(Lane.DISPLACED, group, draw.step)
+        for name, group in groups.items():
+            if group.has_negative and group.kind is Kind.PLAIN:
+                queue.put(Lane.UNADMITTED, name, draw.step)
 
     def _assemble(self, draw: Draw, mix: DrawMix, drawn: DrawRecord, waited_s: float) -> Batch:
         pairs = [group for group in draw.groups if group.kind is Kind.PAIR]
@@ -138,7 +171,9 @@ class RingReader(BaseNode[Batch]):
         counts = torch.tensor([len(of_text) for of_text in slots])
         image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)
         text_negative = torch.arange(len(texts)) >= len(draw.groups)
-        layout = Layout.of(image_text, text_negative)
+        # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
+        text_caption = torch.tensor([key(text) >> 1 for text in texts])
+        layout = Layout.of(image_text, text_negative, text_caption)
         return Batch(
             step=draw.step,
             mix=mix,

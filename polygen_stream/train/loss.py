@@ -1,10 +1,12 @@
-"""Block-masked multi-positive image-text loss with hard negatives.
+"""Contrastive losses of a batch of images and texts with hard negatives.
 
 Legend: N images (I+ and I-), T texts (T+ and T-), D features. Image r belongs to text b(r); text b has k_b
-images. Features are L2-normalised, s = exp(logit scale), logits[r, t] = s * image_r . text_t.
+images. Features are L2-normalised, s = exp(logit scale), the logit of image r and text t is s * image_r . text_t.
 
     i2t, image r:  -log softmax over ALL texts (T+ and T-), target b(r)
     t2i, text b:   -1/k_b * sum over its own images of log softmax over the CANDIDATE images
+
+`multi_positive` (default):
     half(+) = 1/2 [ mean over I+ of i2t  +  mean over T+ of t2i ],  half(-) likewise over I- and T-
     loss    = half(+) + |T-|/|T+| * half(-)
 
@@ -18,60 +20,37 @@ CLIP loss), and 0 without negatives, where the loss is open_clip's `ClipLoss`.
 Candidates of t2i (`hn_t2i`), because generated negatives often miss the one thing their caption changed:
     same_polarity  T+ rows see I+ only, T- rows see I- only (TripletCLIP's structure; default)
     none           as above, and T- rows are dropped: negatives act image-to-text only
-    all            every text row sees every image: symmetric InfoNCE over both sets, at twice its usual scale
+    all            every text row sees every image
+
+Baselines, in the same multi-positive form:
+    negclip        half(+) alone: hard-negative captions without their images (NegCLIP, arXiv 2210.01936)
+    infonce        1/2 [ mean over all images of i2t + mean over all texts of t2i over all images ]: I- and T- are
+                   ordinary samples, as a curriculum without a loss of its own would have them
+
+Means. i2t averages IMAGES, so a caption with more images weighs more in it; t2i averages captions.
+
+Equal captions. Texts of the same words count as one caption in several copies. An image's target is then uniform over
+the copies (StableRep++'s 1/count), a text's over the candidate images of all of them, and each copy keeps its row.
+
+Ranks. With a `group` every rank has the rows of its own images and texts, and the columns of all ranks. Denominators
+are those of the whole batch, however unequal the ranks. The loss of a rank is `world` times its share of the sum, so
+that the mean of gradients that DistributedDataParallel takes is exactly the gradient of the whole batch's loss.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from polygen_stream.train.columns import Columns, gather_columns, gather_images, own_columns
+from polygen_stream.train.layout import Layout
+from polygen_stream.train.rows import ABSENT, Labelled, soft_rows
+
+Objective = Literal["multi_positive", "negclip", "infonce"]
 HardNegativeT2I = Literal["same_polarity", "none", "all"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which image shows which text. Held on the host's side as counts, so that no step waits for the device.
-
-    Args:
-        image_text: int64 [N], index of the image's own text in [0, T). Every text has at least one image.
-        text_negative: bool [T], True for T-.
-        positives: number of T+.
-        negatives: number of T-.
-        positive_images: number of I+.
-        negative_images: number of I-.
-    """
-
-    image_text: Tensor
-    text_negative: Tensor
-    positives: int
-    negatives: int
-    positive_images: int
-    negative_images: int
-
-    @classmethod
-    def of(cls, image_text: Tensor, text_negative: Tensor) -> Layout:
-        """Counts taken from tensors that are still on the host; move the result with `to`."""
-        images_per_text = torch.bincount(image_text, minlength=len(text_negative))
-        assert len(images_per_text) == len(text_negative), "an image names a text outside the batch"
-        assert bool((images_per_text > 0).all()), "a text without an image has no row to train on"
-        negatives = int(text_negative.sum())
-        negative_images = int(text_negative[image_text].sum())
-        return cls(
-            image_text,
-            text_negative,
-            positives=len(text_negative) - negatives,
-            negatives=negatives,
-            positive_images=len(image_text) - negative_images,
-            negative_images=negative_images,
-        )
-
-    def to(self, device: torch.device | str) -> Layout:
-        moved = (t.to(device, non_blocking=True) for t in (self.image_text, self.text_negative))
-        return Layout(*moved, self.positives, self.negatives, self.positive_images, self.negative_images)
 
 
 def multi_positive_loss(
@@ -80,9 +59,13 @@ def multi_positive_loss(
     logit_scale: Tensor,
     layout: Layout,
     *,
+    objective: Objective = "multi_positive",
     hn_t2i: HardNegativeT2I = "same_polarity",
     image_image_weight: float = 0.0,
     image_image_temperature: float = 0.1,
+    image_image_features: Tensor | None = None,
+    chunk: int = 0,
+    group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch and its detached parts.
 
@@ -91,84 +74,108 @@ def multi_positive_loss(
         text_features: float [T, D], L2-normalised.
         logit_scale: scalar s, already exponentiated.
         layout: which image shows which text.
-        hn_t2i: candidates of the text rows, see the module's text.
+        objective: see the module's text.
+        hn_t2i: candidates of the text rows of `multi_positive`, see the module's text.
         image_image_weight: weight of the image-image term; 0 leaves it out.
         image_image_temperature: its temperature (StableRep: 0.1).
+        image_image_features: float [N, P], L2-normalised: what that term compares, instead of image_features.
+        chunk: rows of logits at a time (rows.py); 0 for all at once.
+        group: the ranks that share the batch, each calling this with its part; None when there is one.
 
     Returns:
-        The scalar loss, and its parts before weighting: i2t, t2i, and where present negative_i2t,
-        negative_t2i, image_image. Halves of precision (fp16, bf16) are raised to fp32 first.
+        The scalar loss, whose mean over the ranks is the loss of the batch; and the parts of the whole batch before
+        weighting: i2t, t2i, and where present negative_i2t, negative_t2i, image_image. Halves of precision (fp16,
+        bf16) are raised to fp32 first.
     """
-    image_features, text_features = (_at_least_fp32(f) for f in (image_features, text_features))
-    image_negative = layout.text_negative[layout.image_text]  # [N]
-    logits = _at_least_fp32(logit_scale) * image_features @ text_features.T  # [N, T]
+    own = own_columns(_at_least_fp32(image_features), _at_least_fp32(text_features), layout)
+    columns = own if group is None else gather_columns(own, group)
+    rows = _Rows(own, columns, _at_least_fp32(logit_scale), chunk)
 
-    i2t = _image_rows(logits, layout.image_text)  # [N]
-    if hn_t2i == "all":
-        candidates = torch.ones_like(logits, dtype=torch.bool).T  # [T, N]
+    everyone = objective == "infonce" or (hn_t2i == "all" and objective == "multi_positive")
+    i2t, t2i = rows.image_text(), rows.text_image(everyone)  # [N], [T]
+    if objective == "infonce":
+        parts = {"i2t": rows.mean_of_images(i2t, 0, 1), "t2i": rows.mean_of_texts(t2i, 0, 1)}
+        loss = (parts["i2t"] + parts["t2i"]) / 2
     else:
-        candidates = layout.text_negative[:, None] == image_negative[None, :]  # [T, N]
-    t2i = _text_rows(logits.T, layout.image_text, candidates)  # [T]
-
-    parts = {
-        "i2t": i2t.masked_fill(image_negative, 0).sum() / layout.positive_images,
-        "t2i": t2i.masked_fill(layout.text_negative, 0).sum() / layout.positives,
-    }
-    loss = (parts["i2t"] + parts["t2i"]) / 2
-    if layout.negatives:
-        parts["negative_i2t"] = i2t.masked_fill(~image_negative, 0).sum() / layout.negative_images
-        half = parts["negative_i2t"]
-        if hn_t2i != "none":
-            parts["negative_t2i"] = t2i.masked_fill(~layout.text_negative, 0).sum() / layout.negatives
-            half = half + parts["negative_t2i"]
-        loss = loss + (layout.negatives / layout.positives) * half / 2
+        parts = {"i2t": rows.mean_of_images(i2t, 0), "t2i": rows.mean_of_texts(t2i, 0)}
+        loss = (parts["i2t"] + parts["t2i"]) / 2
+        positives, negatives = columns.text_counts
+        if negatives and objective == "multi_positive":
+            parts["negative_i2t"] = rows.mean_of_images(i2t, 1)
+            half = parts["negative_i2t"]
+            if hn_t2i != "none":
+                parts["negative_t2i"] = rows.mean_of_texts(t2i, 1)
+                half = half + parts["negative_t2i"]
+            loss = loss + (negatives / positives) * half / 2
     if image_image_weight:
-        same_side = image_negative[:, None] == image_negative[None, :]  # [N, N]
-        pool = torch.ones_like(same_side) if hn_t2i == "all" else same_side
-        parts["image_image"] = image_image_loss(
-            image_features, layout.image_text, pool, temperature=image_image_temperature
-        )
+        features, gathered = own.images, columns.images
+        if image_image_features is not None:
+            features = _at_least_fp32(image_image_features)
+            gathered = features if group is None else gather_images(features, columns, group)
+        i2i = rows.image_image(features, gathered, 1 / image_image_temperature, everyone)  # [N]
+        sides = (0,) if objective == "negclip" else (0, 1)
+        parts["image_image"] = rows.mean_of_images(i2i, *sides)
         loss = loss + image_image_weight * parts["image_image"]
-    return loss, {name: part.detach() for name, part in parts.items()}
+    detached = {name: part.detach() for name, part in parts.items()}
+    if group is None:
+        return loss, detached
+    sums = torch.stack(list(detached.values()))
+    dist.all_reduce(sums, group=group)
+    return loss * dist.get_world_size(group), dict(zip(detached, sums.unbind(), strict=True))
 
 
-def image_image_loss(features: Tensor, image_text: Tensor, pool: Tensor, *, temperature: float) -> Tensor:
-    """StableRep's multi-positive contrastive loss between the images of a batch (arXiv 2306.00984).
+class _Rows:
+    """Losses of this rank's rows against the columns of all ranks, and their means over the whole batch."""
 
-    Anchor a against every other image of its pool, target uniform over the other images of the same caption;
-    an anchor without one costs nothing but still counts in the mean, as in StableRep.
-    That an anchor's pool leaves out the other polarity is our reading: an I- that misses its edit would
-    otherwise be pushed away from images that show the same thing.
+    def __init__(self, own: Columns, columns: Columns, scale: Tensor, chunk: int) -> None:
+        self._own = own
+        self._columns = columns
+        self._scale = scale
+        self._chunk = chunk
 
-    Args:
-        features: float [N, D], L2-normalised.
-        image_text: int64 [N], caption of each image.
-        pool: bool [N, N], pool[a, i] if image i is a candidate for anchor a; the diagonal is ignored.
-        temperature: divides the cosines.
-    """
-    itself = torch.eye(len(features), dtype=torch.bool, device=features.device)
-    own = (image_text[:, None] == image_text[None, :]) & ~itself  # [N, N]
-    logits = features @ features.T / temperature
-    # The lowest finite number, not -inf: an anchor that is alone in its pool must cost 0, not NaN.
-    logits = logits.masked_fill(itself | ~pool, torch.finfo(logits.dtype).min)
-    return _soft_rows(logits, own).mean()
+    def image_text(self) -> Tensor:
+        """Every image against all texts: [N]."""
+        own, columns = self._own, self._columns
+        images = Labelled(own.images, own.image_caption, _pool(own.image_side, True))
+        texts = Labelled(columns.texts, columns.text_caption, _pool(columns.text_side, True))
+        return soft_rows(images, texts, self._scale, chunk=self._chunk)
+
+    def text_image(self, everyone: bool) -> Tensor:
+        """Every text against all images, or against those of its polarity: [T]."""
+        own, columns = self._own, self._columns
+        texts = Labelled(own.texts, own.text_caption, _pool(own.text_side, everyone))
+        images = Labelled(columns.images, columns.image_caption, _pool(columns.image_side, everyone))
+        return soft_rows(texts, images, self._scale, chunk=self._chunk)
+
+    def image_image(self, features: Tensor, gathered: Tensor, scale: float, everyone: bool) -> Tensor:
+        """Every image against all others, or against those of its polarity: [N].
+
+        StableRep's multi-positive contrastive loss (arXiv 2306.00984): the target is uniform over the other images of
+        the caption, and an anchor without one costs nothing but still counts in the mean. That an anchor's candidates
+        leave out the other polarity is our reading: an I- that misses its edit would otherwise be pushed away from
+        images that show the same thing.
+        """
+        own, columns = self._own, self._columns
+        anchors = Labelled(features, own.image_caption, _pool(own.image_side, everyone))
+        images = Labelled(gathered, columns.image_caption, _pool(columns.image_side, everyone))
+        return soft_rows(anchors, images, scale, chunk=self._chunk, first=columns.own_image)
+
+    def mean_of_images(self, values: Tensor, *sides: int) -> Tensor:
+        """This rank's share of the mean over the images of these sides."""
+        return _share(values, self._own.image_side, self._columns.image_counts, sides)
+
+    def mean_of_texts(self, values: Tensor, *sides: int) -> Tensor:
+        return _share(values, self._own.text_side, self._columns.text_counts, sides)
 
 
-def _image_rows(logits: Tensor, image_text: Tensor) -> Tensor:
-    """Cross-entropy of every image row [N, T] against its one text: [N]."""
-    return torch.nn.functional.cross_entropy(logits, image_text, reduction="none")
+def _pool(side: Tensor, everyone: bool) -> Tensor:
+    """Candidates are those of the same side, or everyone who is there."""
+    return side.clamp(max=0) if everyone else side
 
 
-def _text_rows(logits: Tensor, image_text: Tensor, candidates: Tensor) -> Tensor:
-    """Cross-entropy of every text row [T, N] against its own images, uniformly, over the candidates: [T]."""
-    own = image_text[None, :] == torch.arange(len(logits), device=logits.device)[:, None]  # [T, N]
-    return _soft_rows(logits.masked_fill(~candidates, -torch.inf), own)
-
-
-def _soft_rows(logits: Tensor, own: Tensor) -> Tensor:
-    """-1/|own| sum over own of log softmax, per row; 0 for a row that owns nothing."""
-    log_q = logits.log_softmax(dim=1).masked_fill(~own, 0)
-    return -log_q.sum(dim=1) / own.sum(dim=1).clamp(min=1)
+def _share(values: Tensor, side: Tensor, counts: tuple[int, int], sides: tuple[int, ...]) -> Tensor:
+    wanted = side == sides[0] if len(sides) == 1 else side != ABSENT
+    return values.masked_fill(~wanted, 0).sum() / sum(counts[s] for s in sides)
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:

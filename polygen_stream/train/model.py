@@ -47,6 +47,20 @@ def create_clip(name: str, device: torch.device | str = "cpu") -> tuple[torch.nn
     return model, open_clip.get_tokenizer(name)
 
 
+def add_image_image_head(model: torch.nn.Module, name: str, width: int) -> None:
+    """Give the model `name` a head for the image-image term alone, `model.image_image_head`; it is trained along.
+
+    Three layers as StableRep's (google-research/syn-rep-learn:StableRep/models), but on the normalised image
+    embedding, because open_clip's towers show no features before it, and with layer norms for its batch norms, whose
+    statistics would depend on how a batch is cut into ranks and micro-batches: our reading. Evaluation never needs it.
+    """
+    layers: list[torch.nn.Module] = []
+    for inputs in (open_clip.get_model_config(name)["embed_dim"], width):
+        layers += [torch.nn.Linear(inputs, width), torch.nn.LayerNorm(width), torch.nn.ReLU()]
+    layers.append(torch.nn.Linear(width, width))
+    model.image_image_head = torch.nn.Sequential(*layers).to(model.logit_scale.device)
+
+
 def image_size(model: torch.nn.Module) -> int:
     """Side of the square input of the image tower, in pixels."""
     size = model.visual.image_size
@@ -62,12 +76,15 @@ def clamp_logit_scale(model: torch.nn.Module) -> None:
 def load_clip(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Tokenizer]:
     """The model of a checkpoint folder in eval mode, and its tokenizer. Needs no config, ring or run.
 
+    Its weights are the averaged ones where the run kept an average.
+
     Raises:
         UserError: the folder is no checkpoint, or its weights are damaged or of another model.
     """
     name = read_meta(checkpoint)["model"]
     model, tokenizer = create_clip(name, device)
-    state = read_model_state(checkpoint)
+    state = read_model_state(checkpoint, averaged=True)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("image_image_head.")}
     load_model_state(model, state, checkpoint)
     return model.eval(), tokenizer
 

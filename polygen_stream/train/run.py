@@ -11,17 +11,20 @@ import logging
 import time
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from polygen_stream.curriculum import Curriculum
+from polygen_stream.config import curriculum_of
 from polygen_stream.errors import UserError
+from polygen_stream.leftover import LeftoverQueue
 from polygen_stream.monitor.metrics import JsonLines, TensorBoard
 from polygen_stream.ring import RingStats
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.role import RoleContext, run_role
 from polygen_stream.seeding import key
+from polygen_stream.train.accumulate import check_divisible
 from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
 from polygen_stream.train.data import Batch, RingReader
-from polygen_stream.train.model import create_clip
+from polygen_stream.train.model import add_image_image_head, create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.staging import staging_for
@@ -38,14 +41,18 @@ def main(context: RoleContext) -> None:
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
     model, tokenizer = create_clip(train.model, device)
+    if train.accumulate > 1:
+        check_divisible(model, train)
+    if train.image_image_head:
+        add_image_image_head(model, train.model, train.image_image_head)
     optimizer = build_optimizer(model, train)
-    curriculum = Curriculum(
-        config.curriculum.schedule,
-        config.curriculum.start,
-        config.curriculum.end,
-        steps=train.steps,
-        texts=train.batch,
-    )
+    average = None
+    if train.ema:
+        # Buffers too: the statistics of batch norms belong to the weights they were taken with.
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=True)
+    curriculum = curriculum_of(config)
+    age = config.curriculum.leftover_age
+    leftover = LeftoverQueue(ring, ring.spec.groups, age) if age else None
     reader = RingReader(
         ring,
         curriculum,
@@ -55,6 +62,7 @@ def main(context: RoleContext) -> None:
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,
         stop=lambda: context.stopping,
+        leftover=leftover,
     )
     metrics, draws = JsonLines(run_dir / "metrics.jsonl"), DrawLog(run_dir / "draw_log.jsonl")
     board = TensorBoard(run_dir / "tensorboard")
@@ -70,6 +78,7 @@ def main(context: RoleContext) -> None:
             optimizer=optimizer,
             curriculum=curriculum.state_dict(),
             data=reader.state_dict(),
+            average=average and average.module,
         )
 
     remove_partial(run_dir)
@@ -79,6 +88,8 @@ def main(context: RoleContext) -> None:
     for batch in reader:
         begun = time.monotonic()
         result = train_step(model, optimizer, batch, config)
+        if average is not None:
+            average.update_parameters(model)
         done = batch.step + 1
         ring.set_step(done)
 
@@ -88,6 +99,8 @@ def main(context: RoleContext) -> None:
         if batch.step % train.log_every == 0 or done == train.steps:
             now = time.monotonic() - started
             record = step_record(batch, result, ring.stats(), time_s=now, step_s=step_s)
+            if leftover is not None:
+                record["leftover"] = leftover.counts()
             metrics.write(record)
             board.write(record)
         if done % train.checkpoint_every == 0 and done < train.steps:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
-from polygen_stream.train.augment import preprocess, random_resized_crop
+from polygen_stream.train.accumulate import CachedFeatures
+from polygen_stream.train.augment import preprocess, random_downsample, random_resized_crop
 from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.model import clamp_logit_scale, image_size
@@ -34,26 +38,45 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
         PolygenError: the loss is not finite; the weights are left as they were.
     """
     train = config.train
-    side = batch.images.shape[1]
+    images = preprocess(batch.images, batch.images.shape[1])  # [N, 3, H, H]
+    if train.downsample_probability:
+        images = random_downsample(images, probability=train.downsample_probability, seed=config.seed, step=batch.step)
     images = random_resized_crop(
-        preprocess(batch.images, side),
-        image_size(model),
-        scale_min=train.crop_scale_min,
-        seed=config.seed,
-        step=batch.step,
+        images, image_size(model), scale_min=train.crop_scale_min, seed=config.seed, step=batch.step
     )  # [N, 3, S, S]
     dtype = autocast_dtype(train.precision, images.device)
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
-        image_features = model.encode_image(images, normalize=True)  # [N, D]
-        text_features = model.encode_text(batch.tokens, normalize=True)  # [T, D]
+    autocast = partial(torch.autocast, images.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def encode_image(images: Tensor) -> Tensor:
+        with autocast():
+            return model.encode_image(images, normalize=True)
+
+    def encode_text(tokens: Tensor) -> Tensor:
+        with autocast():
+            return model.encode_text(tokens, normalize=True)
+
+    caches: list[CachedFeatures] = []
+    if train.accumulate > 1:
+        caches.append(CachedFeatures(encode_image, images, train.accumulate))
+        caches.append(CachedFeatures(encode_text, batch.tokens, train.accumulate))
+        image_features, text_features = (cache.features for cache in caches)  # [N, D], [T, D]
+    else:
+        image_features, text_features = encode_image(images), encode_text(batch.tokens)
+    head_features = None
+    if train.image_image_head:
+        with autocast():
+            head_features = normalize(model.image_image_head(image_features), dim=-1)  # [N, P]
     loss, parts = multi_positive_loss(
         image_features,
         text_features,
         model.logit_scale.exp(),
         batch.layout,
+        objective=train.objective,
         hn_t2i=train.hn_t2i,
         image_image_weight=train.image_image_weight,
         image_image_temperature=train.image_image_temperature,
+        image_image_features=head_features,
+        chunk=train.loss_chunk,
     )
     value, values = loss.item(), {name: part.item() for name, part in parts.items()}
     if not torch.isfinite(loss):
@@ -65,6 +88,8 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
 
     optimizer.zero_grad()
     loss.backward()
+    for cache in caches:
+        cache.backward()
     limit = train.grad_clip or float("inf")
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
     lr = learning_rate(batch.step, train)

@@ -200,6 +200,33 @@ def test_trains_from_the_ring_alone(ring, start):
     assert accuracy[60] > 0.8 > accuracy[0]
 
 
+def test_averaged_weights_follow_the_live_ones_and_are_what_evaluation_loads(ring, start):
+    Producer(ring).start()
+    trainer = start(config_for(steps=3, checkpoint_every=1, keep_checkpoints=4, ema=0.75, downsample_probability=0.5))
+    assert trainer.wait() == 0, trainer.log.read_text()
+    folders = dict(list_checkpoints(trainer.run_dir))
+    live = [load_checkpoint(folders[step]).model["text_projection"] for step in (1, 2, 3)]
+    expected = 0.75 * (0.75 * live[0] + 0.25 * live[1]) + 0.25 * live[2]  # the average starts with the first step
+    torch.testing.assert_close(load_clip(folders[3])[0].text_projection.detach(), expected)
+    assert not torch.equal(live[2], expected)
+
+
+def test_what_batches_leave_behind_is_counted_and_checkpointed(ring, start):
+    Producer(ring).start()
+    config = config_for(steps=6)
+    curriculum = CurriculumConfig(schedule="constant", end=0.25, leftover_age=50)
+    trainer = start(config.model_copy(update={"curriculum": curriculum}))
+    assert trainer.wait() == 0, trainer.log.read_text()
+    lanes = trainer.metrics()[-1]["leftover"]
+    assert lanes["displaced"]["trained"] > 0
+    for counts in lanes.values():
+        entered = counts.pop("entered")
+        assert entered == sum(counts.values())
+    state = load_checkpoint(trainer.run_dir / "checkpoints" / "step_000006").training["data"]["leftover"]
+    waiting = {tuple(group[:2]) for lane in state["waiting"].values() for group in lane}
+    assert waiting == set(ring.held())
+
+
 def colour_accuracy(folder: Path) -> float:
     """Share of fresh squares whose own caption beats the three that name another colour."""
     model, tokenizer = load_clip(folder)

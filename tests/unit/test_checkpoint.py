@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -46,6 +47,26 @@ def save(run_dir, trained, step, *, final=False, curriculum=None):
         curriculum=curriculum or {"carry": 0.25},
         data={"step": step},
     )
+
+
+def test_evaluation_reads_the_averaged_weights_and_training_the_live_ones(tmp_path, trained):
+    model, optimizer = trained
+    average = deepcopy(model)
+    with torch.no_grad():
+        average.text_projection.mul_(0.5)
+    folder = save_checkpoint(
+        tmp_path,
+        step=3,
+        final=True,
+        config=CONFIG,
+        model=model,
+        optimizer=optimizer,
+        curriculum={},
+        data={},
+        average=average,
+    )
+    assert torch.equal(load_clip(folder)[0].text_projection, average.text_projection)
+    assert torch.equal(load_checkpoint(folder).model["text_projection"], model.text_projection)
 
 
 def steps(run_dir):

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.config import RunConfig, config_keys, dump_config, expected_group_draws, load_config
+from polygen_stream.config import (
+    RunConfig,
+    config_keys,
+    curriculum_of,
+    curriculum_shares,
+    dump_config,
+    expected_group_draws,
+    load_config,
+)
 from polygen_stream.errors import UserError
 from polygen_stream.resources import config_path, preset_names, recipe_names, recipe_path
 
@@ -155,6 +163,19 @@ def test_a_run_that_cannot_progress_is_refused_with_its_arithmetic(words, parts)
 
 
 @pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--train.image_image_head", "64"], ["image_image_head = 64", "image_image_weight = 0"]),
+        (["--train.hn_t2i", "all", "--train.objective", "infonce"], ["hn_t2i = 'all'", "objective = 'infonce'"]),
+        (["--curriculum.staircase", "true"], ["curriculum.staircase = true", "curriculum.epoch_captions = 0"]),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(words, parts):
+    message = error_of("micro", *words)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["--ring.slots", "1024"],
@@ -173,6 +194,10 @@ def test_the_limits_themselves_are_accepted(words):
 def test_expected_draws_follow_the_schedule():
     assert expected_group_draws(load_config(None, SIZES)) == 600 * 48  # p rises from 0 to 0.5: on average a quarter
     assert expected_group_draws(load_config(None, {**SIZES, "curriculum.schedule": "constant"})) == 600 * 32
+    # 40 epochs of 2000 captions are more than 600 steps of at most 64 captions: p ends below 0.25
+    slow = load_config(None, {**SIZES, "curriculum.epoch_captions": "2000"})
+    assert expected_group_draws(slow) > 600 * 64 * (1 - 0.125)
+    assert curriculum_shares(slow)[-1] == curriculum_of(slow).share(600) < 0.25
 
 
 def test_files_that_cannot_be_read_are_explained(tmp_path):

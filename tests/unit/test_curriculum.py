@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -33,22 +34,84 @@ def test_half_share_pairs_every_positive():
     assert (mix.plain, mix.pair, mix.realised) == (0, 32, 0.5)
 
 
-@given(end=st.floats(0, 0.5), start=st.floats(0, 0.5), steps=st.integers(1, 300), texts=st.integers(2, 129))
-def test_batch_is_full_and_realised_share_is_within_one_text_of_p(end, start, steps, texts):
-    curriculum = Curriculum("linear", start, end, steps, texts)
-    for step in range(steps):
+@pytest.mark.parametrize("start, end", [(0.0, 0.5), (0.5, 0.1)])
+def test_cosine_schedule_is_flat_at_both_ends_and_in_the_middle_in_the_middle(start, end):
+    curriculum = Curriculum("cosine", start, end, steps=100, texts=64)
+    assert [curriculum.share(step) for step in (0, 50, 100)] == pytest.approx([start, (start + end) / 2, end])
+    early, middle = (abs(curriculum.share(step + 10) - curriculum.share(step)) for step in (0, 45))
+    assert early < middle / 4
+    assert curriculum.share(25) == pytest.approx(start + (end - start) * (1 - math.sqrt(0.5)) / 2)
+
+
+def test_step_schedule_jumps_where_it_is_told():
+    curriculum = Curriculum("step", start=0.1, end=0.4, steps=100, texts=64, step_at=0.3)
+    assert [curriculum.share(step) for step in (0, 29, 30, 100)] == [0.1, 0.1, 0.4, 0.4]
+
+
+def test_epochs_are_captions_drawn():
+    """The batches' own captions are counted: more hard negatives in a batch, fewer captions, longer epochs."""
+    texts, captions, epochs = 64, 640, 5
+    curriculum = Curriculum("linear", 0.0, 0.5, steps=10**6, texts=texts, epoch_captions=captions, epochs=epochs)
+    drawn = steps = 0
+    while drawn < captions * epochs:
+        assert curriculum.share(steps) == pytest.approx(0.5 * drawn / captions / epochs, abs=0.5 / captions)
+        mix = curriculum.draw(steps)
+        drawn += mix.plain + mix.pair
+        steps += 1
+    assert steps > 1.2 * captions * epochs / texts  # at p = 0 they would have sufficed
+    assert curriculum.share(steps + 1) == curriculum.share(10**9) == 0.5
+
+
+def test_staircase_changes_the_share_between_epochs_only_and_ends_the_last_of_40_below_the_end():
+    curriculum = Curriculum("linear", 0.0, 0.5, steps=1, texts=10, epoch_captions=100, epochs=40, staircase=True)
+    shares = [curriculum.share(step) for step in range(1000)]
+    assert sorted(set(shares)) == pytest.approx([0.5 * e / 40 for e in range(41)])
+    assert shares == sorted(shares)
+    assert sorted(set(shares))[-2] == pytest.approx(0.4875)
+    assert shares.count(0.0) == 10  # 100 captions, 10 a step
+
+
+def test_share_does_not_depend_on_what_was_asked_before():
+    def fresh() -> Curriculum:
+        return Curriculum("cosine", 0.1, 0.4, steps=1, texts=16, epoch_captions=160, epochs=7, staircase=True)
+
+    forwards, backwards = fresh(), fresh()
+    assert [forwards.share(s) for s in range(120)] == [backwards.share(s) for s in reversed(range(120))][::-1]
+
+
+@st.composite
+def curricula(draw) -> Curriculum:
+    epochs = draw(st.booleans())
+    return Curriculum(
+        draw(st.sampled_from(["linear", "cosine", "step", "constant"])),
+        draw(st.floats(0, 0.5)),
+        draw(st.floats(0, 0.5)),
+        steps=draw(st.integers(1, 300)),
+        texts=draw(st.integers(2, 129)),
+        step_at=draw(st.floats(0, 1)),
+        epoch_captions=draw(st.integers(1, 2000)) if epochs else 0,
+        epochs=draw(st.integers(1, 40)),
+        staircase=epochs and draw(st.booleans()),
+    )
+
+
+@given(curriculum=curricula())
+def test_batch_is_full_and_realised_share_is_within_one_text_of_p(curriculum):
+    low, high = sorted([curriculum.start, curriculum.end])
+    for step in range(300):
         mix = curriculum.draw(step)
-        assert mix.plain + 2 * mix.pair == texts
+        assert mix.plain + 2 * mix.pair == curriculum.texts
         assert mix.plain >= 0 and mix.pair >= 0
-        assert abs(mix.realised - mix.share) <= 1 / texts + 1e-9
+        assert low - 1e-12 <= mix.share <= high + 1e-12
+        assert abs(mix.realised - mix.share) <= 1 / curriculum.texts + 1e-9
 
 
-@given(end=st.floats(0, 0.5), steps=st.integers(1, 300), half_texts=st.integers(1, 64))
-def test_rounding_does_not_drift_over_a_run(end, steps, half_texts):
-    texts = 2 * half_texts
-    curriculum = Curriculum("linear", 0.0, end, steps, texts)
+@given(curriculum=curricula(), steps=st.integers(1, 300))
+def test_rounding_does_not_drift_over_a_run(curriculum, steps):
+    if curriculum.texts % 2:
+        curriculum.texts += 1  # an odd batch cannot reach p = 0.5, which is no matter of rounding
     drawn = sum(curriculum.draw(step).pair for step in range(steps))
-    asked = sum(curriculum.share(step) * texts for step in range(steps))
+    asked = sum(curriculum.share(step) * curriculum.texts for step in range(steps))
     assert abs(drawn - asked) <= 0.5 + 1e-6
 
 
@@ -80,6 +143,13 @@ def test_production_share_meets_the_draw_mix_one_lead_time_ahead():
     assert curriculum.production_share(90, lead_steps=500) == 1.0
 
 
+def test_production_turns_one_lead_time_before_the_draw_mix_jumps():
+    curriculum = Curriculum("step", 0.0, 0.5, steps=100, texts=64)
+    assert [curriculum.production_share(step, lead_steps=20) for step in (29, 30)] == [0.0, 1.0]
+    by_epoch = Curriculum("step", 0.0, 0.5, steps=1, texts=64, epoch_captions=640, epochs=2, staircase=True)
+    assert [by_epoch.production_share(step, lead_steps=3) for step in (6, 7)] == [0.0, 1.0]
+
+
 def test_diffusion_of_single_groups_realises_the_share():
     diffusion = ErrorDiffusion()
     opened = [diffusion.take(0.3, limit=1) for _ in range(100)]
@@ -90,6 +160,11 @@ def test_diffusion_of_single_groups_realises_the_share():
 def test_share_outside_zero_to_half_is_refused_by_name(start, end):
     with pytest.raises(ValueError, match=r"curriculum\.(start|end) is .*outside \[0, 0\.5\]"):
         Curriculum("linear", start, end, steps=10, texts=64)
+
+
+def test_staircase_without_epochs_is_refused():
+    with pytest.raises(ValueError, match=r"staircase.*epoch_captions"):
+        Curriculum("linear", 0.0, 0.5, steps=10, texts=64, staircase=True)
 
 
 def test_negative_lead_time_is_refused():

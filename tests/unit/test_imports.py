@@ -29,9 +29,10 @@ ALLOWED = {
     "errors": set(),
     "seeding": BASE,
     "resources": BASE,
-    "config": BASE | {"resources"},
+    "config": BASE | {"curriculum", "resources"},
     "ledger": BASE,
     "curriculum": BASE,
+    "leftover": BASE,
     "ring": BASE,
     "role": BASE | {"config", "ring"},
     "probes": set(),
@@ -39,7 +40,7 @@ ALLOWED = {
     "generators": BASE | {"resources"},
     "engine": BASE | {"generators", "resources"},
     "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
-    "train": BASE | {"ring", "curriculum", "config", "role", "monitor"},
+    "train": BASE | {"ring", "curriculum", "leftover", "config", "role", "monitor"},
     "evaluate": BASE | {"config", "role", "train", "micro"},
     "analyze": BASE | {"config", "ring", "role", "generators", "micro"},
     "monitor": BASE | {"config"},
@@ -51,7 +52,20 @@ ALLOWED = {
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
-LIGHT = ["config", "ring", "ledger", "curriculum", "launch", "cli", "seeding", "errors", "role", "doctor", "probes"]
+LIGHT = [
+    "config",
+    "ring",
+    "ledger",
+    "curriculum",
+    "leftover",
+    "launch",
+    "cli",
+    "seeding",
+    "errors",
+    "role",
+    "doctor",
+    "probes",
+]
 
 
 def module_name(path: Path) -> str:

@@ -1,14 +1,13 @@
-"""The image-text loss against the formulas written out as loops, and against the losses it must reduce to."""
+"""The image-text loss against the losses it must reduce to; test_loss_reference.py has the formulas as loops."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 from open_clip.loss import ClipLoss
 
-from polygen_stream.train.loss import Layout, multi_positive_loss
+from polygen_stream.train.layout import Layout
+from polygen_stream.train.loss import multi_positive_loss
 
 MODES = ("same_polarity", "none", "all")
 
@@ -33,48 +32,6 @@ def case(images_per_text: list[int], negatives: int, dim: int = 6):
     return images, texts, scale, layout
 
 
-def loss_by_loops(images, texts, scale, layout, hn_t2i: str) -> float:
-    """The module's formulas, one exponential at a time."""
-    images, texts, s = images.tolist(), texts.tolist(), scale.item()
-    owner, is_negative = layout.image_text.tolist(), layout.text_negative.tolist()
-
-    def similarity(r: int, t: int) -> float:
-        return s * sum(a * b for a, b in zip(images[r], texts[t], strict=True))
-
-    def half(negative: bool) -> float:
-        own_images = [r for r, t in enumerate(owner) if is_negative[t] == negative]
-        own_texts = [t for t in range(len(texts)) if is_negative[t] == negative]
-        i2t = 0.0
-        for r in own_images:
-            everything = sum(math.exp(similarity(r, t)) for t in range(len(texts)))
-            i2t -= math.log(math.exp(similarity(r, owner[r])) / everything)
-        t2i = 0.0
-        for t in own_texts:
-            pool = range(len(images)) if hn_t2i == "all" else own_images
-            everything = sum(math.exp(similarity(r, t)) for r in pool)
-            mine = [r for r, other in enumerate(owner) if other == t]
-            for r in mine:
-                t2i -= math.log(math.exp(similarity(r, t)) / everything) / len(mine)
-        if negative and hn_t2i == "none":
-            return 0.5 * i2t / len(own_images)
-        return 0.5 * (i2t / len(own_images) + t2i / len(own_texts))
-
-    negatives = sum(is_negative)
-    weight = negatives / (len(texts) - negatives)
-    return half(False) + (weight * half(True) if negatives else 0.0)
-
-
-@pytest.mark.parametrize("hn_t2i", MODES)
-@pytest.mark.parametrize(
-    "images_per_text, negatives",
-    [([4, 4, 4], 0), ([2, 2, 2, 2], 2), ([4, 3, 1, 4, 2], 1), ([1, 4, 2, 3, 1, 1], 3), ([3], 0)],
-)
-def test_equals_the_formulas_written_as_loops(images_per_text, negatives, hn_t2i):
-    images, texts, scale, layout = case(images_per_text, negatives)
-    loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i=hn_t2i)
-    assert loss.item() == pytest.approx(loss_by_loops(images, texts, scale, layout, hn_t2i), abs=1e-10)
-
-
 def test_one_image_per_caption_without_negatives_is_open_clips_loss():
     images, texts, scale, layout = case([1] * 7, negatives=0)
     loss, _ = multi_positive_loss(images, texts, scale, layout)
@@ -96,22 +53,26 @@ def test_one_image_per_caption_and_all_negatives_is_tripletclips_sum():
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("negatives", [0, 2, 5])
+def test_negclip_is_tripletclips_half_over_the_positive_images(negatives):
+    images, texts, scale, layout = case([1] * 10, negatives=negatives)
+    loss, parts = multi_positive_loss(images, texts, scale, layout, objective="negclip")
+    x, y, z = images[: 10 - negatives], texts[: 10 - negatives], texts[10 - negatives :]
+    torch.testing.assert_close(loss, negclip(x, y, z, scale), rtol=0, atol=1e-12)
+    assert set(parts) == {"i2t", "t2i"}
+
+
+@pytest.mark.parametrize("negatives", [0, 2, 5])
+def test_infonce_is_open_clips_loss_over_everything(negatives):
+    images, texts, scale, layout = case([1] * 10, negatives=negatives)
+    loss, _ = multi_positive_loss(images, texts, scale, layout, objective="infonce")
+    torch.testing.assert_close(loss, ClipLoss()(images, texts, scale), rtol=0, atol=1e-12)
+
+
 def test_all_candidates_and_all_negatives_is_twice_open_clips_loss_over_both_sets():
     images, texts, scale, layout = case([1] * 10, negatives=5)
     loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i="all")
     torch.testing.assert_close(loss, 2 * ClipLoss()(images, texts, scale), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("hn_t2i", MODES)
-def test_gradients_are_those_of_the_value(hn_t2i):
-    images, texts, scale, layout = case([2, 1, 3, 2, 1], negatives=2, dim=3)
-
-    def value(images, texts, scale):
-        return multi_positive_loss(
-            images, texts, scale, layout, hn_t2i=hn_t2i, image_image_weight=0.3, image_image_temperature=0.5
-        )[0]
-
-    assert torch.autograd.gradcheck(value, (images, texts, scale))
 
 
 @pytest.mark.parametrize("hn_t2i", MODES)

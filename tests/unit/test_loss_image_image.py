@@ -1,79 +1,72 @@
-from __future__ import annotations
+"""The image-image term: StableRep's loss, its edge cases, and its place in the whole."""
 
-import math
+from __future__ import annotations
 
 import pytest
 import torch
+from loss_reference import Case, reference_loss
 
-from polygen_stream.train.loss import Layout, image_image_loss, multi_positive_loss
+from polygen_stream.train.loss import multi_positive_loss
 
-
-def unit(*shape: int, seed: int = 0) -> torch.Tensor:
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.nn.functional.normalize(x, dim=-1)
+SCALE = torch.tensor(4.0, dtype=torch.float64)
 
 
-def by_loops(features, image_text, pool, temperature) -> float:
-    """StableRep: mean over anchors of the cross-entropy between p (same caption) and q (softmax)."""
-    features, owner, pool = features.tolist(), image_text.tolist(), pool.tolist()
-    count, total = len(features), 0.0
-    for a in range(count):
-        others = [i for i in range(count) if i != a and pool[a][i]]
-        matches = [i for i in others if owner[i] == owner[a]]
-        if not matches:
-            continue
-
-        def weight(i: int, a: int = a) -> float:
-            return math.exp(sum(x * y for x, y in zip(features[a], features[i], strict=True)) / temperature)
-
-        everything = sum(weight(i) for i in others)
-        total -= sum(math.log(weight(i) / everything) for i in matches) / len(matches)
-    return total / count
-
-
-@pytest.mark.parametrize("owners", [[0, 0, 1, 1], [0, 0, 0, 1, 2, 2], [0, 1, 2]])
-def test_equals_stablereps_formula_written_as_loops(owners):
-    features, image_text = unit(len(owners), 5), torch.tensor(owners)
-    pool = torch.ones(len(owners), len(owners), dtype=torch.bool)
-    found = image_image_loss(features, image_text, pool, temperature=0.2)
-    assert found.item() == pytest.approx(by_loops(features, image_text, pool, 0.2), abs=1e-10)
-
-
-def test_anchor_without_a_positive_costs_nothing():
-    features, image_text = unit(4, 5).requires_grad_(), torch.arange(4)
-    pool = torch.ones(4, 4, dtype=torch.bool)
-    loss = image_image_loss(features, image_text, pool, temperature=0.1)
+def term(case: Case, seed: int = 0, **options) -> tuple[torch.Tensor, torch.Tensor]:
+    """The unweighted term, and its gradient in the images' own head."""
+    images, texts = case.features(seed)
+    head = images.clone().requires_grad_()
+    loss, parts = multi_positive_loss(
+        images, texts, SCALE, case.layout, image_image_weight=1.0, image_image_features=head, **options
+    )
     loss.backward()
-    assert loss.item() == 0 and features.grad.abs().max() == 0
+    return parts["image_image"], head.grad
 
 
-def test_a_lone_image_costs_nothing_and_is_not_nan():
-    features = unit(1, 5).requires_grad_()
-    pool = torch.ones(1, 1, dtype=torch.bool)
-    loss = image_image_loss(features, torch.zeros(1, dtype=torch.long), pool, temperature=0.1)
-    loss.backward()
-    assert loss.item() == 0 and torch.isfinite(features.grad).all()
+def plain(*owners: int) -> Case:
+    texts = max(owners) + 1
+    return Case(list(owners), [False] * texts, list(range(texts)))
 
 
-def test_the_term_is_added_with_its_weight_and_temperature():
-    layout = Layout.of(torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([False, False, True]))
-    images, texts, scale = unit(6, 5, seed=1), unit(3, 5, seed=2), torch.tensor(4.0, dtype=torch.float64)
-    without, _ = multi_positive_loss(images, texts, scale, layout)
-    loss, parts = multi_positive_loss(images, texts, scale, layout, image_image_weight=0.7, image_image_temperature=0.3)
-    negative = layout.text_negative[layout.image_text]
-    pool = negative[:, None] == negative[None, :]
-    assert parts["image_image"].item() == pytest.approx(by_loops(images, layout.image_text, pool, 0.3))
+def test_equals_stablereps_loss_as_its_own_code_has_it():
+    """models/losses.py of google-research/syn-rep-learn: mask the diagonal, soft labels from equal captions."""
+    case, temperature = plain(0, 0, 1, 1, 1, 2), 0.2
+    images, _ = case.features(seed=0)
+    labels = torch.tensor(case.image_text)
+    mask = (labels[:, None] == labels).double().fill_diagonal_(0)
+    logits = images @ images.T / temperature - 1e9 * torch.eye(6)
+    p = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    expected = -(p * logits.log_softmax(1)).sum(1).mean()
+    found, _ = term(case, image_image_temperature=temperature)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", [plain(0, 1, 2, 3), plain(0)], ids=["no positive", "alone"])
+def test_anchor_without_a_positive_costs_nothing_and_is_not_nan(case):
+    value, gradient = term(case)
+    assert value == 0 and gradient.abs().max() == 0
+
+
+def test_the_term_is_added_with_its_weight():
+    case = plain(0, 0, 1, 1, 2, 2)
+    images, texts = case.features(seed=1)
+    without, _ = multi_positive_loss(images, texts, SCALE, case.layout)
+    loss, parts = multi_positive_loss(images, texts, SCALE, case.layout, image_image_weight=0.7)
     torch.testing.assert_close(loss, without + 0.7 * parts["image_image"])
 
 
 def test_other_polarity_is_no_candidate_unless_all_are():
-    layout = Layout.of(torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), torch.tensor([False, False, True, True]))
-    images, texts, scale = unit(8, 5, seed=1), unit(4, 5, seed=2), torch.tensor(4.0, dtype=torch.float64)
-    parts = {
-        mode: multi_positive_loss(images, texts, scale, layout, hn_t2i=mode, image_image_weight=1.0)[1]
-        for mode in ("same_polarity", "all")
-    }
-    everyone = torch.ones(8, 8, dtype=torch.bool)
-    expected = by_loops(images, layout.image_text, everyone, 0.1)
-    assert parts["all"]["image_image"].item() == pytest.approx(expected)
-    assert parts["same_polarity"]["image_image"].item() < expected
+    case = Case([0, 0, 1, 1, 2, 2, 3, 3], [False, False, True, True], [0, 1, 2, 3])
+    apart, _ = term(case, seed=1)
+    together, _ = term(case, seed=1, hn_t2i="all")
+    images, texts = case.features(seed=1)
+    lists = images.tolist(), texts.tolist(), 4.0, case
+    for value, mode in ((apart, "same_polarity"), (together, "all")):
+        difference = reference_loss(*lists, hn_t2i=mode, image_image_weight=1.0) - reference_loss(*lists, hn_t2i=mode)
+        assert value.item() == pytest.approx(difference, rel=1e-9)
+    assert apart < together
+
+
+def test_negclip_has_no_negative_images():
+    case = Case([0, 0, 1, 1, 2, 2], [False, False, True], [0, 1, 2])
+    _, gradient = term(case, objective="negclip")
+    assert gradient[:4].abs().max() > 1e-3 and gradient[4:].abs().max() == 0

@@ -40,6 +40,10 @@ def test_samples_per_insert_sets_the_pace():
         ({"ring.window": "3073"}, r"= 3073 captions x up to 4 images = 12292 do not fit ring.slots = 12288.* to 3072"),
         ({"ring.window": "127"}, r"127 captions is less than ring.min_fill = 128"),
         ({"ring.max_age": "5"}, r"ring.max_age = 5 has no meaning with ring.mode = 'deterministic'"),
+        (
+            {"curriculum.leftover_age": "5"},
+            r"curriculum.leftover_age = 5 has no meaning with ring.mode = 'deterministic'",
+        ),
         ({"ring.max_times_sampled": "99"}, r"ring.max_times_sampled = 99 has no meaning"),
         ({"captions.target": "0"}, r"needs a pace: set ring.samples_per_insert"),
     ],

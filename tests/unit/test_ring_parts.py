@@ -45,8 +45,9 @@ def candidates(rng: np.random.Generator, size: int) -> Candidates:
     )
 
 
+@pytest.mark.parametrize("some_first", [False, True])
 @pytest.mark.parametrize("size", [3, 40, 200, 2000])
-def test_selection_equals_a_full_sort(size):
+def test_selection_equals_a_full_sort(size, some_first):
     """The sampler sorts only as much as it needs; the plain definition sorts everything."""
     rng = np.random.default_rng(size)
     for step in range(20):
@@ -56,15 +57,22 @@ def test_selection_equals_a_full_sort(size):
         order = sorted(
             np.flatnonzero(groups.drawable).tolist(), key=lambda i: (groups.times[i], hashes[i], groups.task[i])
         )
+        first = rng.permutation(size)[: size // 4] if some_first else np.empty(0, np.int64)
+        front = [i for i in first.tolist() if groups.drawable[i]]
+        front += [i for i in order if i not in front]
         used, pairs, plains = set(), [], []
-        for wanted, kinds, chosen in ((pair, (1,), pairs), (plain, (0,), plains), (plain, (1,), plains)):
-            for i in order:
+        for wanted, kinds, chosen, rows in (
+            (pair, (1,), pairs, front),
+            (plain, (0,), plains, front),
+            (plain, (1,), plains, order),
+        ):
+            for i in rows:
                 if len(chosen) < wanted and groups.kind[i] in kinds and i not in pairs + plains:
                     texts = {int(groups.caption_key[i])} | ({int(groups.negative_key[i])} if chosen is pairs else set())
                     if not texts & used:
                         used |= texts
                         chosen.append(i)
-        got = select(groups, 5, step, plain, pair)
+        got = select(groups, 5, step, plain, pair, first)
         if len(pairs) < pair:
             assert got == Shortage(Kind.PAIR, pair, len(pairs))
         elif len(plains) < plain:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from polygen_stream.train.augment import MEAN, STD, preprocess, random_resized_crop
+from polygen_stream.train.augment import MEAN, STD, preprocess, random_downsample, random_resized_crop
 
 
 def gradient_image(side: int) -> torch.Tensor:
@@ -83,3 +83,29 @@ def test_crop_resizes_to_the_models_input():
         32,
         32,
     )
+
+
+def test_downsampling_takes_the_finest_detail_out_and_leaves_the_rest():
+    side, count = 56, 40
+    board = (torch.arange(side)[:, None] + torch.arange(side)).remainder(2) * 2.0 - 1  # the highest frequency there is
+    slope = gradient_image(side)
+    images = (board + slope).repeat(count, 1, 1, 1)
+    found = random_downsample(images, probability=1.0, seed=0, step=0)
+    inner = (..., slice(4, -4), slice(4, -4))  # borders have fewer neighbours to average
+    assert (found - slope)[inner].abs().max() < 0.15
+    assert len({picture.sum().item() for picture in found}) == 2  # two sizes to go down to
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3])
+def test_downsampling_happens_as_often_as_asked_and_depends_on_seed_and_step_only(probability):
+    images = torch.rand(1000, 3, 8, 8)
+    before = images.clone()
+
+    def changed(seed: int, step: int) -> torch.Tensor:
+        found = random_downsample(images, probability=probability, seed=seed, step=step)
+        return (found != images).flatten(1).any(1)
+
+    assert changed(0, 0).float().mean() == pytest.approx(probability, abs=0.05)
+    assert torch.equal(changed(0, 0), changed(0, 0)) and torch.equal(images, before)
+    if probability:
+        assert not torch.equal(changed(0, 0), changed(0, 1)) and not torch.equal(changed(0, 0), changed(1, 0))

@@ -13,6 +13,7 @@ from torchdata.nodes import Loader
 
 from polygen_stream.curriculum import Curriculum
 from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
+from polygen_stream.seeding import key
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.staging import HostStaging
 
@@ -89,6 +90,8 @@ def test_every_image_points_at_the_caption_it_was_rendered_from(ring):
     assert batch.layout.text_negative.tolist() == [False] * 6 + [True] * 2
     assert (batch.layout.positives, batch.layout.negatives) == (6, 2)
     assert (batch.layout.positive_images, batch.layout.negative_images) == (12, 4)
+    said = dict(zip(batch.layout.text_caption.tolist(), batch.texts, strict=True))
+    assert len(said) == 8 and {key(text) >> 1: text for text in said.values()} == said  # the same on any other rank
     assert batch.tokens.shape == (8, 1) and batch.images.dtype == torch.uint8
 
 

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 from polygen_stream.config import RunConfig, TrainConfig
 from polygen_stream.curriculum import DrawMix
 from polygen_stream.errors import PolygenError
 from polygen_stream.ring import DrawRecord
+from polygen_stream.train.accumulate import check_divisible
+from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.data import Batch
-from polygen_stream.train.loss import Layout
-from polygen_stream.train.model import create_clip
+from polygen_stream.train.layout import Layout
+from polygen_stream.train.model import add_image_image_head, create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.run import training_device
@@ -50,6 +55,85 @@ def test_loss_falls_on_a_batch_that_repeats(precision):
     assert results[-1].loss < 0.6 * results[0].loss
     assert set(results[0].loss_parts) == {"i2t", "t2i", "negative_i2t", "negative_t2i"}
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_image_image_head_is_trained_by_its_term_and_left_out_of_evaluation(precision, tmp_path):
+    train = TrainConfig(precision=precision, image_image_weight=1.0, image_image_head=16)
+    config = RunConfig(train=train)
+    torch.manual_seed(0)
+    model, tokenizer = create_clip("micro")
+    add_image_image_head(model.train(), "micro", train.image_image_head)
+    optimizer = build_optimizer(model, train)
+    before = model.image_image_head[0].weight.detach().clone()
+    result = train_step(model, optimizer, batch_of(tokenizer, 0), config)
+    assert "image_image" in result.loss_parts
+    assert not torch.equal(model.image_image_head[0].weight, before)
+    folder = save_checkpoint(
+        tmp_path, step=1, final=True, config=config, model=model, optimizer=optimizer, curriculum={}, data={}
+    )
+    plain, _ = load_clip(folder)
+    assert not hasattr(plain, "image_image_head")
+    assert torch.equal(plain.text_projection, model.text_projection)
+
+
+def test_the_chosen_objective_is_the_one_trained_on():
+    """Two images a caption and half the captions negative: every objective gives another value and set of parts."""
+    results = {}
+    for options in ({}, {"hn_t2i": "none"}, {"hn_t2i": "all"}, {"objective": "negclip"}, {"objective": "infonce"}):
+        config = RunConfig(train=TrainConfig(precision="fp32", **options))
+        model, tokenizer, optimizer = setup(config)
+        result = train_step(model, optimizer, batch_of(tokenizer, 0), config)
+        results[result.loss] = set(result.loss_parts)
+    assert len(results) == 5
+    assert list(results.values())[-2:] == [{"i2t", "t2i"}, {"i2t", "t2i"}]
+
+
+def test_detail_is_taken_out_of_the_pictures_a_step_sees():
+    """Noise with its detail removed is another batch; flat pictures have none to lose."""
+    noise = torch.randint(0, 256, (8, 32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    losses = {}
+    for pictures in ("noise", "flat"):
+        for probability in (0.0, 1.0):
+            config = RunConfig(train=TrainConfig(precision="fp32", downsample_probability=probability))
+            model, tokenizer, optimizer = setup(config)
+            batch = batch_of(tokenizer, 0)
+            batch = replace(batch, images=noise) if pictures == "noise" else batch
+            losses[pictures, probability] = train_step(model, optimizer, batch, config).loss
+    assert losses["flat", 0.0] == pytest.approx(losses["flat", 1.0], rel=1e-5)
+    assert abs(losses["noise", 0.0] - losses["noise", 1.0]) > 1e-3
+
+
+def transformer() -> CLIP:
+    """A CLIP whose features of a picture do not depend on the others in the batch."""
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=1, width=32, head_width=16, patch_size=8, image_size=32)
+    return CLIP(16, vision, CLIPTextCfg(context_length=32, vocab_size=49408, width=32, heads=2, layers=1)).train()
+
+
+@pytest.mark.parametrize("term", [{}, {"image_image_weight": 0.5, "image_image_head": 8}], ids=["", "head"])
+def test_micro_batches_make_the_step_of_the_large_batch(term):
+    results = []
+    for pieces in (1, 4, 3):
+        train = TrainConfig(precision="fp32", grad_clip=0, accumulate=pieces, **term)
+        model, (_, tokenizer) = transformer(), create_clip("micro")
+        if train.image_image_head:
+            torch.manual_seed(1)
+            model.image_image_head = torch.nn.Linear(16, train.image_image_head)
+        result = train_step(model, build_optimizer(model, train), batch_of(tokenizer, 0), RunConfig(train=train))
+        results.append((result, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    (expected, gradient), *others = results
+    for found, other in others:
+        assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+        assert found.grad_norm == pytest.approx(expected.grad_norm, rel=1e-5)
+        assert (other - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_a_model_with_batch_norms_is_not_trained_in_micro_batches():
+    model, _ = create_clip("micro")
+    with pytest.raises(ValueError, match=r"train\.accumulate = 4.*'micro' has batch norms \(visual\.trunk"):
+        check_divisible(model, TrainConfig(accumulate=4))
+    check_divisible(transformer(), TrainConfig(accumulate=4))
 
 
 def test_auto_precision_follows_what_the_processor_multiplies_in(monkeypatch):

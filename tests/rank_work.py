@@ -1,0 +1,138 @@
+"""What each process of a gloo group does in the tests of the losses over ranks, and what they are compared with."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from loss_reference import Case
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.parallel import DistributedDataParallel
+
+from polygen_stream.train.accumulate import CachedFeatures
+from polygen_stream.train.layout import Layout
+from polygen_stream.train.loss import multi_positive_loss
+
+INPUT, DIM = 7, 5
+CASE = Case(
+    # Eleven texts of 1 to 8 images; text 5 is text 0's words again, T- 8 is those of T+ 3.
+    image_text=[t for t, count in enumerate([2, 1, 8, 3, 1, 2, 4, 2, 3, 1, 2]) for _ in range(count)],
+    negative=[t >= 7 for t in range(11)],
+    caption=[0, 1, 2, 3, 4, 0, 6, 7, 3, 9, 10],
+)
+# Rank of each text. Ranks differ in images and texts; the last of four has one text of one image and no negative.
+RANKS = {2: [0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0], 4: [0, 0, 0, 1, 3, 2, 1, 0, 1, 2, 0]}
+OPTIONS = [
+    {"hn_t2i": "same_polarity", "image_image_weight": 0.7},
+    {"hn_t2i": "none"},
+    {"hn_t2i": "all", "image_image_weight": 0.7},
+    {"objective": "negclip", "image_image_weight": 0.7},
+    {"objective": "infonce"},
+]
+HEADS = (False, True)
+
+
+class Towers(torch.nn.Module):
+    """Two small encoders, a logit scale and a head for the image-image term."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image = torch.nn.Sequential(torch.nn.Linear(INPUT, 9), torch.nn.Tanh(), torch.nn.Linear(9, DIM))
+        self.text = torch.nn.Linear(INPUT, DIM)
+        self.head = torch.nn.Linear(DIM, 3)
+        self.logit_scale = torch.nn.Parameter(torch.tensor(math.log(5.0)))
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return normalize(self.image(images), dim=-1)
+
+    def encode_text(self, texts: Tensor) -> Tensor:
+        return normalize(self.text(texts), dim=-1)
+
+    def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, ...]:
+        features = self.encode_image(images)
+        return features, self.encode_text(texts), self.logit_scale.exp(), normalize(self.head(features), dim=-1)
+
+
+def share(rank_of_text: list[int], rank: int) -> tuple[Layout, list[int], list[int]]:
+    """Layout of a rank's part of CASE, and which images and texts those are."""
+    texts = [t for t, owner in enumerate(rank_of_text) if owner == rank]
+    images = [r for r, t in enumerate(CASE.image_text) if t in texts]
+    part = Case(
+        [texts.index(CASE.image_text[r]) for r in images],
+        [CASE.negative[t] for t in texts],
+        [CASE.caption[t] for t in texts],
+    )
+    return part.layout, images, texts
+
+
+def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    counts = len(CASE.image_text), len(CASE.negative)
+    return tuple(torch.randn(n, INPUT, generator=generator, dtype=torch.float64).to(dtype) for n in counts)
+
+
+def loss_of(outputs: tuple[Tensor, ...], layout: Layout, head: bool, **options) -> tuple[Tensor, dict[str, Tensor]]:
+    images, texts, scale, head_features = outputs
+    own = {"image_image_features": head_features} if head else {}
+    return multi_positive_loss(images, texts, scale, layout, **own, **options)
+
+
+def whole_batch(dtype: torch.dtype, head: bool, options: dict) -> dict[str, Tensor]:
+    """Loss, parts and gradients of one process that has it all, in one piece."""
+    model = Towers().to(dtype)
+    loss, parts = loss_of(model(*inputs(dtype)), CASE.layout, head, **options)
+    loss.backward()
+    return {"loss": loss.detach(), **parts, **gradients(model)}
+
+
+def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {f"d {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def in_pieces(model: Towers, images: Tensor, texts: Tensor, layout: Layout, pieces: int, head: bool, **options):
+    """As `whole_batch`, but in micro-batches with a feature cache."""
+    caches = CachedFeatures(model.encode_image, images, pieces), CachedFeatures(model.encode_text, texts, pieces)
+    image_features, text_features = (cache.features for cache in caches)
+    outputs = image_features, text_features, model.logit_scale.exp(), normalize(model.head(image_features), dim=-1)
+    loss, parts = loss_of(outputs, layout, head, **options)
+    loss.backward()
+    for cache in caches:
+        cache.backward()
+    return loss, parts
+
+
+def work(rank: int, world: int, folder: str) -> None:
+    """Run every option on this rank's share; results go to folder/RANK.pt."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    layout, own_images, own_texts = share(RANKS[world], rank)
+    found = {}
+    for dtype in (torch.float64, torch.float32):
+        images, texts = inputs(dtype)
+        images, texts = images[own_images], texts[own_texts]
+        for number, options in enumerate(OPTIONS):
+            for head in HEADS:
+                for chunk in (0, 3):
+                    model = DistributedDataParallel(Towers().to(dtype), find_unused_parameters=True)
+                    shared = {**options, "chunk": chunk, "group": dist.group.WORLD}
+                    loss, parts = loss_of(model(images, texts), layout, head, **shared)
+                    loss.backward()
+                    found[dtype, number, head, f"chunk {chunk}"] = result(loss, parts, model.module)
+                plain = Towers().to(dtype)
+                loss, parts = in_pieces(plain, images, texts, layout, 4, head, group=dist.group.WORLD, **options)
+                for parameter in plain.parameters():
+                    if parameter.grad is not None:
+                        dist.all_reduce(parameter.grad.div_(world))
+                found[dtype, number, head, "4 pieces"] = result(loss, parts, plain)
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def result(loss: Tensor, parts: dict[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
+    mean = loss.detach().clone()
+    dist.all_reduce(mean)
+    return {"loss": mean / dist.get_world_size(), **parts, **{k: v.clone() for k, v in gradients(model).items()}}
