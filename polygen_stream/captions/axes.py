@@ -22,8 +22,9 @@ Check = Callable[[Difference, frozenset[str]], bool]
 class Axis:
     """One axis.
 
-    `shown` asks for a caption in which the axis is there to be edited, `edit` asks for the edit; both end a sentence
-    of a prompt. `category` is SugarCrepe's. `check` gets the edit and the action words of both captions.
+    `shown` asks for a caption in which the axis is there to be edited, `edit` asks for the edit; both end a clause of a
+    prompt. `example` is a caption and its edit. `category` is SugarCrepe's. `check` gets the edit and the action words
+    of both captions.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Axis:
     forms: frozenset[Form]
     shown: str
     edit: str
+    example: tuple[str, str]
     check: Check
 
     def allows(self, form: Form) -> bool:
@@ -131,53 +133,71 @@ _REPLACE = frozenset({Form.REPLACE})
 AXES = {
     axis.name: axis
     for axis in (
-        Axis("background", "replace_obj", _REPLACE, "names the place it is in", "the place it is in", _background),
-        Axis("colour", "replace_att", _REPLACE, "names a colour", "one colour", _both(lexicon.COLOUR)),
+        Axis(
+            "background", "replace_obj", _REPLACE, "names the place it is in", "the place it is in",
+            ("a brown dog runs on a beach", "a brown dog runs on a mountain"), _background,
+        ),
+        Axis(
+            "colour", "replace_att", _REPLACE, "names a colour", "one colour",
+            ("a red car parked near a tree", "a blue car parked near a tree"), _both(lexicon.COLOUR),
+        ),
         Axis(
             "position", "replace_rel", _REPLACE,
             "says where it is relative to another object", "one spatial relation, such as above or left of",
-            _both(lexicon.RELATION),
-        ),
-        Axis("size", "replace_att", _REPLACE, "names a size", "one size", _both(lexicon.SIZE)),
-        Axis("material", "replace_att", _REPLACE, "names a material", "one material", _both(lexicon.MATERIAL)),
-        Axis(
-            "lighting", "replace_att", _REPLACE,
-            "names the light or the time of day", "the light or the time of day", _both(lexicon.LIGHTING),
+            ("a cup to the left of a plate", "a cup to the right of a plate"), _both(lexicon.RELATION),
         ),
         Axis(
-            "weather", "replace_att", _REPLACE,
-            "names the weather or the season", "the weather or the season", _both(lexicon.WEATHER),
+            "size", "replace_att", _REPLACE, "names a size", "one size",
+            ("a tiny boat crosses the lake", "a huge boat crosses the lake"), _both(lexicon.SIZE),
         ),
         Axis(
-            "viewpoint", "replace_att", _REPLACE,
-            "names the viewpoint of the camera", "the viewpoint of the camera", _both(lexicon.VIEWPOINT),
-        ),
-        Axis("action", "replace_rel", _REPLACE, "says what it is doing", "one action or pose", _action),
-        Axis(
-            "state", "replace_att", _REPLACE,
-            "names its state, such as open, wet or broken", "one state, such as open, wet or broken", _state,
+            "material", "replace_att", _REPLACE, "names a material", "one material",
+            ("a wooden chair next to a window", "a metal chair next to a window"), _both(lexicon.MATERIAL),
         ),
         Axis(
-            "style", "replace_att", _REPLACE,
-            "names the kind of picture, such as photo or sketch", "the kind of picture", _both(lexicon.STYLE),
+            "lighting", "replace_att", _REPLACE, "names the light or the time of day", "the light or the time of day",
+            ("an empty street at noon", "an empty street at midnight"), _both(lexicon.LIGHTING),
         ),
         Axis(
-            "count", "replace_att", frozenset({Form.REPLACE, Form.ADD}),
-            "says how many there are", "one number of things", _count,
+            "weather", "replace_att", _REPLACE, "names the weather or the season", "the weather or the season",
+            ("a yellow tent in the rain", "a yellow tent in the fog"), _both(lexicon.WEATHER),
+        ),
+        Axis(
+            "viewpoint", "replace_att", _REPLACE, "names the viewpoint of the camera", "the viewpoint of the camera",
+            ("a stone bridge seen from above", "a stone bridge seen from below"), _both(lexicon.VIEWPOINT),
+        ),
+        Axis(
+            "action", "replace_rel", _REPLACE, "says what it is doing", "one action or pose",
+            ("a girl throwing a ball", "a girl catching a ball"), _action,
+        ),
+        Axis(
+            "state", "replace_att", _REPLACE, "names its state, such as open, wet or broken", "one state",
+            ("an open umbrella on a chair", "a broken umbrella on a chair"), _state,
+        ),
+        Axis(
+            "style", "replace_att", _REPLACE, "names the kind of picture, such as photo or sketch",
+            "the kind of picture", ("a photo of a fox in the snow", "a sketch of a fox in the snow"),
+            _both(lexicon.STYLE),
+        ),
+        Axis(
+            "count", "replace_att", frozenset({Form.REPLACE, Form.ADD}), "says how many there are",
+            "one number of things", ("three birds on a wire", "seven birds on a wire"), _count,
         ),
         Axis(
             "cause", "replace_rel", frozenset({Form.REPLACE, Form.SWAP}),
-            "says what causes what, with because of or due to", "the cause", _causal,
+            "says what causes what, with because of or due to", "the cause",
+            ("a road closed because of a flood", "a road closed because of a fire"), _causal,
         ),
         Axis(
-            "object_swap", "swap_obj", frozenset({Form.SWAP}),
-            "shows two different things in an unequal relation", "which thing is which, by exchanging two things",
-            _object_swap,
+            "object_swap", "swap_obj", frozenset({Form.SWAP}), "shows two different things in an unequal relation",
+            "which thing is which, by exchanging two things",
+            ("a cat chases a mouse", "a mouse chases a cat"), _object_swap,
         ),
         Axis(
             "attribute_swap", "swap_att", frozenset({Form.SWAP, Form.MOVE}),
             "shows two things with a different attribute each",
-            "which thing has which attribute, by exchanging two attributes", _attribute_swap,
+            "which thing has which attribute, by exchanging two attributes",
+            ("a red car behind a blue bus", "a blue car behind a red bus"), _attribute_swap,
         ),
     )
 }  # fmt: skip

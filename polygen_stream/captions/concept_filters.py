@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
+from polygen_stream.captions.injection import is_instruction
 from polygen_stream.captions.wordnet import is_drawable
 
 MOST_CHARACTERS = 60
@@ -14,11 +15,6 @@ MOST_CHARACTERS = 60
 # brackets, braces, pipes or backslashes of templates, no line breaks.
 _PLAIN = re.compile(r"[\w '’.,:;!?&+/%°-]+")
 _WORDY = re.compile(r"[^\W_]")
-_INSTRUCTION = re.compile(
-    r"\b(?:ignore|disregard|forget)\b.*\b(?:previous|above|all|instructions?|prompt)\b|\bsystem (?:prompt|message)\b"
-    r"|\byou are (?:now|an?) |\b(?:respond|reply|answer) (?:with|only)\b|https?:|^(?:system|assistant|user) ?:",
-    re.IGNORECASE,
-)
 
 
 class Refused(StrEnum):
@@ -50,7 +46,7 @@ class ConceptFilter:
             return Refused.LONG
         if not _PLAIN.fullmatch(entry) or not _WORDY.search(entry):
             return Refused.CHARACTERS
-        if _INSTRUCTION.search(entry):
+        if is_instruction(entry):
             return Refused.INSTRUCTION
         if self._blocked is not None and self._blocked.search(entry):
             return Refused.BLOCKED

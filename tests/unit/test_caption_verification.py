@@ -93,6 +93,11 @@ def test_every_axis_knows_its_own_edit(axis, caption, on_axis, off_axis):
         assert verify(caption, off_axis, AXES[axis]) in (Reject.OFF_AXIS, Reject.FORM)
 
 
+@pytest.mark.parametrize("axis", AXES.values(), ids=NAMES)
+def test_the_example_that_a_model_is_shown_is_a_hard_negative_of_its_axis(axis):
+    assert verify(*axis.example, axis) is None
+
+
 def test_swaps_of_objects_and_of_attributes_are_told_apart():
     attributes = ("a curly dog and a sleek cat", "a sleek dog and a curly cat")
     objects = ("a cat chases a mouse", "a mouse chases a cat")
