@@ -28,11 +28,16 @@ def main() -> None:
         sys.exit(f"error: {problem}")
 
     reasons = [reason for reason in Reject if any(reason in count for count in scores.verdicts.values())]
-    print("| rows | category | n | accepted | rejected | " + " | ".join(r.name.lower() for r in reasons) + " |")
-    print("| --- | --- |" + " ---: |" * (3 + len(reasons)))
+    print(
+        "| rows | category | n | accepted | on an axis | rejected | "
+        + " | ".join(r.name.lower() for r in reasons)
+        + " |"
+    )
+    print("| --- | --- |" + " ---: |" * (4 + len(reasons)))
     for (benchmark, category), count in scores.verdicts.items():
         rows = "negatives" if benchmark == NEGATIVES else "paraphrases"
-        cells = [count.total(), count[None], count.total() - count[None], *(count[reason] for reason in reasons)]
+        on_axis = scores.on_axis[category] if benchmark == NEGATIVES else ""
+        cells = [count.total(), count[None], on_axis, count.total() - count[None], *(count[r] for r in reasons)]
         print(f"| {rows} | {category} | " + " | ".join(map(str, cells)) + " |")
     print(f"\nNegatives accepted: {scores.accepted(NEGATIVES):.1%}.", end=" ")
     print(f"Paraphrases rejected: {1 - scores.accepted(PARAPHRASES):.1%}.")

@@ -1,8 +1,8 @@
 """The semantic axes along which a hard negative may differ, each with its prompt, its validator and its category.
 
 The paper names background, colour and position "etc.", and leaves counting, spatial relations and causality as open
-questions; the closed set here is our reading, made so that every SugarCrepe category of replacing and swapping has an
-axis. A ledger over `NAMES` draws concept x axis as a function of (seed, task id) alone.
+questions; the closed set here is our reading, made so that every SugarCrepe category has an axis. A ledger over `NAMES`
+draws concept x axis as a function of (seed, task id) alone.
 """
 
 from __future__ import annotations
@@ -81,6 +81,24 @@ def _background(found: Difference, actions: frozenset[str]) -> bool:
     near = {*found.before[-3:], *span}
     own = bool(span & actions) or span <= lexicon.ATTRIBUTES | lexicon.RELATION
     return bool(near & lexicon.PLACE_PREPOSITIONS) and not own
+
+
+def _object(found: Difference, actions: frozenset[str]) -> bool:
+    """A thing gave way to another one: whatever it is called, it is no attribute, relation or action."""
+    span = {*found.removed, *found.added} - _GLUE
+    other = lexicon.ATTRIBUTES | lexicon.RELATION | lexicon.STATE | actions
+    return bool(set(found.removed) - other and set(found.added) - other) and not span & (other - _GLUE)
+
+
+def _added_attribute(found: Difference, actions: frozenset[str]) -> bool:
+    """One or two words before the noun that they describe."""
+    known = lexicon.ATTRIBUTES | lexicon.STATE
+    alone = len(found.added) <= 2 and not set(found.added) & (lexicon.CONNECTIVES | actions)
+    return set(found.added) <= known or (alone and bool(found.after) and found.after[0] not in lexicon.CONNECTIVES)
+
+
+def _added_object(found: Difference, actions: frozenset[str]) -> bool:
+    return not _added_attribute(found, actions)
 
 
 def _action(found: Difference, actions: frozenset[str]) -> bool:
@@ -187,6 +205,20 @@ AXES = {
             "cause", "replace_rel", frozenset({Form.REPLACE, Form.SWAP}),
             "says what causes what, with because of or due to", "the cause",
             ("a road closed because of a flood", "a road closed because of a fire"), _causal,
+        ),
+        Axis(
+            "object", "replace_obj", _REPLACE, "names another object next to it", "one object into a different one",
+            ("a cat next to a lamp", "a cat next to a clock"), _object,
+        ),
+        Axis(
+            "object_added", "add_obj", frozenset({Form.ADD}), "shows it with one other object",
+            "the number of objects, by adding one more",
+            ("a dog on a sofa", "a dog and a parrot on a sofa"), _added_object,
+        ),
+        Axis(
+            "attribute_added", "add_att", frozenset({Form.ADD}), "leaves the colours and materials open",
+            "how one thing looks, by giving it an attribute it does not have",
+            ("a dog on a sofa", "a spotted dog on a sofa"), _added_attribute,
         ),
         Axis(
             "object_swap", "swap_obj", frozenset({Form.SWAP}), "shows two different things in an unequal relation",

@@ -14,9 +14,10 @@ from polygen_stream.captions import lexicon
 from polygen_stream.captions.axes import Axis
 from polygen_stream.captions.difference import Difference, Form, difference
 from polygen_stream.captions.synonyms import PLACEMENT, POSTURE, Meaning, compare
-from polygen_stream.captions.words import RELATIVE, heard, spoken, stems, word_set
+from polygen_stream.captions.words import RELATIVE, SILENT, heard, spoken, stems, word_set
 
 LENGTH_RATIO = (0.8, 1.25)  # words of T- / words of T+; an addition has a bound of its own
+FEW_WORDS = 3
 MOST_ADDED = 8  # words
 _AND = word_set("and or with as while when")
 _NEXT_TO = stems("next to near beside by close adjacent alongside with side each other")
@@ -93,10 +94,10 @@ def _is_one_edit(found: Difference, caption: str, negative: str) -> Reject | Non
             meaning = compare(found.removed, found.added)
             if meaning is not Meaning.OTHER:
                 return Reject.SYNONYM if meaning is Meaning.SAME else Reject.MANY
-            low, high = LENGTH_RATIO
-            if not low <= len(spoken(negative)) / len(spoken(caption)) <= high:
+            if not _lengths_alike(caption, negative):
                 return Reject.LENGTH
-            return Reject.SYNTAX if _articles(caption, negative) else None
+            first, second = (_articles_around(found, text) for text in (caption, negative))
+            return Reject.SYNTAX if first != second else None
         case Form.SWAP | Form.MOVE:
             if _articles(caption, negative) or _grows(caption, negative, _BE | RELATIVE):
                 return Reject.SYNTAX  # "gray sky" -> "sky which is gray"
@@ -106,6 +107,23 @@ def _is_one_edit(found: Difference, caption: str, negative: str) -> Reject | Non
 def _articles(caption: str, negative: str) -> bool:
     """Whether definite articles came or went: who rewords a caption writes "the dog" for "a dog"."""
     return spoken(caption).count("the") != spoken(negative).count("the")
+
+
+def _articles_around(found: Difference, text: str) -> int:
+    """How many definite articles stand before and after the edit; those next to it belong to it."""
+    words = spoken(text)
+    places = [place for place, word in enumerate(words) if word not in SILENT]
+    before, after = len(found.before), len(found.after)
+    head = words[: places[before - 1]] if before else []
+    tail = words[places[-after] :] if after else []
+    return head.count("the") + tail.count("the")
+
+
+def _lengths_alike(caption: str, negative: str) -> bool:
+    first, second = len(spoken(caption)), len(spoken(negative))
+    low, high = LENGTH_RATIO
+    # Short captions have room for "left of" -> "on the right of" too.
+    return low <= second / first <= high or abs(second - first) <= FEW_WORDS
 
 
 def _grows(caption: str, negative: str, words: frozenset[str]) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from polygen_stream.captions.axes import AXES
 from polygen_stream.captions.verify import Reject, verify
 from polygen_stream.errors import UserError
 from polygen_stream.seeding import key
@@ -26,9 +27,13 @@ CATEGORIES = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Verdicts per (benchmark, category); None counts the accepted."""
+    """Verdicts per (benchmark, category), no axis given; None counts the accepted.
+
+    `on_axis` counts per category the negatives that some axis of that category accepts.
+    """
 
     verdicts: dict[tuple[str, str], Counter[Reject | None]]
+    on_axis: dict[str, int]
 
     def accepted(self, benchmark: str) -> float:
         """Share of all rows of a benchmark that were taken for hard negatives."""
@@ -42,12 +47,15 @@ def score(folder: Path, parity: int) -> Scores:
     Raises:
         UserError: the folder lacks the benchmarks' files.
     """
-    verdicts = {}
+    verdicts, on_axis = {}, {}
     for benchmark, categories in CATEGORIES.items():
         for category in categories:
-            pairs = _pairs(folder, benchmark, category, parity)
+            pairs = list(_pairs(folder, benchmark, category, parity))
             verdicts[benchmark, category] = Counter(verify(caption, other) for caption, other in pairs)
-    return Scores(verdicts)
+            if benchmark == NEGATIVES:
+                axes = [axis for axis in AXES.values() if axis.category == category]
+                on_axis[category] = sum(any(verify(*pair, axis) is None for axis in axes) for pair in pairs)
+    return Scores(verdicts, on_axis)
 
 
 def _pairs(folder: Path, benchmark: str, category: str, parity: int) -> Iterator[tuple[str, str]]:
