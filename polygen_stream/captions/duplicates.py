@@ -14,7 +14,7 @@ class Duplicate(StrEnum):
 
 
 class Duplicates:
-    """Remembers captions as 64-bit hashes, about 130 bytes a caption.
+    """Remembers captions as 64-bit hashes, about 180 bytes a caption.
 
     Near means the same bag of stemmed words, articles and forms of "be" left out. Set similarity (MinHash) would be
     wrong here: "a red dog on a sofa" and "a blue dog on a sofa" are close in it and are just what training has to
