@@ -1,4 +1,4 @@
-"""The command line: polygen-stream run | inspect | bench | doctor | version."""
+"""The command line: polygen-stream run | inspect | bench | concepts | doctor | version."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from polygen_stream import __version__
 from polygen_stream.bench.command import app as bench
+from polygen_stream.captions.command import app as concepts
 from polygen_stream.config import load_config, parse_overrides
 from polygen_stream.errors import PolygenError, UserError
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(concepts, name="concepts")
 
 
 @app.command(

@@ -93,5 +93,35 @@ def generators(
     print(markdown(result), end="")
 
 
+@app.command()
+def balance(
+    bank: Annotated[
+        Path | None, typer.Option(help="A concept bank (default: 500,000 made-up entries).", show_default=False)
+    ] = None,
+    captions: Annotated[int, typer.Option(min=1, help="Captions, written from the bank's entries.")] = 1_000_000,
+    threshold: Annotated[float, typer.Option(help="Captions per concept up to which all are kept.")] = 20.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the frequencies, before and after, there.")] = None,
+) -> None:
+    """Measure balancing: de-duplication, substring matching against a bank, and the decision, on one core.
+
+    The table goes to stdout as Markdown. Captions are made up and choose concepts by Zipf's law.
+    """
+    from polygen_stream.bench import balance_view
+    from polygen_stream.bench.balance import bench_balance, made_up_bank
+    from polygen_stream.captions.concepts import load_bank
+
+    for path in (json_file, plot):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    entries = load_bank(str(bank)) if bank is not None else made_up_bank(500_000)
+    result = bench_balance(entries, captions, threshold, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    if plot is not None:
+        balance_view.plot_flattening(result, plot)
+    print(balance_view.markdown(result), end="")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -46,9 +46,9 @@ ALLOWED = {
     "monitor": BASE | {"config"},
     "launch": BASE | {"config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "ring"},
-    "cli": BASE | {"bench", "config", "launch", "doctor", "engine", "ring", "analyze"},
+    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "analyze"},
     "micro": BASE,
-    "bench": BASE | {"config", "engine", "generators", "ring"},
+    "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}

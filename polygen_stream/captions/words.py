@@ -1,0 +1,62 @@
+"""Words of a caption as verification compares them: lower case, stemmed, without words that cannot carry an edit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+import snowballstemmer
+
+
+def word_set(words: str) -> frozenset[str]:
+    """The words of a line, as they are."""
+    return frozenset(words.split())
+
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_STEMMER = snowballstemmer.stemmer("english")
+
+# Grammar that changes with the words around it ("a dog sits" / "two dogs that are sitting") and says nothing itself.
+SILENT = word_set("a an the some this these those is are was were be being been am there that which who whom s t")
+RELATIVE = word_set("that which who whom whose there")
+
+# Forms the stemmer does not bring together. Possessives and pronouns agree with their noun, so they count as one word.
+_IRREGULAR = {
+    form: base
+    for base, forms in {
+        "man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth",
+        "mouse": "mice", "goose": "geese", "knife": "knives", "leaf": "leaves", "shelf": "shelves", "bus": "buses",
+        "wolf": "wolves", "sit": "sat", "stand": "stood", "lie": "lying laying lay lays laid lies lain",
+        "have": "has having had", "hold": "held", "ride": "rode ridden", "run": "ran", "eat": "ate eaten",
+        "fly": "flew flown", "take": "took taken", "make": "made", "wear": "wore worn", "hang": "hung",
+        "go": "went gone",
+        "do": "does did doing done", "drive": "drove driven", "swim": "swam swum", "throw": "threw thrown",
+        "catch": "caught", "leave": "left", "lead": "led", "feed": "fed",
+        "drink": "drank drunk", "break": "broke broken",
+        "them": "him it they he she her his hers its their theirs", "themselves": "himself herself itself",
+        "gray": "grey", "color": "colour", "colored": "coloured", "donut": "doughnut", "next": "beside besides",
+    }.items()
+    for form in forms.split()
+}  # fmt: skip
+
+
+def spoken(text: str) -> list[str]:
+    """Every word of a text in lower case; hyphens and punctuation separate words."""
+    return [word.replace("’", "'").removesuffix("'s") for word in _WORD.findall(text.casefold())]
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """The form under which inflections of a word are one word."""
+    return _STEMMER.stemWord(_IRREGULAR.get(word, word))
+
+
+def heard(text: str) -> list[str]:
+    """The stems of a text that can carry an edit."""
+    return [stem(word) for word in spoken(text) if word not in SILENT]
+
+
+def stems(words: Iterable[str] | str) -> frozenset[str]:
+    """A lexicon as stems, so that it can be compared with `heard`."""
+    return frozenset(stem(word) for word in (words.split() if isinstance(words, str) else words))

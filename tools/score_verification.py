@@ -1,0 +1,47 @@
+"""Scores the verification of hard negatives on SugarCrepe and SugarCrepe++: a confusion matrix per category.
+
+    python tools/score_verification.py ../shared/data           the odd half, which the rules were not written on
+    python tools/score_verification.py ../shared/data --even    the half they were written on
+
+FOLDER holds sugarcrepe/*.json (RAIVNLab/sugar-crepe) and sugarcrepe_pp/*.json (Sri-Harsha/scpp). Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from polygen_stream.captions.verify import Reject
+from polygen_stream.captions.yardstick import NEGATIVES, PARAPHRASES, score
+from polygen_stream.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--even", action="store_true", help="score the half that the rules were written on")
+    arguments = parser.parse_args()
+    try:
+        scores = score(arguments.folder, 0 if arguments.even else 1)
+    except UserError as problem:
+        sys.exit(f"error: {problem}")
+
+    reasons = [reason for reason in Reject if any(reason in count for count in scores.verdicts.values())]
+    print(
+        "| rows | category | n | accepted | on an axis | rejected | "
+        + " | ".join(r.name.lower() for r in reasons)
+        + " |"
+    )
+    print("| --- | --- |" + " ---: |" * (4 + len(reasons)))
+    for (benchmark, category), count in scores.verdicts.items():
+        rows = "negatives" if benchmark == NEGATIVES else "paraphrases"
+        on_axis = scores.on_axis[category] if benchmark == NEGATIVES else ""
+        cells = [count.total(), count[None], on_axis, count.total() - count[None], *(count[r] for r in reasons)]
+        print(f"| {rows} | {category} | " + " | ".join(map(str, cells)) + " |")
+    print(f"\nNegatives accepted: {scores.accepted(NEGATIVES):.1%}.", end=" ")
+    print(f"Paraphrases rejected: {1 - scores.accepted(PARAPHRASES):.1%}.")
+
+
+if __name__ == "__main__":
+    main()
