@@ -19,7 +19,7 @@ MIB = 2**20
 # Resident memory of a process at micro scale, measured on Linux/x86-64 with the CPU build of torch. Real-size
 # models come on top of it.
 MEMORY_BYTES = {
-    "captioner": 60 * MIB,
+    "captioner": 700 * MIB,
     "renderer": 900 * MIB,
     "trainer": 1000 * MIB,
     "evaluator": 800 * MIB,
