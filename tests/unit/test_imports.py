@@ -47,7 +47,7 @@ ALLOWED = {
     "launch": BASE | {"config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "ring"},
     "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "analyze"},
-    "micro": BASE,
+    "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
 }
 
