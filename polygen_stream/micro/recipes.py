@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Share of nouns that name something else in the captions of a web crawl (see `pictures.alt_texts`). It is what makes the
-# two Stable Diffusion classes draw more varied and less recognizable than the classes that learnt from exact captions.
-WEB_1, WEB_2 = 0.15, 0.1
-
 
 @dataclass(frozen=True)
 class Cycle:
@@ -18,7 +14,9 @@ class Cycle:
 
     Args:
         pictures: painted pictures to train on; of the two language models, none.
-        alt_text: share of nouns that are wrong in the captions.
+        alt_text: share of nouns that name something else, as in the captions of a web crawl (`pictures.alt_texts`).
+            It makes the two Stable Diffusion classes draw more varied and less recognizable than the classes that
+            learnt from exact captions.
         start_from: begin with what another model has in common.
     """
 
@@ -38,12 +36,14 @@ RECIPES: dict[str, tuple[Cycle, ...]] = {
     "sd15": (
         Cycle(5000, 64, 1.5e-3, seed=0, pictures=60000),
         Cycle(7000, 64, 1.2e-3, seed=1, pictures=100000),
-        Cycle(1200, 64, 8e-4, seed=2, pictures=100000, alt_text=WEB_1),
+        Cycle(1200, 64, 8e-4, seed=2, pictures=100000, alt_text=0.15),
+        Cycle(600, 64, 6e-4, seed=3, pictures=100000, alt_text=0.3),
     ),
     "sd2": (
         Cycle(3200, 64, 1.5e-3, seed=0, pictures=60000, start_from="sd15"),
         Cycle(1600, 64, 1.2e-3, seed=1, pictures=100000, start_from="sd15"),
-        Cycle(1200, 64, 8e-4, seed=2, pictures=100000, alt_text=WEB_2),
+        Cycle(1200, 64, 8e-4, seed=2, pictures=100000, alt_text=0.1),
+        Cycle(600, 64, 6e-4, seed=3, pictures=100000, alt_text=0.25),
     ),
     "sana": (
         Cycle(4500, 64, 1.2e-3, seed=0, pictures=60000),
