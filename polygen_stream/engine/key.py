@@ -73,8 +73,8 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend) -> EngineKey
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Of everything in the recipe but its licence and where its weights lie (their content counts, not their place)."""
-    content = recipe.model_dump(mode="json", exclude={"license", "weights"})
+    """Of everything in the recipe but its terms of use and where its weights lie (the content counts)."""
+    content = recipe.model_dump(mode="json", exclude={"license", "gated", "non_commercial", "weights"})
     return _sha256(json.dumps(content, sort_keys=True).encode())[:16]
 
 

@@ -20,16 +20,10 @@ def main(context: RoleContext) -> None:
     if name not in config.generators.recipes:
         raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.recipes)}")
     recipe = load_recipe(name)
-    size = config.ring.image_size
-    if (recipe.height, recipe.width) != (size, size):
-        raise UserError(
-            f"engines/{name}.toml renders {recipe.width}x{recipe.height}, the ring holds {size}x{size}: "
-            "set ring.image_size or the recipe's size"
-        )
     ring.heartbeat("loading the model")
     from polygen_stream.generators.pipelines import load_generator  # imports torch and diffusers
 
-    generator = load_generator(recipe, config.generators.device)
+    generator = load_generator(recipe, config.generators.device, config.ring.image_size)
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
         from polygen_stream.engine.runtime import use_engines
