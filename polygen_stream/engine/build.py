@@ -85,6 +85,7 @@ def _build(source: Source, backend: Backend, folder: Path) -> tuple[dict[str, Pr
     stages = source.stages[began:]
     return profiles, {
         "seconds": {stage.name: stage.seconds for stage in stages},
+        "cpu_seconds": {stage.name: stage.cpu_seconds for stage in stages},
         "peaks_mib": {stage.name: stage.peak_mib for stage in stages},
         "parameters": source.parameters,
         "parity": compared,

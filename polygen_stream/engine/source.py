@@ -37,6 +37,7 @@ class Stage:
 
     name: str
     seconds: float
+    cpu_seconds: float  # of all threads: the steadier figure where others use the machine
     peak_mib: int  # of this process while it went on
 
 
@@ -110,7 +111,7 @@ class Source(ABC):
     def stage(self, name: str) -> Iterator[None]:
         """Say what happens, how long it took and in how much memory; a library's exception gets the stage's name."""
         self.say(name)
-        began = time.monotonic()
+        began, began_cpu = time.monotonic(), time.process_time()
         reset_peak()
         try:
             yield
@@ -120,7 +121,8 @@ class Source(ABC):
             logging.exception("%s: %s", self.recipe.name, name)
             raise PolygenError(f"{self.recipe.name}: {name}: {type(problem).__name__}: {problem}") from None
         finally:
-            self.stages.append(Stage(name, round(time.monotonic() - began, 2), peak_mib()))
+            wall, cpu = time.monotonic() - began, time.process_time() - began_cpu
+            self.stages.append(Stage(name, round(wall, 2), round(cpu, 2), peak_mib()))
 
 
 class RandomSource(Source):
