@@ -87,6 +87,7 @@ def _build(source: Source, backend: Backend, folder: Path) -> tuple[dict[str, Pr
         "seconds": {stage.name: stage.seconds for stage in stages},
         "cpu_seconds": {stage.name: stage.cpu_seconds for stage in stages},
         "peaks_mib": {stage.name: stage.peak_mib for stage in stages},
+        "peak_mib": max(stage.peak_mib for stage in stages),
         "parameters": source.parameters,
         "parity": compared,
     }

@@ -187,5 +187,5 @@ def summary(entry: Entry) -> str:
         same = f"pictures within {report['parity']['pictures']:.2f} grey levels of eager"
     else:
         same = "never compared with eager (it does not run on the machine that built it)"
-    seconds, peak = sum(report["seconds"].values()), max(report["peaks_mib"].values())
-    return f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {peak} MiB of memory, {same}"
+    seconds = sum(report["seconds"].values())
+    return f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {report['peak_mib']} MiB of memory, {same}"
