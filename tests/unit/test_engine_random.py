@@ -186,14 +186,26 @@ def test_float32_attention_computes_what_attention_computes(tmp_path: Path, opti
     assert np.abs(noise - expected["noise"].numpy()).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["micro/sdxl_turbo", "micro/sd2"])
-def test_half_precision_plans_of_random_weights_compile_without_a_gpu(name: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "dtype", "parts"),
+    [
+        ("micro/sdxl_turbo", "float16", ("unet",)),
+        ("micro/sd2", "float16", ("unet",)),
+        ("micro/sana", "bfloat16", ("text_encoder", "transformer", "vae")),
+    ],
+)
+def test_half_precision_plans_of_random_weights_compile_without_a_gpu(
+    name: str, dtype: str, parts: tuple[str, ...], tmp_path: Path
+):
     pytest.importorskip("tensorrt_rtx")
     recipe = load_recipe(name)
-    engine = recipe.engine.model_copy(update={"parts": ("unet",), "float32_attention": ("unet",)})
-    recipe = recipe.model_copy(update={"dtype": "float16", "engine": engine})
+    engine = recipe.engine.model_copy(update={"parts": parts, "float32_attention": ("unet",)})
+    recipe = recipe.model_copy(update={"dtype": dtype, "engine": engine})
     (entry,) = build(recipe, "tensorrt-rtx", EngineCache(tmp_path), ["SM80"], random_weights=True)
     entry.verify()
-    assert entry.profile("unet").dtypes["sample"] == "float16"
-    assert entry.report["parameters"]["unet"] == count_parameters(recipe, "unet")
-    assert entry.report["peaks_mib"]["compile unet"] > 100
+    assert set(entry.parts) == set(parts)
+    for part in parts:
+        assert {dtype, "float32", "int64"} >= set(entry.profile(part).dtypes.values())
+        assert entry.report["parameters"][part] == count_parameters(recipe, part)
+        assert entry.report["peaks_mib"][f"compile {part}"] > 100
+    assert dtype in [each for part in parts for each in entry.profile(part).dtypes.values()]
