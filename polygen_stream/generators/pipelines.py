@@ -68,11 +68,8 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
         UserError: no such diffusers class; weights missing, damaged, of another class, or not downloaded; a size that
             the recipe's pictures cannot be made smaller to.
     """
-    if size is not None and (recipe.width != recipe.height or size > recipe.width):
-        raise UserError(
-            f"engines/{recipe.name}.toml renders {recipe.width}x{recipe.height}, and {size}x{size} is asked for: "
-            "pictures are made smaller, never larger or of another shape; lower ring.image_size"
-        )
+    if size is not None:
+        recipe.check_size(size)
     pipeline_class = getattr(diffusers, recipe.pipeline, None)
     if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
         raise UserError(f"engines/{recipe.name}.toml: diffusers has no pipeline {recipe.pipeline!r}")

@@ -86,6 +86,18 @@ class Recipe(BaseModel):
     def dtype_of(self, part: str) -> Dtype:
         return self.dtypes.get(part, self.dtype)
 
+    def check_size(self, size: int) -> None:
+        """Whether pictures of side `size` can be made of this generator's.
+
+        Raises:
+            UserError: they cannot.
+        """
+        if self.width != self.height or size > self.width:
+            raise UserError(
+                f"engines/{self.name}.toml renders {self.width}x{self.height}, and {size}x{size} is asked for: "
+                "pictures are made smaller, never larger or of another shape; lower ring.image_size"
+            )
+
 
 def load_recipe(name: str) -> Recipe:
     """The recipe engines/<name>.toml.

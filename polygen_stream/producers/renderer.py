@@ -21,6 +21,7 @@ def main(context: RoleContext) -> None:
     if name not in config.generators.recipes:
         raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.recipes)}")
     recipe = load_recipe(name)
+    recipe.check_size(config.ring.image_size)  # before the model is loaded, which takes a while
     ring.heartbeat("loading the model")
     # These import torch and diffusers.
     from polygen_stream.generators.attention import prefer_xformers
