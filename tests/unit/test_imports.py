@@ -45,7 +45,7 @@ ALLOWED = {
     "analyze": BASE | {"captions", "config", "engine", "ledger", "ring", "role", "generators", "micro"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"config", "ring", "monitor"},
-    "doctor": BASE | {"config", "generators", "launch", "probes", "ring"},
+    "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
     "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "analyze"},
     "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
