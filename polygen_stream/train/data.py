@@ -18,6 +18,8 @@ from polygen_stream.train.layout import Layout
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import Staging
 
+_MOST_IMAGES = 1 << 10  # of one text; the config allows no more
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -30,6 +32,7 @@ class Batch:
         tokens: int64 [T, context length] on the device.
         layout: which image shows which text, and which texts are T-; on the device.
         texts: the captions, T+ then T-.
+        names: int64 [N] on the host, tells each image from every other of the run; the same on whichever rank it lies.
         generators: index of the generator of each image, N entries.
         drawn: what the draw log of the step says. With several ranks the leader's is about the batch of all of them.
         waited_s: seconds spent waiting for the ring.
@@ -41,6 +44,7 @@ class Batch:
     tokens: Tensor
     layout: Layout
     texts: tuple[str, ...]
+    names: Tensor
     generators: tuple[int, ...]
     drawn: DrawRecord
     waited_s: float
@@ -170,6 +174,10 @@ class RingReader(BaseNode[Batch]):
 
         counts = torch.tensor([len(of_text) for of_text in slots])
         image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)
+        text_name = torch.tensor(
+            [2 * group.task_id for group in draw.groups] + [2 * group.task_id + 1 for group in pairs]
+        )
+        place = torch.arange(len(image_text)) - (counts.cumsum(0) - counts)[image_text]  # among the text's images
         text_negative = torch.arange(len(texts)) >= len(draw.groups)
         # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
         text_caption = torch.tensor([key(text) >> 1 for text in texts])
@@ -181,6 +189,7 @@ class RingReader(BaseNode[Batch]):
             tokens=self._tokenizer(texts).to(self._device, non_blocking=True),
             layout=layout.to(self._device),
             texts=tuple(texts),
+            names=text_name[image_text] * _MOST_IMAGES + place,
             generators=tuple(g for of_text in generators for g in of_text),
             drawn=drawn,
             waited_s=waited_s,

@@ -38,12 +38,11 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
         PolygenError: the loss is not finite; the weights are left as they were.
     """
     train = config.train
+    which = {"seed": config.seed, "step": batch.step, "names": batch.names}
     images = preprocess(batch.images, batch.images.shape[1])  # [N, 3, H, H]
     if train.downsample_probability:
-        images = random_downsample(images, probability=train.downsample_probability, seed=config.seed, step=batch.step)
-    images = random_resized_crop(
-        images, image_size(model), scale_min=train.crop_scale_min, seed=config.seed, step=batch.step
-    )  # [N, 3, S, S]
+        images = random_downsample(images, probability=train.downsample_probability, **which)
+    images = random_resized_crop(images, image_size(model), scale_min=train.crop_scale_min, **which)  # [N, 3, S, S]
     dtype = autocast_dtype(train.precision, images.device)
     autocast = partial(torch.autocast, images.device.type, dtype=dtype, enabled=dtype is not None)
 

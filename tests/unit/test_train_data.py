@@ -200,6 +200,8 @@ def test_ranks_share_the_batch_and_log_it_once(ring):
         assert batches[1].drawn.task_ids == whole.task_ids[1::2]
         captions = [set(batch.texts[: batch.layout.positives]) for batch in batches]
         assert not captions[0] & captions[1]
+        names = [batch.names.tolist() for batch in batches]
+        assert len({*names[0], *names[1]}) == len(names[0]) + len(names[1])
         assert captions[0] | captions[1] == {f"caption {task}" for task in whole.task_ids}
         assert abs(batches[0].layout.negatives - batches[1].layout.negatives) <= 1
     assert sum(kind["leased"] for kind in ring.stats().groups.values()) == 0
