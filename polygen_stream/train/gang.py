@@ -13,6 +13,7 @@ import torch.distributed as dist
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.train.gate import Gate, gate_of, open_gate
+from polygen_stream.train.peers import naming_lost_peers
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,16 @@ def join(config: RunConfig, device: torch.device, beat: Callable[[str], None]) -
     if ranks == 1:
         return ALONE
     rank, _ = place(ranks)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
     # A rank waits at the gate while rank 0 waits for a batch or writes a checkpoint. Who hangs instead is found by the
     # supervisor after launch.hang_timeout_s; this limit is for ranks that were started without one.
     patience = timedelta(seconds=config.ring.draw_timeout_s + 2 * config.launch.hang_timeout_s)
-    gate = dist.new_group(backend="gloo", timeout=patience)
+    with naming_lost_peers(f"rank {rank} was meeting the others"):
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
+        gate = dist.new_group(backend="gloo", timeout=patience)
     return Gang(rank, ranks, dist.group.WORLD, gate_of(gate, beat))
 
 

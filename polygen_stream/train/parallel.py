@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from polygen_stream.train.batch_norm import share_batch_norms
+from polygen_stream.train.peers import naming_lost_peers
 
 # Image features [N, D], text features [T, D], logit scale (exponentiated), image-image features [N, P] or None.
 Encoded = tuple[Tensor, Tensor, Tensor, Tensor | None]
@@ -41,8 +42,9 @@ def distribute(clip: torch.nn.Module, device: torch.device) -> DistributedDataPa
     """
     towers = Towers(share_batch_norms(clip, device))
     devices = [device.index] if device.type == "cuda" else None
-    # Buffers are statistics of batch norms, which come out equal on every rank.
-    return DistributedDataParallel(towers, device_ids=devices, broadcast_buffers=False)
+    with naming_lost_peers("the ranks were to get the weights of rank 0"):
+        # Buffers are statistics of batch norms, which come out equal on every rank.
+        return DistributedDataParallel(towers, device_ids=devices, broadcast_buffers=False)
 
 
 def average_gradients(clip: torch.nn.Module, group: dist.ProcessGroup) -> None:

@@ -29,12 +29,12 @@ from polygen_stream.monitor.metrics import read_json_lines
 from polygen_stream.ring import Kind, Member, Ring
 from polygen_stream.train.checkpoint import list_checkpoints, load_checkpoint
 
-TASKS, STEPS, POSITIVES = 40, 12, 3
+TASKS, STEPS, POSITIVES = 40, 6, 3
 
 
 def config_for(*, model: str = "tiny-vit", deterministic: bool = True, leftover_age: int = 0, **train) -> RunConfig:
     ring = {"mode": "deterministic", "window": 24} if deterministic else {}
-    options = {"batch": 13, "steps": STEPS, "warmup": 4, "checkpoint_every": 1000, "precision": "fp32"}
+    options = {"batch": 13, "steps": STEPS, "warmup": 2, "checkpoint_every": 1000, "precision": "fp32"}
     return RunConfig(
         captions=CaptionsConfig(target=TASKS),
         generators=GeneratorsConfig(positives=POSITIVES, negatives=2),
