@@ -211,7 +211,8 @@ def test_ranks_share_the_batch_and_log_it_once(ring):
 
 def test_a_batch_that_another_rank_cannot_have_is_nobodys(ring):
     """The leader has posted it; the gate says no. Neither its state nor the curriculum counts it."""
-    fill(ring, range(8), Kind.PLAIN)
+    fill(ring, range(4), Kind.PLAIN)
+    fill(ring, range(4, 8), Kind.PAIR)
     votes = []
 
     def gate_that_says(verdict: Verdict, rank: int):

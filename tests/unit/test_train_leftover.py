@@ -115,12 +115,12 @@ def test_negatives_rendered_too_early_wait_until_the_curriculum_admits_them():
 
 
 def test_two_ranks_draw_and_leave_behind_what_one_process_does():
-    """Displaced and unadmitted: pairs stand in for plain groups from the third step on."""
+    """Displaced and unadmitted: a pair stands in for the fourth plain group."""
     steps = 6
-    with closing(ring_with(range(10), range(10, 50))) as ring:
+    with closing(ring_with(range(3), range(3, 50))) as ring:
         alone = LeftoverQueue(ring, ROWS, max_age=3)
         expected = [batch.drawn for batch in reader(ring, constant(0.25, steps), alone)]
-    with closing(ring_with(range(10), range(10, 50))) as ring:
+    with closing(ring_with(range(3), range(3, 50))) as ring:
         queue = LeftoverQueue(ring, ROWS, max_age=3)
         queues = (queue, None)
         ranks = [reader(ring, constant(0.25, steps), queues[rank], rank=rank, world=2) for rank in range(2)]
