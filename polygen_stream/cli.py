@@ -143,6 +143,9 @@ def build_engines(
     target: Annotated[
         str | None, typer.Option(help="GPU architectures to build ahead of time for, e.g. SM80,SM89 (tensorrt-rtx).")
     ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Compile the architecture only: no download, nothing to render.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Build again what the cache has.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Generators to build at once.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, with size and time.")] = False,
@@ -166,7 +169,7 @@ def build_engines(
         return command.verify(cache, console)
     defaults = load_config().generators
     targets = target.split(",") if target else [None]
-    orders = command.order(generators or defaults.recipes, backend or defaults.backend, cache, targets)
+    orders = command.order(generators or defaults.recipes, backend or defaults.backend, cache, targets, random_weights)
     if dry_run:
         return command.show_plan(orders, cache, console)
     if collect:

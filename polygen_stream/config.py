@@ -28,8 +28,15 @@ class Section(BaseModel):
 
 
 class CaptionsConfig(Section):
-    source: Literal["grammar"] = "grammar"
+    source: Literal["transformers", "grammar"] = "transformers"
     bank: str = "micro"
+    writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
+    editor: str = "package:llama"  # language model of T-
+    temperature: float = Field(0.7, ge=0)  # SynthCLIP's sampling (TextGen/captions_generator.py)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_tokens: int = Field(32, ge=1)  # longest reply
+    retries: int = Field(4, ge=0)  # further attempts after a refused reply, each with another seed
+    batch: int = Field(16, ge=1)  # captions written at once
     backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
     target: int = Field(3600, ge=0)  # groups (captions) to produce; 0 = until training ends
 
@@ -360,6 +367,12 @@ def _check_possible(config: RunConfig) -> None:
         raise UserError(
             f"train.hn_t2i = {train.hn_t2i!r} has no meaning with train.objective = {train.objective!r}, whose text "
             "rows see what its paper says: leave one of them out"
+        )
+
+    if captions.batch > captions.backlog:
+        raise UserError(
+            f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
+            "written has to find room; lower captions.batch or raise captions.backlog"
         )
 
     every = config.evaluate.every

@@ -22,6 +22,7 @@ from polygen_stream.errors import PolygenError
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.launch.plan import build_plan
 from polygen_stream.probes import Answer, ask, gpus
+from polygen_stream.resources import recipe_names
 from polygen_stream.ring.layout import MUTEX_BYTES
 from polygen_stream.ring.lock import Acquired, RobustMutex, libc_id
 from polygen_stream.ring.memory import available_bytes
@@ -66,7 +67,7 @@ def examine() -> list[Finding]:
     findings = [*_machine(), _mutex(), *_cards(cards, answers["torch"])]
     findings += [_required(module, answers[module]) for module in REQUIRED]
     findings += [_optional(module, answers[module], bool(cards)) for module in OPTIONAL]
-    findings += [_micro_weights()]
+    findings += [_micro_weights(), *recipes()]
     return [*findings, *_verdicts(findings, cards)]
 
 
@@ -217,6 +218,25 @@ def _micro_weights() -> Finding:
         commands = " && ".join(f"python tools/train_micro.py {name.partition('/')[2]}" for name in absent)
         return Finding("weights", "micro generators", "problem", f"missing: {', '.join(absent)}", commands)
     return Finding("weights", "micro generators", "ok", ", ".join(recipe.name for recipe in recipes))
+
+
+def recipes() -> list[Finding]:
+    """Every generator recipe with its terms of use, and whether its weights are on this machine."""
+    findings = []
+    for recipe in map(load_recipe, recipe_names()):
+        terms = [f"licence {recipe.license}"]
+        terms += ["NON-COMMERCIAL"] if recipe.non_commercial else []
+        terms += ["gated"] if recipe.gated else []
+        here, advice = recipe.folder is not None, ""
+        if not here and recipe.weights.startswith("package:"):
+            advice = f"python tools/train_micro.py {recipe.weights.partition(':')[2]}"
+        elif not here:
+            advice = f"hf download {recipe.weights}"
+            if recipe.gated:
+                advice = f"agree to the terms at https://huggingface.co/{recipe.weights}, hf auth login, {advice}"
+        found = f"{', '.join(terms)}; weights {'here' if here else 'not here'}"
+        findings.append(Finding("recipe", recipe.name, "ok" if here else "missing", found, advice))
+    return findings
 
 
 def _verdicts(findings: Sequence[Finding], cards: Sequence[str]) -> list[Finding]:

@@ -12,6 +12,15 @@ DEFAULT_PRESET = "micro"
 _PACKAGE = Path(__file__).resolve().parent
 
 
+SHIPPED_WEIGHTS = _PACKAGE / "micro" / "weights"
+
+
+def model_path(name: str) -> str:
+    """Where a model's weights are: "package:NAME" is one shipped with the package, else a folder or hub id as it is."""
+    kind, _, shipped = name.partition(":")
+    return str(SHIPPED_WEIGHTS / shipped) if kind == "package" else name
+
+
 def _folder(name: str) -> Path:
     # The wheel carries both folders inside the package; a checkout has them beside it.
     installed = _PACKAGE / "_data" / name

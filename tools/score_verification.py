@@ -1,9 +1,9 @@
 """Scores the verification of hard negatives on SugarCrepe and SugarCrepe++: a confusion matrix per category.
 
-    python tools/score_verification.py ../shared/data           the odd half, which the rules were not written on
-    python tools/score_verification.py ../shared/data --even    the half they were written on
+    python tools/score_verification.py DIR           the odd half, which the rules were not written on
+    python tools/score_verification.py DIR --even    the half they were written on
 
-FOLDER holds sugarcrepe/*.json (RAIVNLab/sugar-crepe) and sugarcrepe_pp/*.json (Sri-Harsha/scpp). Prints Markdown.
+DIR holds sugarcrepe/*.json (RAIVNLab/sugar-crepe) and sugarcrepe_pp/*.json (Sri-Harsha/scpp). Prints Markdown.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 
 from polygen_stream import seeding
 from polygen_stream.analyze.diversity import radial_spectrum, unbiased_std, vendi_score
+from polygen_stream.analyze.share import share
 from polygen_stream.generators.pipelines import Generator
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, write_pair
@@ -36,7 +37,10 @@ class Request:
 
 
 def single_requests(count: int, split: Split, seed: int) -> list[Request]:
-    """One thing on a background, both named with the thing's colour; every thing equally often."""
+    """One thing on a background, both named with the thing's colour; every thing equally often.
+
+    `recognizability` is the share of their pictures in which all three are right.
+    """
     out = []
     for i in range(count):
         rng = seeding.rng(seed, "audit single", split.value, i)
@@ -84,6 +88,8 @@ def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: i
                 asked.setdefault(name, []).append(right[question])
             if kind is single_requests:
                 single[split.value] = images
+                every = np.stack([right[question] for question in requests[0].asked]).min(0)
+                asked.setdefault("recognizability", []).append(every)
     shares = {
         name: {**share(np.concatenate(parts)), "seen": share(parts[0]), "unseen": share(parts[1])}
         for name, parts in asked.items()
@@ -95,16 +101,6 @@ def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: i
         "spectrum": radial_spectrum(np.concatenate(list(single.values()))).round(4).tolist(),
         "images_per_second": round(clock.images / clock.seconds, 2),
     }
-
-
-def share(right: np.ndarray) -> dict[str, float]:
-    """Share of 1.0 among 0.0 and 1.0 (NaN left out) with its 95 % Wilson interval."""
-    asked = right[~np.isnan(right)]
-    if not len(asked):
-        return {"share": float("nan"), "low": 0.0, "high": 1.0, "n": 0}
-    interval = binomtest(int(asked.sum()), len(asked)).proportion_ci(method="wilson")
-    shown = {"share": asked.mean(), "low": interval.low, "high": interval.high}
-    return {**{k: round(float(v), 4) for k, v in shown.items()}, "n": len(asked)}
 
 
 def shows_edit(reading: Reading, scenes: Sequence[Scene], edited: Sequence[Scene]) -> np.ndarray:

@@ -11,13 +11,17 @@ from matplotlib import pyplot as plt
 from rich.console import Console
 
 from polygen_stream.analyze.audit import audit_generator, sample_pairs
-from polygen_stream.analyze.audit_view import audit_figure, audit_table
+from polygen_stream.analyze.audit_captions import audit_editor, audit_writer
+from polygen_stream.analyze.audit_view import audit_figure, audit_table, language_table
 from polygen_stream.analyze.diversity import radial_spectrum
 from polygen_stream.analyze.samples import Sample, draw_samples
+from polygen_stream.captions.sources import language_models
 from polygen_stream.config import RunConfig
+from polygen_stream.engine.runtime import use_engines
 from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import SHIPPED_WEIGHTS, Recipe, load_recipe
+from polygen_stream.micro.edits import EDITS
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import SIZE, paint
 from polygen_stream.micro.world import sample_scene
@@ -32,7 +36,7 @@ def audit_all(
     samples: Path | None,
     console: Console,
 ) -> None:
-    """Grade every generator of the config and show, write and draw the result.
+    """Grade every generator of the config and its language models, if it has any; show, write and draw the result.
 
     Args:
         pictures: per generator and kind of question.
@@ -55,12 +59,16 @@ def audit_all(
     for recipe in recipes:
         with console.status(f"rendering with {recipe.name}"):
             generator = load_generator(recipe, config.generators.device)
+            if config.generators.backend != "eager":
+                use_engines(generator, config.generators.backend, threads)
             results[recipe.name] = audit_generator(generator, oracle, pictures, config.seed)
             # as in a run, a hard negative has the noise of its positive
             drawn.append(tuple(generator.render(texts, range(len(pairs))) for texts in zip(*pairs, strict=True)))
     console.print(audit_table(results))
+    written = _audit_language_models(config, pictures, console) if config.captions.source == "transformers" else {}
     if as_json:
-        as_json.write_text(json.dumps({"pictures": pictures, "generators": results}, indent=2) + "\n")
+        figures = {"pictures": pictures, "generators": results, "language_models": written}
+        as_json.write_text(json.dumps(figures, indent=2) + "\n")
         console.print(f"figures: {as_json}")
     if picture:
         figure = audit_figure(results, _painter_spectrum())
@@ -76,6 +84,17 @@ def audit_all(
         figure.savefig(samples, dpi=130)
         plt.close(figure)
         console.print(f"samples: {samples}")
+
+
+def _audit_language_models(config: RunConfig, count: int, console: Console) -> dict[str, dict[str, object]]:
+    writer, editor = language_models(config.captions)
+    with console.status("asking the language models"):
+        found = {
+            config.captions.writer: audit_writer(writer, count, config.seed),
+            config.captions.editor: audit_editor(editor, max(1, count // len(EDITS)), config.seed),
+        }
+    console.print(language_table(*found.values()))
+    return found
 
 
 def _check_micro(recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 ROWS = {
+    "recognizability": "one thing alone: all of",
     "thing": "thing",
     "colour": "colour",
     "background": "background",
@@ -43,6 +44,23 @@ def audit_table(results: Mapping[str, Mapping[str, object]]) -> Table:
     return table
 
 
+def language_table(writer: Mapping[str, object], editor: Mapping[str, object]) -> Table:
+    """What the validators say of raw replies, and the grammar of what they let pass; percent with 95 % intervals."""
+    table = Table(title="What the language models write, % [95 % interval]")
+    for heading in ("asked", "raw", "accepted ones that the grammar could write"):
+        table.add_column(heading, justify="left" if heading == "asked" else "right")
+    for key, label in {"valid": "caption of the grammar", "concept_present": "with its concept"}.items():
+        table.add_row(label, _percent(writer[key]), "")
+    table.add_row(
+        "hard negative changes one axis, the named one", _percent(editor["one_axis"]), _percent(editor["exact"])
+    )
+    for axis, raw in editor["one_axis_by_axis"].items():
+        table.add_row(f"  {axis}", _percent(raw), _percent(editor["exact_by_axis"][axis]), style="dim")
+    rates = (f"{r['captions_per_second']:.0f}" for r in (writer, editor))
+    table.add_row("captions/s, hard negatives/s", *rates)
+    return table
+
+
 def audit_figure(results: Mapping[str, Mapping[str, object]], reference: np.ndarray | None = None) -> Figure:
     """Recognizability against diversity, radial spectra, and hard-negative fidelity by edit.
 
@@ -51,17 +69,20 @@ def audit_figure(results: Mapping[str, Mapping[str, object]], reference: np.ndar
     """
     figure, (quadrant, spectra, fidelity) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     for name, r in results.items():
-        thing, spread = r["thing"], r["diversity"]
+        shown, spread = r["recognizability"], r["diversity"]
         quadrant.errorbar(
             spread["std"],
-            100 * thing["share"],
+            100 * shown["share"],
             xerr=[[spread["std"] - spread["low"]], [spread["high"] - spread["std"]]],
-            yerr=[[100 * (thing["share"] - thing["low"])], [100 * (thing["high"] - thing["share"])]],
+            yerr=[[100 * (shown["share"] - shown["low"])], [100 * (shown["high"] - shown["share"])]],
             fmt="o",
             label=name,
         )
         spectra.plot(r["spectrum"], label=name)
-    quadrant.set(xlabel="diversity within a caption (feature std)", ylabel="recognizability (thing, %)")
+    quadrant.set(
+        xlabel="diversity within a caption (feature std)",
+        ylabel="recognizability (thing, colour and background right, %)",
+    )
     if reference is not None:
         spectra.plot(reference, "k--", label="painter")
     spectra.set(xlabel="radius in the Fourier plane (16 = Nyquist)", ylabel="log10 power")

@@ -11,11 +11,22 @@ from polygen_stream.ledger import Task
 
 @dataclass(frozen=True)
 class Caption:
-    """T+ and, where one was asked for, its hard negative T- and the edit that made it."""
+    """T+ and, where one was asked for, its hard negative T- and the edit that made it.
+
+    `rejected` says why earlier attempts of the same task were refused, e.g. "negative: other axis".
+    """
 
     text: str
     negative: str | None = None
     edit: str | None = None
+    rejected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A task that got no caption, and why its attempts were refused."""
+
+    rejected: tuple[str, ...]
 
 
 class CaptionSource(Protocol):
@@ -24,6 +35,9 @@ class CaptionSource(Protocol):
     concepts: Sequence[str]
     axes: Sequence[str]
 
-    def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | None]:
-        """One caption per task, a function of the task alone; None where the source could not write one."""
+    def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
+        """One result per task, a function of the task alone up to the numerics of a batch.
+
+        T+ does not depend on whether a negative is asked for.
+        """
         ...

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polygen_stream.captions.base import CaptionSource
 from polygen_stream.config import CaptionsConfig
 
+if TYPE_CHECKING:
+    from polygen_stream.captions.language_model import LanguageModel
 
-def caption_source(config: CaptionsConfig) -> CaptionSource:
+
+def caption_source(config: CaptionsConfig, device: str = "cpu") -> CaptionSource:
+    """The source of a config, its models loaded.
+
+    Raises:
+        UserError: a language model cannot be loaded.
+    """
     match config.source:
         case "grammar":
             from polygen_stream.captions.grammar import GrammarSource
 
             return GrammarSource()
+        case "transformers":
+            from polygen_stream.captions.language_model import LanguageModelSource
+            from polygen_stream.captions.micro import MicroBank
+
+            return LanguageModelSource(MicroBank(), *language_models(config, device), config.retries)
+
+
+def language_models(config: CaptionsConfig, device: str = "cpu") -> tuple[LanguageModel, LanguageModel]:
+    """The model that writes captions and the one that edits them, under the config's sampling.
+
+    Raises:
+        UserError: one of them cannot be loaded.
+    """
+    from polygen_stream.captions.transformers import TransformersModel
+
+    writer, editor = (
+        TransformersModel(
+            name,
+            device=device,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_tokens=config.max_tokens,
+            batch=config.batch,
+        )
+        for name in (config.writer, config.editor)
+    )
+    return writer, editor

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from polygen_stream.engine.backends import get_backend
+from polygen_stream.engine.backends import BACKENDS, get_backend
+from polygen_stream.engine.backends.tensorrt import gpu
 from polygen_stream.engine.cache import CacheError, EngineCache, Entry
-from polygen_stream.engine.forecast import forecast
+from polygen_stream.engine.forecast import forecast, parameters
 from polygen_stream.engine.key import EngineKey, engine_key
-from polygen_stream.errors import PolygenError
+from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.generators.recipe import Recipe, load_recipe
 
 MIB = 2**20
@@ -30,6 +31,7 @@ class Order:
     targets: tuple[str | None, ...]
     keys: tuple[EngineKey, ...]  # one per target
     entries: tuple[Entry | None, ...]  # likewise
+    random_weights: bool
 
     @property
     def complete(self) -> bool:
@@ -37,11 +39,16 @@ class Order:
 
     def __str__(self) -> str:
         names = [target for target in self.targets if target]
-        return f"{self.recipe.name}: {self.backend} engines{' for ' if names else ''}{', '.join(names)}"
+        weights = " of random weights" if self.random_weights else ""
+        return f"{self.recipe.name}: {self.backend} engines{weights}{' for ' if names else ''}{', '.join(names)}"
 
 
 def order(
-    recipes: Sequence[str], backend_name: str, cache: EngineCache, targets: Sequence[str | None] = (None,)
+    recipes: Sequence[str],
+    backend_name: str,
+    cache: EngineCache,
+    targets: Sequence[str | None] = (None,),
+    random_weights: bool = False,
 ) -> list[Order]:
     """What has to be there for these generators under this backend.
 
@@ -51,19 +58,42 @@ def order(
     Raises:
         UserError: an unknown recipe, backend or target, missing weights, a backend that is not installed.
     """
+    if random_weights and tuple(targets) == (None,) and BACKENDS.get(backend_name) is BACKENDS["tensorrt-rtx"]:
+        targets = _anywhere()
     orders = []
     for recipe in map(load_recipe, recipes):
-        keys = tuple(engine_key(recipe, backend_name, get_backend(backend_name, target)) for target in targets)
-        orders.append(Order(recipe, backend_name, tuple(targets), keys, tuple(cache.find(key) for key in keys)))
+        backends = [get_backend(backend_name, target) for target in targets]
+        keys = tuple(engine_key(recipe, backend_name, backend, random_weights) for backend in backends)
+        entries = tuple(map(cache.find, keys))
+        orders.append(Order(recipe, backend_name, tuple(targets), keys, entries, random_weights))
     return orders
+
+
+def _anywhere() -> tuple[str | None]:
+    """Random weights are there to see what compiles: this machine's GPU, and without one the A100's architecture."""
+    try:
+        gpu()
+    except UserError:
+        return ("SM80",)
+    return (None,)
 
 
 def show_plan(orders: Sequence[Order], cache: EngineCache, console: Console) -> None:
     """What a build would do, with the size and time expected."""
     console.print(f"cache: {cache.root}", soft_wrap=True)
     for each in orders:
-        state = "in the cache" if each.complete else f"to build, {forecast(each.recipe, each.backend, cache)}"
+        state = "in the cache" if each.complete else f"to build, {_forecast(each, cache)}"
         console.print(f"{each}: {state}", soft_wrap=True)
+
+
+def _forecast(each: Order, cache: EngineCache) -> str:
+    if each.random_weights:
+        from polygen_stream.engine.random_weights import count_parameters  # imports torch and diffusers
+
+        counts = {part: count_parameters(each.recipe, part) for part in each.recipe.engine.parts}
+    else:
+        counts = {part: parameters(each.recipe.folder / part) for part in each.recipe.engine.parts}
+    return forecast(each.recipe, each.backend, counts, cache)
 
 
 def show_entries(cache: EngineCache, console: Console) -> None:
@@ -125,6 +155,7 @@ def _build(each: Order, cache: EngineCache, console: Console, force: bool) -> st
     command = [sys.executable, "-m", "polygen_stream.engine.worker", "--recipe", name, "--backend", each.backend]
     command += [word for target in each.targets if target for word in ("--target", target)]
     command += ["--cache", str(cache.root), *(["--force"] if force else [])]
+    command += ["--random-weights"] if each.random_weights else []
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     try:
         with ThreadPoolExecutor(max_workers=1) as reader:  # a full pipe would stop the worker
@@ -150,10 +181,11 @@ def _build(each: Order, cache: EngineCache, console: Console, force: bool) -> st
 def summary(entry: Entry) -> str:
     """Size, time, memory and parity of an entry in one line."""
     report = entry.report
-    same = (
-        f"pictures within {report['parity']['pictures']:.2f} grey levels of eager"
-        if report["parity"]
-        else "never compared with eager (it does not run on the machine that built it)"
-    )
+    if entry.key.weights.startswith("random-"):
+        same = "of random weights: it shows that they compile, and no renderer loads them"
+    elif report["parity"]:
+        same = f"pictures within {report['parity']['pictures']:.2f} grey levels of eager"
+    else:
+        same = "never compared with eager (it does not run on the machine that built it)"
     seconds = sum(report["seconds"].values())
     return f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {report['peak_mib']} MiB of memory, {same}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from onnxscript import optimizer
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from polygen_stream.engine.key import OPSET
 from polygen_stream.engine.parts import Part
@@ -28,20 +31,50 @@ class _Flat(torch.nn.Module):
         return tuple(self.part.call(self.module, dict(zip(self.names, tensors, strict=True))).values())
 
 
+class _Float32Attention(TorchFunctionMode):
+    """Multiplies queries and keys in float32 and the probabilities with the values in their own type.
+
+    The products are what leaves half precision's range (SD 2); torch's own kernels sum them in float32, an exported
+    graph says what its tensors' types say.
+    """
+
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return _attention(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: Tensor,  # [rows, heads, tokens, width]
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    assert attn_mask is None and not is_causal and dropout_p == 0.0  # a UNet's
+    scores = query.float() @ key.float().mT * (scale or query.shape[-1] ** -0.5)
+    return scores.softmax(dim=-1).to(value.dtype) @ value
+
+
 @torch.no_grad()
-def export_part(part: Part, module: torch.nn.Module, example: Mapping[str, Tensor], path: Path) -> None:
+def export_part(
+    part: Part, module: torch.nn.Module, example: Mapping[str, Tensor], path: Path, float32_attention: bool = False
+) -> None:
     """Write the graph of a part; its inputs and outputs carry the part's names.
 
     Args:
         example: one call's inputs, at least two rows (torch.export takes a batch of one for a constant).
         path: the .onnx file; a graph above 1 GiB gets a file of weights beside it.
+        float32_attention: of a UNet, see `_Float32Attention`.
     """
-    outputs = list(part.call(module, example))
     rows = [{0: torch.export.Dim.DYNAMIC} for _ in example]
     flat = _Flat(part, module, list(example)).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.export.export(flat, tuple(example.values()), dynamic_shapes=(tuple(rows),), strict=False)
+        with _Float32Attention() if float32_attention else nullcontext():
+            program = torch.export.export(flat, tuple(example.values()), dynamic_shapes=(tuple(rows),), strict=False)
         # Without the exporter's rewriting: it takes the 1e-15 that SANA's linear attention adds to its denominator for
         # a zero and drops the addition. Every backend has an optimizer of its own.
         exported = torch.onnx.export(
@@ -51,7 +84,7 @@ def export_part(part: Part, module: torch.nn.Module, example: Mapping[str, Tenso
             verbose=False,
             opset_version=OPSET,
             input_names=list(example),
-            output_names=outputs,
+            output_names=list(part.outputs),
         )
     # Folding turns what torch calls a split into the operator of that name; TensorRT has no sequences.
     optimizer.fold_constants(exported.model)

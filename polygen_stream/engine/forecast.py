@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
@@ -16,10 +17,14 @@ SECONDS_PER_PART, SECONDS_PER_MILLION = 8.0, 0.12
 MIB = 2**20
 
 
-def forecast(recipe: Recipe, backend: str, cache: EngineCache) -> str:
-    """Expected size and time of a recipe's engines, in words; the time of the last such build if there was one."""
-    millions = {part: parameters(Path(recipe.source) / part) / 1e6 for part in recipe.engine.parts}
-    size = sum(millions.values()) * 1e6 * BYTES[recipe.dtype]
+def forecast(recipe: Recipe, backend: str, counts: Mapping[str, int], cache: EngineCache) -> str:
+    """Expected size and time of a recipe's engines, in words; the time of the last such build if there was one.
+
+    Args:
+        counts: numbers in the weights of each part.
+    """
+    millions = {part: count / 1e6 for part, count in counts.items()}
+    size = sum(count * BYTES[recipe.dtype_of(part)] for part, count in counts.items())
     last = [e for e in cache.entries() if (e.key.generator, e.key.backend) == (recipe.name, backend)]
     if last:
         seconds, source = sum(last[-1].report["seconds"].values()), "as last time"

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from polygen_stream.engine.architecture import random_weights_name
 from polygen_stream.engine.backends.base import Backend, installed_version, package_version
 from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import Recipe
 
 OPSET = 20  # of the exported ONNX graphs
-FORMAT = "3"  # of the cache's files and of what the parts export; raise it when either changes
+FORMAT = "4"  # of the cache's files and of what the parts export; raise it when either changes
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EngineKey:
     backend: str
     format: str
     recipe: str  # hash
-    weights: str  # hash
+    weights: str  # hash, or "random-" and the hash of the architecture
     target: str  # processor or GPU
     backend_version: str
     torch: str  # from here on: what exports
@@ -46,8 +47,11 @@ class EngineKey:
         return [f"{name} {mine} -> {theirs}" for name, mine, theirs in pairs if mine != theirs]
 
 
-def engine_key(recipe: Recipe, backend_name: str, backend: Backend) -> EngineKey:
+def engine_key(recipe: Recipe, backend_name: str, backend: Backend, random_weights: bool = False) -> EngineKey:
     """The key of the engines that this recipe, these weights and this machine need. Imports no heavy library.
+
+    Args:
+        random_weights: of engines without real weights. Renderers never ask for such a key.
 
     Raises:
         UserError: the recipe compiles nothing, its weights are missing, or the backend is not installed.
@@ -59,7 +63,7 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend) -> EngineKey
         backend=backend_name,
         format=FORMAT,
         recipe=recipe_hash(recipe),
-        weights=weights_hash(Path(recipe.source), recipe.engine.parts),
+        weights=random_weights_name(recipe) if random_weights else _weights(recipe),
         target=backend.target(),
         backend_version=installed_version(backend),
         torch=package_version("torch"),
@@ -72,9 +76,18 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend) -> EngineKey
     )
 
 
+def _weights(recipe: Recipe) -> str:
+    if recipe.folder is None and not recipe.weights.startswith("package:"):
+        raise UserError(
+            f"generator {recipe.name}: its weights are not on this machine: hf download {recipe.weights}; or build "
+            "with --random-weights, to see whether everything compiles"
+        )
+    return weights_hash(recipe.folder or Path(recipe.source), recipe.engine.parts)
+
+
 def recipe_hash(recipe: Recipe) -> str:
-    """Of everything in the recipe but its licence and where its weights lie (their content counts, not their place)."""
-    content = recipe.model_dump(mode="json", exclude={"license", "weights"})
+    """Of everything in the recipe but its terms of use and where its weights lie (the content counts)."""
+    content = recipe.model_dump(mode="json", exclude={"license", "gated", "non_commercial", "weights"})
     return _sha256(json.dumps(content, sort_keys=True).encode())[:16]
 
 

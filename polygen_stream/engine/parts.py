@@ -24,6 +24,7 @@ class Part(Protocol):
     """How to call modules of one class. Every tensor has the batch as its first dimension."""
 
     method: str  # the method that the pipeline calls
+    outputs: tuple[str, ...]  # names of what `call` returns, in order
 
     def inputs(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """The tensors in a pipeline's call, by name, contiguous and with one row per batch element."""
@@ -51,6 +52,7 @@ class UNet:
     """UNet2DConditionModel of the Stable Diffusion and SDXL families."""
 
     method = "forward"
+    outputs = ("noise",)
 
     def inputs(
         self,
@@ -73,7 +75,9 @@ class UNet:
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         main = ("sample", "timestep", "encoder_hidden_states")
-        added = {name: tensor for name, tensor in inputs.items() if name not in main}
+        # SDXL's embedding joins these to sines in float32. torch widens half precision for that by itself, and an
+        # exported graph keeps a Concat of two types, which TensorRT refuses.
+        added = {name: tensor.float() for name, tensor in inputs.items() if name not in main}
         out = module(*(inputs[name] for name in main), added_cond_kwargs=added or None, return_dict=False)
         return {"noise": out[0]}
 
@@ -85,6 +89,7 @@ class SanaTransformer:
     """SanaTransformer2DModel."""
 
     method = "forward"
+    outputs = ("noise",)
 
     def inputs(
         self,
@@ -121,6 +126,7 @@ class Decoder:
     """The decoding half of AutoencoderKL and AutoencoderDC."""
 
     method = "decode"
+    outputs = ("image",)
 
     def inputs(
         self, z: Tensor, return_dict: bool = True, generator: object = None, **unsupported: Any
@@ -143,6 +149,7 @@ class TextEncoder:
     """
 
     method = "forward"
+    outputs = ("first", "penultimate")
 
     def inputs(
         self,

@@ -1,6 +1,7 @@
 """Builds one generator's engines as a process of its own, so that a compiler's crash or memory is not the caller's.
 
 python -m polygen_stream.engine.worker --recipe micro/sd15 --backend tensorrt-rtx --target SM89 --cache DIR [--force]
+    [--random-weights]
 
 Progress goes to standard output, one line per stage; an error is the last line of standard error, "error: ...".
 """
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--target", action="append")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--random-weights", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
 
@@ -29,8 +31,15 @@ def main() -> None:
     from polygen_stream.engine.cache import EngineCache
     from polygen_stream.generators.recipe import load_recipe
 
-    recipe, cache, targets = load_recipe(arguments.recipe), EngineCache(arguments.cache), arguments.target or [None]
-    build(recipe, arguments.backend, cache, targets, arguments.force, say=lambda line: print(line, flush=True))
+    build(
+        load_recipe(arguments.recipe),
+        arguments.backend,
+        EngineCache(arguments.cache),
+        arguments.target or [None],
+        arguments.force,
+        arguments.random_weights,
+        say=lambda line: print(line, flush=True),
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
+from torch.nn.functional import interpolate
 
 from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import Recipe
@@ -23,15 +25,19 @@ class Generator:
     A picture is a function of (weights, sampling settings, caption, seed) and, in floating point, of the batch it is
     rendered in: every picture has its own random generator, on the CPU, so that the noise does not depend on the
     device.
+
+    Args:
+        size: side of the pictures, if not the recipe's: they are made smaller on the device.
     """
 
-    def __init__(self, recipe: Recipe, pipeline: DiffusionPipeline) -> None:
+    def __init__(self, recipe: Recipe, pipeline: DiffusionPipeline, size: int | None = None) -> None:
         self.recipe = recipe
         self.pipeline = pipeline
+        self.size = size
 
     @torch.inference_mode()
     def render(self, captions: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """Pictures uint8 [n, height, width, 3], one per (caption, seed).
+        """Pictures uint8 [n, height, width, 3], one per (caption, seed); [n, size, size, 3] where there is a `size`.
 
         Values that are not finite become 0: the quality gate sees a black picture.
         """
@@ -44,16 +50,26 @@ class Generator:
             output_type="pt",
             **recipe.sampling,
         ).images  # float [n, 3, height, width] in 0..1
-        images = images.float().nan_to_num(0.0, 0.0, 0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+        images = images.float().nan_to_num(0.0, 0.0, 0.0)
+        if self.size is not None and images.shape[2:] != (self.size, self.size):
+            # Antialiased, or fine texture would fold into patterns that tell one generator from another.
+            images = interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+        images = images.clamp(0, 1).mul(255).round().to(torch.uint8)
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def load_generator(recipe: Recipe, device: str = "cpu") -> Generator:
+def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None) -> Generator:
     """Load a recipe's pipeline in inference mode. Never runs code from the weights' repository.
 
+    Args:
+        size: side of the pictures, if not the recipe's.
+
     Raises:
-        UserError: no such diffusers class; weights missing, damaged, of another class, or not downloaded.
+        UserError: no such diffusers class; weights missing, damaged, of another class, or not downloaded; a size that
+            the recipe's pictures cannot be made smaller to.
     """
+    if size is not None:
+        recipe.check_size(size)
     pipeline_class = getattr(diffusers, recipe.pipeline, None)
     if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
         raise UserError(f"engines/{recipe.name}.toml: diffusers has no pipeline {recipe.pipeline!r}")
@@ -63,9 +79,11 @@ def load_generator(recipe: Recipe, device: str = "cpu") -> Generator:
     try:
         pipeline = pipeline_class.from_pretrained(
             recipe.source,
-            torch_dtype=getattr(torch, recipe.dtype),
+            torch_dtype={part: getattr(torch, recipe.dtype_of(part)) for part in ("default", *recipe.dtypes)},
+            variant=recipe.variant,
             use_safetensors=True,
             local_files_only=os.environ.get("HF_HUB_OFFLINE") == "1",
+            **dict.fromkeys(recipe.without),
         )
     # from_pretrained raises a library's own error for each way in which a folder can be wrong
     except Exception as problem:
@@ -75,7 +93,34 @@ def load_generator(recipe: Recipe, device: str = "cpu") -> Generator:
             f"{type(problem).__name__}: {problem}; {_remedy(recipe)}"
         ) from None
     pipeline.set_progress_bar_config(disable=True)  # its bar per call; the loading bars are other switches
-    return Generator(recipe, pipeline.to(device))
+    if recipe.scheduler is not None:
+        pipeline.scheduler = _scheduler(recipe, pipeline.scheduler)
+    if "vae" in recipe.dtypes:
+        cast_latents(pipeline.vae)
+    return Generator(recipe, pipeline.to(device), size)
+
+
+def cast_latents(vae: torch.nn.Module) -> None:
+    """Let an autoencoder decode latents of another type than its own.
+
+    StableDiffusionXLPipeline hands the denoiser's latents to the decoder as they are, and a half-precision denoiser
+    may stand beside a decoder that overflows in half precision.
+    """
+    first = getattr(vae, "post_quant_conv", None) or vae.decoder  # AutoencoderDC has none
+    first.register_forward_pre_hook(lambda module, latents: latents[0].to(next(module.parameters()).dtype))
+
+
+def _scheduler(recipe: Recipe, shipped: SchedulerMixin) -> SchedulerMixin:
+    name = recipe.scheduler.name
+    scheduler = getattr(diffusers, name, None)
+    if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
+        raise UserError(f"engines/{recipe.name}.toml: scheduler.class: diffusers has no scheduler {name!r}")
+    unknown = set(recipe.scheduler.arguments) - set(inspect.signature(scheduler.__init__).parameters)
+    if unknown:  # diffusers would say so in its log, and sample without them
+        raise UserError(
+            f"engines/{recipe.name}.toml: scheduler.arguments: {name} takes no {', '.join(sorted(unknown))}"
+        )
+    return scheduler.from_config(shipped.config, **recipe.scheduler.arguments)
 
 
 def _check_source(recipe: Recipe) -> None:
@@ -87,4 +132,5 @@ def _remedy(recipe: Recipe) -> str:
     if recipe.weights.startswith("package:"):
         name = recipe.weights.partition(":")[2]
         return f"reinstall polygen-stream, or train them: python tools/train_micro.py {name}"
-    return f"download them first: hf download {recipe.weights}"
+    terms = f", after agreeing to the terms at https://huggingface.co/{recipe.weights}" if recipe.gated else ""
+    return f"download them first: hf download {recipe.weights}{terms}"

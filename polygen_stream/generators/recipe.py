@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import try_to_load_from_cache
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polygen_stream.errors import UserError
@@ -24,7 +25,20 @@ class EngineSpec(BaseModel):
     part_tolerance: float = Field(1e-3, gt=0)  # largest difference of a part's output, relative to max(1, its values)
     bf16: tuple[str, ...] = ()  # parts that CPU backends may compute in bfloat16
     bf16_tolerance: float = Field(5e-2, gt=0)  # part_tolerance of those
+    float32_attention: tuple[str, ...] = ()  # UNets whose exported graph multiplies queries and keys in float32
     picture_tolerance: float = Field(2.0, gt=0)  # mean difference of a picture, grey levels of 255
+
+
+class SchedulerSpec(BaseModel):
+    """A sampler in place of the one that the weights name; what it is not told here it takes from theirs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(alias="class")  # diffusers class
+    arguments: dict[str, Any] = {}
+
+
+Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 class Recipe(BaseModel):
@@ -39,10 +53,17 @@ class Recipe(BaseModel):
     name: str
     pipeline: str  # diffusers class
     weights: str
+    variant: str | None = None  # of the weight files, e.g. "fp16"
     license: str
+    gated: bool = False  # the hub wants an account that has agreed to its terms
+    non_commercial: bool = False
     width: int = Field(ge=8)
     height: int = Field(ge=8)
-    dtype: Literal["float32", "float16", "bfloat16"]
+    prompt_tokens: int | None = Field(None, ge=1)  # a longer caption loses its end; None: the tokenizer says
+    dtype: Dtype
+    dtypes: dict[str, Dtype] = {}  # of parts that compute in another one
+    without: tuple[str, ...] = ()  # parts of the weights that are not loaded
+    scheduler: SchedulerSpec | None = None  # None: the weights' own
     sampling: dict[str, Any]
     engine: EngineSpec | None = None  # None: the generator always runs eager
 
@@ -51,6 +72,31 @@ class Recipe(BaseModel):
         """What `from_pretrained` gets."""
         kind, _, name = self.weights.partition(":")
         return str(SHIPPED_WEIGHTS / name) if kind == "package" else self.weights
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the weights lie on this machine; None if they have not been downloaded."""
+        folder = Path(self.source)
+        if not folder.is_dir() and not self.weights.startswith("package:"):
+            # Not snapshot_download: it is content with an index of a repository whose files are missing.
+            found = try_to_load_from_cache(self.weights, "model_index.json")
+            folder = Path(found).parent if isinstance(found, str) else folder
+        return folder if (folder / "model_index.json").is_file() else None
+
+    def dtype_of(self, part: str) -> Dtype:
+        return self.dtypes.get(part, self.dtype)
+
+    def check_size(self, size: int) -> None:
+        """Whether pictures of side `size` can be made of this generator's.
+
+        Raises:
+            UserError: they cannot.
+        """
+        if self.width != self.height or size > self.width:
+            raise UserError(
+                f"engines/{self.name}.toml renders {self.width}x{self.height}, and {size}x{size} is asked for: "
+                "pictures are made smaller, never larger or of another shape; lower ring.image_size"
+            )
 
 
 def load_recipe(name: str) -> Recipe:

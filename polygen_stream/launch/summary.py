@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def summarize(
         "images_total": sum(images.values()),
         "images_seen": training["images_seen"],
         "captions": stats.groups_opened,
+        "captions_refused": refusals(read_jsonl(run_dir / "journal.jsonl")),
         "mean_reuse": stats.mean_reuse,
         "waiting": {
             "trainer_share": training["trainer_wait_share"],
@@ -57,6 +59,15 @@ def summarize(
         "overlap": training["overlap"],
         "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
     }
+
+
+def refusals(journal: Iterable[dict]) -> dict:
+    """What the validators refused: tasks dropped, and how many replies for which reason, the most frequent first."""
+    dropped, reasons = 0, Counter()
+    for line in journal:
+        dropped += "dropped" in line
+        reasons.update((line.get("caption") or line["dropped"])["rejected"])
+    return {"tasks_dropped": dropped, "replies": dict(reasons.most_common())}
 
 
 def wait_share(row: dict) -> float | None:

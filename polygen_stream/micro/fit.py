@@ -7,7 +7,7 @@ CPU with the thread count the caller set.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 
 import numpy as np
@@ -16,32 +16,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
+from polygen_stream.micro.optimize import Log, Optimization
 from polygen_stream.micro.oracle import to_tensor
 from polygen_stream.micro.pictures import Pictures
-
-Log = Callable[[str], None]
-
-
-class Ema:
-    """An exponential moving average of parameters, warmed up so that early noise is forgotten."""
-
-    def __init__(self, parameters: list[nn.Parameter], decay: float = 0.998) -> None:
-        self._parameters, self._decay, self._steps = parameters, decay, 0
-        self._average = [p.detach().clone() for p in parameters]
-
-    @torch.no_grad()
-    def update(self) -> None:
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange averaged and raw weights."""
-        for parameter, average in zip(self._parameters, self._average, strict=True):
-            raw = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(raw)
 
 
 def encode(vae: AutoencoderKL | AutoencoderDC, images: Tensor) -> Tensor:
@@ -55,39 +32,6 @@ def encode_all(vae: AutoencoderKL | AutoencoderDC, images: np.ndarray, batch: in
     return torch.cat([encode(vae, to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)])
 
 
-class _Optimization:
-    """AdamW under a one-cycle learning rate, with clipped gradients, averaged weights and a progress line."""
-
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], steps: int, lr: float, log: Log, weight_decay: float, warm_up: float
-    ) -> None:
-        self._parameters = list(parameters)
-        self._optimizer = torch.optim.AdamW(self._parameters, lr, betas=(0.9, 0.99), weight_decay=weight_decay)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, lr, steps, pct_start=warm_up)
-        self._log, self._steps, self._started, self._done = log, steps, time.time(), 0
-        self.ema = Ema(self._parameters)
-        self.loss = 0.0  # running mean over about fifty steps
-
-    def step(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self._optimizer.step()
-        self._schedule.step()
-        self.ema.update()
-        self.loss = loss.item() if self._done == 0 else 0.98 * self.loss + 0.02 * loss.item()
-        self._done += 1
-        if self._done % 100 == 0:
-            self._log(f"step {self._done} loss {self.loss:.4f} {time.time() - self._started:.0f} s")
-
-    def snapshot(self, save: Callable[[int], None], every: int = 1000) -> None:
-        """Call `save(step)` with averaged weights in place, every so many steps and at the end."""
-        if self._done % every == 0 or self._done == self._steps:
-            self.ema.swap()
-            save(self._done)
-            self.ema.swap()
-
-
 def fit_autoencoder(
     vae: AutoencoderKL | AutoencoderDC, pictures: Pictures, steps: int, batch: int, lr: float, log: Log
 ) -> float:
@@ -99,7 +43,7 @@ def fit_autoencoder(
     held_out = 2000
     train = pictures.images[:-held_out]
     vae.train()
-    optimization = _Optimization(vae.parameters(), steps, lr, log, weight_decay=1e-3, warm_up=0.1)
+    optimization = Optimization(vae.parameters(), steps, lr, log, weight_decay=1e-3, warm_up=0.1)
     for _ in range(steps):
         x = to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
         encoded = vae.encode(x)
@@ -234,7 +178,7 @@ def fit_denoiser(
     empty = conditioning.tokenize([""])[0]
     if warm_up_text:
         _warm_up_text(conditioning, latents, ids, log)
-    optimization = _Optimization(conditioning.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
+    optimization = Optimization(conditioning.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
     conditioning.denoiser.train()
     for index, wording in islice(_batches(len(latents), ids.shape[1], batch), steps):
         z, tokens = latents[index], ids[index, wording].clone()
@@ -305,7 +249,7 @@ def fit_student(
             if len(noises) % 10 == 0:
                 log(f"teacher {len(noises) * 256} pairs {time.time() - started:.0f} s")
     x0, x1, text = torch.cat(solutions), torch.cat(noises), torch.cat(pooled)
-    optimization = _Optimization(student.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
+    optimization = Optimization(student.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
     judge = _Discriminator(latents.shape[1], text.shape[1])
     judging = torch.optim.AdamW(judge.parameters(), 3e-4, betas=(0.5, 0.99))
     for step in range(steps):

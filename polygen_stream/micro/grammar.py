@@ -108,9 +108,14 @@ def plural(noun: str) -> str:
 
 def write_pair(scene: Scene, edited: Scene, style: Style) -> tuple[str, str]:
     """Captions of a scene and of its edit in one wording, widened until it mentions what the edit changed."""
+    style = widened(scene, edited, style)
+    return describe(scene, style), describe(edited, style)
+
+
+def widened(scene: Scene, edited: Scene, style: Style) -> Style:
+    """The wording, mentioning as much more as it takes to tell the two scenes apart."""
     for wider in ({}, {"names_colour": True}, {"names_background": True}):
         style = replace(style, **wider)
-        text, negative = describe(scene, style), describe(edited, style)
-        if text != negative:
-            return text, negative
+        if describe(scene, style) != describe(edited, style):
+            return style
     raise ValueError(f"no wording tells {scene} from {edited}")

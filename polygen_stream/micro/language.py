@@ -7,12 +7,12 @@ its own way.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from polygen_stream.micro import edits, world
-from polygen_stream.micro.grammar import Style, write_pair
+from polygen_stream.micro.grammar import Style, describe, widened
 from polygen_stream.micro.world import Scene, Split
 
 # How often each edit is an axis: about as often as SugarCrepe asks for its category (object edits are half of it).
@@ -65,14 +65,31 @@ def negative_prompt(text: str, axis: str) -> str:
     return f"{axis.replace('_', ' ')}: {text}"
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A caption and its exact hard negative, with the scene and the wording behind them."""
+
+    text: str
+    negative: str
+    scene: Scene
+    style: Style
+
+
 def write_captions(concept: str, axis: str, rng: np.random.Generator) -> tuple[str, str]:
     """A caption about the concept that the axis can edit, and its exact hard negative; no reserved combination."""
+    drawn = draw_caption(concept, axis, rng)
+    return drawn.text, drawn.negative
+
+
+def draw_caption(concept: str, axis: str, rng: np.random.Generator) -> Drawn:
+    """`write_captions`, with what they come from; the wording is wide enough to tell the two apart."""
     rich = rng.random() < RICH
     while True:
         scene, edited = edits.applicable_scene(axis, Split.SEEN, rng, concept)
         if rich or _is_plain(scene, axis):
             break
-    return write_pair(scene, edited, Style.sample(rng) if rich else _terse(rng))
+    style = widened(scene, edited, Style.sample(rng) if rich else _terse(rng))
+    return Drawn(describe(scene, style), describe(edited, style), scene, style)
 
 
 def sample_request(rng: np.random.Generator) -> tuple[str, str]:

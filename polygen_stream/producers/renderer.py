@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
@@ -20,21 +21,20 @@ def main(context: RoleContext) -> None:
     if name not in config.generators.recipes:
         raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.recipes)}")
     recipe = load_recipe(name)
-    size = config.ring.image_size
-    if (recipe.height, recipe.width) != (size, size):
-        raise UserError(
-            f"engines/{name}.toml renders {recipe.width}x{recipe.height}, the ring holds {size}x{size}: "
-            "set ring.image_size or the recipe's size"
-        )
+    recipe.check_size(config.ring.image_size)  # before the model is loaded, which takes a while
     ring.heartbeat("loading the model")
-    from polygen_stream.generators.pipelines import load_generator  # imports torch and diffusers
+    # These import torch and diffusers.
+    from polygen_stream.generators.attention import prefer_xformers
+    from polygen_stream.generators.pipelines import load_generator
 
-    generator = load_generator(recipe, config.generators.device)
+    generator, compiled = load_generator(recipe, config.generators.device, config.ring.image_size), False
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
         from polygen_stream.engine.runtime import use_engines
 
-        use_engines(generator, config.generators.backend, config.launch.renderer_threads)
+        compiled = use_engines(generator, config.generators.backend, config.launch.renderer_threads)
+    if not compiled and prefer_xformers(generator.pipeline):
+        logging.info("%s renders eager with xformers' attention", name)
     index = config.generators.recipes.index(name)
     while not context.stopping:
         began = time.monotonic()

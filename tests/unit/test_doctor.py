@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from polygen_stream.doctor import Finding, show, to_json
+from polygen_stream.doctor import Finding, recipes, show, to_json
 from polygen_stream.probes import ask
 
 
@@ -62,6 +62,17 @@ def test_commands_are_shown_as_they_are_typed(terminal):
 
 def test_json_has_every_finding():
     assert [entry["item"] for entry in json.loads(to_json(FINDINGS))] == ["torch", "ray"]
+
+
+def test_every_recipe_is_listed_with_its_terms_and_the_way_to_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    listed = {finding.item: finding for finding in recipes()}
+    assert listed["micro/sd15"].state == "ok"
+    assert listed["sdxl_turbo"].found == "licence sai-nc-community, NON-COMMERCIAL; weights not here"
+    assert listed["sdxl_turbo"].advice == "hf download stabilityai/sdxl-turbo"
+    assert ", gated; " in listed["sd35_medium"].found
+    assert "huggingface.co/stabilityai/stable-diffusion-3.5-medium" in listed["sd35_medium"].advice
+    assert [name for name, finding in listed.items() if "NON-COMMERCIAL" in finding.found] == ["sdxl_turbo"]
 
 
 @pytest.mark.slow

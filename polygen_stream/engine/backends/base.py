@@ -54,8 +54,10 @@ def installed_version(backend: Backend) -> str:
     Raises:
         UserError: it is not installed; the message says how to install it.
     """
-    version = package_version(backend.package)
-    if version == "absent":
+    # NVIDIA's libraries also come under a name of their own for each version of CUDA.
+    versions = [package_version(f"{backend.package}{cuda}") for cuda in ("", "-cu13", "-cu12")]
+    version = next((version for version in versions if version != "absent"), None)
+    if version is None:
         raise UserError(
             f"{backend.package} is not installed: pip install 'polygen-stream[{backend.extra}]', "
             "or set generators.backend to eager"

@@ -1,0 +1,48 @@
+"""What a bank of concepts brings beside its words: how models are asked about them and how replies are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Messages = list[dict[str, str]]  # a chat: {"role": ..., "content": ...}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a language model replied; `finished` is False where a token limit ended it."""
+
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The caption of a reply, or why there is none: `fault` is a short fixed phrase, so that faults can be counted."""
+
+    text: str | None
+    fault: str | None = None
+
+
+class Bank(Protocol):
+    """Concepts, axes, prompts and validators that belong together."""
+
+    concepts: Sequence[str]
+    axes: Sequence[str]
+
+    def ask_caption(self, concept: str, axis: str) -> Messages:
+        """The prompt for T+."""
+        ...
+
+    def ask_negative(self, text: str, axis: str) -> Messages:
+        """The prompt for T-."""
+        ...
+
+    def check_caption(self, reply: Completion, concept: str, axis: str) -> Checked:
+        """T+ if the reply is one caption that has the concept and that the axis could edit."""
+        ...
+
+    def check_negative(self, reply: Completion, text: str, axis: str) -> Checked:
+        """T- if the reply is the caption with one thing changed, on the axis, and no paraphrase."""
+        ...

@@ -1,0 +1,120 @@
+"""A language model run by transformers, in the captioner's own process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+
+from polygen_stream.captions.bank import Completion, Messages
+from polygen_stream.errors import UserError
+from polygen_stream.resources import model_path
+from polygen_stream.seeding import key
+
+
+class KeyedSampling(LogitsProcessor):
+    """Leaves each row one token, drawn from its tempered top-p distribution by the row's own seed.
+
+    Under greedy decoding this is sampling, yet what a row draws depends on its seed and its logits alone and not on the
+    rows beside it.
+
+    Args:
+        seeds: one per row.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_p: keeps the likeliest tokens up to this probability (nucleus sampling, arXiv 1904.09751).
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
+        self._seeds, self._temperature, self._top_p, self._drawn = seeds, temperature, top_p, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """scores: float [rows, vocabulary]."""
+        if self._temperature == 0:
+            return scores
+        p, order = (scores.double() / self._temperature).softmax(-1).sort(-1, descending=True)
+        before = p.cumsum(-1) - p
+        p = p.masked_fill(before >= self._top_p, 0)
+        uniform = torch.tensor([key(seed, "token", self._drawn) / 2**64 for seed in self._seeds], device=p.device)
+        reached = p.cumsum(-1) > (uniform * p.sum(-1)).unsqueeze(-1)  # [rows, vocabulary], in order of probability
+        chosen = order.gather(-1, reached.int().argmax(-1, keepdim=True))
+        self._drawn += 1
+        return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
+
+
+class TransformersModel:
+    """A causal language model with a chat template.
+
+    Args:
+        name: "package:NAME" for a shipped one, a local folder, or a hub id.
+        max_tokens: longest reply.
+        batch: prompts per forward pass.
+
+    Raises:
+        UserError: the model cannot be loaded, or its tokenizer has no chat template.
+    """
+
+    def __init__(
+        self, name: str, *, device: str, temperature: float, top_p: float, max_tokens: int, batch: int
+    ) -> None:
+        source = model_path(name)
+        offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, padding_side="left")
+            self._model = AutoModelForCausalLM.from_pretrained(
+                source, dtype="auto", use_safetensors=True, local_files_only=offline
+            ).to(device)
+        # from_pretrained raises a library's own error for each way in which a folder can be wrong
+        except Exception as problem:
+            logging.exception("loading %s", source)
+            raise UserError(
+                f"language model {name}: cannot load {source}: {type(problem).__name__}: {problem}; give a folder or "
+                "hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: hf download ID"
+            ) from None
+        if self._tokenizer.chat_template is None:
+            raise UserError(f"language model {name}: its tokenizer has no chat template; use an instruction model")
+        if device == "cpu":
+            self._model.float()  # a small model on a CPU computes slower in bfloat16
+        self._model.eval()
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._device, self._batch = device, batch
+        self._temperature, self._top_p, self._max_tokens = temperature, top_p, max_tokens
+
+    def parameters(self) -> int:
+        """How many the model has."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
+    def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
+        replies: list[Completion] = []
+        for start in range(0, len(prompts), self._batch):
+            part = slice(start, start + self._batch)
+            replies += self._complete(prompts[part], seeds[part])
+        return replies
+
+    @torch.inference_mode()
+    def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
+        chats = [self._tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+        asked = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
+        sampling = KeyedSampling(seeds, self._temperature, self._top_p)
+        out = self._model.generate(
+            input_ids=asked.input_ids,
+            attention_mask=asked.attention_mask,
+            max_new_tokens=self._max_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            logits_processor=LogitsProcessorList([sampling]),
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
+        replies = out[:, asked.input_ids.shape[1] :]
+        ends = {self._tokenizer.eos_token_id}
+        return [
+            Completion(self._tokenizer.decode(row, skip_special_tokens=True).strip(), bool(ends & set(row.tolist())))
+            for row in replies
+        ]

@@ -1,0 +1,185 @@
+"""What the engines of a generator are made from: its modules, calls of them, their graphs; made when asked for."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from polygen_stream.engine import parity
+from polygen_stream.engine.backends.base import Session
+from polygen_stream.engine.examples import example_call
+from polygen_stream.engine.export import export_part
+from polygen_stream.engine.memory import peak_mib, reset_peak
+from polygen_stream.engine.parts import part_of
+from polygen_stream.engine.profile import Profile
+from polygen_stream.engine.random_weights import random_module
+from polygen_stream.engine.record import Inputs, recording
+from polygen_stream.engine.runtime import install
+from polygen_stream.errors import PolygenError
+from polygen_stream.generators.pipelines import Generator, load_generator
+from polygen_stream.generators.recipe import Recipe
+
+PICTURES = len(parity.CAPTIONS)  # of an example call
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished piece of work."""
+
+    name: str
+    seconds: float
+    cpu_seconds: float  # of all threads: the steadier figure where others use the machine
+    peak_mib: int  # of this process while it went on
+
+
+class Source(ABC):
+    """Parts by name, with example calls that are made up.
+
+    Args:
+        folder: gets the graphs.
+        say: gets a line of progress now and then.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
+        assert recipe.engine is not None
+        self.recipe, self.spec, self.folder, self.say = recipe, recipe.engine, folder, say
+        self.stages: list[Stage] = []
+        self.parameters: dict[str, int] = {}  # of the parts that were exported
+        self._calls: dict[str, list[Inputs]] = {}
+
+    @abstractmethod
+    def module(self, part: str) -> torch.nn.Module:
+        """The part as a torch module."""
+
+    def release(self, part: str) -> None:  # noqa: B027 - most sources keep theirs
+        """The graph of a part is written: its module is not needed for a while."""
+
+    def compare_pictures(self, sessions: Mapping[str, Session]) -> dict[str, float]:
+        """{"pictures": largest difference from eager}, or nothing where there are no pictures."""
+        return {}
+
+    def calls(self, part: str) -> list[Inputs]:
+        """Calls of a part, to export it with and to compare."""
+        if part not in self._calls:
+            self._calls[part] = [example_call(self.recipe, self.module(part), PICTURES)]
+        return self._calls[part]
+
+    def graph(self, part: str) -> Path:
+        """The part's ONNX file."""
+        path = self.folder / f"{part}.onnx"
+        if not path.exists():
+            module, call = self.module(part), self.calls(part)[0]
+            self.parameters[part] = sum(parameter.numel() for parameter in module.parameters())
+            with self.stage(f"export {part}"):
+                export_part(part_of(module), module, call, path, part in self.spec.float32_attention)
+            del module
+            self.release(part)
+        return path
+
+    def profile(self, part: str, bf16: bool) -> Profile:
+        inputs: Mapping[str, torch.Tensor] = self.calls(part)[0]
+        per_picture = len(next(iter(inputs.values()))) // PICTURES
+        fewest, usual, most = self.spec.batch
+        return Profile(
+            rows=(fewest * per_picture, usual * per_picture, most * per_picture),
+            shapes={name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()},
+            dtypes={name: str(tensor.dtype).removeprefix("torch.") for name, tensor in inputs.items()},
+            bf16=bf16,
+        )
+
+    @torch.inference_mode()
+    def compare(self, name: str, session: Session, tolerance: float) -> float:
+        """A part's largest difference from eager, in its calls and in a row of each."""
+        module = self.module(name)
+        part, worst = part_of(module), 0.0
+        for inputs in self.calls(name):
+            single = {key: tensor[:1].contiguous() for key, tensor in inputs.items()}
+            for rows in (inputs, single):
+                worst = max(worst, parity.check_part(name, part.call(module, rows), session.run(rows), tolerance))
+        return worst
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say what happens, how long it took and in how much memory; a library's exception gets the stage's name."""
+        self.say(name)
+        began, began_cpu = time.monotonic(), time.process_time()
+        reset_peak()
+        try:
+            yield
+        except PolygenError:
+            raise
+        except Exception as problem:
+            logging.exception("%s: %s", self.recipe.name, name)
+            raise PolygenError(f"{self.recipe.name}: {name}: {type(problem).__name__}: {problem}") from None
+        finally:
+            wall, cpu = time.monotonic() - began, time.process_time() - began_cpu
+            self.stages.append(Stage(name, round(wall, 2), round(cpu, 2), peak_mib()))
+
+
+class RandomSource(Source):
+    """Real architectures with random weights, one part in memory at a time."""
+
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
+        super().__init__(recipe, folder, say)
+        self._held: tuple[str, torch.nn.Module] | None = None
+
+    def module(self, part: str) -> torch.nn.Module:
+        if self._held is None or self._held[0] != part:
+            self.release(part)
+            with self.stage(f"random weights of {part}"):
+                self._held = part, random_module(self.recipe, part)
+        return self._held[1]
+
+    def release(self, part: str) -> None:
+        self._held = None
+        gc.collect()  # an exported program refers to itself
+
+
+class LoadedSource(Source):
+    """The generator with its own weights, for engines that do not run on this machine."""
+
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
+        super().__init__(recipe, folder, say)
+        self.device = device
+        self._generator: Generator | None = None
+
+    @property
+    def generator(self) -> Generator:
+        if self._generator is None:
+            with self.stage("load"):
+                self._generator = load_generator(self.recipe, self.device)
+        return self._generator
+
+    def module(self, part: str) -> torch.nn.Module:
+        return getattr(self.generator.pipeline, part)
+
+
+class RenderedSource(LoadedSource):
+    """The same where the engines run: calls are recorded while it renders, and its pictures are the reference."""
+
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
+        super().__init__(recipe, folder, say, device)
+        self._pictures: np.ndarray | None = None
+
+    def calls(self, part: str) -> list[Inputs]:
+        if self._pictures is None:
+            generator = self.generator
+            with self.stage("eager"), recording(generator.pipeline, self.spec.parts) as calls:
+                self._pictures = generator.render(parity.CAPTIONS, parity.SEEDS)
+            self._calls = calls
+        return self._calls[part]
+
+    def compare_pictures(self, sessions: Mapping[str, Session]) -> dict[str, float]:
+        compiled = load_generator(self.recipe, self.device)
+        install(compiled, sessions)
+        got = compiled.render(parity.CAPTIONS, parity.SEEDS)
+        return {"pictures": parity.check_pictures(self._pictures, got, self.spec.picture_tolerance)}

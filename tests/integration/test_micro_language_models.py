@@ -1,0 +1,47 @@
+"""The shipped Mistral and Llama, asked as the captioner asks them."""
+
+from __future__ import annotations
+
+import pytest
+
+from polygen_stream.analyze.audit_captions import audit_editor, audit_writer
+from polygen_stream.captions.base import Caption
+from polygen_stream.captions.sources import caption_source, language_models
+from polygen_stream.config import load_config
+from polygen_stream.ledger import Ledger
+from polygen_stream.micro.language import AXES
+from polygen_stream.micro.verification import caption_fault, negative_fault
+
+
+@pytest.fixture(scope="module")
+def captions():
+    return load_config(None).captions
+
+
+def test_captions_have_their_concept_and_negatives_change_one_axis(captions):
+    writer, editor = language_models(captions)
+    written, edited = audit_writer(writer, 210, seed=3), audit_editor(editor, 15, seed=3)
+    assert written["concept_present"]["share"] >= 0.98
+    assert edited["one_axis"]["share"] >= 0.9
+    assert edited["exact"]["share"] >= 0.99
+    assert all(shown["share"] > 0.6 for shown in edited["one_axis_by_axis"].values()), edited["one_axis_by_axis"]
+
+
+def test_the_source_is_a_function_of_the_task_whatever_it_is_batched_with(captions):
+    source = caption_source(captions)
+    ledger = Ledger(11, source.concepts, source.axes, 4, 4)
+    tasks = [ledger.task(i) for i in range(24)]
+    pairs = source.write(tasks, [True] * 24)
+    plain = source.write(tasks[5:9], [False] * 4)
+    assert [c.text for c in plain] == [c.text for c in pairs[5:9]], "T+ depends on the curriculum or on the batch"
+    assert [source.write([t], [True])[0] for t in tasks[:4]] == pairs[:4]
+    for task, caption in zip(tasks, pairs, strict=True):
+        assert isinstance(caption, Caption)
+        assert caption_fault(caption.text, task.concept, task.axis) is None
+        assert negative_fault(caption.text, caption.negative, task.axis) is None
+
+
+def test_both_models_stay_below_three_million_parameters(captions):
+    for model in language_models(captions):
+        assert 1e5 < model.parameters() <= 3e6
+    assert set(AXES) == set(caption_source(captions).axes)

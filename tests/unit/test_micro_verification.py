@@ -1,0 +1,113 @@
+"""Captions are read back exactly, and the validators agree with every hard negative that the grammar could write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from polygen_stream import seeding
+from polygen_stream.micro import world
+from polygen_stream.micro.grammar import Style, describe
+from polygen_stream.micro.language import AXES, draw_caption
+from polygen_stream.micro.parse import UNNAMED, NotACaption, parse
+from polygen_stream.micro.reference import negatives_of
+from polygen_stream.micro.verification import caption_fault, negative_fault
+from polygen_stream.micro.world import Scene, Split, Thing, sample_scene
+
+
+def test_a_caption_says_its_scene_and_nothing_it_leaves_open():
+    rng = seeding.rng("parse")
+    for _ in range(3000):
+        scene, style = sample_scene(rng), Style.sample(rng)
+        said = scene if style.names_background else replace(scene, background=UNNAMED)
+        for i in range(len(scene.things) if not style.names_colour else 0):
+            said = said.with_thing(i, colour=UNNAMED)
+        assert parse(describe(scene, style)) == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "fish", "A fish", "a fish.", "a  fish", "an fish", "a orange fish", "a red blue fish", "a fish a",
+        "two fishes", "two cat", "a cats", "there are a fish", "there is two fish", "a fish left of two cats",
+        "two cats above a fish", "a fish left of a cat at the top", "two cats on the left",
+        "a fish at night on a beach",
+        "a fish on a beach by the shore", "on a beach, a fish at night", ", a fish", "a fish on a moon beach",
+    ],
+)  # fmt: skip
+def test_what_the_grammar_cannot_have_written_is_no_caption(text: str):
+    with pytest.raises(NotACaption):
+        parse(text)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_validators_accept_exactly_what_the_grammar_could_write(axis: str):
+    rng = seeding.rng("verification", axis)
+    accepted_elsewhere = 0
+    for i in range(25):
+        drawn = draw_caption(world.THINGS[i % len(world.THINGS)], axis, rng)
+        assert caption_fault(drawn.text, world.THINGS[i % len(world.THINGS)], axis) is None
+        assert negative_fault(drawn.text, drawn.negative, axis) is None
+        possible = negatives_of(drawn, axis)
+        assert drawn.negative in possible
+        faults = {negative_fault(drawn.text, text, axis) for text in sorted(possible)[:60]}
+        assert faults <= {None, "reserved"}, faults
+        for other in set(AXES) - {axis}:
+            accepted_elsewhere += negative_fault(drawn.text, drawn.negative, other) is None
+    assert accepted_elsewhere == 0, "a negative of one axis passed as one of another"
+
+
+@pytest.mark.parametrize(
+    ("text", "negative", "axis", "fault"),
+    [
+        ("a small red fish", "a small red fish", "replace_colour", "unchanged"),
+        ("a small red fish", "a tiny red fish", "replace_size", "paraphrase"),
+        ("a small red fish", "a tiny blue fish", "replace_colour", "reworded"),
+        ("a picture of a red fish", "a photo of a blue fish", "replace_colour", "reworded"),
+        ("a red fish", "a blue cat", "replace_colour", "several changes"),
+        ("a red fish", "a blue fish", "replace_object", "other axis"),
+        ("a red fish", "a blue fish fish", "replace_colour", "unparsable"),
+        ("a fish left of a cat", "a cat left of a cat", "replace_object", "several changes"),
+        ("a fish left of a cat", "a cat right of a fish", "swap_object", "several changes"),
+        ("a fish", "a fish left of a fish", "add_object", "several changes"),
+        ("a fish", "a cat left of a fish", "add_object", "several changes"),
+        ("a fish", "a " + "very " * 30 + "red fish", "replace_colour", "too long"),
+        ("a fish on the left", "a fish", "replace_position", "several changes"),
+        ("a red fish", "a blue fish", "replace_colour", None),
+        ("a fish left of a cat", "a cat left of a fish", "swap_object", None),
+        ("a fish on a beach", "at night, a fish on a beach", "replace_lighting", "unparsable"),
+    ],
+)
+def test_a_negative_that_is_none_says_why(text: str, negative: str, axis: str, fault: str | None):
+    assert negative_fault(text, negative, axis) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "concept", "axis", "fault"),
+    [
+        ("a red fish", "cat", "replace_object", "no concept"),
+        ("a fish", "fish", "replace_colour", "axis not named"),
+        ("a fish", "fish", "swap_object", "axis not named"),
+        ("fish, red", "fish", "replace_object", "unparsable"),
+        ("three leaves", "leaf", "replace_count", None),
+    ],
+)
+def test_a_caption_that_is_none_says_why(text: str, concept: str, axis: str, fault: str | None):
+    assert caption_fault(text, concept, axis) == fault
+
+
+def test_a_reserved_combination_is_refused_where_the_caption_names_it_whole():
+    rng = seeding.rng("reserved")
+    scene = world.sample_single(rng, Split.UNSEEN, "fish")
+    scene = replace(scene, things=(replace(scene.things[0], size="medium"),))
+    full = Style(opening=0, synonym=0, fronted=False, names_background=True, names_colour=True)
+    text = describe(scene, full)
+    assert caption_fault(text, "fish", "replace_object") == "reserved"
+    assert caption_fault(describe(scene, replace(full, names_colour=False)), "fish", "replace_object") is None
+    seen = next(
+        c for c in world.COLOURS
+        if not world.is_reserved(Scene((Thing("fish", c),), scene.background)) and c != scene.things[0].colour
+    )  # fmt: skip
+    before = describe(scene.with_thing(0, colour=seen), full)
+    assert negative_fault(before, text, "replace_colour") == "reserved"
