@@ -84,6 +84,7 @@ class TrainConfig(Section):
     model: str = "micro"
     steps: int = Field(1400, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
+    ranks: int = Field(1, ge=1, le=62)  # processes that share each batch; the ring's draw board serves no more
     accumulate: int = Field(1, ge=1)  # micro-batches per step
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
@@ -346,6 +347,17 @@ def _check_possible(config: RunConfig) -> None:
             f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
         )
 
+    if train.ranks > 1 and train.device not in ("cpu", "cuda"):
+        raise UserError(
+            f"train.device = {train.device!r} is one device, but train.ranks = {train.ranks} need one each: set "
+            "train.device = 'cuda' (rank r trains on cuda:r) or 'cpu'"
+        )
+    if train.batch < 2 * train.ranks:
+        # At p = 0.5 a batch of B texts has B / 2 captions, and a rank must have one.
+        raise UserError(
+            f"train.batch = {train.batch} texts are too few for train.ranks = {train.ranks}: each needs 2, so raise "
+            f"train.batch to at least {2 * train.ranks}"
+        )
     if train.image_image_head and not train.image_image_weight:
         raise UserError(
             f"train.image_image_head = {train.image_image_head} has no use with train.image_image_weight = 0: set the "

@@ -1,4 +1,4 @@
-"""The two exceptions every layer may raise on purpose, and the exit code each one stands for."""
+"""The exceptions every layer may raise on purpose, and the exit code each one stands for."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ class UserError(PolygenError, ValueError):
     """Bad input: one line that says what, where and what to do. Shown without a traceback."""
 
     exit_code = 2
+
+
+class PeerLost(PolygenError):
+    """A process that cannot go on because another one of its gang did not: the other says why, or was killed."""
+
+    exit_code = 3

@@ -29,6 +29,16 @@ def key(*parts: int | str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+def mixed(names: np.ndarray, salt: int) -> np.ndarray:
+    """64-bit hashes of many integers under one salt, a `key` (int64 [n] -> uint64 [n]); splitmix64's finalizer."""
+    hashes = names.view("u8") + np.uint64(salt)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        hashes ^= hashes >> np.uint64(shift)
+        hashes *= np.uint64(factor)
+    hashes ^= hashes >> np.uint64(31)
+    return hashes
+
+
 def rng(*parts: int | str) -> np.random.Generator:
     """A numpy generator over a Philox stream keyed by `key(*parts)`.
 

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from polygen_stream.train.accumulate import CachedFeatures
+from polygen_stream.train.batch_norm import share_batch_norms
 from polygen_stream.train.layout import Layout
 from polygen_stream.train.loss import multi_positive_loss
 
@@ -136,3 +137,35 @@ def result(loss: Tensor, parts: dict[str, Tensor], model: torch.nn.Module) -> di
     mean = loss.detach().clone()
     dist.all_reduce(mean)
     return {"loss": mean / dist.get_world_size(), **parts, **{k: v.clone() for k, v in gradients(model).items()}}
+
+
+def batch_norm_case() -> tuple[torch.nn.Module, Tensor, Tensor]:
+    """Batch norms of two kinds between layers, 11 inputs, and what the output's loss is weighted with."""
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3),
+        torch.nn.BatchNorm2d(4, momentum=0.3),
+        torch.nn.Flatten(),
+        torch.nn.Linear(36, 5),
+        torch.nn.BatchNorm1d(5),
+    ).double()
+    return model, torch.randn(11, 2, 5, 5, dtype=torch.float64), torch.randn(11, 5, dtype=torch.float64)
+
+
+def batch_norm_work(rank: int, folder: str) -> None:
+    """Two steps of statistics over two ranks that hold 4 and 7 of the inputs; results go to folder/RANK.pt."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    model, inputs, weights = batch_norm_case()
+    model = share_batch_norms(model, torch.device("cpu"))
+    own = slice(0, 4) if rank == 0 else slice(4, 11)
+    outputs = [model(inputs[own] + step) for step in range(2)]
+    for output in outputs:
+        (output * weights[own]).square().sum().backward()
+    for parameter in model.parameters():
+        dist.all_reduce(parameter.grad)
+    state = {name: value for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        state["evaluated"] = model.eval()(inputs)
+    torch.save({"outputs": [o.detach() for o in outputs], "state": state, **gradients(model)}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()

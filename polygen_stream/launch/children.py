@@ -10,15 +10,16 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.errors import PeerLost, PolygenError
 from polygen_stream.launch import guardian
 from polygen_stream.launch.plan import Process
 
@@ -77,11 +78,11 @@ class Children:
         os.close(read_end)
         os.mkdir(self._scratch, 0o700)  # only now that somebody would remove it
 
-    def start(self, process: Process) -> Child:
+    def start(self, process: Process, more_env: Mapping[str, str] | None = None) -> Child:
         """Starts `process`; its output is appended to RUN_DIR/logs/NAME.log."""
         log = self.run_dir / "logs" / f"{process.name}.log"
         mark = {guardian.MARK_VARIABLE: self._mark, "TMPDIR": self._scratch}
-        environment = {**os.environ, **process.env, **mark}
+        environment = {**os.environ, **process.env, **(more_env or {}), **mark}
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 process.argv(self.run_dir, self.ring_fd),
@@ -101,7 +102,10 @@ class Children:
         return [child for child in self.all if child.process.role in roles]
 
     def reap(self) -> list[Child]:
-        """Collects the children that ended since the last call; first those that a signal killed."""
+        """Collects the children that ended since the last call.
+
+        First those that a signal killed, last those that ended because another one had.
+        """
         ended = []
         for child in self.all:
             if not child.alive:
@@ -113,7 +117,7 @@ class Children:
             child.returncode = child.popen.wait()
             self._tell(f"drop {pid}")
             ended.append(child)
-        return sorted(ended, key=lambda child: child.returncode >= 0)
+        return sorted(ended, key=lambda child: (child.returncode >= 0, child.returncode == PeerLost.exit_code))
 
     def check_guardian(self) -> None:
         """Without its guardian a run could outlive its supervisor, so it ends too."""
@@ -147,6 +151,18 @@ class Children:
         # Broken: the guardian is dead, and check_guardian() says so at the next turn of the loop.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, f"{line}\n".encode())
+
+
+def meeting_place() -> dict[str, str]:
+    """Where the ranks of a trainer on this machine find each other, as torchrun's environment variables.
+
+    The port is free now; should somebody else take it before rank 0 does, rank 0 says so and the run ends.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Without the last one gloo binds to what the machine's name resolves to, if it does.
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def how_it_ended(child: Child) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polygen_stream.config import RunConfig, task_window
@@ -48,6 +48,7 @@ class Process:
     role: str
     command: tuple[str, ...]  # interpreter and module (or script), without the arguments all roles share
     generator: str | None = None
+    rank: int | None = None  # of a trainer that is one of several
     device: str = "cpu"
     threads: int = 1
     memory_bytes: int = 0
@@ -55,7 +56,9 @@ class Process:
 
     @property
     def label(self) -> str:
-        """The process in words: "trainer", "renderer micro/sana"."""
+        """The process in words: "trainer", "trainer rank 1", "renderer micro/sana"."""
+        if self.rank is not None:
+            return f"{self.role} rank {self.rank}"
         return f"{self.role} {self.generator}" if self.generator else self.role
 
     def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
@@ -85,7 +88,7 @@ def build_plan(config: RunConfig) -> Plan:
     """The plan of a run: trainer first, for its imports are the slowest, and the report last."""
     launch = config.launch
     processes = [
-        _process("trainer", config.train.device, launch.trainer_threads),
+        *_trainers(config),
         *(
             _process("renderer", config.generators.device, launch.renderer_threads, generator)
             for generator in config.generators.recipes
@@ -121,6 +124,24 @@ def ring_spec(config: RunConfig) -> RingSpec:
         window=window,
         inserts_per_step=inserts_per_step,
     )
+
+
+def _trainers(config: RunConfig) -> list[Process]:
+    """One process per rank, with the environment variables by which torchrun tells ranks apart.
+
+    Where rank 0 listens is added when they are started.
+    """
+    train, threads = config.train, config.launch.trainer_threads
+    if train.ranks == 1:
+        return [_process("trainer", train.device, threads)]
+    ranks = []
+    for rank in range(train.ranks):
+        device = f"cuda:{rank}" if train.device == "cuda" else train.device
+        process, place = _process("trainer", device, threads), {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        world = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(train.ranks))
+        environment = {**process.env, **place, **world}
+        ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, env=environment))
+    return ranks
 
 
 def _process(role: str, device: str, threads: int, generator: str | None = None) -> Process:

@@ -17,7 +17,7 @@ from pathlib import Path
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
 from polygen_stream.launch import run_folder, summary
-from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended
+from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, meeting_place
 from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.plan import Plan, build_plan
 from polygen_stream.launch.status import StatusView
@@ -107,7 +107,10 @@ class _Supervisor:
             status, code = "interrupted", 128 + number
         except PolygenError as error:
             status, code, message = "failed", error.exit_code, str(error)
-            self._stop(self.children.with_role("trainer"), self.config.launch.grace_s, self.children.all)
+            trainers = self.children.with_role("trainer")
+            # Ranks that lost one of theirs are stuck in a collective: there will be no checkpoint to wait for.
+            whole = all(trainer.alive for trainer in trainers)
+            self._stop(trainers, self.config.launch.grace_s if whole else PRODUCER_GRACE_S, self.children.all)
         finally:
             self.children.close()
             self.inspectors.close()
@@ -117,8 +120,9 @@ class _Supervisor:
 
     def _train(self) -> None:
         """Starts trainer and producers and returns when the trainer has finished all steps."""
+        meeting = meeting_place()
         for process in self.plan.with_role(*RING_ROLES):
-            self.children.start(process)
+            self.children.start(process, None if process.rank is None else meeting)
         trainers = self.children.with_role("trainer")
 
         def trained() -> bool:
@@ -196,6 +200,7 @@ class _Supervisor:
 
     def _check_heartbeats(self, now: float) -> None:
         rows = {row["pid"]: row for row in self.stats.processes}
+        silent = []
         for child in self.children.with_role(*RING_ROLES):
             limit = self.config.launch.hang_timeout_s
             row = rows.get(child.popen.pid)
@@ -204,19 +209,23 @@ class _Supervisor:
             if not row["wait_s"] and not row["busy_s"]:
                 limit *= START_FACTOR
             silent_s = min(row["heartbeat_age_s"], now - self._thawed)
-            if not child.alive or silent_s <= limit:
-                continue
-            child.signal(signal.SIGABRT)  # faulthandler writes its stacks into the log
-            deadline = time.monotonic() + STACKS_LIMIT_S
-            while child.alive and time.monotonic() < deadline:
-                time.sleep(POLL_S)
-                self.children.reap()
-            self.children.kill([child])
-            raise ChildDied(
-                child,
-                f"{child.process.label} was silent for {silent_s:.0f} s (limit {limit:g}, see launch.hang_timeout_s), "
-                f'last known to be "{row["doing"]}", and was killed',
-            )
+            if child.alive and silent_s > limit:
+                silent.append((silent_s, limit, row["doing"], child))
+        if silent:
+            self._end_silent(*max(silent, key=lambda one: one[0]))  # the others may be waiting for that one
+
+    def _end_silent(self, silent_s: float, limit: float, doing: str, child: Child) -> None:
+        child.signal(signal.SIGABRT)  # faulthandler writes its stacks into the log
+        deadline = time.monotonic() + STACKS_LIMIT_S
+        while child.alive and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            self.children.reap()
+        self.children.kill([child])
+        raise ChildDied(
+            child,
+            f"{child.process.label} was silent for {silent_s:.0f} s (limit {limit:g}, see launch.hang_timeout_s), "
+            f'last known to be "{doing}", and was killed',
+        )
 
     def _stop_on_signal(self, number: int) -> str:
         """The trainer writes its checkpoint, then the others stop. Returns what to tell the user."""

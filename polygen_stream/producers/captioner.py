@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
 from dataclasses import asdict
 
 from polygen_stream.captions.base import Caption, Dropped
@@ -12,32 +11,11 @@ from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import curriculum_of
 from polygen_stream.curriculum import ErrorDiffusion
 from polygen_stream.ledger import Ledger, Task
+from polygen_stream.producers.lead_time import LeadTime
 from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
 
 POLL_S = 0.05
-RATE_WINDOW_S = 15.0
-
-
-class LeadTime:
-    """Measures how many training steps pass between opening a group and its first draw.
-
-    A group opened now is drawable when the groups open before it are complete, that is after open groups / completion
-    rate; the trainer moves on by its step rate meanwhile. Both rates are measured over the last seconds.
-    """
-
-    def __init__(self) -> None:
-        self._history: deque[tuple[float, int, int]] = deque()
-
-    def steps(self, now: float, stats: RingStats) -> float:
-        self._history.append((now, stats.groups_completed, stats.step))
-        while now - self._history[0][0] > RATE_WINDOW_S:
-            self._history.popleft()
-        _, completed, step = self._history[0]
-        open_groups = sum(counts["open"] for counts in stats.groups.values())
-        if stats.groups_completed == completed:
-            return 0.0
-        return open_groups * (stats.step - step) / (stats.groups_completed - completed)
 
 
 def main(context: RoleContext) -> None:

@@ -11,7 +11,7 @@ from polygen_stream.ring.errors import (
     WaitStopped,
 )
 from polygen_stream.ring.limits import Limits
-from polygen_stream.ring.records import Claim, Draw, DrawnGroup, DrawRecord, GroupRequest, Hold, Kind, Member
+from polygen_stream.ring.records import Claim, Draw, DrawnGroup, DrawRecord, GroupRequest, Hold, Kind, Member, Post
 from polygen_stream.ring.ring import Ring
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats
@@ -30,6 +30,7 @@ __all__ = [
     "LockTimeout",
     "LostLock",
     "Member",
+    "Post",
     "Ring",
     "RingExhausted",
     "RingMismatch",

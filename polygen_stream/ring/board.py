@@ -13,6 +13,8 @@ The board holds the last BOARD_STEPS steps. A post waits while the place it need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from polygen_stream.errors import PolygenError
@@ -20,19 +22,27 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.drawing import describe, lease_batch
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import Columns
-from polygen_stream.ring.records import DrawnGroup, DrawRecord, Kind
+from polygen_stream.ring.records import DrawnGroup, DrawRecord, Kind, Post
 
 MAX_RANKS = 62  # ranks that have taken their slice are bits of one signed 8-byte mask
 
 
-def try_post(control: Control, process: int, step: int, plain: int, pair: int, world: int) -> DrawRecord | None:
+def try_post(
+    control: Control,
+    process: int,
+    step: int,
+    plain: int,
+    pair: int,
+    world: int,
+    first: Sequence[tuple[int, int]],
+) -> Post | None:
     """Draws the batch of `step` and posts it; None while groups or a place on the board are missing."""
     c = control.columns
     with control.transition(Operation.POST) as journal:
         place = _place_for(c, step)
         if place is None:
             return None
-        picked = lease_batch(control, journal, process, step, plain, pair)
+        picked = lease_batch(control, journal, process, step, plain, pair, first)
         if picked is None:
             return None
         # Nobody reads this place: what was there has been taken. It counts once board_step says so.
@@ -48,7 +58,9 @@ def try_post(control: Control, process: int, step: int, plain: int, pair: int, w
         ):
             journal.set(name, place, value)
         tasks, generations = c.group_task[picked.rows].tolist(), c.group_generation[picked.rows].tolist()
-    return DrawRecord(step, tuple(tasks), picked.kinds, tuple(generations))
+        has_negative = (c.group_kind[picked.rows] == Kind.PAIR).tolist()
+    record = DrawRecord(step, tuple(tasks), picked.kinds, tuple(generations))
+    return Post(record, tuple(picked.rows.tolist()), tuple(has_negative))
 
 
 def try_take(control: Control, process: int, step: int, rank: int, world: int) -> tuple[DrawnGroup, ...] | None:

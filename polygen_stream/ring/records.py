@@ -107,6 +107,15 @@ class DrawRecord:
 
 
 @dataclass(frozen=True)
+class Post:
+    """What a leader knows of a batch: its record, each group's row, and whether it has a negative in the ring."""
+
+    record: DrawRecord
+    rows: tuple[int, ...]
+    has_negative: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class Draw:
     """A leased batch of groups: the PLAIN ones first, then the PAIR ones. Give it back with Ring.release."""
 
@@ -124,6 +133,12 @@ class Draw:
             tuple(group.kind for group in groups),
             tuple(group.generation for group in groups),
         )
+
+    @property
+    def post(self) -> Post:
+        """What a post of the same batch says."""
+        groups = self.groups
+        return Post(self.record, tuple(group.row for group in groups), tuple(group.has_negative for group in groups))
 
 
 class Hold(Enum):

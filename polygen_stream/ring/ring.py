@@ -29,12 +29,12 @@ from polygen_stream.ring.records import (
     Claim,
     Draw,
     DrawnGroup,
-    DrawRecord,
     GroupRequest,
     GroupState,
     Hold,
     Kind,
     Member,
+    Post,
     ProcessState,
 )
 from polygen_stream.ring.set_limits import set_limits
@@ -271,17 +271,18 @@ class Ring:
         world: int,
         timeout_s: float,
         stop: Callable[[], bool] | None = None,
-    ) -> tuple[DrawRecord, float]:
+        first: Sequence[tuple[int, int]] = (),
+    ) -> tuple[Post, float]:
         """Draws the batch of `step` for `world` ranks of this node and puts it on the draw board (board.py).
 
-        Called by one of them; then each calls `take`. Waits, and raises, like draw; also waits while the ranks are
-        BOARD_STEPS steps behind. Returns what the batch consists of, and the seconds waited.
+        Called by one of them; then each calls `take`. Draws, waits and raises like draw; also waits while the ranks
+        are BOARD_STEPS steps behind. Returns what the batch consists of, and the seconds waited.
         """
         if not 1 <= world <= board.MAX_RANKS:
             raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
         control, row = self._control, self._registered()
         return self._await_draw(
-            lambda: board.try_post(control, row, step, plain, pair, world), step, plain, pair, timeout_s, stop
+            lambda: board.try_post(control, row, step, plain, pair, world, first), step, plain, pair, timeout_s, stop
         )
 
     def take(self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:

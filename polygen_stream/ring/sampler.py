@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polygen_stream.ring.records import Kind
-from polygen_stream.seeding import key
+from polygen_stream.seeding import key, mixed
 
 _BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in the cache
 _NEVER = np.int64(2**62)  # more draws than there will be
@@ -47,21 +47,12 @@ class Shortage:
 
 
 def draw_hash(seed: int, step: int, task: np.ndarray) -> np.ndarray:
-    """Keyed 64-bit hash of task ids (int64 [n] -> uint64 [n]); the mixer is splitmix64's finalizer."""
-    return _mix(task, _salt(seed, step))
+    """Keyed 64-bit hash of task ids (int64 [n] -> uint64 [n])."""
+    return mixed(task, _salt(seed, step))
 
 
-def _salt(seed: int, step: int) -> np.uint64:
-    return np.uint64(key("ring.draw", seed, step))
-
-
-def _mix(task: np.ndarray, salt: np.uint64) -> np.ndarray:
-    mixed = task.view("u8") + salt
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= mixed >> np.uint64(shift)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+def _salt(seed: int, step: int) -> int:
+    return key("ring.draw", seed, step)
 
 
 def select(
@@ -173,10 +164,10 @@ class _DrawOrder:
             task = self._groups.task
             self._prefixes = np.empty(task.size, "u2")
             for start in range(0, task.size, _BLOCK):
-                hashes = _mix(task[start : start + _BLOCK], self._salt)
+                hashes = mixed(task[start : start + _BLOCK], self._salt)
                 np.right_shift(hashes, np.uint64(48), out=self._prefixes[start : start + _BLOCK], casting="unsafe")
         return np.flatnonzero(among & (self._prefixes < bound))
 
     def _sorted(self, rows: np.ndarray) -> np.ndarray:
         tasks = self._groups.task[rows]
-        return rows[np.lexsort((tasks, _mix(tasks, self._salt), self._groups.times[rows]))]
+        return rows[np.lexsort((tasks, mixed(tasks, self._salt), self._groups.times[rows]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,16 @@ from torch import Tensor
 from torchdata.nodes import BaseNode
 
 from polygen_stream.curriculum import Curriculum, DrawMix
+from polygen_stream.errors import PeerLost, PolygenError
 from polygen_stream.leftover import Group, Lane, LeftoverQueue
-from polygen_stream.ring import Draw, DrawRecord, Kind, Ring, WaitStopped
+from polygen_stream.ring import Draw, DrawRecord, Kind, Post, Ring, WaitStopped
 from polygen_stream.seeding import key
+from polygen_stream.train.gate import Gate, Verdict, open_gate
 from polygen_stream.train.layout import Layout
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import Staging
+
+_MOST_IMAGES = 1 << 10  # of one text; the config allows no more
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,10 @@ class Batch:
         tokens: int64 [T, context length] on the device.
         layout: which image shows which text, and which texts are T-; on the device.
         texts: the captions, T+ then T-.
+        names: int64 [N] on the host, tells each image from every other of the run; the same on whichever rank it lies.
         generators: index of the generator of each image, N entries.
         drawn: what the draw log of the step says. With several ranks the leader's is about the batch of all of them.
-        waited_s: seconds spent waiting for the ring.
+        waited_s: seconds spent waiting for the ring, and for other ranks' shares.
     """
 
     step: int
@@ -41,6 +47,7 @@ class Batch:
     tokens: Tensor
     layout: Layout
     texts: tuple[str, ...]
+    names: Tensor
     generators: tuple[int, ...]
     drawn: DrawRecord
     waited_s: float
@@ -49,8 +56,11 @@ class Batch:
 class RingReader(BaseNode[Batch]):
     """Draws the curriculum's mix of every step until `steps`.
 
-    The lease on a draw ends as soon as its pixels are copied. When `stop` turns true during a wait the reader
-    ends as at the last step, and neither its state nor the curriculum counts the batch it never got.
+    The lease on a draw ends as soon as its pixels are copied. When `stop` turns true the reader ends as at the last
+    step, and neither its state nor the curriculum counts the batch it never got.
+
+    Ranks get a batch all or none (gate.py): when one is stopping, each ends at the same step; when one has no batch,
+    it raises what it lacks and the others PeerLost with its name.
 
     Its state has the curriculum's, which it alone moves on. With a deterministic ring a reader that continues from a
     state gets the batches that an uninterrupted one would have got.
@@ -61,8 +71,9 @@ class RingReader(BaseNode[Batch]):
             shared out evenly, images only about so.
         steps: steps of the whole run.
         timeout_s: longest wait for a batch; then RingTimeout names who lags.
-        stop: asked while waiting.
-        leftover: keeps what the batches leave behind and has it drawn first; for one training process and a ring in
+        stop: asked before every draw and while waiting.
+        gate: what the ranks agree by.
+        leftover: keeps what the batches leave behind and has it drawn first; rank 0's, for it draws, with a ring in
             throughput mode. A ring hands out whole groups of whole batches, so that its ragged lane stays empty.
     """
 
@@ -79,10 +90,11 @@ class RingReader(BaseNode[Batch]):
         stop: Callable[[], bool],
         rank: int = 0,
         world: int = 1,
+        gate: Gate = open_gate,
         leftover: LeftoverQueue | None = None,
     ) -> None:
         super().__init__()
-        assert leftover is None or (world == 1 and not ring.spec.deterministic), "a leftover queue is for one reader"
+        assert leftover is None or (rank == 0 and not ring.spec.deterministic), "a leftover queue is for who draws"
         self._ring = ring
         self._curriculum = curriculum
         self._tokenizer = tokenizer
@@ -93,6 +105,7 @@ class RingReader(BaseNode[Batch]):
         self._stop = stop
         self._rank = rank
         self._world = world
+        self._gate = gate
         self._leftover = leftover
         self._step = 0
 
@@ -113,53 +126,74 @@ class RingReader(BaseNode[Batch]):
         return state
 
     def next(self) -> Batch:
-        if self._step == self._steps or self._stop():
+        if self._step == self._steps:
             raise StopIteration
         before = self._curriculum.state_dict()
         mix = self._curriculum.draw(self._step)
+        draw, post, waited_s, verdict, problem = None, None, 0.0, Verdict.READY, None
         try:
-            draw, drawn, waited_s = self._draw(mix)
+            draw, post, waited_s = self._offer(mix)
         except WaitStopped:
+            verdict = Verdict.STOPPING
+        except PolygenError as lack:
+            verdict, problem = Verdict.FAILED, lack
+        began = time.monotonic()
+        agreed, rank = self._gate(self._step, verdict)
+        if agreed is not Verdict.READY:
             self._curriculum.load_state_dict(before)
-            raise StopIteration from None
+            if problem is not None:
+                raise problem
+            if agreed is Verdict.FAILED:
+                raise PeerLost(f"step {self._step}: rank {rank} has no batch and says why")
+            raise StopIteration
+        if draw is None:  # what was posted is there: the gate has seen to that
+            waited_s += time.monotonic() - began
+            draw = self._ring.take(self._step, self._rank, self._world, self._timeout_s, self._stop)
         try:
             if self._leftover is not None:
-                self._keep_leftovers(self._leftover, draw, mix)
-            batch = self._assemble(draw, mix, drawn, waited_s)
+                self._keep_leftovers(self._leftover, post, mix)
+            batch = self._assemble(draw, mix, draw.record if post is None else post.record, waited_s)
         finally:
             self._ring.release(draw)
         self._step += 1
         return batch
 
-    def _draw(self, mix: DrawMix) -> tuple[Draw, DrawRecord, float]:
-        """This rank's groups, what to log of the step, and the seconds waited."""
-        ring, waiting = self._ring, (self._timeout_s, self._stop)
-        if self._world == 1:
-            first: list[Group] = []
-            if self._leftover is not None:
-                self._leftover.expire(self._step)
-                first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
-            draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first)
-            return draw, draw.record, draw.waited_s
-        if self._rank > 0:
-            draw = ring.take(self._step, self._rank, self._world, *waiting)
-            return draw, draw.record, draw.waited_s
-        drawn, waited_s = ring.post(self._step, mix.plain, mix.pair, self._world, *waiting)
-        return ring.take(self._step, 0, self._world, *waiting), drawn, waited_s
+    def _offer(self, mix: DrawMix) -> tuple[Draw | None, Post | None, float]:
+        """This process's part in the batch of the step, and the seconds it waited.
 
-    def _keep_leftovers(self, queue: LeftoverQueue, draw: Draw, mix: DrawMix) -> None:
+        A single one draws; of several rank 0 posts, and the others have nothing to do until the gate.
+        """
+        if self._stop():
+            raise WaitStopped(f"step {self._step}: the process is stopping")
+        if self._rank > 0:
+            return None, None, 0.0
+        ring, waiting = self._ring, (self._timeout_s, self._stop)
+        first: list[Group] = []
+        if self._leftover is not None:
+            self._leftover.expire(self._step)
+            first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
+        if self._world > 1:
+            post, waited_s = ring.post(self._step, mix.plain, mix.pair, self._world, *waiting, first=first)
+            return None, post, waited_s
+        draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first)
+        return draw, draw.post, draw.waited_s
+
+    def _keep_leftovers(self, queue: LeftoverQueue, post: Post, mix: DrawMix) -> None:
         """Tells the queue what was drawn, and what this batch left behind.
 
         Without its hard negatives the batch would have had as many more captions: the oldest that nobody has seen.
         """
-        groups = {(group.row, group.generation): group for group in draw.groups}
+        record = post.record
+        groups = list(zip(post.rows, record.generations, strict=True))
         queue.drawn(Lane.DISPLACED, groups)
-        queue.drawn(Lane.UNADMITTED, [name for name, group in groups.items() if group.kind is Kind.PAIR])
+        queue.drawn(
+            Lane.UNADMITTED, [group for group, kind in zip(groups, record.kinds, strict=True) if kind is Kind.PAIR]
+        )
         for group in self._ring.unseen(mix.pair):
-            queue.put(Lane.DISPLACED, group, draw.step)
-        for name, group in groups.items():
-            if group.has_negative and group.kind is Kind.PLAIN:
-                queue.put(Lane.UNADMITTED, name, draw.step)
+            queue.put(Lane.DISPLACED, group, record.step)
+        for group, kind, has_negative in zip(groups, record.kinds, post.has_negative, strict=True):
+            if has_negative and kind is Kind.PLAIN:
+                queue.put(Lane.UNADMITTED, group, record.step)
 
     def _assemble(self, draw: Draw, mix: DrawMix, drawn: DrawRecord, waited_s: float) -> Batch:
         pairs = [group for group in draw.groups if group.kind is Kind.PAIR]
@@ -170,6 +204,10 @@ class RingReader(BaseNode[Batch]):
 
         counts = torch.tensor([len(of_text) for of_text in slots])
         image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)
+        text_name = torch.tensor(
+            [2 * group.task_id for group in draw.groups] + [2 * group.task_id + 1 for group in pairs]
+        )
+        place = torch.arange(len(image_text)) - (counts.cumsum(0) - counts)[image_text]  # among the text's images
         text_negative = torch.arange(len(texts)) >= len(draw.groups)
         # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
         text_caption = torch.tensor([key(text) >> 1 for text in texts])
@@ -181,6 +219,7 @@ class RingReader(BaseNode[Batch]):
             tokens=self._tokenizer(texts).to(self._device, non_blocking=True),
             layout=layout.to(self._device),
             texts=tuple(texts),
+            names=text_name[image_text] * _MOST_IMAGES + place,
             generators=tuple(g for of_text in generators for g in of_text),
             drawn=drawn,
             waited_s=waited_s,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.parallel import DistributedDataParallel
 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
@@ -17,33 +19,52 @@ from polygen_stream.train.data import Batch
 from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.model import clamp_logit_scale, image_size
 from polygen_stream.train.optim import learning_rate, set_learning_rate
+from polygen_stream.train.parallel import Towers, average_gradients, head_features
 from polygen_stream.train.precision import autocast_dtype
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step has to say for itself; logit_scale is exp of the parameter, after the clamp."""
+    """What a step has to say for itself: about the whole batch, and the same on every rank.
+
+    Args:
+        logit_scale: exp of the parameter, after the clamp.
+        grad_norm: before clipping.
+        texts: T+ and T-.
+        negatives: T- alone.
+    """
 
     loss: float
     loss_parts: dict[str, float]
     lr: float
-    grad_norm: float  # before clipping
+    grad_norm: float
     logit_scale: float
+    images: int
+    texts: int
+    negatives: int
 
 
-def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: RunConfig) -> StepResult:
-    """Train on one batch. The model must be in train mode.
+def train_step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: RunConfig,
+    ranks: DistributedDataParallel | None = None,
+) -> StepResult:
+    """Train on one batch, or on this rank's share of it. The model must be in train mode.
+
+    Args:
+        ranks: the model as a part of several ranks, each of which calls this; None for a single process.
 
     Raises:
         PolygenError: the loss is not finite; the weights are left as they were.
     """
     train = config.train
+    which = {"seed": config.seed, "step": batch.step, "names": batch.names}
     images = preprocess(batch.images, batch.images.shape[1])  # [N, 3, H, H]
     if train.downsample_probability:
-        images = random_downsample(images, probability=train.downsample_probability, seed=config.seed, step=batch.step)
-    images = random_resized_crop(
-        images, image_size(model), scale_min=train.crop_scale_min, seed=config.seed, step=batch.step
-    )  # [N, 3, S, S]
+        images = random_downsample(images, probability=train.downsample_probability, **which)
+    images = random_resized_crop(images, image_size(model), scale_min=train.crop_scale_min, **which)  # [N, 3, S, S]
     dtype = autocast_dtype(train.precision, images.device)
     autocast = partial(torch.autocast, images.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -60,26 +81,30 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
         caches.append(CachedFeatures(encode_image, images, train.accumulate))
         caches.append(CachedFeatures(encode_text, batch.tokens, train.accumulate))
         image_features, text_features = (cache.features for cache in caches)  # [N, D], [T, D]
-    else:
-        image_features, text_features = encode_image(images), encode_text(batch.tokens)
-    head_features = None
-    if train.image_image_head:
+        scale = model.logit_scale.exp()
         with autocast():
-            head_features = normalize(model.image_image_head(image_features), dim=-1)  # [N, P]
+            image_image_features = head_features(model, image_features)  # [N, P]
+    else:
+        with autocast():
+            image_features, text_features, scale, image_image_features = (ranks or Towers(model))(images, batch.tokens)
+    group = None if ranks is None else ranks.process_group
     loss, parts = multi_positive_loss(
         image_features,
         text_features,
-        model.logit_scale.exp(),
+        scale,
         batch.layout,
         objective=train.objective,
         hn_t2i=train.hn_t2i,
         image_image_weight=train.image_image_weight,
         image_image_temperature=train.image_image_temperature,
-        image_image_features=head_features,
+        image_image_features=image_image_features,
         chunk=train.loss_chunk,
+        group=group,
     )
-    value, values = loss.item(), {name: part.item() for name, part in parts.items()}
-    if not torch.isfinite(loss):
+    counts = (len(batch.images), len(batch.texts), batch.layout.negatives)
+    value, counts = over_ranks(loss, counts, group)
+    values = {name: part.item() for name, part in parts.items()}
+    if not math.isfinite(value):
         shown = ", ".join(f"{name} {part:.4g}" for name, part in values.items())
         raise PolygenError(
             f"step {batch.step}: loss is {value} ({shown}; logit scale {model.logit_scale.exp().item():.4g}):"
@@ -90,10 +115,23 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: 
     loss.backward()
     for cache in caches:
         cache.backward()
+    if caches and group is not None:
+        average_gradients(model, group)
     limit = train.grad_clip or float("inf")
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
     lr = learning_rate(batch.step, train)
     set_learning_rate(optimizer, lr)
     optimizer.step()
     clamp_logit_scale(model)
-    return StepResult(value, values, lr, grad_norm.item(), model.logit_scale.exp().item())
+    return StepResult(value, values, lr, grad_norm.item(), model.logit_scale.exp().item(), *counts)
+
+
+def over_ranks(loss: Tensor, counts: tuple[int, ...], group: dist.ProcessGroup | None) -> tuple[float, tuple[int, ...]]:
+    """The mean of the ranks' losses, which is the loss of the whole batch, and the sums of their counts."""
+    if group is None:
+        return loss.item(), counts
+    sums = torch.tensor([0.0, *counts], dtype=torch.float64, device=loss.device)
+    sums[0] = loss.detach()
+    dist.all_reduce(sums, group=group)
+    total, *numbers = sums.tolist()
+    return total / dist.get_world_size(group), tuple(map(int, numbers))

@@ -3,6 +3,8 @@
     python toy_run.py supervise RUN_DIR [--a.b VALUE ...]     one toy run, exit code of the supervisor
     python toy_run.py ROLE --run-dir ... --ring-fd ...        how the supervisor starts a toy role
 
+With --train.ranks more than 1 the trainer is the real one.
+
 TOY_FAULT in the environment makes one role misbehave: "ROLE:WAY", see `misbehave`.
 """
 
@@ -36,15 +38,16 @@ OVERRIDES = {
 
 
 def toy_plan(config):
-    from polygen_stream.launch.plan import Plan, Process, ring_spec  # the roles start faster without it
+    from polygen_stream.launch.plan import Plan, Process, build_plan, ring_spec  # the roles start faster without it
 
     env = {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
     def process(role: str, name: str, generator: str | None = None) -> Process:
         return Process(name, role, (sys.executable, __file__, role), generator, env=env)
 
+    ranks = build_plan(config).with_role("trainer")
     processes = (
-        process("trainer", "trainer"),
+        *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
         *(process("renderer", f"renderer-{generator.replace('/', '-')}", generator) for generator in GENERATORS),
         process("captioner", "captioner"),
         process("evaluator", "evaluator"),

@@ -165,6 +165,8 @@ def test_a_run_that_cannot_progress_is_refused_with_its_arithmetic(words, parts)
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
+        (["--train.ranks", "2", "--train.device", "cuda:0"], ["'cuda:0' is one device", "train.ranks = 2", "'cuda'"]),
+        (["--train.ranks", "40", "--train.batch", "64"], ["train.batch = 64", "train.ranks = 40", "at least 80"]),
         (["--train.image_image_head", "64"], ["image_image_head = 64", "image_image_weight = 0"]),
         (["--train.hn_t2i", "all", "--train.objective", "infonce"], ["hn_t2i = 'all'", "objective = 'infonce'"]),
         (["--curriculum.staircase", "true"], ["curriculum.staircase = true", "curriculum.epoch_captions = 0"]),

@@ -39,6 +39,21 @@ def test_threads_and_device_reach_the_environment():
     assert renderer.env["CUDA_VISIBLE_DEVICES"] == ""
 
 
+def test_ranks_of_a_trainer_are_told_apart_as_torchrun_does():
+    plan = build_plan(load_config(None, {"train.ranks": "3", "train.device": "cuda"}))
+    ranks = plan.with_role("trainer")
+    assert [(rank.name, rank.label, rank.device) for rank in ranks] == [
+        (f"trainer-{number}", f"trainer rank {number}", f"cuda:{number}") for number in range(3)
+    ]
+    for number, rank in enumerate(ranks):
+        assert rank.env["RANK"] == rank.env["LOCAL_RANK"] == str(number)
+        assert rank.env["WORLD_SIZE"] == rank.env["LOCAL_WORLD_SIZE"] == "3"
+        assert "CUDA_VISIBLE_DEVICES" not in rank.env
+    assert plan.processes[:3] == tuple(ranks), "their imports are the slowest"
+    [alone] = build_plan(load_config()).with_role("trainer")
+    assert (alone.name, alone.label) == ("trainer", "trainer") and "RANK" not in alone.env
+
+
 def test_ring_has_room_for_as_many_plain_groups_as_slots_allow():
     config = load_config(
         None, {"ring.slots": "4096", "generators.positives": "4", "generators.negatives": "4", "train.batch": "64"}

@@ -31,7 +31,8 @@ def leased(ring: Ring) -> int:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 8])
 def test_slices_are_a_partition_in_the_batchs_order(ring, world):
-    record, waited_s = ring.post(0, 5, 3, world, 0.0)
+    post, waited_s = ring.post(0, 5, 3, world, 0.0)
+    record = post.record
     assert waited_s == 0.0
     assert record.kinds == (Kind.PLAIN,) * 5 + (Kind.PAIR,) * 3
     slices = [ring.take(0, rank, world, 0.0) for rank in range(world)]
@@ -55,13 +56,26 @@ def test_a_post_is_the_draw_of_its_step(new_ring):
             open_plain(ring, task)
         render(ring)
     for step in range(3):
-        record, _ = rings[0].post(step, 5, 0, 2, 0.0)
+        post, _ = rings[0].post(step, 5, 0, 2, 0.0)
         draw = rings[1].draw(step, 5, 0, 0.0)
-        assert record == draw.record
+        assert post.record == draw.record
         for rank in range(2):
             rings[0].release(rings[0].take(step, rank, 2, 0.0))
         rings[1].release(draw)
     assert [ring.stats().samples for ring in rings] == [15, 15]
+
+
+def test_named_groups_lead_the_posted_batch_and_the_post_says_where_its_groups_lie(ring):
+    groups = {group.task_id: group for group in ring.groups_snapshot(12)}
+    first = [(groups[task].row, groups[task].generation) for task in (8, 6, 1)]
+    for step in range(2):  # in the second step they have been drawn, and others have not
+        post, _ = ring.post(step, 6, 1, 2, 0.0, first=first)
+        tasks = post.record.task_ids
+        assert tasks[:2] == (8, 1) and tasks[-1] == 6
+        assert post.rows == tuple(groups[task].row for task in tasks)
+        assert post.has_negative == tuple(groups[task].has_negative for task in tasks)
+        for rank in range(2):
+            ring.release(ring.take(step, rank, 2, 0.0))
 
 
 def test_pixels_stay_until_the_last_rank_has_released(new_ring):
@@ -129,14 +143,14 @@ def test_several_processes_share_every_batch(ring):
             taken = []
             for step in range(steps):
                 if number == 0:
-                    record, _ = mine.post(step, 5, 2, world, 60.0)
+                    post, _ = mine.post(step, 5, 2, world, 60.0)
                 draw = mine.take(step, number, world, 60.0)
                 for group in draw.groups:
                     mine.read(group.positive_slots)
                 mine.release(draw)
                 taken.append([number, step, *tasks(draw)])
                 if number == 0:
-                    taken.append([-1, step, *record.task_ids])
+                    taken.append([-1, step, *post.record.task_ids])
             report(taken)
 
         return work

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygen_stream.seeding import key, rng
+from polygen_stream.seeding import key, mixed, rng
 
 PARTS = st.lists(st.integers() | st.text(max_size=8), max_size=4)
 
@@ -49,3 +50,12 @@ def test_keys_are_unsigned_64_bit(parts):
 def test_other_types_are_refused(part):
     with pytest.raises(TypeError, match=type(part).__name__):
         key(0, part)
+
+
+def test_mixed_hashes_are_splitmix64s_and_differ_by_salt():
+    # The first outputs of splitmix64 seeded with 1234567, whose n-th state is seed + n * the golden gamma.
+    gamma = 0x9E3779B97F4A7C15
+    states = np.array([(n * gamma) % 2**64 for n in (1, 2, 3)], np.uint64).view(np.int64)
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert mixed(states, 1234567).tolist() == expected
+    assert mixed(states, 1234568).tolist() != expected

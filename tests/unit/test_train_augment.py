@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from polygen_stream.train.augment import MEAN, STD, preprocess, random_downsample, random_resized_crop
+from polygen_stream.train import augment
+from polygen_stream.train.augment import MEAN, STD, preprocess
+
+
+def random_resized_crop(images: torch.Tensor, size: int, **options) -> torch.Tensor:
+    return augment.random_resized_crop(images, size, **{"names": torch.arange(len(images))} | options)
+
+
+def random_downsample(images: torch.Tensor, **options) -> torch.Tensor:
+    return augment.random_downsample(images, **{"names": torch.arange(len(images))} | options)
 
 
 def gradient_image(side: int) -> torch.Tensor:
@@ -35,6 +44,16 @@ def test_preprocess_resizes_and_leaves_the_input_alone():
     before = images.clone()
     assert preprocess(images, 32).shape == (2, 3, 32, 32)
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("change", [random_resized_crop, random_downsample])
+def test_what_happens_to_a_picture_does_not_depend_on_the_others_or_on_its_place(change):
+    images, names = torch.rand(40, 3, 16, 16), torch.arange(40) * 977
+    options = {"probability": 0.5} if change is random_downsample else {"size": 16, "scale_min": 0.5}
+    whole = change(images, **options, seed=0, step=3, names=names)
+    part = torch.randperm(40)[:13]
+    assert torch.equal(change(images[part], **options, seed=0, step=3, names=names[part]), whole[part])
+    assert not torch.equal(change(images, **options, seed=0, step=3, names=names + 1), whole)
 
 
 def test_crops_depend_on_seed_and_step_only():

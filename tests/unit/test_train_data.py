@@ -12,9 +12,11 @@ import torch
 from torchdata.nodes import Loader
 
 from polygen_stream.curriculum import Curriculum
+from polygen_stream.errors import PeerLost
 from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
 from polygen_stream.seeding import key
 from polygen_stream.train.data import RingReader
+from polygen_stream.train.gate import Verdict
 from polygen_stream.train.staging import HostStaging
 
 GENERATORS = ("one", "two")
@@ -59,7 +61,7 @@ def fill(ring: Ring, tasks: range, kind: Kind, broken: tuple[int, ...] = ()) -> 
                 ring.commit(claims, np.stack([np.full((4, 4, 3), v, np.uint8) for v in colours]))
 
 
-def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: False, curriculum=None, rank=0, world=1):
+def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: False, curriculum=None, **ranks):
     return RingReader(
         ring,
         curriculum or Curriculum("constant", 0.0, share, steps=steps, texts=texts),
@@ -69,8 +71,7 @@ def reader(ring, *, share=0.0, steps=5, texts=4, timeout_s=1.0, stop=lambda: Fal
         steps=steps,
         timeout_s=timeout_s,
         stop=stop,
-        rank=rank,
-        world=world,
+        **ranks,
     )
 
 
@@ -200,7 +201,41 @@ def test_ranks_share_the_batch_and_log_it_once(ring):
         assert batches[1].drawn.task_ids == whole.task_ids[1::2]
         captions = [set(batch.texts[: batch.layout.positives]) for batch in batches]
         assert not captions[0] & captions[1]
+        names = [batch.names.tolist() for batch in batches]
+        assert len({*names[0], *names[1]}) == len(names[0]) + len(names[1])
         assert captions[0] | captions[1] == {f"caption {task}" for task in whole.task_ids}
         assert abs(batches[0].layout.negatives - batches[1].layout.negatives) <= 1
     assert sum(kind["leased"] for kind in ring.stats().groups.values()) == 0
     assert ring.stats().draws == 3
+
+
+def test_a_batch_that_another_rank_cannot_have_is_nobodys(ring):
+    """The leader has posted it; the gate says no. Neither its state nor the curriculum counts it."""
+    fill(ring, range(4), Kind.PLAIN)
+    fill(ring, range(4, 8), Kind.PAIR)
+    votes = []
+
+    def gate_that_says(verdict: Verdict, rank: int):
+        return lambda step, own: (votes.append((step, own)), (verdict, rank))[1]
+
+    for verdict, error in ((Verdict.STOPPING, StopIteration), (Verdict.FAILED, PeerLost)):
+        leader = reader(ring, share=0.3, texts=5, rank=0, world=2, gate=gate_that_says(verdict, 1))
+        with pytest.raises(error, match="step 0: rank 1 has no batch" if error is PeerLost else None):
+            next(leader)
+        assert leader.state_dict() == {"step": 0, "curriculum": {"carry": 0.0}}
+        ring.release(ring.take(0, 0, 2, 0.0)), ring.release(ring.take(0, 1, 2, 0.0))
+    assert votes == [(0, Verdict.READY)] * 2
+
+
+def test_a_rank_tells_the_gate_why_it_has_no_batch_and_raises_that_itself(ring):
+    votes = []
+
+    def gate(step: int, own: Verdict) -> tuple[Verdict, int]:
+        votes.append(own)
+        return own, 0
+
+    with pytest.raises(RingTimeout):
+        next(reader(ring, timeout_s=0.05, rank=0, world=2, gate=gate))
+    with pytest.raises(StopIteration):
+        next(reader(ring, stop=lambda: True, rank=1, world=2, gate=gate))
+    assert votes == [Verdict.FAILED, Verdict.STOPPING]

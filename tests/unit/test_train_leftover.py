@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
@@ -42,7 +43,7 @@ def fill(ring: Ring, tasks: range, kind: Kind) -> None:
         ring.commit(ring.claim([0], limit=2), np.zeros((1 + kind, 4, 4, 3), np.uint8))
 
 
-def reader(ring: Ring, curriculum: Curriculum, queue: LeftoverQueue | None) -> RingReader:
+def reader(ring: Ring, curriculum: Curriculum, queue: LeftoverQueue | None, **ranks: int) -> RingReader:
     return RingReader(
         ring,
         curriculum,
@@ -53,6 +54,7 @@ def reader(ring: Ring, curriculum: Curriculum, queue: LeftoverQueue | None) -> R
         timeout_s=1.0,
         stop=lambda: False,
         leftover=queue,
+        **ranks,
     )
 
 
@@ -111,6 +113,31 @@ def test_negatives_rendered_too_early_wait_until_the_curriculum_admits_them():
         assert list(late.task_ids[4:]) == waiting[:2]
         assert queue.trained[Lane.UNADMITTED] == 2
         assert_conserving(queue)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "lane"),
+    [
+        (lambda: constant(0.25, 6), Lane.DISPLACED),
+        (lambda: Curriculum("step", 0.0, 0.25, steps=4, texts=TEXTS), Lane.UNADMITTED),
+    ],
+)
+def test_two_ranks_draw_and_leave_behind_what_one_process_does(curriculum: Callable[[], Curriculum], lane: Lane):
+    with closing(ring_with(range(3), range(3, 50))) as ring:
+        alone = LeftoverQueue(ring, ROWS, max_age=20)
+        expected = [batch.drawn for batch in reader(ring, curriculum(), alone)]
+    with closing(ring_with(range(3), range(3, 50))) as ring:
+        queue = LeftoverQueue(ring, ROWS, max_age=20)
+        queues = (queue, None)
+        ranks = [reader(ring, curriculum(), queues[rank], rank=rank, world=2) for rank in range(2)]
+        for drawn in expected:
+            batches = [next(rank) for rank in ranks]
+            assert batches[0].drawn == drawn
+            assert sum(len(batch.texts) for batch in batches) == TEXTS
+        assert sorted(ring.held()) == sorted(queue.waiting(Lane.DISPLACED) + queue.waiting(Lane.UNADMITTED))
+    assert queue.counts() == alone.counts()
+    assert queue.trained[lane] > 0
+    assert_conserving(queue)
 
 
 def test_a_full_queue_drops_with_a_reason_and_an_old_entry_too():

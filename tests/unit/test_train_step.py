@@ -41,6 +41,7 @@ def batch_of(tokenizer, step: int, negatives: int = 2) -> Batch:
         tokens=tokenizer(texts),
         layout=layout,
         texts=tuple(texts),
+        names=torch.arange(8),
         generators=(0,) * 8,
         drawn=DrawRecord(0, (), (), ()),
         waited_s=0.0,

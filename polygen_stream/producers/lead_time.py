@@ -1,0 +1,37 @@
+"""How far ahead of the draws production has to look."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from polygen_stream.ring import RingStats
+
+RATE_WINDOW_S = 15.0
+
+
+class LeadTime:
+    """Measures the lead time of production in training steps: ring depth / production rate.
+
+    Depth is every group in the ring, open or complete. The open ones alone say when a group is drawable, and least
+    sampled first means that it is drawn for the first time soon after. That is too late for a mix: a batch takes all
+    its hard negatives at once, and takes the same groups again, so what has to have the mix of a step is not the newest
+    groups but the whole ring. A ring has the mix of what was produced over the last depth / rate. While it fills, that
+    is all of the past, and looking as far ahead as the past is long makes its mix exactly that of a linear schedule;
+    once groups leave it, oldest first, the mix is that of half a lead time later.
+
+    Completions and steps are counted over the last seconds, so that the lead time follows both sides' pace.
+    """
+
+    def __init__(self) -> None:
+        self._history: deque[tuple[float, int, int]] = deque()
+
+    def steps(self, now: float, stats: RingStats) -> float:
+        """The lead time at `now`, in seconds of any clock that only goes forward; 0 while nothing gets done."""
+        self._history.append((now, stats.groups_completed, stats.step))
+        while now - self._history[0][0] > RATE_WINDOW_S:
+            self._history.popleft()
+        _, completed, step = self._history[0]
+        depth = sum(counts["open"] + counts["complete"] for counts in stats.groups.values())
+        if stats.groups_completed == completed:
+            return 0.0
+        return depth * (stats.step - step) / (stats.groups_completed - completed)

@@ -1,0 +1,67 @@
+"""What training writes down of every step: metrics, TensorBoard, the draw log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polygen_stream.leftover import LeftoverQueue
+from polygen_stream.monitor.metrics import JsonLines, TensorBoard
+from polygen_stream.ring import RingStats
+from polygen_stream.ring.draw_log import DrawLog
+from polygen_stream.train.data import Batch
+from polygen_stream.train.step import StepResult
+
+
+class Diary:
+    """Of one run, kept by one process."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._metrics, self._draws = JsonLines(run_dir / "metrics.jsonl"), DrawLog(run_dir / "draw_log.jsonl")
+        self._board = TensorBoard(run_dir / "tensorboard")
+
+    def drawn(self, batch: Batch) -> None:
+        self._draws.write(batch.drawn)
+
+    def step(
+        self,
+        batch: Batch,
+        result: StepResult,
+        stats: RingStats,
+        leftover: LeftoverQueue | None,
+        *,
+        time_s: float,
+        step_s: float,
+    ) -> None:
+        record = step_record(batch, result, stats, time_s=time_s, step_s=step_s)
+        if leftover is not None:
+            record["leftover"] = leftover.counts()
+        self._metrics.write(record)
+        self._board.write(record)
+
+    def close(self) -> None:
+        for sink in (self._metrics, self._draws, self._board):
+            sink.close()
+
+
+def step_record(
+    batch: Batch, result: StepResult, stats: RingStats, *, time_s: float, step_s: float
+) -> dict[str, object]:
+    """One line of metrics.jsonl. `wait_s` (for the ring) and `step_s` (work) do not overlap."""
+    return {
+        "step": batch.step,
+        "time": round(time_s, 4),
+        "loss": result.loss,
+        "loss_parts": result.loss_parts,
+        "lr": result.lr,
+        "p": batch.mix.share,
+        "p_realised": result.negatives / result.texts,
+        "logit_scale": result.logit_scale,
+        "grad_norm": result.grad_norm,
+        "wait_s": round(batch.waited_s, 6),
+        "step_s": round(step_s, 6),
+        "images_committed": sum(stats.images_committed.values()),
+        "groups_complete": sum(kind["complete"] for kind in stats.groups.values()),
+        "mean_reuse": stats.mean_reuse,
+        "texts": result.texts,
+        "images": result.images,
+    }
