@@ -92,7 +92,10 @@ def grade(audit: Path) -> None:
     """Put what `polygen-stream audit --json` found into the cards of the models it looked at."""
     from polygen_stream.resources import SHIPPED_WEIGHTS
 
-    found = json.loads(audit.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(audit.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise UserError(f"cannot read {audit}: {problem}; write it with `polygen-stream audit --json FILE`") from None
     models = {name.removeprefix("micro/"): figures for name, figures in found["generators"].items()}
     models |= {name.removeprefix("package:"): figures for name, figures in found["language_models"].items()}
     for name, figures in models.items():

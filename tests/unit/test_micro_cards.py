@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from polygen_stream.micro.card import read_card, weights_hash
 from polygen_stream.micro.recipes import RECIPES, UNSHIPPED
 from polygen_stream.resources import SHIPPED_WEIGHTS
 
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [name for name in RECIPES if name not in UNSHIPPED]
 
 
@@ -33,3 +38,12 @@ def test_a_changed_tensor_changes_the_hash(tmp_path):
 def test_all_micro_models_together_fit_into_the_wheel():
     files = [file for file in SHIPPED_WEIGHTS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 40 * 10**6
+
+
+def test_a_complete_model_is_not_trained_again():
+    before = weights_hash(SHIPPED_WEIGHTS / "mistral")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "train_micro.py"), "mistral"], capture_output=True, text=True, check=True
+    )
+    assert "mistral has every cycle of its recipe" in done.stderr
+    assert weights_hash(SHIPPED_WEIGHTS / "mistral") == before

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from polygen_stream.launch.summary import evaluation, summarize, wait_share
+from polygen_stream.launch.summary import evaluation, refusals, summarize, wait_share
 from polygen_stream.ring import Ring, RingSpec
 
 
@@ -82,3 +82,15 @@ def test_evaluation_takes_untrained_and_final_lines():
 def test_wait_share_of_a_process_that_did_nothing_yet():
     assert wait_share({"wait_s": 0.0, "busy_s": 0.0}) is None
     assert wait_share({"wait_s": 1.0, "busy_s": 3.0}) == 0.25
+
+
+def test_refused_replies_are_counted_over_kept_and_dropped_tasks():
+    journal = [
+        {"caption": {"text": "a cat", "rejected": ["caption: unparsable", "negative: unchanged"]}},
+        {"caption": {"text": "a fish", "rejected": []}},
+        {"dropped": {"rejected": ["caption: unparsable"] * 3}},
+    ]
+    assert refusals(journal) == {
+        "tasks_dropped": 1,
+        "replies": {"caption: unparsable": 4, "negative: unchanged": 1},
+    }
