@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -87,5 +87,5 @@ def audit_editor(model: LanguageModel, per_axis: int, seed: int = 0) -> dict[str
     }
 
 
-def _share(values: Sequence[bool]) -> dict[str, float]:
+def _share(values: Iterable[bool]) -> dict[str, float]:
     return share(np.array(list(values), float))

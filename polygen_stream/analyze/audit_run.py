@@ -20,11 +20,12 @@ from polygen_stream.config import RunConfig
 from polygen_stream.engine.runtime import use_engines
 from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import load_generator
-from polygen_stream.generators.recipe import SHIPPED_WEIGHTS, Recipe, load_recipe
+from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.micro.edits import EDITS
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import SIZE, paint
 from polygen_stream.micro.world import sample_scene
+from polygen_stream.resources import SHIPPED_WEIGHTS
 
 
 def audit_all(

@@ -9,12 +9,11 @@ TextGen/captions_generator.py).
 from __future__ import annotations
 
 from polygen_stream.captions.axes import Axis
+from polygen_stream.captions.bank import Messages
 from polygen_stream.captions.injection import harmless
 
 VERSION = 1  # of the wording; a journal says which one wrote its captions
 WORDS = 15
-
-Messages = list[dict[str, str]]
 
 
 def caption_prompt(concept: str, axis: Axis) -> Messages:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from polygen_stream.captions.language_model import LanguageModel
 
 
-def caption_source(config: CaptionsConfig, device: str = "cpu") -> CaptionSource:
+def caption_source(config: CaptionsConfig) -> CaptionSource:
     """The source of a config, its models loaded.
 
     Raises:
@@ -26,10 +26,10 @@ def caption_source(config: CaptionsConfig, device: str = "cpu") -> CaptionSource
             from polygen_stream.captions.language_model import LanguageModelSource
             from polygen_stream.captions.micro import MicroBank
 
-            return LanguageModelSource(MicroBank(), *language_models(config, device), config.retries)
+            return LanguageModelSource(MicroBank(), *language_models(config), config.retries)
 
 
-def language_models(config: CaptionsConfig, device: str = "cpu") -> tuple[LanguageModel, LanguageModel]:
+def language_models(config: CaptionsConfig) -> tuple[LanguageModel, LanguageModel]:
     """The model that writes captions and the one that edits them, under the config's sampling.
 
     Raises:
@@ -40,7 +40,7 @@ def language_models(config: CaptionsConfig, device: str = "cpu") -> tuple[Langua
     writer, editor = (
         TransformersModel(
             name,
-            device=device,
+            device=config.device,
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_tokens,

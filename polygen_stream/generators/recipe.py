@@ -10,9 +10,7 @@ from huggingface_hub import try_to_load_from_cache
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polygen_stream.errors import UserError
-from polygen_stream.resources import recipe_path
-
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "micro" / "weights"
+from polygen_stream.resources import model_path, recipe_path
 
 
 class EngineSpec(BaseModel):
@@ -70,8 +68,7 @@ class Recipe(BaseModel):
     @property
     def source(self) -> str:
         """What `from_pretrained` gets."""
-        kind, _, name = self.weights.partition(":")
-        return str(SHIPPED_WEIGHTS / name) if kind == "package" else self.weights
+        return model_path(self.weights)
 
     @property
     def folder(self) -> Path | None:

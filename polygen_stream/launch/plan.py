@@ -93,7 +93,7 @@ def build_plan(config: RunConfig) -> Plan:
             _process("renderer", config.generators.device, launch.renderer_threads, generator)
             for generator in config.generators.recipes
         ),
-        _process("captioner", "cpu", launch.captioner_threads),
+        _process("captioner", config.captions.device, launch.captioner_threads),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
     ]

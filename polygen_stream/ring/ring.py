@@ -2,7 +2,11 @@
 
 One process (the supervisor) creates it; the others attach to the inherited descriptor. Everything that
 decides anything happens in short transitions under one robust mutex (control.py); pixels move outside of
-it."""
+it.
+
+Long because it is the whole public surface on one page, mostly docstrings: what a method does lies in the
+part it calls (groups.py, members.py, drawing.py, holds.py, snapshot.py).
+"""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ import pytest
 
 from polygen_stream.analyze.audit import share, shows_edit
 from polygen_stream.analyze.diversity import radial_spectrum, unbiased_std, vendi_score
-from polygen_stream.generators.recipe import SHIPPED_WEIGHTS
 from polygen_stream.micro import edits
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import paint
 from polygen_stream.micro.world import Split
+from polygen_stream.resources import SHIPPED_WEIGHTS
 
 
 def audit(*words: str) -> subprocess.CompletedProcess:

@@ -17,7 +17,8 @@ from polygen_stream.engine.cache import CacheError, EngineCache
 from polygen_stream.engine.key import EngineKey, engine_key, recipe_hash, weights_hash
 from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import UserError
-from polygen_stream.generators.recipe import SHIPPED_WEIGHTS, load_recipe
+from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.resources import SHIPPED_WEIGHTS
 
 FIELDS = [field.name for field in dataclasses.fields(EngineKey)]
 

@@ -42,7 +42,7 @@ ALLOWED = {
     "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
     "train": BASE | {"ring", "curriculum", "leftover", "config", "role", "monitor"},
     "evaluate": BASE | {"config", "role", "train", "micro"},
-    "analyze": BASE | {"captions", "config", "engine", "ledger", "ring", "role", "generators", "micro"},
+    "analyze": BASE | {"captions", "config", "engine", "ring", "role", "generators", "micro", "resources"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},

@@ -1,0 +1,33 @@
+"""The run config: schema, loading, and what follows from it."""
+
+from polygen_stream.config.derived import curriculum_of, curriculum_shares, expected_group_draws, task_window
+from polygen_stream.config.load import config_keys, dump_config, load_config, parse_overrides
+from polygen_stream.config.schema import (
+    CaptionsConfig,
+    CurriculumConfig,
+    EvaluateConfig,
+    GeneratorsConfig,
+    LaunchConfig,
+    RingConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "CaptionsConfig",
+    "CurriculumConfig",
+    "EvaluateConfig",
+    "GeneratorsConfig",
+    "LaunchConfig",
+    "RingConfig",
+    "RunConfig",
+    "TrainConfig",
+    "config_keys",
+    "curriculum_of",
+    "curriculum_shares",
+    "dump_config",
+    "expected_group_draws",
+    "load_config",
+    "parse_overrides",
+    "task_window",
+]

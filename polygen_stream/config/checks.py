@@ -1,0 +1,159 @@
+"""Refuses configs that are valid key by key and yet cannot run, with the arithmetic shown."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from polygen_stream.config.derived import curriculum_shares, expected_group_draws, task_window
+from polygen_stream.config.schema import RunConfig
+from polygen_stream.errors import UserError
+from polygen_stream.resources import recipe_path
+
+
+def check_possible(config: RunConfig) -> None:
+    """Refuse what cannot run, with the arithmetic shown."""
+    generators, ring, train, captions = config.generators, config.ring, config.train, config.captions
+    if not generators.recipes:
+        raise UserError("generators.recipes is empty: name at least one recipe")
+    if len(set(generators.recipes)) < len(generators.recipes):
+        raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
+    for name in generators.recipes:
+        recipe_path(name)
+
+    with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
+    if with_negatives and generators.negatives < 1:
+        raise UserError(
+            f"curriculum.start = {config.curriculum.start} and end = {config.curriculum.end} ask for hard "
+            "negatives, but generators.negatives = 0: render some, or set both shares to 0"
+        )
+    if generators.negatives > generators.positives:
+        # A negative image has the generator and seed of a positive one, so there cannot be more of them.
+        raise UserError(
+            f"generators.negatives = {generators.negatives} is more than "
+            f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
+        )
+
+    if train.ranks > 1 and train.device not in ("cpu", "cuda"):
+        raise UserError(
+            f"train.device = {train.device!r} is one device, but train.ranks = {train.ranks} need one each: set "
+            "train.device = 'cuda' (rank r trains on cuda:r) or 'cpu'"
+        )
+    if train.batch < 2 * train.ranks:
+        # At p = 0.5 a batch of B texts has B / 2 captions, and a rank must have one.
+        raise UserError(
+            f"train.batch = {train.batch} texts are too few for train.ranks = {train.ranks}: each needs 2, so raise "
+            f"train.batch to at least {2 * train.ranks}"
+        )
+    if train.image_image_head and not train.image_image_weight:
+        raise UserError(
+            f"train.image_image_head = {train.image_image_head} has no use with train.image_image_weight = 0: set the "
+            "weight, or leave the head out"
+        )
+    if train.objective != "multi_positive" and train.hn_t2i != "same_polarity":
+        raise UserError(
+            f"train.hn_t2i = {train.hn_t2i!r} has no meaning with train.objective = {train.objective!r}, whose text "
+            "rows see what its paper says: leave one of them out"
+        )
+
+    if captions.batch > captions.backlog:
+        raise UserError(
+            f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
+            "written has to find room; lower captions.batch or raise captions.backlog"
+        )
+
+    every = config.evaluate.every
+    if every % train.checkpoint_every:
+        raise UserError(
+            f"evaluate.every = {every} is not a multiple of train.checkpoint_every = {train.checkpoint_every}: the "
+            "evaluator reads checkpoints, so set one of them to fit the other (or evaluate.every = 0)"
+        )
+
+    needed = 4 * train.batch * generators.positives
+    if ring.slots < needed:
+        raise UserError(
+            f"ring.slots = {ring.slots} is less than 4 batches of {train.batch} captions x "
+            f"{generators.positives} images = {needed}: raise ring.slots or lower train.batch"
+        )
+    if ring.min_fill < train.batch:
+        raise UserError(
+            f"ring.min_fill = {ring.min_fill} groups cannot fill a batch of train.batch = {train.batch} "
+            f"captions: set ring.min_fill to at least {train.batch}"
+        )
+    per_group = generators.positives + (generators.negatives if with_negatives else 0)
+    if ring.min_fill * per_group > ring.slots:
+        raise UserError(
+            f"ring.min_fill = {ring.min_fill} groups x {per_group} images = {ring.min_fill * per_group} "
+            f"do not fit ring.slots = {ring.slots}: lower ring.min_fill or raise ring.slots"
+        )
+    if captions.target and captions.target < ring.min_fill:
+        raise UserError(
+            f"captions.target = {captions.target} groups never reach ring.min_fill = {ring.min_fill}: "
+            "raise captions.target (0 = no limit) or lower ring.min_fill"
+        )
+    if captions.target and ring.max_times_sampled:
+        draws = expected_group_draws(config)
+        budget = captions.target * ring.max_times_sampled
+        if budget < draws:
+            raise UserError(
+                f"{train.steps} steps draw about {draws} groups, but captions.target = {captions.target} x "
+                f"ring.max_times_sampled = {ring.max_times_sampled} allow {budget}: raise either, or lower "
+                "train.steps"
+            )
+
+    if config.curriculum.staircase and not config.curriculum.epoch_captions:
+        raise UserError(
+            "curriculum.staircase = true has no meaning with curriculum.epoch_captions = 0: set the captions of an "
+            "epoch, or leave it out"
+        )
+
+    if ring.mode == "deterministic":
+        _check_deterministic(config)
+
+    most = max(curriculum_shares(config))
+    wanted = round(most * train.batch)
+    if captions.target and captions.target * _pair_share(config) < wanted:
+        raise UserError(
+            f"a batch of train.batch = {train.batch} texts with {most:.0%} hard negatives needs {wanted} captions that "
+            f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
+            f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
+        )
+
+
+def _check_deterministic(config: RunConfig) -> None:
+    """Refuse a deterministic ring whose rules contradict, or that could never hold what a step waits for."""
+    ring = config.ring
+    for name in ("error_buffer", "max_times_sampled", "max_age"):
+        if getattr(ring, name):
+            raise UserError(
+                f"ring.{name} = {getattr(ring, name)} has no meaning with ring.mode = 'deterministic', where reuse "
+                f"follows from ring.window and ring.samples_per_insert: set ring.{name} = 0"
+            )
+    if config.curriculum.leftover_age:
+        raise UserError(
+            f"curriculum.leftover_age = {config.curriculum.leftover_age} has no meaning with ring.mode = "
+            "'deterministic', whose window says how long each caption stays: set curriculum.leftover_age = 0"
+        )
+    if not ring.samples_per_insert and not config.captions.target:
+        raise UserError(
+            "ring.mode = 'deterministic' needs a pace: set ring.samples_per_insert to the draws per caption, or "
+            "captions.target to the captions of the run"
+        )
+    window, _ = task_window(config)
+    images = config.generators.positives + config.generators.negatives
+    if window * images > ring.slots:
+        raise UserError(
+            f"ring.window = {window} captions x up to {images} images = {window * images} do not fit ring.slots = "
+            f"{ring.slots}: a step would wait for captions that find no room; lower ring.window to "
+            f"{ring.slots // images} or raise ring.slots"
+        )
+    if window < ring.min_fill:
+        raise UserError(
+            f"ring.window = {window} captions is less than ring.min_fill = {ring.min_fill}, which the first step waits "
+            "for: raise ring.window or lower ring.min_fill"
+        )
+
+
+def _pair_share(config: RunConfig) -> float:
+    """Share of all produced groups that carry a hard negative, at least: the mean of p / (1 - p) over the run."""
+    shares = curriculum_shares(config)
+    return sum(p / (1 - p) for p in shares) / len(shares)

@@ -1,0 +1,44 @@
+"""What several parts compute from a config, so that they agree."""
+
+from __future__ import annotations
+
+from polygen_stream.config.schema import RunConfig
+from polygen_stream.curriculum import Curriculum
+
+
+def curriculum_of(config: RunConfig) -> Curriculum:
+    """A curriculum at the beginning of this run; everybody who asks what a step needs has one of their own."""
+    schedule = config.curriculum.model_dump(exclude={"leftover_age"})
+    return Curriculum(steps=config.train.steps, texts=config.train.batch, **schedule)
+
+
+def curriculum_shares(config: RunConfig) -> list[float]:
+    """The share of hard negatives at 101 steps from the first to the last, evenly spread."""
+    curriculum, steps = curriculum_of(config), config.train.steps
+    return [curriculum.share(steps * i // 100) for i in range(101)]
+
+
+def expected_group_draws(config: RunConfig) -> int:
+    """Groups that all training steps together draw, about.
+
+    A step of B texts with a share p of hard negatives draws B (1 - p) groups, for a negative comes with its
+    positive's group.
+    """
+    shares = curriculum_shares(config)
+    return round(config.train.steps * config.train.batch * (1 - sum(shares) / len(shares)))
+
+
+def task_window(config: RunConfig) -> tuple[int, float]:
+    """Of a ring in deterministic mode: the tasks in its window, and by how many the window moves on per step.
+
+    Unless ring.window says otherwise the window is all of production if that fits, or three quarters of what fits: the
+    rest is the room in which producers work ahead. It moves so that a group is drawn ring.samples_per_insert times on
+    average or, if that is 0, so that the last step reaches the last caption.
+    """
+    ring, captions, steps = config.ring, config.captions, config.train.steps
+    fits = ring.slots // (config.generators.positives + config.generators.negatives)
+    all_fits = 0 < captions.target <= fits
+    window = ring.window or (captions.target if all_fits else max(ring.min_fill, 3 * fits // 4))
+    if ring.samples_per_insert:
+        return window, expected_group_draws(config) / steps / ring.samples_per_insert
+    return window, (captions.target - ring.min_fill) / steps

@@ -1,0 +1,167 @@
+"""Reads a run config: a TOML file checked against the schema, plus dotted overrides from the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import tomli_w
+from pydantic import ValidationError
+
+from polygen_stream.config.checks import check_possible
+from polygen_stream.config.schema import RunConfig, Section
+from polygen_stream.errors import UserError
+from polygen_stream.resources import config_path
+
+
+def config_keys() -> list[str]:
+    """Every dotted key of the schema, e.g. "name", "train.steps"."""
+    return [dotted for dotted, _ in _fields()]
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
+    """Read, override and check a run config.
+
+    Args:
+        path: TOML file or preset name; None is the micro preset.
+        overrides: {"train.steps": "200"}, or command-line words ("--train.steps", "200" or
+            "--train.steps=200"). Values are TOML; quotes of a string and brackets of a list may be left out.
+
+    Raises:
+        UserError: anything wrong, in one line that names the file or option, the key and the remedy.
+    """
+    file = config_path(path)
+    values = _read_toml(file)
+    origins: dict[str, str] = {}
+    pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    for dotted, text in pairs.items():
+        _set_dotted(values, dotted, text)
+        origins[dotted] = f"--{dotted}"
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as problem:
+        raise UserError(_explain(problem, str(file), origins)) from None
+    try:
+        check_possible(config)
+    except UserError as problem:
+        raise UserError(f"{file}: {problem}") from None
+    return config
+
+
+def dump_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved config as TOML; `load_config` of that file gives an equal config."""
+    path.write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
+
+
+def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> dict[str, str]:
+    """Command-line words to {dotted key: text}; the last one of a repeated key wins.
+
+    Args:
+        words: "--key", "VALUE" or "--key=VALUE" each.
+        other_options: further option names (without dashes) a misspelt word may have meant.
+
+    Raises:
+        UserError: an unknown key, an override without a value, or a value without an override.
+    """
+    known = config_keys()
+    pairs: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        dotted = option.removeprefix("--")
+        if dotted == option:
+            raise UserError(f"unexpected argument {word!r}: overrides read --section.key VALUE")
+        if dotted not in known:
+            raise UserError(f"unknown option {option}: {_nearest(dotted, other_options, prefix='--')}")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"{option} has no value: write {option} VALUE")
+            value = rest.pop(0)
+        pairs[dotted] = value
+    return pairs
+
+
+def _fields() -> Iterator[tuple[str, Any]]:
+    for name, field in RunConfig.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            for inner, leaf in field.annotation.model_fields.items():
+                yield f"{name}.{inner}", leaf.annotation
+        else:
+            yield name, field.annotation
+
+
+def _nearest(dotted: str, others: Sequence[str] = (), prefix: str = "") -> str:
+    """A hint at the key that was meant: the most similar one of the same last name first, then of any."""
+    known = [*config_keys(), *others]
+    last = {name: name.rpartition(".")[2] for name in known}
+    wanted = dotted.rpartition(".")[2]
+    close = (
+        get_close_matches(dotted, [name for name in known if last[name] == wanted], n=1, cutoff=0.0)
+        or get_close_matches(dotted, known, n=1)
+        or [name for name in known if last[name] in get_close_matches(wanted, last.values(), n=1)]
+    )
+    return f"did you mean {prefix}{close[0]}?" if close else f"{config_path()} shows every key"
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise UserError(f"{file} is not valid TOML: {problem}") from None
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{file} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
+    except OSError as problem:
+        raise UserError(f"cannot read {file}: {problem.strerror or problem}") from None
+
+
+def _set_dotted(values: dict[str, Any], dotted: str, text: str) -> None:
+    kinds = dict(_fields())
+    if dotted not in kinds:
+        raise UserError(f"unknown option --{dotted}: {_nearest(dotted, prefix='--')}")
+    section, _, leaf = dotted.rpartition(".")
+    table = values.setdefault(section, {}) if section else values
+    if not isinstance(table, dict):
+        return  # the file put a plain value where the section belongs: validation says so
+    table[leaf] = _parse_value(text, kinds[dotted])
+
+
+def _parse_value(text: str, annotation: Any) -> Any:
+    if annotation is str or (get_origin(annotation) is Literal):
+        return text
+    if get_origin(annotation) is tuple and not text.lstrip().startswith("["):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _explain(problem: ValidationError, file: str, origins: Mapping[str, str]) -> str:
+    first = problem.errors()[0]
+    # Positions inside a list are part of pydantic's location; the key is what a user can look up.
+    dotted = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    where = f"{origins[dotted]}" if dotted in origins else f"{file}: {dotted}"
+    if first["type"] == "extra_forbidden":
+        return f"{file}: unknown key {dotted}: {_nearest(dotted)}"
+    context = first.get("ctx", {})
+    expected = {
+        "int_type": "an integer",
+        "int_from_float": "an integer",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "string_type": "a string",
+        "tuple_type": "a list of strings",
+        "model_type": f"a table, [{dotted}]",
+        "literal_error": f"one of {context.get('expected', '')}",
+        "greater_than": f"more than {context.get('gt')}",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than": f"less than {context.get('lt')}",
+        "less_than_equal": f"at most {context.get('le')}",
+        "string_pattern_mismatch": "letters, digits, '.', '_' and '-', starting with a letter or digit",
+    }.get(first["type"], first["msg"])
+    return f"{where} = {first['input']!r}, expected {expected}"
