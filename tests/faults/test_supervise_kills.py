@@ -36,6 +36,8 @@ def test_killed_process_is_named_and_nothing_is_left(start_toy, victim, moment):
 def test_killed_supervisor_takes_everything_with_it(start_toy, moment):
     run = start_toy(*ENDLESS)
     run.process("guardian")
+    # the guardian comes first: killed before a role has started, there would be nothing that could be left
+    run.wait_until(lambda: len(run.processes()) >= 2, "a role beside the guardian")
     if moment == "training":
         run.wait_until(lambda: run.steps() > 5 and len(run.processes()) >= 6, "five steps and the evaluator")
     run.process("supervisor").send_signal(signal.SIGKILL)
