@@ -26,7 +26,7 @@ from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.diary import Diary
 from polygen_stream.train.gang import join, leave, place
-from polygen_stream.train.model import add_image_image_head, create_clip
+from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.peers import naming_lost_peers
@@ -57,6 +57,8 @@ def main(context: RoleContext) -> None:
     if train.ema and gang.leads:
         # Buffers too: the statistics of batch norms belong to the weights they were taken with.
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=True)
+    if train.compile:
+        compile_towers(model)
     curriculum = curriculum_of(config)
     age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, age) if age and gang.leads else None
