@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
 from polygen_stream.captions.sources import caption_source
-from polygen_stream.config import curriculum_of
+from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.curriculum import ErrorDiffusion
 from polygen_stream.ledger import Ledger, Task
 from polygen_stream.producers.lead_time import LeadTime
-from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
+from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
 
 POLL_S = 0.05
@@ -20,44 +21,93 @@ POLL_S = 0.05
 
 def main(context: RoleContext) -> None:
     config, ring = context.config, context.ring
+    file = context.run_dir / JOURNAL
+    journal = Journal(file)
+    try:
+        begun = _go_on(context, read_journal(file))
+        if begun is not None and not _over(config, begun.opened):
+            _write(context, begun, journal)
+    finally:
+        journal.close()
+    if not context.stopping:
+        ring.finish_opening()
+
+
+@dataclass
+class Begun:
+    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds."""
+
+    task_id: int = 0
+    opened: int = 0
+    pairs: ErrorDiffusion = field(default_factory=ErrorDiffusion)
+
+
+def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
+    """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
+    config, ring = context.config, context.ring
+    known, begun, curriculum = ring.stats().known, Begun(), curriculum_of(config)
+    for entry in entries:
+        if entry.task.task_id >= known and (
+            _wait_for_room(context, config.captions.backlog - 1) is None or not _open(context, entry)
+        ):
+            return None
+        if ring.spec.deterministic:
+            # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
+            # pace of everybody anyway, and what rounding left over is less than one caption.
+            share = curriculum.production_share(*_aim(context, 0, 0.0, entry.task.task_id, begun.opened))
+            begun.pairs.take(share, 1)
+        begun.task_id = entry.task.task_id + 1
+        begun.opened += isinstance(entry.outcome, Caption)
+    return begun
+
+
+def _write(context: RoleContext, begun: Begun, journal: Journal) -> None:
+    """Writes captions and opens their groups until there are enough."""
+    config, ring = context.config, context.ring
     ring.heartbeat("loading the caption source")
     source = caption_source(config.captions)
     ledger = Ledger(
         config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
     )
-    curriculum = curriculum_of(config)
-    pairs, lead = ErrorDiffusion(), LeadTime()
-    target = config.captions.target or None
-    task_id = opened = 0
-    writing = config.captions
-    with open(context.run_dir / "journal.jsonl", "a", buffering=1, encoding="utf-8") as journal:
-        while not context.stopping and (target is None or opened < target):
-            stats = _wait_for_room(context, writing.backlog - writing.batch)
-            if stats is None:
-                break
-            began = time.monotonic()
-            step, ahead = stats.step, lead.steps(time.monotonic(), stats)
-            tasks, kinds = [], []
-            for i in range(writing.batch if target is None else min(writing.batch, target - opened)):
-                share = curriculum.production_share(*_aim(context, step, ahead, task_id, opened + i))
-                kinds.append(Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN)
-                tasks.append(ledger.task(task_id))
-                task_id += 1
-            ring.heartbeat(f"writing {len(tasks)} captions")
-            written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
-            try:
-                for task, kind, caption in zip(tasks, kinds, written, strict=True):
-                    if isinstance(caption, Caption) and not _open(context, task, kind, caption):
-                        caption = Dropped((*caption.rejected, "too long for the ring"))
-                    if isinstance(caption, Dropped):
-                        ring.skip_task(task.task_id, config.ring.open_timeout_s, stop=lambda: context.stopping)
-                    else:
-                        opened += 1
-                    journal.write(json.dumps(_record(task, kind, caption)) + "\n")
-            except WaitStopped:
-                break
-            ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
-    ring.finish_opening()
+    curriculum, lead = curriculum_of(config), LeadTime()
+    target, writing = config.captions.target or None, config.captions
+    while not context.stopping and not _over(config, begun.opened):
+        stats = _wait_for_room(context, writing.backlog - writing.batch)
+        if stats is None:
+            return
+        began = time.monotonic()
+        step, ahead = stats.step, lead.steps(time.monotonic(), stats)
+        tasks, kinds = [], []
+        for i in range(writing.batch if target is None else min(writing.batch, target - begun.opened)):
+            share = curriculum.production_share(*_aim(context, step, ahead, begun.task_id, begun.opened + i))
+            kinds.append(Kind.PAIR if begun.pairs.take(share, 1) else Kind.PLAIN)
+            tasks.append(ledger.task(begun.task_id))
+            begun.task_id += 1
+        ring.heartbeat(f"writing {len(tasks)} captions")
+        written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
+        entries = [
+            Entry(task, kind is Kind.PAIR, _fitting(caption, ring.spec.caption_bytes))
+            for task, kind, caption in zip(tasks, kinds, written, strict=True)
+        ]
+        journal.write(entries)
+        for entry in entries:
+            if not _open(context, entry):
+                return
+            begun.opened += isinstance(entry.outcome, Caption)
+        ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
+
+
+def _over(config: RunConfig, opened: int) -> bool:
+    return 0 < config.captions.target <= opened
+
+
+def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
+    """The caption, or why it cannot go into the ring: nothing is ever cut."""
+    if isinstance(caption, Caption) and any(
+        len(text.encode()) > most for text in (caption.text, caption.negative) if text is not None
+    ):
+        return Dropped((*caption.rejected, "too long for the ring"))
+    return caption
 
 
 def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
@@ -74,16 +124,21 @@ def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: in
     return step, ahead
 
 
-def _open(context: RoleContext, task: Task, kind: Kind, caption: Caption) -> bool:
-    """Opens the task's group; False when its caption is too long, which the ring counts."""
-    config = context.config
-    members = _members(task, kind, config.generators.negatives)
+def _open(context: RoleContext, entry: Entry) -> bool:
+    """Opens the task's group, or skips the task; False when the run stops first."""
+    config, ring, task = context.config, context.ring, entry.task
+    waiting = (config.ring.open_timeout_s, lambda: context.stopping)
     try:
-        context.ring.open_group(
-            task.task_id, kind, caption.text, caption.negative, members,
-            config.ring.open_timeout_s, stop=lambda: context.stopping,
-        )  # fmt: skip
-    except CaptionTooLong:
+        if isinstance(entry.outcome, Dropped):
+            ring.skip_task(task.task_id, *waiting)
+            return True
+        kind = Kind.PAIR if entry.pair else Kind.PLAIN
+        members = _members(task, kind, config.generators.negatives)
+        try:
+            ring.open_group(task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, *waiting)
+        except GeneratorsDown:
+            ring.skip_task(task.task_id, *waiting)
+    except WaitStopped:
         return False
     return True
 
@@ -111,12 +166,6 @@ def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
     if kind is Kind.PAIR:
         members += [Member(generator, 1, seed) for generator, seed in twins[:negatives]]
     return members
-
-
-def _record(task: Task, kind: Kind, caption: Caption | Dropped) -> dict[str, object]:
-    """What a replay needs to make this group again without a language model; of a dropped task, why."""
-    record = {"task": asdict(task), "kind": kind.name.lower()}
-    return record | {"caption" if isinstance(caption, Caption) else "dropped": asdict(caption)}
 
 
 if __name__ == "__main__":

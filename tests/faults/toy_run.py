@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from polygen_stream.checkpoints import META, RING, checkpoint_folder, config_hash, describe_files, list_checkpoints
 from polygen_stream.config import load_config
 from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.ring import Kind, Member, Ring, WaitStopped
+from polygen_stream.ring.snapshot import save_snapshot
 from polygen_stream.role import RoleContext, run_role
 
 GENERATORS = ("micro/sd15", "micro/sana")
@@ -76,7 +79,7 @@ def captioner(context: RoleContext) -> None:
     misbehave("captioner")
     members = [Member(index, polarity, 7) for polarity in (0, 1) for index in range(len(GENERATORS))]
     target = context.config.captions.target
-    task = 0
+    task = context.ring.stats().known
     while not context.stopping and (not target or task < target):
         arguments = (Kind.PAIR, f"caption {task}", f"negative {task}", members)
         try:
@@ -85,7 +88,8 @@ def captioner(context: RoleContext) -> None:
             return
         context.ring.heartbeat("opening", busy_s=0.001)
         task += 1
-    context.ring.finish_opening()
+    if not context.stopping:
+        context.ring.finish_opening()
 
 
 def renderer(context: RoleContext) -> None:
@@ -107,8 +111,10 @@ def trainer(context: RoleContext) -> None:
     misbehave("trainer")
     train, ring = context.config.train, context.ring
     began = time.monotonic()
-    checkpoint(context.run_dir, 0, final=False)
-    step = 0
+    found = list_checkpoints(context.run_dir)
+    step = found[-1][0] if found else 0
+    if not found:
+        checkpoint(context, 0)
     with (context.run_dir / "metrics.jsonl").open("a", buffering=1) as metrics:
         while step < train.steps and not context.stopping:
             draw = ring.draw(step, 4, 2, timeout_s=60, stop=lambda: context.stopping)
@@ -124,10 +130,12 @@ def trainer(context: RoleContext) -> None:
             metrics.write(json.dumps(line) + "\n")
             ring.heartbeat("training", waited_s=draw.waited_s, busy_s=0.02)
             step += 1
+            if step % train.checkpoint_every == 0 and step < train.steps:
+                checkpoint(context, step)
     while context.config.captions.target and not context.stopping and not production_is_over(ring):
         ring.heartbeat("waiting for the last image, so that the totals are known")
         time.sleep(0.05)
-    checkpoint(context.run_dir, step, final=True)
+    checkpoint(context, step, final=True)
 
 
 def production_is_over(ring: Ring) -> bool:
@@ -135,11 +143,15 @@ def production_is_over(ring: Ring) -> bool:
     return stats.finished_opening and not any(stats.backlog.values())
 
 
-def checkpoint(run_dir: Path, step: int, final: bool) -> None:
-    folder = run_dir / "checkpoints" / f"step_{step:06d}"
+def checkpoint(context: RoleContext, step: int, final: bool = False) -> None:
+    folder = checkpoint_folder(context.run_dir, step)
     partial = folder.with_name(f".partial-{folder.name}")
     partial.mkdir(parents=True)
-    (partial / "meta.json").write_text(json.dumps({"step": step, "final": final}))
+    save_snapshot(context.ring, partial / RING, payload=True)
+    meta = {"step": step, "final": final, "model": "toy", "config_hash": config_hash(context.config)}
+    (partial / META).write_text(json.dumps(meta | {"files": describe_files(partial)}))
+    if folder.exists():
+        shutil.rmtree(folder)
     partial.rename(folder)
 
 
@@ -155,7 +167,7 @@ def evaluator(context: RoleContext) -> None:
             if meta in done:
                 continue
             done.add(meta)
-            found = json.loads(meta.read_text())
+            found = {name: json.loads(meta.read_text())[name] for name in ("step", "final")}
             with (context.run_dir / "eval.jsonl").open("a") as file:
                 file.write(json.dumps({**found, "metrics": numbers, "chance": {"zero_shot_things": 0.04}}) + "\n")
             if found["final"]:
