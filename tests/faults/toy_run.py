@@ -1,6 +1,7 @@
 """A run of small real processes for the fault tests: real supervisor, guardian, ring and roles, no models.
 
     python toy_run.py supervise RUN_DIR [--a.b VALUE ...]     one toy run, exit code of the supervisor
+    python toy_run.py resume RUN_DIR                          goes on with one
     python toy_run.py ROLE --run-dir ... --ring-fd ...        how the supervisor starts a toy role
 
 With --train.ranks more than 1 the trainer is the real one.
@@ -59,9 +60,10 @@ def toy_plan(config):
     return Plan(processes, ring_spec(config))
 
 
-def misbehave(role: str) -> None:
+def misbehave(role: str, run_dir: Path) -> None:
+    """TOY_FAULT = ROLE:WAY; with TOY_ONCE only the first process of that role does it."""
     who, _, way = os.environ.get("TOY_FAULT", ":").partition(":")
-    if who != role:
+    if who != role or ("TOY_ONCE" in os.environ and (run_dir / "logs" / f"{role}.2.log").exists()):
         return
     if way == "user_error":
         raise UserError("captions.bank = nowhere: no such word bank; known: micro")
@@ -76,7 +78,7 @@ def misbehave(role: str) -> None:
 
 
 def captioner(context: RoleContext) -> None:
-    misbehave("captioner")
+    misbehave("captioner", context.run_dir)
     members = [Member(index, polarity, 7) for polarity in (0, 1) for index in range(len(GENERATORS))]
     target = context.config.captions.target
     task = context.ring.stats().known
@@ -93,7 +95,7 @@ def captioner(context: RoleContext) -> None:
 
 
 def renderer(context: RoleContext) -> None:
-    misbehave("renderer")
+    misbehave("renderer", context.run_dir)
     ring = context.ring
     index = GENERATORS.index(context.generator)
     while not context.stopping:
@@ -108,7 +110,7 @@ def renderer(context: RoleContext) -> None:
 
 
 def trainer(context: RoleContext) -> None:
-    misbehave("trainer")
+    misbehave("trainer", context.run_dir)
     train, ring = context.config.train, context.ring
     began = time.monotonic()
     found = list_checkpoints(context.run_dir)
@@ -156,7 +158,7 @@ def checkpoint(context: RoleContext, step: int, final: bool = False) -> None:
 
 
 def evaluator(context: RoleContext) -> None:
-    misbehave("evaluator")
+    misbehave("evaluator", context.run_dir)
     numbers = {
         "zero_shot_things": 0.5, "zero_shot_colours": 0.6, "retrieval_i2t_r1": 0.3, "retrieval_t2i_r1": 0.2,
         "compositional": 0.7, "compositional_by_edit": {"swap colour": 0.7},
@@ -176,7 +178,7 @@ def evaluator(context: RoleContext) -> None:
 
 
 def report(context: RoleContext) -> None:
-    misbehave("report")
+    misbehave("report", context.run_dir)
     assert context.ring.groups_snapshot(4)
     (context.run_dir / "report.md").write_text("a toy run\n")
 
@@ -188,11 +190,16 @@ if __name__ == "__main__":
     if role in ROLES:
         run_role(ROLES[role], role)
     run_dir, *words = sys.argv[1:]
-    config = load_config(None, [*(word for key, value in OVERRIDES.items() for word in (f"--{key}", value)), *words])
+    from polygen_stream.launch.resume import find_run
     from polygen_stream.launch.supervise import supervise
 
     try:
-        sys.exit(supervise(config, Path(run_dir), toy_plan(config)))
+        if role == "resume":
+            config = load_config(find_run(run_dir) / "config.toml")
+        else:
+            settings = [word for key, value in OVERRIDES.items() for word in (f"--{key}", value)]
+            config = load_config(None, [*settings, *words])
+        sys.exit(supervise(config, Path(run_dir), toy_plan(config), resumed=role == "resume"))
     except PolygenError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)
