@@ -166,7 +166,7 @@ def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
     done = run_folder(tmp_path, "done", "completed", age=0)
     with pytest.raises(UserError, match="no unfinished run under"):
         find_run("auto", tmp_path)
-    with pytest.raises(UserError, match="is finished, see its summary.json"):
+    with pytest.raises(UserError, match="is finished, see its summary"):
         refuse_finished(done)
     with pytest.raises(UserError, match="no run folder"):
         find_run(str(tmp_path))
