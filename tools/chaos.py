@@ -1,4 +1,4 @@
-"""A run under random kill -9: producers every few seconds, the trainer a few times. It has to end as if nothing happened.
+"""A run under random kill -9, producers every few seconds, the trainer a few times: it ends as if nothing happened.
 
     python tools/chaos.py runs/chaos --train.steps 200 --captions.target 700 --every 8 --trainer-kills 3
 
@@ -136,8 +136,8 @@ def report(chaos: Chaos, seconds: float, broken: list[str]) -> str:
     again = Counter(restart["process"] for restart in summary["restarts"])
     killed = Counter("trainer" if name.startswith("trainer") else name for _, name in chaos.kills)
     lines = [
-        f"{len(chaos.kills)} kills in {seconds:.0f} s; {summary['steps']} of {chaos.steps} steps, {summary['captions']} "
-        f"captions, {summary['images_total']} pictures; status {summary['status']}",
+        f"{len(chaos.kills)} kills in {seconds:.0f} s; {summary['steps']} of {chaos.steps} steps, "
+        f"{summary['captions']} captions, {summary['images_total']} pictures; status {summary['status']}",
         "",
         "| process | killed | restarts in the summary |",
         "| --- | ---: | ---: |",
