@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,11 @@ class CaptionSource(Protocol):
 
     concepts: Sequence[str]
     axes: Sequence[str]
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of who wrote its captions, as JSON: equal provenances write equal captions."""
+        ...
 
     def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
         """One result per task, a function of the task alone up to the numerics of a batch.

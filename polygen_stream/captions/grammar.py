@@ -6,6 +6,7 @@ The reference for what the micro language models learn, and a source without any
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from polygen_stream import seeding
 from polygen_stream.captions.base import Caption
@@ -19,6 +20,7 @@ class GrammarSource:
 
     concepts = MicroBank.concepts
     axes = MicroBank.axes
+    provenance: ClassVar = {"bank": "micro", "writer": "grammar"}
 
     def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption]:
         return [self._write(task, negative) for task, negative in zip(tasks, with_negative, strict=True)]

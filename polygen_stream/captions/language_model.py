@@ -6,7 +6,7 @@ refused is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from polygen_stream.captions.bank import Bank, Checked, Completion, Messages
@@ -17,6 +17,11 @@ from polygen_stream.seeding import key
 
 class LanguageModel(Protocol):
     """A chat model under fixed sampling settings."""
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of who wrote: the model, its weights' hash or its name at an endpoint, the sampling."""
+        ...
 
     def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
         """One reply per prompt, each sampled under its own seed in [0, 2**63)."""
@@ -33,6 +38,15 @@ class LanguageModelSource:
     def __init__(self, bank: Bank, writer: LanguageModel, editor: LanguageModel, retries: int) -> None:
         self.concepts, self.axes = bank.concepts, bank.axes
         self._bank, self._writer, self._editor, self._retries = bank, writer, editor, retries
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            **self._bank.provenance,
+            "retries": self._retries,
+            "writer": self._writer.provenance,
+            "editor": self._editor.provenance,
+        }
 
     def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
         bank, rejected = self._bank, [[] for _ in tasks]

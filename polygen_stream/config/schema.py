@@ -19,7 +19,9 @@ class Section(BaseModel):
 
 class CaptionsConfig(Section):
     source: Literal["transformers", "grammar"] = "transformers"
-    bank: str = "micro"
+    bank: Literal["micro", "english"] = "micro"
+    concepts: str = ""  # english: path or URL of a JSON list of strings
+    axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank
     writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
     editor: str = "package:llama"  # language model of T-
     device: str = "cpu"

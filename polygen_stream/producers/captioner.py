@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import asdict
 
+from polygen_stream.captions.banks import chosen_axes
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import curriculum_of
@@ -23,7 +24,11 @@ def main(context: RoleContext) -> None:
     ring.heartbeat("loading the caption source")
     source = caption_source(config.captions)
     ledger = Ledger(
-        config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
+        config.seed,
+        source.concepts,
+        chosen_axes(config.captions, source.axes),
+        len(config.generators.recipes),
+        config.generators.positives,
     )
     curriculum = curriculum_of(config)
     pairs, lead = ErrorDiffusion(), LeadTime()
