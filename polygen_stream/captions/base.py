@@ -24,9 +24,13 @@ class Caption:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A task that got no caption, and why its attempts were refused."""
+    """A task without a caption, and why its attempts were refused.
+
+    `text` is the T+ that balancing or de-duplication refused; None where it never came that far.
+    """
 
     rejected: tuple[str, ...]
+    text: str | None = None
 
 
 class CaptionSource(Protocol):

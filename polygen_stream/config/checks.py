@@ -123,6 +123,11 @@ def check_possible(config: RunConfig) -> None:
 
 def _check_bank(captions: CaptionsConfig) -> None:
     """Refuse a bank without concepts, and one that the source has no words for."""
+    if captions.balance and not captions.deduplicate:
+        raise UserError(
+            f"captions.balance = {captions.balance} counts captions that differ, and captions.deduplicate = false "
+            "keeps those that do not: set captions.deduplicate = true"
+        )
     if captions.bank == "micro":
         if captions.concepts:
             raise UserError(

@@ -29,6 +29,8 @@ class CaptionsConfig(Section):
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(32, ge=1)  # longest reply
     retries: int = Field(4, ge=0)  # further attempts after a refused reply, each with another seed
+    deduplicate: bool = False  # drop captions that came before, or the same words in another order
+    balance: float = Field(0.0, ge=0)  # t: captions per concept up to which all are kept; 0 = no balancing
     batch: int = Field(16, ge=1)  # captions written at once
     backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
     target: int = Field(3600, ge=0)  # groups (captions) to produce; 0 = until training ends

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
+from collections import deque
 
 from polygen_stream.captions.banks import chosen_axes
 from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.journal import JOURNAL, Entry, Journal, journaled
+from polygen_stream.captions.selection import Selection
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import curriculum_of
 from polygen_stream.curriculum import ErrorDiffusion
+from polygen_stream.errors import PolygenError
 from polygen_stream.ledger import Ledger, Task
+from polygen_stream.producers.failures import Failures
 from polygen_stream.producers.lead_time import LeadTime
-from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
+from polygen_stream.ring import Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
 
 POLL_S = 0.05
@@ -31,37 +34,43 @@ def main(context: RoleContext) -> None:
         config.generators.positives,
     )
     curriculum = curriculum_of(config)
-    pairs, lead = ErrorDiffusion(), LeadTime()
+    lead, failures = LeadTime(), Failures()
     target = config.captions.target or None
-    task_id = opened = 0
     writing = config.captions
-    with open(context.run_dir / "journal.jsonl", "a", buffering=1, encoding="utf-8") as journal:
-        while not context.stopping and (target is None or opened < target):
-            stats = _wait_for_room(context, writing.backlog - writing.batch)
-            if stats is None:
-                break
-            began = time.monotonic()
-            step, ahead = stats.step, lead.steps(time.monotonic(), stats)
-            tasks, kinds = [], []
-            for i in range(writing.batch if target is None else min(writing.batch, target - opened)):
-                share = curriculum.production_share(*_aim(context, step, ahead, task_id, opened + i))
-                kinds.append(Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN)
-                tasks.append(ledger.task(task_id))
-                task_id += 1
-            ring.heartbeat(f"writing {len(tasks)} captions")
-            written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
-            try:
-                for task, kind, caption in zip(tasks, kinds, written, strict=True):
-                    if isinstance(caption, Caption) and not _open(context, task, kind, caption):
-                        caption = Dropped((*caption.rejected, "too long for the ring"))
-                    if isinstance(caption, Dropped):
-                        ring.skip_task(task.task_id, config.ring.open_timeout_s, stop=lambda: context.stopping)
-                    else:
-                        opened += 1
-                    journal.write(json.dumps(_record(task, kind, caption)) + "\n")
-            except WaitStopped:
-                break
-            ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
+    with Journal(context.run_dir / JOURNAL) as journal:
+        journal.describe(source.provenance)
+        selection = Selection(writing, source.concepts, config.seed)
+        if journal.state.next_task:
+            ring.heartbeat("reading the journal")
+            selection.remember(journaled(context.run_dir / JOURNAL))
+        pairs = ErrorDiffusion(journal.state.carry)
+        task_id, opened = journal.state.next_task, journal.state.captions
+        try:
+            _catch_up(context, journal)
+            while not context.stopping and (target is None or opened < target):
+                stats = _wait_for_room(context, writing.backlog - writing.batch)
+                if stats is None:
+                    break
+                began = time.monotonic()
+                step, ahead = stats.step, lead.steps(time.monotonic(), stats)
+                tasks, kinds, carries = [], [], []
+                for i in range(writing.batch if target is None else min(writing.batch, target - opened)):
+                    share = curriculum.production_share(*_aim(context, step, ahead, task_id, opened + i))
+                    kinds.append(Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN)
+                    carries.append(pairs.carry)
+                    tasks.append(ledger.task(task_id))
+                    task_id += 1
+                ring.heartbeat(f"writing {len(tasks)} captions")
+                written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
+                for task, kind, carry, result in zip(tasks, kinds, carries, written, strict=True):
+                    entry = Entry(task, kind.name.lower(), _used(context, selection, task, result), carry)
+                    journal.write(entry)  # before the ring has it: whoever comes after a kill knows what was written
+                    failures.note(entry.result)
+                    _enter(context, entry)
+                    opened += isinstance(entry.result, Caption)
+                ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
+        except WaitStopped:
+            pass
     ring.finish_opening()
 
 
@@ -79,18 +88,54 @@ def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: in
     return step, ahead
 
 
-def _open(context: RoleContext, task: Task, kind: Kind, caption: Caption) -> bool:
-    """Opens the task's group; False when its caption is too long, which the ring counts."""
-    config = context.config
+def _used(context: RoleContext, selection: Selection, task: Task, result: Caption | Dropped) -> Caption | Dropped:
+    """The caption if the ring can hold it and the selection wants it."""
+    if isinstance(result, Dropped):
+        return result
+    texts = [text for text in (result.text, result.negative) if text is not None]
+    if max(len(text.encode()) for text in texts) > context.ring.spec.caption_bytes:
+        return Dropped((*result.rejected, "too long for the ring"))
+    refused = selection.decide(task.task_id, result.text)
+    return result if refused is None else Dropped((*result.rejected, f"caption: {refused}"), result.text)
+
+
+def _enter(context: RoleContext, entry: Entry) -> None:
+    """Opens the task's group in the ring, or says that it has none."""
+    config, ring, task, result = context.config, context.ring, entry.task, entry.result
+    if isinstance(result, Dropped):
+        ring.skip_task(task.task_id, config.ring.open_timeout_s, stop=lambda: context.stopping)
+        return
+    kind = Kind[entry.kind.upper()]
     members = _members(task, kind, config.generators.negatives)
-    try:
-        context.ring.open_group(
-            task.task_id, kind, caption.text, caption.negative, members,
-            config.ring.open_timeout_s, stop=lambda: context.stopping,
-        )  # fmt: skip
-    except CaptionTooLong:
-        return False
-    return True
+    ring.open_group(
+        task.task_id, kind, result.text, result.negative, members,
+        config.ring.open_timeout_s, stop=lambda: context.stopping,
+    )  # fmt: skip
+
+
+def _catch_up(context: RoleContext, journal: Journal) -> None:
+    """Enters the tasks that a captioner before this one wrote and the ring has not got, without a language model.
+
+    After a kill that is the last task at most.
+    """
+    config, state, stats = context.config, journal.state, context.ring.stats()
+    # A ring in throughput mode is not told of tasks without a group, one in deterministic mode counts them.
+    told = context.ring.spec.deterministic
+    missing = state.captions + (state.dropped if told else 0) - stats.groups_opened - stats.skipped
+    if missing < 0:
+        raise PolygenError(
+            f"the ring has {stats.groups_opened} captions and {context.run_dir / JOURNAL} has {state.captions}: "
+            "the journal is not this run's, or lost lines"
+        )
+    if not missing:
+        return
+    context.ring.heartbeat(f"opening {missing} captions of the journal again")
+    entries = journaled(context.run_dir / JOURNAL)
+    behind = deque((e for e in entries if told or isinstance(e.result, Caption)), maxlen=missing)
+    for entry in behind:
+        if _wait_for_room(context, config.captions.backlog - 1) is None:
+            return
+        _enter(context, entry)
 
 
 def _wait_for_room(context: RoleContext, most: int) -> RingStats | None:
@@ -116,12 +161,6 @@ def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
     if kind is Kind.PAIR:
         members += [Member(generator, 1, seed) for generator, seed in twins[:negatives]]
     return members
-
-
-def _record(task: Task, kind: Kind, caption: Caption | Dropped) -> dict[str, object]:
-    """What a replay needs to make this group again without a language model; of a dropped task, why."""
-    record = {"task": asdict(task), "kind": kind.name.lower()}
-    return record | {"caption" if isinstance(caption, Caption) else "dropped": asdict(caption)}
 
 
 if __name__ == "__main__":
