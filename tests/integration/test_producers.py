@@ -134,37 +134,31 @@ def written(folder: Path, ring: Ring) -> list[Entry]:
 )
 def test_a_killed_captioner_goes_on_where_it_was(start, tmp_path: Path, source: str, mode: str, kills: int):
     config = small_config(**{"captions.source": source, "ring.mode": mode})
-    rings = [Ring.create(ring_spec(config)) for _ in range(2)]
-    for ring in rings:
+    first, second = (Ring.create(ring_spec(config)) for _ in range(2))
+    for ring in (first, second):
         ring.register("renderer", "test")
-
-    captioner = start(config, rings[0], "captioner")
-    while captioner.poll() is None:
-        fill(rings[0])
-        time.sleep(0.01)
-    assert captioner.returncode == 0, captioner.stderr.read()
-    whole = written(tmp_path, rings[0])
-    (tmp_path / JOURNAL).unlink()
+    if source == "grammar":  # a language model's replies depend on the rounding of its batch too
+        assert finish(start, config, first) == 0
+        whole = written(tmp_path, first)
+        (tmp_path / JOURNAL).unlink()
 
     killed = 0
-    captioner = start(config, rings[1], "captioner")
+    captioner = start(config, second, "captioner")
     journal = tmp_path / JOURNAL
     while captioner.poll() is None:
-        fill(rings[1])
+        fill(second)
         time.sleep(0.001)  # no longer: the line has just been written, and its group is being opened
         if killed < kills and journal.exists() and journal.read_bytes().count(b"\n") > 30 * (killed + 1):
             captioner.kill()
             captioner.wait()
             killed += 1
-            rings[1].reap()
-            captioner = start(config, rings[1], "captioner")
+            second.reap()
+            captioner = start(config, second, "captioner")
     assert captioner.returncode == 0, captioner.stderr.read()
     assert killed == kills
-    pieced = written(tmp_path, rings[1])
-    assert rings[1].check() == []
-    assert [(entry.task, entry.kind) for entry in pieced[:190]] == [(entry.task, entry.kind) for entry in whole[:190]]
-    if source == "grammar":  # a language model's replies depend on the rounding of its batch too
-        assert pieced == whole
+    pieced = written(tmp_path, second)
+    assert second.check() == []
+    assert source != "grammar" or pieced == whole
 
 
 @pytest.mark.parametrize("cut", [0, 1, 60], ids=["whole", "no line break", "half a line"])
