@@ -40,14 +40,29 @@ def run(
         typer.Option(help="New folder for the run (else runs/<time>-<name>)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, start nothing.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
+    ] = None,
 ) -> int:
     """Render and train at once, evaluate, and leave a run folder.
 
     CONFIG is a TOML file or the name of a preset; without it, the micro preset runs, which needs two CPU cores
     and no download. Any key of it can be overridden: --train.steps 200.
     """
+    if resume is not None:
+        if context.args or run_dir or dry_run:
+            raise UserError(
+                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
+                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+            )
+        from polygen_stream.launch.resume import find_run
+        from polygen_stream.launch.supervise import supervise
+
+        folder = find_run(resume)
+        return supervise(load_config(folder / "config.toml"), folder, resumed=True)
     config_name, words = split_config_name(context.args)
-    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "help")))
+    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "resume", "help")))
     from polygen_stream.captions.banks import check_bank
 
     check_bank(config.captions)

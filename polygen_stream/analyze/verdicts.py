@@ -16,7 +16,7 @@ import numpy as np
 from polygen_stream.analyze.share import share
 from polygen_stream.captions.axes import AXES
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, journaled
+from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.errors import UserError
 from polygen_stream.micro.edits import CATEGORY
 from polygen_stream.seeding import key
@@ -45,8 +45,15 @@ class Verdict:
 
 
 def journal_of(run: Path) -> Path:
-    """The journal of a run folder, or the journal itself."""
-    return run / JOURNAL if run.is_dir() else run
+    """The journal of a run folder, or the journal itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    journal = run / JOURNAL if run.is_dir() else run
+    if not journal.exists():
+        raise UserError(f"{journal} does not exist: give a run folder or its {JOURNAL}")
+    return journal
 
 
 def sample_questions(journal: Path, count: int, seed: int) -> list[Question]:
@@ -58,8 +65,8 @@ def sample_questions(journal: Path, count: int, seed: int) -> list[Question]:
         UserError: it is no journal, or has no hard negatives.
     """
     by_axis: dict[str, list[int]] = {}
-    for entry in journaled(journal):
-        if isinstance(entry.result, Caption) and entry.result.negative is not None:
+    for entry in read_journal(journal):
+        if isinstance(entry.outcome, Caption) and entry.outcome.negative is not None:
             by_axis.setdefault(entry.task.axis, []).append(entry.task.task_id)
     if not by_axis:
         raise UserError(f"{journal} has no hard negatives: audit a run whose curriculum asks for some")
@@ -72,10 +79,10 @@ def sample_questions(journal: Path, count: int, seed: int) -> list[Question]:
             entry.task.axis,
             AXES[entry.task.axis].category if entry.task.axis in AXES else CATEGORY[entry.task.axis],
             entry.task.concept,
-            entry.result.text,
-            entry.result.negative,
+            entry.outcome.text,
+            entry.outcome.negative,
         )
-        for entry in journaled(journal)
+        for entry in read_journal(journal)
         if entry.task.task_id in chosen
     ]
 

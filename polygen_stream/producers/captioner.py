@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from polygen_stream.captions.banks import chosen_axes
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import JOURNAL, Entry, Journal, journaled
+from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
 from polygen_stream.captions.selection import Selection
 from polygen_stream.captions.sources import caption_source
-from polygen_stream.config import curriculum_of
+from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.curriculum import ErrorDiffusion
-from polygen_stream.errors import PolygenError
 from polygen_stream.ledger import Ledger, Task
 from polygen_stream.producers.failures import Failures
 from polygen_stream.producers.lead_time import LeadTime
-from polygen_stream.ring import Kind, Member, RingStats, WaitStopped
+from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
 
 POLL_S = 0.05
@@ -24,8 +24,54 @@ POLL_S = 0.05
 
 def main(context: RoleContext) -> None:
     config, ring = context.config, context.ring
+    file = context.run_dir / JOURNAL
+    journal = Journal(file)
+    try:
+        begun = _go_on(context, read_journal(file))
+        if begun is not None and not _over(config, begun.opened):
+            _write(context, begun, journal)
+    finally:
+        journal.close()
+    if not context.stopping:
+        ring.finish_opening()
+
+
+@dataclass
+class Begun:
+    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds."""
+
+    task_id: int = 0
+    opened: int = 0
+    pairs: ErrorDiffusion = field(default_factory=ErrorDiffusion)
+
+
+def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
+    """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
+    config, ring = context.config, context.ring
+    known, begun, curriculum = ring.stats().known, Begun(), curriculum_of(config)
+    for entry in entries:
+        if entry.task.task_id >= known and (
+            _wait_for_room(context, config.captions.backlog - 1) is None or not _open(context, entry)
+        ):
+            return None
+        if ring.spec.deterministic:
+            # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
+            # pace of everybody anyway, and what rounding left over is less than one caption.
+            share = curriculum.production_share(*_aim(context, 0, 0.0, entry.task.task_id, begun.opened))
+            begun.pairs.take(share, 1)
+        begun.task_id = entry.task.task_id + 1
+        begun.opened += isinstance(entry.outcome, Caption)
+    return begun
+
+
+def _write(context: RoleContext, begun: Begun, journal: Journal) -> None:
+    """Writes captions and opens their groups until there are enough."""
+    config, ring = context.config, context.ring
     ring.heartbeat("loading the caption source")
     source = caption_source(config.captions)
+    journal.describe(source.provenance)
+    selection = Selection(config.captions, source.concepts, config.seed)
+    selection.remember(read_journal(context.run_dir / JOURNAL))
     ledger = Ledger(
         config.seed,
         source.concepts,
@@ -33,45 +79,46 @@ def main(context: RoleContext) -> None:
         len(config.generators.recipes),
         config.generators.positives,
     )
-    curriculum = curriculum_of(config)
-    lead, failures = LeadTime(), Failures()
-    target = config.captions.target or None
-    writing = config.captions
-    with Journal(context.run_dir / JOURNAL) as journal:
-        journal.describe(source.provenance)
-        selection = Selection(writing, source.concepts, config.seed)
-        if journal.state.next_task:
-            ring.heartbeat("reading the journal")
-            selection.remember(journaled(context.run_dir / JOURNAL))
-        pairs = ErrorDiffusion(journal.state.carry)
-        task_id, opened = journal.state.next_task, journal.state.captions
-        try:
-            _catch_up(context, journal)
-            while not context.stopping and (target is None or opened < target):
-                stats = _wait_for_room(context, writing.backlog - writing.batch)
-                if stats is None:
-                    break
-                began = time.monotonic()
-                step, ahead = stats.step, lead.steps(time.monotonic(), stats)
-                tasks, kinds, carries = [], [], []
-                for i in range(writing.batch if target is None else min(writing.batch, target - opened)):
-                    share = curriculum.production_share(*_aim(context, step, ahead, task_id, opened + i))
-                    kinds.append(Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN)
-                    carries.append(pairs.carry)
-                    tasks.append(ledger.task(task_id))
-                    task_id += 1
-                ring.heartbeat(f"writing {len(tasks)} captions")
-                written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
-                for task, kind, carry, result in zip(tasks, kinds, carries, written, strict=True):
-                    entry = Entry(task, kind.name.lower(), _used(context, selection, task, result), carry)
-                    journal.write(entry)  # before the ring has it: whoever comes after a kill knows what was written
-                    failures.note(entry.result)
-                    _enter(context, entry)
-                    opened += isinstance(entry.result, Caption)
-                ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
-        except WaitStopped:
-            pass
-    ring.finish_opening()
+    curriculum, lead, failures = curriculum_of(config), LeadTime(), Failures()
+    target, writing = config.captions.target or None, config.captions
+    while not context.stopping and not _over(config, begun.opened):
+        stats = _wait_for_room(context, writing.backlog - writing.batch)
+        if stats is None:
+            return
+        began = time.monotonic()
+        step, ahead = stats.step, lead.steps(time.monotonic(), stats)
+        tasks, kinds = [], []
+        for i in range(writing.batch if target is None else min(writing.batch, target - begun.opened)):
+            share = curriculum.production_share(*_aim(context, step, ahead, begun.task_id, begun.opened + i))
+            kinds.append(Kind.PAIR if begun.pairs.take(share, 1) else Kind.PLAIN)
+            tasks.append(ledger.task(begun.task_id))
+            begun.task_id += 1
+        ring.heartbeat(f"writing {len(tasks)} captions")
+        written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
+        entries = [
+            Entry(task, kind is Kind.PAIR, selection.used(task.task_id, _fitting(caption, ring.spec.caption_bytes)))
+            for task, kind, caption in zip(tasks, kinds, written, strict=True)
+        ]
+        journal.write(entries)
+        for entry in entries:
+            failures.note(entry.outcome)
+            if not _open(context, entry):
+                return
+            begun.opened += isinstance(entry.outcome, Caption)
+        ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
+
+
+def _over(config: RunConfig, opened: int) -> bool:
+    return 0 < config.captions.target <= opened
+
+
+def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
+    """The caption, or why it cannot go into the ring: nothing is ever cut."""
+    if isinstance(caption, Caption) and any(
+        len(text.encode()) > most for text in (caption.text, caption.negative) if text is not None
+    ):
+        return Dropped((*caption.rejected, "too long for the ring"))
+    return caption
 
 
 def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
@@ -88,54 +135,23 @@ def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: in
     return step, ahead
 
 
-def _used(context: RoleContext, selection: Selection, task: Task, result: Caption | Dropped) -> Caption | Dropped:
-    """The caption if the ring can hold it and the selection wants it."""
-    if isinstance(result, Dropped):
-        return result
-    texts = [text for text in (result.text, result.negative) if text is not None]
-    if max(len(text.encode()) for text in texts) > context.ring.spec.caption_bytes:
-        return Dropped((*result.rejected, "too long for the ring"))
-    refused = selection.decide(task.task_id, result.text)
-    return result if refused is None else Dropped((*result.rejected, f"caption: {refused}"), result.text)
-
-
-def _enter(context: RoleContext, entry: Entry) -> None:
-    """Opens the task's group in the ring, or says that it has none."""
-    config, ring, task, result = context.config, context.ring, entry.task, entry.result
-    if isinstance(result, Dropped):
-        ring.skip_task(task.task_id, config.ring.open_timeout_s, stop=lambda: context.stopping)
-        return
-    kind = Kind[entry.kind.upper()]
-    members = _members(task, kind, config.generators.negatives)
-    ring.open_group(
-        task.task_id, kind, result.text, result.negative, members,
-        config.ring.open_timeout_s, stop=lambda: context.stopping,
-    )  # fmt: skip
-
-
-def _catch_up(context: RoleContext, journal: Journal) -> None:
-    """Enters the tasks that a captioner before this one wrote and the ring has not got, without a language model.
-
-    After a kill that is the last task at most.
-    """
-    config, state, stats = context.config, journal.state, context.ring.stats()
-    # A ring in throughput mode is not told of tasks without a group, one in deterministic mode counts them.
-    told = context.ring.spec.deterministic
-    missing = state.captions + (state.dropped if told else 0) - stats.groups_opened - stats.skipped
-    if missing < 0:
-        raise PolygenError(
-            f"the ring has {stats.groups_opened} captions and {context.run_dir / JOURNAL} has {state.captions}: "
-            "the journal is not this run's, or lost lines"
-        )
-    if not missing:
-        return
-    context.ring.heartbeat(f"opening {missing} captions of the journal again")
-    entries = journaled(context.run_dir / JOURNAL)
-    behind = deque((e for e in entries if told or isinstance(e.result, Caption)), maxlen=missing)
-    for entry in behind:
-        if _wait_for_room(context, config.captions.backlog - 1) is None:
-            return
-        _enter(context, entry)
+def _open(context: RoleContext, entry: Entry) -> bool:
+    """Opens the task's group, or skips the task; False when the run stops first."""
+    config, ring, task = context.config, context.ring, entry.task
+    waiting = (config.ring.open_timeout_s, lambda: context.stopping)
+    try:
+        if isinstance(entry.outcome, Dropped):
+            ring.skip_task(task.task_id, *waiting)
+            return True
+        kind = Kind.PAIR if entry.pair else Kind.PLAIN
+        members = _members(task, kind, config.generators.negatives)
+        try:
+            ring.open_group(task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, *waiting)
+        except GeneratorsDown:
+            ring.skip_task(task.task_id, *waiting)
+    except WaitStopped:
+        return False
+    return True
 
 
 def _wait_for_room(context: RoleContext, most: int) -> RingStats | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polygen_stream.analyze.command import app
 from polygen_stream.analyze.share import share
 from polygen_stream.analyze.verdict_page import marked, verdict_page
 from polygen_stream.analyze.verdicts import Question, Verdict, accuracy, read_verdicts, sample_questions
@@ -31,13 +32,20 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 def journal(tmp_path) -> Path:
     """1,000 tasks: every second one has a hard negative, every tenth was dropped."""
     path = tmp_path / "journal.jsonl"
-    with Journal(path) as journal:
-        journal.describe({"bank": "english"})
-        for number in range(1000):
-            task = Task(number, "dog", AXES[number // 2 % 10], 0, (0,), (0,))
-            pair = Caption(f"a red dog at {number}", f"a blue dog at {number}", task.axis)
-            result = Dropped(("caption: endless",)) if number % 10 == 7 else pair if number % 2 else Caption("a dog")
-            journal.write(Entry(task, "pair" if number % 2 else "plain", result, 0.0))
+    entries = []
+    for number in range(1000):
+        task = Task(number, "dog", AXES[number // 2 % 10], 0, (0,), (0,))
+        pair = Caption(f"a red dog at {number}", f"a blue dog at {number}", task.axis)
+        outcome = Dropped(("caption: endless",)) if number % 10 == 7 else pair if number % 2 else Caption("a dog")
+        entries.append(Entry(task, bool(number % 2), outcome))
+    return written(path, entries)
+
+
+def written(path: Path, entries: list[Entry]) -> Path:
+    journal = Journal(path)
+    journal.describe({"bank": "english"})
+    journal.write(entries)
+    journal.close()
     return path
 
 
@@ -45,9 +53,9 @@ def test_questions_are_hard_negatives_with_each_axis_at_its_share(journal):
     asked = sample_questions(journal, 100, seed=3)
     assert len({q.task for q in asked}) == 100 and [q.task for q in asked] == sorted(q.task for q in asked)
     assert all(q.task % 2 and q.task % 10 != 7 for q in asked)
-    written = Counter(AXES[n // 2 % 10] for n in range(1, 1000, 2) if n % 10 != 7)
+    there = Counter(AXES[n // 2 % 10] for n in range(1, 1000, 2) if n % 10 != 7)
     for axis, count in Counter(q.axis for q in asked).items():
-        assert count == pytest.approx(100 * written[axis] / written.total(), abs=1)
+        assert count == pytest.approx(100 * there[axis] / there.total(), abs=1)
     assert {q.category for q in asked if q.axis == "cause"} == {"replace_rel"}
 
 
@@ -58,10 +66,11 @@ def test_which_are_asked_follows_from_the_seed(journal):
 
 
 def test_a_journal_without_hard_negatives_is_one_line(tmp_path):
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.write(Entry(Task(0, "dog", "colour", 0, (0,), (0,)), "plain", Caption("a dog"), 0.0))
+    path = written(
+        tmp_path / "journal.jsonl", [Entry(Task(0, "dog", "colour", 0, (0,), (0,)), False, Caption("a dog"))]
+    )
     with pytest.raises(UserError, match="has no hard negatives"):
-        sample_questions(tmp_path / "journal.jsonl", 10, 0)
+        sample_questions(path, 10, 0)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +208,9 @@ def test_accuracy_is_wilsons():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["nosuch"], ["nosuch", "No such file"]),
-        (["."], ["journal.jsonl", "No such file"]),
-        (["bad.jsonl"], ["bad.jsonl, line 1", "not a line"]),
+        (["nosuch"], ["nosuch", "does not exist"]),
+        (["."], ["journal.jsonl", "does not exist"]),
+        (["bad.jsonl"], ["bad.jsonl line 1", "no entry"]),
         ([], ["run folder"]),
         (["--read", "nosuch.json"], ["nosuch.json", "No such file"]),
         (["--read", "bad.jsonl"], ["bad.jsonl", "holds no verdicts"]),
@@ -210,13 +219,14 @@ def test_accuracy_is_wilsons():
         (["good.jsonl", "--out", "none/page.html"], ["none/page.html", "--out"]),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, words, parts):
+def test_mistakes_are_one_line(tmp_path, monkeypatch, words, parts):
     (tmp_path / "bad.jsonl").write_text("[3]\n")
     (tmp_path / "bytes.csv").write_bytes(b"axis,right\ncolour,\xff\n")
     (tmp_path / "open.json").write_text('{"verdicts": [{"axis": "colour", "right": null}]}')
-    with Journal(tmp_path / "good.jsonl") as journal:
-        pair = Caption("a red dog", "a blue dog", "colour")
-        journal.write(Entry(Task(0, "dog", "colour", 0, (0,), (0,)), "pair", pair, 0.0))
-    done = cli(*words, cwd=tmp_path)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
-    assert done.stderr.startswith("error: ") and all(part in done.stderr for part in parts), done.stderr
+    pair = Caption("a red dog", "a blue dog", "colour")
+    written(tmp_path / "good.jsonl", [Entry(Task(0, "dog", "colour", 0, (0,), (0,)), True, pair)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        app(["captions", *words], standalone_mode=False)
+    message = str(caught.value)
+    assert "\n" not in message and all(part in message for part in parts), message
