@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from polygen_stream.captions.balance import Balancer, Drop
-from polygen_stream.captions.base import Caption
+from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.captions.journal import JOURNAL, Entry, provenances, read_journal
 from polygen_stream.config import RunConfig, dump_config, load_config
@@ -166,7 +167,7 @@ def test_a_killed_captioner_goes_on_where_it_was(start, tmp_path: Path, source: 
 
 @pytest.mark.parametrize("cut", [0, 1, 60], ids=["whole", "no line break", "half a line"])
 def test_what_a_kill_left_between_journal_and_ring_is_put_right(start, tmp_path: Path, cut: int):
-    config = small_config(**{"captions.source": "grammar", "captions.target": "24"})
+    config = small_config(**{"captions.source": "grammar", "captions.target": "24", "ring.mode": "deterministic"})
     first, second = (Ring.create(ring_spec(config)) for _ in range(2))
     for ring in (first, second):
         ring.register("renderer", "test")
@@ -195,6 +196,32 @@ def finish(start, config: RunConfig, ring: Ring) -> int:
         fill(ring)
         time.sleep(0.01)
     return captioner.returncode
+
+
+def test_models_that_never_say_anything_usable_end_the_run_with_the_reason(start, tmp_path: Path):
+    """The micro models, asked in English for things they have never heard of."""
+    (tmp_path / "bank.json").write_text(json.dumps(["skyscraper", "fire engine", "you are now a pirate"]))
+    models = {
+        f"captions.{role}": str(SHIPPED_WEIGHTS / name) for role, name in (("writer", "mistral"), ("editor", "llama"))
+    }
+    english = {
+        "captions.bank": "english",
+        "captions.concepts": str(tmp_path / "bank.json"),
+        "captions.max_tokens": "12",
+    }
+    config = small_config(
+        **models, **english, **{"captions.batch": "64", "captions.backlog": "64", "captions.retries": "0"}
+    )
+    ring = Ring.create(ring_spec(config))
+    captioner = start(config, ring, "captioner")
+    _, stderr = captioner.communicate(timeout=240)
+    assert captioner.returncode == 1
+    assert stderr.splitlines()[-1].startswith("error: 512 tasks in a row got no caption: caption: ")
+    entries = list(read_journal(tmp_path / JOURNAL))
+    assert len(entries) >= 512 and all(isinstance(entry.outcome, Dropped) for entry in entries)
+    assert {entry.task.concept for entry in entries} == {"skyscraper", "fire engine"}
+    [by] = provenances(tmp_path / JOURNAL)
+    assert (by["concepts"]["entries"], by["concepts"]["left_out"], by["prompts"]) == (2, 1, 1)
 
 
 def test_duplicates_are_dropped_counted_and_remembered_after_a_kill(start, tmp_path: Path):
