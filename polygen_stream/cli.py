@@ -172,6 +172,24 @@ def build_engines(
 
 
 @app.command()
+def experiment(
+    file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False, help="Arms, seeds, pool.")],
+    out: Annotated[Path, typer.Option(help="Folder of the result table and page.")] = Path("docs/results"),
+    pools: Annotated[Path, typer.Option(help="Folder of rendered pools.")] = Path("runs/pools"),
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one CPU thread each.")] = 2,
+    page_only: Annotated[bool, typer.Option("--page", help="Only write the page of the runs there are.")] = False,
+) -> None:
+    """Compare ways to spend a budget of images: many small runs over one pool.
+
+    The pool is rendered once, every finished run is a row of OUT/NAME.csv at
+    once, and a command that was stopped goes on where it was.
+    """
+    from polygen_stream.experiment import command
+
+    command.run(file, out, pools, jobs, page_only, Console(highlight=False))
+
+
+@app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> int:
     """Show what this machine can run, and what to install for the rest."""
     from polygen_stream.doctor import examine, show, to_json

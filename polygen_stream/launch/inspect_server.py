@@ -37,16 +37,6 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def is_running(run_dir: Path) -> bool:
-    """Whether the supervisor of a run folder is alive."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(address(run_dir))
-        except ConnectionRefusedError:
-            return False
-        return True
-
-
 class InspectServer:
     """Listens for inspectors of one run; `serve` answers those that have come."""
 

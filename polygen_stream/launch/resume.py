@@ -10,7 +10,6 @@ from polygen_stream.checkpoints import RING, UNUSABLE, check, list_checkpoints, 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.launch.events import note
-from polygen_stream.launch.inspect_server import is_running
 from polygen_stream.launch.run_folder import RUNS
 from polygen_stream.monitor.metrics import cut
 from polygen_stream.ring import Ring, RingSpec
@@ -23,7 +22,7 @@ def find_run(which: str, runs: Path = RUNS) -> Path:
     """The folder of the unfinished run to go on with: `which`, or with "auto" the newest one under `runs`.
 
     Raises:
-        UserError: there is none, it is finished, or it is still going on.
+        UserError: there is none.
     """
     if which == AUTO:
         found = [folder for folder in runs.glob("*/") if _is_run(folder) and not _is_finished(folder)]
@@ -34,11 +33,13 @@ def find_run(which: str, runs: Path = RUNS) -> Path:
         run_dir = Path(which)
         if not _is_run(run_dir):
             raise UserError(f"--resume {which}: no run folder (it has no config.toml and provenance.json)")
-        if _is_finished(run_dir):
-            raise UserError(f"--resume {which}: the run is finished, see {run_dir / 'summary.json'}; start a new one")
-    if is_running(run_dir):
-        raise UserError(f"--resume {which}: the run in {run_dir} is still going on; stop it first")
     return run_dir.absolute()
+
+
+def refuse_finished(run_dir: Path) -> None:
+    """Raises UserError when there is nothing left to do. Asked under the lock: it may have ended a moment ago."""
+    if _is_finished(run_dir):
+        raise UserError(f"the run in {run_dir} is finished, see its summary.json: start a new one")
 
 
 def last_usable(

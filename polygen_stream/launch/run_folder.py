@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -43,6 +44,21 @@ def create(config: RunConfig, run_dir: Path) -> None:
         raise UserError(f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
     dump_config(config, run_dir / "config.toml")
     write_json(run_dir / "provenance.json", provenance())
+
+
+def lock(run_dir: Path) -> int:
+    """Makes this process the only supervisor of a run folder, until it closes the descriptor or dies in any way.
+
+    Raises:
+        UserError: another one is at work in it.
+    """
+    descriptor = os.open(run_dir, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"the run in {run_dir} is still going on: stop it first, or choose another folder") from None
+    return descriptor
 
 
 def take_up(run_dir: Path, step: int) -> None:

@@ -7,11 +7,12 @@ is killed, the guardian does the same.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from polygen_stream.config import RunConfig
@@ -53,13 +54,16 @@ def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None 
     """
     started = time.monotonic()
     plan = plan or build_plan(config)
-    if not resumed:
-        run_dir = run_folder.choose(config, run_dir)
-    with Signals() as signals:
+    with Signals() as signals, ExitStack() as stack:
+        step = 0
         if resumed:
+            stack.callback(os.close, run_folder.lock(run_dir))
+            resume.refuse_finished(run_dir)
             step, ring = resume.last_usable(run_dir, config, plan.ring, _say)
         else:
-            step, ring = 0, Ring.create(plan.ring)
+            run_dir = run_folder.choose(config, run_dir)
+            ring = Ring.create(plan.ring)
+        supervisor = None
         try:
             preflight.check_disk(config, plan, run_dir)
             if resumed:
@@ -68,10 +72,11 @@ def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None 
                 note(run_dir, "resume", step=step)
             else:
                 run_folder.create(config, run_dir)
+                stack.callback(os.close, run_folder.lock(run_dir))
             supervisor = _Supervisor(config, run_dir, plan, ring, signals, started, step)
-        except BaseException:
-            ring.close()
-            raise
+        finally:
+            if supervisor is None:
+                ring.close()
         return supervisor.run()
 
 

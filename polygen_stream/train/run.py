@@ -37,7 +37,7 @@ from polygen_stream.train.checkpoint import (
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.diary import Diary
 from polygen_stream.train.gang import join, leave, place
-from polygen_stream.train.model import add_image_image_head, create_clip, load_model_state
+from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_model_state
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.peers import naming_lost_peers
@@ -79,6 +79,8 @@ def main(context: RoleContext) -> None:
         if start:
             load_model_state(average.module, read_model_state(folder, averaged=True), folder)
             average.n_averaged.fill_(start)  # 0 means that the average begins with the next step
+    if train.compile:
+        compile_towers(model)
     curriculum = curriculum_of(config)
     age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, age) if age and gang.leads else None

@@ -20,11 +20,11 @@ def start_toy(tmp_path):
 
 @pytest.fixture
 def resume_toy(tmp_path):
-    """Goes on with a toy run, and cleans up after a failed test. resume_toy(run) -> Launched."""
+    """Goes on with a toy run, and cleans up after a failed test. resume_toy(run, **environment) -> Launched."""
     started = []
 
-    def start(run: Launched):
-        started.append(resumed_toy(tmp_path / f"attempt-{len(started)}", run))
+    def start(run: Launched, **environment: str):
+        started.append(resumed_toy(tmp_path / f"attempt-{len(started)}", run, **environment))
         return started[-1]
 
     yield start

@@ -142,7 +142,7 @@ def toy(folder: Path, *words: str, **environment: str) -> Launched:
     return Launched(folder, [sys.executable, str(TOY), "supervise"], words, **environment)
 
 
-def resumed_toy(folder: Path, run: Launched) -> Launched:
+def resumed_toy(folder: Path, run: Launched, **environment: str) -> Launched:
     """Goes on with the folder of another toy run."""
     folder.mkdir()
-    return Launched(folder, [sys.executable, str(TOY), "resume"], run_dir=run.run_dir)
+    return Launched(folder, [sys.executable, str(TOY), "resume"], run_dir=run.run_dir, **environment)

@@ -7,6 +7,7 @@ import signal
 
 from polygen_stream.checkpoints import list_checkpoints
 
+LIMIT_S = 200.0  # on a machine that is busy with something else every start takes seconds
 LONG = ("--train.steps", "120", "--captions.target", "0", "--train.checkpoint_every", "10", "--evaluate.every", "0")
 
 
@@ -22,7 +23,7 @@ def test_producers_and_evaluator_come_back(start_toy):
         run.wait_until(lambda: run.steps() > before + 5, "five steps")  # noqa: B023
         run.process(victim).send_signal(signal.SIGKILL)
         run.wait_until(lambda: number < len(run_events(run)), "the restart to be noted")  # noqa: B023
-    assert run.wait() == 0, run.stderr
+    assert run.wait(LIMIT_S) == 0, run.stderr
     assert steps_of(run) == list(range(120))
     restarts = run.summary["restarts"]
     assert [restart["process"] for restart in restarts] == victims
@@ -43,11 +44,11 @@ def run_events(run) -> list[dict]:
 
 def test_a_killed_trainer_goes_on_from_its_last_checkpoint(start_toy):
     run = start_toy(*LONG)
-    for moment in (25, 60):
+    for number, moment in enumerate((25, 60)):
         run.wait_until(lambda: run.steps() > moment, "some steps")  # noqa: B023
         run.process("trainer").send_signal(signal.SIGKILL)
-        run.wait_until(lambda: run.steps() < moment, "the metrics to be cut back to the checkpoint")  # noqa: B023
-    assert run.wait() == 0, run.stderr
+        run.wait_until(lambda: number < len(run_events(run)), "the restart to be noted")  # noqa: B023
+    assert run.wait(LIMIT_S) == 0, run.stderr
     assert steps_of(run) == list(range(120))
     assert [restart["process"] for restart in run.summary["restarts"]] == ["trainer", "trainer"]
     assert [restart["in_a_row"] for restart in run.summary["restarts"]] == [1, 1], "there was a checkpoint in between"
@@ -61,7 +62,7 @@ def test_a_run_goes_on_without_a_generator_that_dies_too_often(start_toy):
         run.wait_until(lambda: run.steps() > 5, "five steps")
         run.process("renderer-micro-sana").send_signal(signal.SIGKILL)
         run.wait_until(lambda: attempt < len(run_events(run)), "the death to be dealt with")  # noqa: B023
-    assert run.wait() == 0, run.stderr
+    assert run.wait(LIMIT_S) == 0, run.stderr
     [degraded] = run.summary["degraded"]
     assert degraded["generator"] == "micro/sana" and degraded["step"] > 0
     expected = "without micro/sana: new captions have 1 of 2 pictures on average, and each of the other 1 generators "
@@ -74,7 +75,7 @@ def test_a_run_goes_on_without_a_generator_that_dies_too_often(start_toy):
 
 def test_a_captioner_that_dies_too_often_ends_the_run(start_toy):
     run = start_toy(*LONG, "--launch.restarts", "2", TOY_FAULT="captioner:crash")
-    assert run.wait() == 1
+    assert run.wait(LIMIT_S) == 1
     assert "error: captioner exited with code 1: error: RuntimeError: unforeseen (2 restarts without" in run.stderr
     assert "logs/captioner.3.log" in run.stderr
     assert f"to go on: polygen-stream run --resume {run.run_dir}" in run.stderr
@@ -83,9 +84,9 @@ def test_a_captioner_that_dies_too_often_ends_the_run(start_toy):
 
 
 def test_a_silent_process_leaves_its_stacks_and_comes_back(start_toy):
-    words = ("--launch.hang_timeout_s", "1", "--captions.target", "60")
+    words = ("--launch.hang_timeout_s", "5", "--captions.target", "60")
     run = start_toy(*words, TOY_FAULT="captioner:silence", TOY_ONCE="1")
-    assert run.wait() == 0, run.stderr
+    assert run.wait(LIMIT_S) == 0, run.stderr
     [restart] = run.summary["restarts"]
     assert restart["process"] == "captioner" and "was silent for" in restart["reason"]
     assert "toy_run.py" in (run.run_dir / "logs" / "captioner.log").read_text(), "its stack is in its log"
@@ -100,12 +101,12 @@ def test_an_unfinished_run_is_taken_up_and_only_one_supervisor_may(start_toy, re
     run.assert_nothing_left()
     newest, folder = list_checkpoints(run.run_dir)[-1]
     (folder / "ring.safetensors").write_bytes(b"the disk has lost this")
-    again = resume_toy(run)
+    again = resume_toy(run, TOY_STEP_S="0.4")
     again.wait_until(lambda: newest - 10 < again.steps(), "it to go on")
     third = resume_toy(run)
-    assert third.wait() == 2
-    assert "is still going on; stop it first" in third.stderr
-    assert again.wait() == 0, again.stderr
+    assert third.wait(LIMIT_S) == 2
+    assert "is still going on: stop it first" in third.stderr
+    assert again.wait(LIMIT_S) == 0, again.stderr
     [line] = [line for line in again.stderr.splitlines() if "cannot be used" in line]
     assert f"step_{newest:06d} cannot be used (ring.safetensors is truncated" in line
     assert steps_of(again) == list(range(120))

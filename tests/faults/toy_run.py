@@ -130,6 +130,7 @@ def trainer(context: RoleContext) -> None:
                 "images_committed": sum(stats.images_committed.values()),
             }  # fmt: skip
             metrics.write(json.dumps(line) + "\n")
+            ring.set_step(step + 1)
             ring.heartbeat("training", waited_s=draw.waited_s, busy_s=0.02)
             step += 1
             if step % train.checkpoint_every == 0 and step < train.steps:

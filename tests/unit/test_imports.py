@@ -44,10 +44,11 @@ ALLOWED = {
     "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor"},
     "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
     "analyze": BASE | {"captions", "config", "engine", "ring", "role", "generators", "micro", "resources"},
+    "experiment": BASE | {"captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"checkpoints", "config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
-    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "analyze"},
+    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "experiment", "ring", "analyze"},
     "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
 }

@@ -20,8 +20,8 @@ from polygen_stream.checkpoints import (
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.launch.events import events
-from polygen_stream.launch.inspect_server import InspectServer
-from polygen_stream.launch.resume import find_run, last_usable, rewind
+from polygen_stream.launch.resume import find_run, last_usable, refuse_finished, rewind
+from polygen_stream.launch.run_folder import lock
 from polygen_stream.ring import Ring
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -166,15 +166,16 @@ def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
     done = run_folder(tmp_path, "done", "completed", age=0)
     with pytest.raises(UserError, match="no unfinished run under"):
         find_run("auto", tmp_path)
-    with pytest.raises(UserError, match="the run is finished"):
-        find_run(str(done))
+    with pytest.raises(UserError, match="is finished, see its summary"):
+        refuse_finished(done)
     with pytest.raises(UserError, match="no run folder"):
         find_run(str(tmp_path))
+
+
+def test_a_run_folder_has_one_supervisor_at_a_time(tmp_path):
     alive = run_folder(tmp_path, "alive", None, age=0)
-    server = InspectServer(alive)
-    try:
-        with pytest.raises(UserError, match="still going on"):
-            find_run(str(alive))
-    finally:
-        server.close()
-    assert find_run(str(alive)) == alive
+    held = lock(alive)
+    with pytest.raises(UserError, match="is still going on"):
+        lock(alive)
+    os.close(held)
+    os.close(lock(alive))
