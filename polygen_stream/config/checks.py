@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from math import ceil
 
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, task_window
@@ -55,6 +57,7 @@ def check_possible(config: RunConfig) -> None:
             "rows see what its paper says: leave one of them out"
         )
 
+    _check_sources(config)
     if captions.batch > captions.backlog:
         raise UserError(
             f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
@@ -116,6 +119,27 @@ def check_possible(config: RunConfig) -> None:
             f"a batch of train.batch = {train.batch} texts with {most:.0%} hard negatives needs {wanted} captions that "
             f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
             f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
+        )
+
+
+def _check_sources(config: RunConfig) -> None:
+    """Refuse settings of one caption source under another, which would ignore them, and a missing interpreter."""
+    captions, python = config.captions, config.launch.captioner_python
+    for name, sources in {"pattern": ("vllm", "openai"), "isolated": ("vllm",), "rest_after_s": ("vllm",)}.items():
+        value = getattr(captions, name)
+        if value and captions.source not in sources:
+            raise UserError(
+                f"captions.{name} = {value!r} has no meaning with captions.source = {captions.source!r}: leave it out, "
+                f"or use captions.source = {' or '.join(map(repr, sources))}"
+            )
+    try:
+        re.compile(captions.pattern)
+    except re.error as problem:
+        raise UserError(f"captions.pattern = {captions.pattern!r} is no regular expression: {problem}") from None
+    if python and not os.access(python, os.X_OK):
+        raise UserError(
+            f"launch.captioner_python = {python!r} cannot be started: give the path of a Python interpreter (make "
+            "vllm-env makes .venv-vllm/bin/python)"
         )
 
 

@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections import deque
+from contextlib import closing
 from dataclasses import asdict
 
-from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import curriculum_of
 from polygen_stream.curriculum import ErrorDiffusion
 from polygen_stream.ledger import Ledger, Task
 from polygen_stream.producers.lead_time import LeadTime
-from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
+from polygen_stream.ring import CaptionTooLong, Kind, Member, WaitStopped
 from polygen_stream.role import RoleContext, run_role
 
 POLL_S = 0.05
 
 
 def main(context: RoleContext) -> None:
+    context.ring.heartbeat("loading the caption source")
+    with closing(caption_source(context.config.captions)) as source:
+        _write(context, source)
+
+
+def _write(context: RoleContext, source: CaptionSource) -> None:
+    """Hands tasks to the source while there is room for their pictures, and opens the groups of what comes back."""
     config, ring = context.config, context.ring
-    ring.heartbeat("loading the caption source")
-    source = caption_source(config.captions)
     ledger = Ledger(
         config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
     )
     curriculum = curriculum_of(config)
-    pairs, lead = ErrorDiffusion(), LeadTime()
-    target = config.captions.target or None
+    pairs, lead, pause = ErrorDiffusion(), LeadTime(), _Pause(context, source)
+    writing, target = config.captions, config.captions.target or sys.maxsize
+    in_hand: deque[tuple[Task, Kind]] = deque()
     task_id = opened = 0
-    writing = config.captions
     with open(context.run_dir / "journal.jsonl", "a", buffering=1, encoding="utf-8") as journal:
-        while not context.stopping and (target is None or opened < target):
-            stats = _wait_for_room(context, writing.backlog - writing.batch)
-            if stats is None:
-                break
-            began = time.monotonic()
-            step, ahead = stats.step, lead.steps(time.monotonic(), stats)
-            tasks, kinds = [], []
-            for i in range(writing.batch if target is None else min(writing.batch, target - opened)):
-                share = curriculum.production_share(*_aim(context, step, ahead, task_id, opened + i))
-                kinds.append(Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN)
-                tasks.append(ledger.task(task_id))
-                task_id += 1
-            ring.heartbeat(f"writing {len(tasks)} captions")
-            written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
+        while not context.stopping and opened < target:
+            stats = ring.stats()
+            taken = sum(counts["open"] for counts in stats.groups.values()) + source.pending
+            wanted = min(writing.batch, target - opened - source.pending)
+            # A whole batch at once: a model that is run batch by batch must not be fed one by one. The bound keeps
+            # captions close to the step they are written for, and a fast generator close to the slow ones.
+            if wanted and taken <= writing.backlog - writing.batch:
+                began = time.monotonic()
+                ahead = lead.steps(began, stats)
+                for _ in range(wanted):
+                    aim = _aim(context, stats.step, ahead, task_id, opened + len(in_hand))
+                    kind = Kind.PAIR if pairs.take(curriculum.production_share(*aim), 1) else Kind.PLAIN
+                    in_hand.append((ledger.task(task_id), kind))
+                    source.submit(in_hand[-1][0], kind is Kind.PAIR)
+                    task_id += 1
+                pause.over()
+            elif source.pending:
+                began = time.monotonic()
+                ring.heartbeat(f"writing {source.pending} captions")
+            else:
+                pause.take()
+                continue
             try:
-                for task, kind, caption in zip(tasks, kinds, written, strict=True):
+                for caption in source.collect():
+                    task, kind = in_hand.popleft()
                     if isinstance(caption, Caption) and not _open(context, task, kind, caption):
                         caption = Dropped((*caption.rejected, "too long for the ring"))
                     if isinstance(caption, Dropped):
@@ -58,6 +75,32 @@ def main(context: RoleContext) -> None:
                 break
             ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
     ring.finish_opening()
+
+
+class _Pause:
+    """Waits for the renderers; after captions.rest_after_s the source gives its memory back."""
+
+    def __init__(self, context: RoleContext, source: CaptionSource) -> None:
+        self._context, self._source = context, source
+        self._began: float | None = None
+        self._rested = False
+
+    def take(self) -> None:
+        """One short wait."""
+        ring, rest_after_s = self._context.ring, self._context.config.captions.rest_after_s
+        now = time.monotonic()
+        self._began = self._began or now
+        if rest_after_s and not self._rested and now - self._began > rest_after_s:
+            ring.heartbeat("putting the language models to sleep")
+            freed = self._source.rest()
+            print(f"the language models rest: {freed} bytes freed", flush=True)
+            self._rested = True
+        time.sleep(POLL_S)
+        doing = "waiting for the renderers" + (", the language models rest" if self._rested else "")
+        ring.heartbeat(doing, waited_s=time.monotonic() - now)
+
+    def over(self) -> None:
+        self._began, self._rested = None, False
 
 
 def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
@@ -86,22 +129,6 @@ def _open(context: RoleContext, task: Task, kind: Kind, caption: Caption) -> boo
     except CaptionTooLong:
         return False
     return True
-
-
-def _wait_for_room(context: RoleContext, most: int) -> RingStats | None:
-    """The ring's state once at most `most` groups are open; None when the run stops first.
-
-    The bound keeps captions close to the step they are written for, and a fast generator close to the slow ones.
-    """
-    ring, began, waited = context.ring, time.monotonic(), 0.0
-    while not context.stopping:
-        stats = ring.stats()
-        if sum(counts["open"] for counts in stats.groups.values()) <= most:
-            return stats
-        time.sleep(POLL_S)
-        ring.heartbeat("waiting for the renderers", waited_s=time.monotonic() - began - waited)
-        waited = time.monotonic() - began
-    return None
 
 
 def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
