@@ -54,6 +54,7 @@ class TransformersModel(LanguageModel):
 
     Args:
         name: "package:NAME" for a shipped one, a local folder, or a hub id.
+        dtype: "auto" is the model's own, but float32 on a CPU.
         max_tokens: longest reply.
         batch: prompts per forward pass.
 
@@ -62,7 +63,7 @@ class TransformersModel(LanguageModel):
     """
 
     def __init__(
-        self, name: str, *, device: str, temperature: float, top_p: float, max_tokens: int, batch: int
+        self, name: str, *, device: str, dtype: str, temperature: float, top_p: float, max_tokens: int, batch: int
     ) -> None:
         source = model_path(name)
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
@@ -70,7 +71,10 @@ class TransformersModel(LanguageModel):
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, padding_side="left")
             self._model = AutoModelForCausalLM.from_pretrained(
-                source, dtype="auto", use_safetensors=True, local_files_only=offline
+                source,
+                dtype="float32" if device == "cpu" and dtype == "auto" else dtype,
+                use_safetensors=True,
+                local_files_only=offline,
             ).to(device)
         # from_pretrained raises a library's own error for each way in which a folder can be wrong
         except Exception as problem:
@@ -80,8 +84,6 @@ class TransformersModel(LanguageModel):
                 "hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: hf download ID"
             ) from None
         check_chat_template(self._tokenizer, name)
-        if device == "cpu":
-            self._model.float()  # a small model on a CPU computes slower in bfloat16
         self._model.eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token

@@ -125,7 +125,7 @@ def check_possible(config: RunConfig) -> None:
 def _check_sources(config: RunConfig) -> None:
     """Refuse settings of one caption source under another, which would ignore them, and a missing interpreter."""
     captions, python = config.captions, config.launch.captioner_python
-    for name, sources in {"pattern": ("vllm", "openai"), "isolated": ("vllm",), "rest_after_s": ("vllm",)}.items():
+    for name, sources in {"pattern": ("vllm", "openai"), "rest_after_s": ("vllm",)}.items():
         value = getattr(captions, name)
         if value and captions.source not in sources:
             raise UserError(

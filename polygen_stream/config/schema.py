@@ -23,7 +23,7 @@ class CaptionsConfig(Section):
     writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
     editor: str = "package:llama"  # language model of T-
     device: str = "cpu"
-    isolated: bool = False  # vllm: each engine in a process of its own
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto = float32 on a CPU
     memory_share: float = Field(0.4, gt=0, le=1)  # vllm on a GPU: each engine's share of its memory
     endpoint: str = "http://127.0.0.1:8000/v1"  # openai
     editor_endpoint: str = ""  # openai: of the editor; "" = the same
