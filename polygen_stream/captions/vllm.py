@@ -26,6 +26,7 @@ CONTEXT = 1024  # tokens of a prompt and its reply, at most; a longer context wo
 CPU_CACHE_BYTES = 2**30
 # So often in a row may the engine die without a single reply.
 DEATHS = 3
+SHUTDOWN_S = 1.0  # an engine without requests has nothing to put in order
 
 _SETTINGS = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -203,5 +204,5 @@ class VllmModel(BackgroundModel):
     def _end(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            engine.shutdown()
+            engine.shutdown(timeout=SHUTDOWN_S)
             gc.collect()
