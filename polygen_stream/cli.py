@@ -46,6 +46,9 @@ def run(
     """
     config_name, words = _split(context.args)
     config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "help")))
+    from polygen_stream.captions.banks import check_bank
+
+    check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan import build_plan

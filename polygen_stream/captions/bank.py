@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,11 @@ class Bank(Protocol):
 
     concepts: Sequence[str]
     axes: Sequence[str]
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of it: which concepts, and which version of the prompts."""
+        ...
 
     def ask_caption(self, concept: str, axis: str) -> Messages:
         """The prompt for T+."""

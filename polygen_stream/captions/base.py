@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from polygen_stream.ledger import Task
@@ -24,9 +24,13 @@ class Caption:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A task that got no caption, and why its attempts were refused."""
+    """A task without a caption, and why its attempts were refused.
+
+    `text` is the T+ that balancing or de-duplication refused; None where it never came that far.
+    """
 
     rejected: tuple[str, ...]
+    text: str | None = None
 
 
 class CaptionSource(ABC):
@@ -34,6 +38,11 @@ class CaptionSource(ABC):
 
     concepts: Sequence[str]
     axes: Sequence[str]
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of who wrote its captions, as JSON: equal provenances write equal captions."""
 
     @property
     @abstractmethod

@@ -5,6 +5,8 @@ The reference for what the micro language models learn, and a source without any
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from polygen_stream import seeding
 from polygen_stream.captions.base import Caption, CaptionSource
 from polygen_stream.captions.micro import MicroBank
@@ -17,6 +19,7 @@ class GrammarSource(CaptionSource):
 
     concepts = MicroBank.concepts
     axes = MicroBank.axes
+    provenance: ClassVar = {"bank": "micro", "writer": "grammar"}
 
     def __init__(self) -> None:
         self._written: list[Caption] = []

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from polygen_stream.captions.bank import Bank, Completion, Messages
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
-from polygen_stream.errors import PolygenError
 from polygen_stream.ledger import Task
 from polygen_stream.seeding import key
 
 COLLECT_S = 0.1
-# So many tasks dropped one after the other, and the models will not write captions however long one waits.
-HOPELESS = 100
 
 
 class LanguageModel(ABC):
@@ -32,6 +29,11 @@ class LanguageModel(ABC):
     """
 
     tokens = 0
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of who wrote: the model, its weights' hash or its name at an endpoint, the sampling."""
 
     @property
     @abstractmethod
@@ -93,8 +95,15 @@ class LanguageModelSource(CaptionSource):
         self._queue: deque[_Work] = deque()
         self._asked: dict[int, _Work] = {}
         self._numbers = count()
-        self._dropped: Counter[str] = Counter()  # faults of the tasks dropped since the last caption
-        self._dropped_in_a_row = 0
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            **self._bank.provenance,
+            "retries": self._retries,
+            "writer": self._writer.provenance,
+            "editor": self._editor.provenance,
+        }
 
     @property
     def pending(self) -> int:
@@ -106,11 +115,7 @@ class LanguageModelSource(CaptionSource):
         self._ask(work)
 
     def collect(self) -> list[Caption | Dropped]:
-        """Works until something is done, for a tenth of a second at most if a step of the models is as short.
-
-        Raises:
-            PolygenError: the last HOPELESS tasks were all dropped.
-        """
+        """Works until something is done, for a tenth of a second at most if a step of the models is as short."""
         until = time.monotonic() + COLLECT_S
         while self._queue and not self._queue[0].result and time.monotonic() < until:
             for model in self._models:
@@ -120,7 +125,6 @@ class LanguageModelSource(CaptionSource):
         written = []
         while self._queue and self._queue[0].result:
             written.append(self._queue.popleft().result)
-            self._check_hope(written[-1])
         return written
 
     def rest(self) -> int:
@@ -164,17 +168,3 @@ class LanguageModelSource(CaptionSource):
             self._ask(work)
         else:
             work.result = Caption(text, rejected=tuple(work.rejected))
-
-    def _check_hope(self, result: Caption | Dropped) -> None:
-        if isinstance(result, Caption):
-            self._dropped_in_a_row = 0
-            self._dropped.clear()
-            return
-        self._dropped_in_a_row += 1
-        self._dropped.update(result.rejected)
-        if self._dropped_in_a_row >= HOPELESS:
-            [(fault, times)] = self._dropped.most_common(1)
-            raise PolygenError(
-                f"no caption in the last {HOPELESS} tasks: {times} of {self._dropped.total()} replies were refused for "
-                f'"{fault}"; the journal has them all; choose other models (captions.writer, captions.editor)'
-            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from polygen_stream.captions.background import BackgroundModel
@@ -67,6 +68,10 @@ class OpenAIModel(BackgroundModel):
             max_retries=RETRIES,
         )
         self._run(self._check())
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        return {"endpoint": self._endpoint, **self._request}
 
     def close(self) -> None:
         if not self._loop.is_closed():

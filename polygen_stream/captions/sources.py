@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polygen_stream.captions.banks import bank_of
 from polygen_stream.captions.base import CaptionSource
 from polygen_stream.config import CaptionsConfig
 
@@ -15,16 +16,15 @@ def caption_source(config: CaptionsConfig) -> CaptionSource:
     """The source of a config, its models loaded.
 
     Raises:
-        UserError: a language model cannot be loaded or reached.
+        UserError: the bank or a language model cannot be loaded, or the latter not be reached.
     """
     if config.source == "grammar":
         from polygen_stream.captions.grammar import GrammarSource
 
         return GrammarSource()
     from polygen_stream.captions.language_model import LanguageModelSource
-    from polygen_stream.captions.micro import MicroBank
 
-    return LanguageModelSource(MicroBank(), *language_models(config), config.retries)
+    return LanguageModelSource(bank_of(config), *language_models(config), config.retries)
 
 
 def language_models(config: CaptionsConfig) -> tuple[LanguageModel, LanguageModel]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import transformers
@@ -16,7 +16,7 @@ from polygen_stream.captions.bank import Completion, Messages
 from polygen_stream.captions.chat import as_chat, check_chat_template
 from polygen_stream.captions.language_model import LanguageModel
 from polygen_stream.errors import UserError
-from polygen_stream.resources import model_path
+from polygen_stream.resources import model_folder, model_path, weights_hash
 from polygen_stream.seeding import key
 
 
@@ -65,7 +65,7 @@ class TransformersModel(LanguageModel):
     def __init__(
         self, name: str, *, device: str, dtype: str, temperature: float, top_p: float, max_tokens: int, batch: int
     ) -> None:
-        source = model_path(name)
+        self._name, source = name, model_path(name)
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         transformers.utils.logging.disable_progress_bar()
         try:
@@ -90,6 +90,18 @@ class TransformersModel(LanguageModel):
         self._device, self._batch = device, batch
         self._temperature, self._top_p, self._max_tokens = temperature, top_p, max_tokens
         self._queue: deque[tuple[int, Messages, int]] = deque()
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            "model": self._name,
+            "sha256": weights_hash(model_folder(self._name)),
+            "engine": f"transformers {transformers.__version__}",
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "temperature": self._temperature,
+            "top_p": self._top_p,
+            "max_tokens": self._max_tokens,
+        }
 
     def parameters(self) -> int:
         """How many the model has."""

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from polygen_stream.captions.background import BackgroundModel
@@ -17,7 +18,7 @@ from polygen_stream.captions.bank import Completion, Messages
 from polygen_stream.captions.chat import as_chat, check_chat_template
 from polygen_stream.captions.memory import used_bytes
 from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.resources import model_path
+from polygen_stream.resources import model_folder, model_path, weights_hash
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -106,6 +107,19 @@ class VllmModel(BackgroundModel):
         self._run(self._awake())
         self._tokenizer = self._engine.get_tokenizer()
         check_chat_template(self._tokenizer, name)
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        from vllm import __version__
+
+        return {
+            "model": self._name,
+            "sha256": weights_hash(model_folder(self._name)),
+            "engine": f"vllm {__version__}",
+            "dtype": self._arguments["dtype"],
+            **self._sampling,
+            "pattern": self._pattern,
+        }
 
     def rest(self) -> int:
         if self._engine is None or self._asleep:

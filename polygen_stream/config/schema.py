@@ -19,7 +19,9 @@ class Section(BaseModel):
 
 class CaptionsConfig(Section):
     source: Literal["transformers", "vllm", "openai", "grammar"] = "transformers"
-    bank: str = "micro"
+    bank: Literal["micro", "english"] = "micro"
+    concepts: str = ""  # english: path or URL of a JSON list of strings
+    axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank
     writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
     editor: str = "package:llama"  # language model of T-
     device: str = "cpu"
@@ -33,6 +35,8 @@ class CaptionsConfig(Section):
     max_tokens: int = Field(32, ge=1)  # longest reply
     pattern: str = ""  # vllm, openai: regular expression that replies are held to; "" = free
     retries: int = Field(4, ge=0)  # further attempts after a refused reply, each with another seed
+    deduplicate: bool = False  # drop captions that came before, or the same words in another order
+    balance: float = Field(0.0, ge=0)  # t: captions per concept up to which all are kept; 0 = no balancing
     batch: int = Field(16, ge=1)  # replies a model works on at once
     backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
     rest_after_s: float = Field(0.0, ge=0)  # vllm: until idle models give their memory back; 0 = never

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polygen_stream.config import RunConfig, task_window
+from polygen_stream.errors import UserError
 from polygen_stream.ring import RingSpec
 
 MIB = 2**20
@@ -148,10 +149,19 @@ def _trainers(config: RunConfig) -> list[Process]:
 
 
 def _captioner(config: RunConfig) -> Process:
-    """The captioner under its own interpreter, if it has one; vLLM sees the one GPU it is to use as its first."""
+    """The captioner under its own interpreter, if it has one; vLLM sees the one GPU it is to use as its first.
+
+    Raises:
+        UserError: there is no such interpreter.
+    """
     captions, launch = config.captions, config.launch
     process = _process("captioner", captions.device, launch.captioner_threads)
     if launch.captioner_python:
+        if not os.access(launch.captioner_python, os.X_OK):
+            raise UserError(
+                f"launch.captioner_python = {launch.captioner_python!r} cannot be started: give the path of a Python "
+                "interpreter (make vllm-env makes .venv-vllm/bin/python)"
+            )
         # Not resolved: a virtual environment's interpreter is a link, and knows its environment by its own path.
         process = replace(process, command=(os.path.abspath(launch.captioner_python), *process.command[1:]))
     if captions.source == "vllm":

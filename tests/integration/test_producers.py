@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -12,10 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polygen_stream.captions.balance import Balancer, Drop
+from polygen_stream.captions.base import Caption
+from polygen_stream.captions.grammar import GrammarSource
+from polygen_stream.captions.journal import JOURNAL, Entry, journaled, read_journal
 from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.curriculum import Curriculum
 from polygen_stream.launch.plan import ring_spec
 from polygen_stream.ledger import Ledger
+from polygen_stream.micro.card import read_card
+from polygen_stream.resources import SHIPPED_WEIGHTS
 from polygen_stream.ring import Kind, Member, Ring, RingTimeout
 
 RENDERER = ("renderer", "--generator", "micro/sdxl_turbo")
@@ -85,15 +90,15 @@ def test_the_captioner_keeps_its_backlog_and_ends_at_the_target(start, tmp_path:
     assert captioner.returncode == 0, captioner.stderr.read()
     assert (stats.groups_opened, stats.finished_opening) == (200, True)
 
-    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    pairs = [line["kind"] == "pair" for line in journal]
+    journal = [entry for entry in journaled(tmp_path / JOURNAL) if isinstance(entry.result, Caption)]
+    pairs = [entry.kind == "pair" for entry in journal]
     assert images == 2 * 200 + 2 * sum(pairs)
     # The trainer never moved on from step 0, so the mix follows the budget: p rises from 0 to 0.5 over it, and
     # p / (1 - p) of the groups are pairs, 0.39 of them on average.
     assert sum(pairs) == pytest.approx(0.386 * 200, abs=4)
     assert sum(pairs[:50]) < 10 < 35 < sum(pairs[150:])
-    for line in journal:
-        assert (line["caption"]["negative"] is not None) == (line["kind"] == "pair")
+    for entry in journal:
+        assert (entry.result.negative is not None) == (entry.kind == "pair")
 
 
 def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
@@ -104,15 +109,127 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
     while captioner.poll() is None:
         fill(ring)
         time.sleep(0.01)
-    from polygen_stream.captions.grammar import GrammarSource
-
     ledger = Ledger(5, GrammarSource.concepts, GrammarSource.axes, 4, 2)
-    for line in (tmp_path / "journal.jsonl").read_text().splitlines():
-        task = json.loads(line)["task"]
-        again = ledger.task(task["task_id"])
-        assert tuple(task["image_seeds"]) == again.image_seeds
-        assert tuple(task["generators"]) == again.generators
-        assert (task["concept"], task["axis"]) == (again.concept, again.axis)
+    for entry in journaled(tmp_path / JOURNAL):
+        assert entry.task == ledger.task(entry.task.task_id)
+    written_by = read_journal(tmp_path / JOURNAL).provenance
+    assert written_by["writer"]["sha256"] == read_card(SHIPPED_WEIGHTS / "mistral")["sha256"]
+    assert written_by["editor"]["sha256"] == read_card(SHIPPED_WEIGHTS / "llama")["sha256"]
+    assert (written_by["writer"]["temperature"], written_by["editor"]["top_p"]) == (0.7, 0.95)
+
+
+def written(folder: Path, ring: Ring) -> list[Entry]:
+    """The journal of a run whose captioner has ended: every task once, every caption's group in the ring once."""
+    entries = list(journaled(folder / JOURNAL))
+    assert [entry.task.task_id for entry in entries] == list(range(len(entries)))
+    captions = [entry.task.task_id for entry in entries if isinstance(entry.result, Caption)]
+    groups = sorted(group.task_id for group in ring.groups_snapshot(10**6))
+    assert groups == captions and ring.stats().groups_opened == len(captions) == 200
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "kills"),
+    [("grammar", "throughput", 4), ("grammar", "deterministic", 4), ("transformers", "throughput", 1)],
+)
+def test_a_killed_captioner_goes_on_where_it_was(start, tmp_path: Path, source: str, mode: str, kills: int):
+    config = small_config(**{"captions.source": source, "ring.mode": mode})
+    rings = [Ring.create(ring_spec(config)) for _ in range(2)]
+    for ring in rings:
+        ring.register("renderer", "test")
+
+    captioner = start(config, rings[0], "captioner")
+    while captioner.poll() is None:
+        fill(rings[0])
+        time.sleep(0.01)
+    assert captioner.returncode == 0, captioner.stderr.read()
+    whole = written(tmp_path, rings[0])
+    (tmp_path / JOURNAL).unlink()
+
+    killed = 0
+    captioner = start(config, rings[1], "captioner")
+    journal = tmp_path / JOURNAL
+    while captioner.poll() is None:
+        fill(rings[1])
+        time.sleep(0.001)  # no longer: the line has just been written, and its group is being opened
+        if killed < kills and journal.exists() and journal.read_bytes().count(b"\n") > 30 * (killed + 1):
+            captioner.kill()
+            captioner.wait()
+            killed += 1
+            rings[1].reap()
+            captioner = start(config, rings[1], "captioner")
+    assert captioner.returncode == 0, captioner.stderr.read()
+    assert killed == kills
+    pieced = written(tmp_path, rings[1])
+    assert rings[1].check() == []
+    assert [(entry.task, entry.kind) for entry in pieced[:190]] == [(entry.task, entry.kind) for entry in whole[:190]]
+    if source == "grammar":  # a language model's replies depend on the rounding of its batch too
+        assert pieced == whole
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60], ids=["whole", "no line break", "half a line"])
+def test_what_a_kill_left_between_journal_and_ring_is_put_right(start, tmp_path: Path, cut: int):
+    config = small_config(**{"captions.source": "grammar", "captions.target": "24"})
+    first, second = (Ring.create(ring_spec(config)) for _ in range(2))
+    for ring in (first, second):
+        ring.register("renderer", "test")
+    assert finish(start, config, first) == 0
+    whole = list(journaled(tmp_path / JOURNAL))
+
+    # As after a kill: 20 lines, the last of which the ring has not got, and perhaps the beginning of another one.
+    lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    half = lines[21][: len(lines[21]) - cut] if cut else b""
+    (tmp_path / JOURNAL).write_bytes(b"".join(lines[:21]) + half)
+    for entry in whole[:19]:
+        members = [Member(g, 0, s) for g, s in zip(entry.task.generators, entry.task.image_seeds, strict=True)]
+        if entry.kind == "pair":
+            members += [Member(m.generator, 1, m.seed) for m in members]
+        kind = Kind[entry.kind.upper()]
+        second.open_group(entry.task.task_id, kind, entry.result.text, entry.result.negative, members, 1.0)
+    assert finish(start, config, second) == 0
+    assert list(journaled(tmp_path / JOURNAL)) == whole
+    assert sorted(group.task_id for group in second.groups_snapshot(100)) == list(range(24))
+
+
+def finish(start, config: RunConfig, ring: Ring) -> int:
+    """Exit code of a captioner that is given all the pictures it wants."""
+    captioner = start(config, ring, "captioner")
+    while captioner.poll() is None:
+        fill(ring)
+        time.sleep(0.01)
+    return captioner.returncode
+
+
+def test_a_journal_of_another_run_is_refused(start, tmp_path: Path):
+    config = small_config(**{"captions.source": "grammar"})
+    ring = Ring.create(ring_spec(config))
+    ring.register("renderer", "test")
+    ring.open_group(0, Kind.PLAIN, "a house", None, [Member(0, 0, 1)], 1.0)
+    captioner = start(config, ring, "captioner")
+    _, stderr = captioner.communicate(timeout=60)
+    assert captioner.returncode == 1
+    assert "ring has 1 captions" in stderr.splitlines()[-1] and "journal.jsonl has 0" in stderr.splitlines()[-1]
+
+
+def test_duplicates_are_dropped_counted_and_remembered_after_a_kill(start, tmp_path: Path):
+    """The micro grammar says little about 24 things, so many of 400 captions came before."""
+    config = small_config(**{"captions.source": "grammar", "captions.deduplicate": "true", "captions.balance": "6"})
+    ring = Ring.create(ring_spec(config))
+    ring.register("renderer", "test")
+    captioner = start(config, ring, "captioner")
+    wait(lambda: fill(ring) or ring.stats().groups_opened > 100)
+    captioner.kill()
+    captioner.wait()
+    assert finish(start, config, ring) == 0
+    entries = written(tmp_path, ring)
+
+    balancer = Balancer(GrammarSource.concepts, 6, config.seed)
+    for entry in entries:
+        verdict = balancer.decide(entry.task.task_id, entry.result.text)
+        assert isinstance(entry.result, Caption) == (verdict is None)
+        if verdict is not None:
+            assert entry.result.rejected[-1] == f"caption: {verdict}"
+    assert {Drop.FREQUENT, Drop.EXACT} <= balancer.verdicts.keys()
 
 
 @pytest.mark.parametrize("slots", ["512", "1024"])  # some of production fits, or all of it
