@@ -76,9 +76,9 @@ class Slow(Scripted):
 
 
 def test_tasks_do_not_wait_for_each_other_and_come_back_in_order():
-    things = ("fish", "cat", "dog", "bird", "tree")
+    things = ("fish", "cat", "boat", "bird", "tree")
     writer = Slow({f"describe {thing}: the thing": [f"a {thing}"] for thing in things})
-    editor = Slow({f"replace object: a {thing}": ["a cup"] for thing in things})
+    editor = Slow({f"replace object: a {thing}": ["a star"] for thing in things})
     source = LanguageModelSource(MicroBank(), writer, editor, 0)
     waiting_when_asked = []
     editor.submit = lambda *request: (waiting_when_asked.append(writer.pending), Slow.submit(editor, *request))
@@ -87,7 +87,7 @@ def test_tasks_do_not_wait_for_each_other_and_come_back_in_order():
     written = []
     while source.pending:
         written += source.collect()
-    assert written == [Caption(f"a {thing}", "a cup", "replace_object") for thing in things]
+    assert written == [Caption(f"a {thing}", "a star", "replace_object") for thing in things]
     assert waiting_when_asked == [4, 3, 2, 1, 0], "hard negatives were not asked for while captions were being written"
 
 
