@@ -11,10 +11,14 @@ Messages = list[dict[str, str]]  # a chat: {"role": ..., "content": ...}
 
 @dataclass(frozen=True)
 class Completion:
-    """What a language model replied; `finished` is False where a token limit ended it."""
+    """What a language model replied; `finished` is False where a token limit ended it.
+
+    `fault` is a short fixed phrase where there is no reply at all, e.g. "timeout".
+    """
 
     text: str
     finished: bool
+    fault: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import ceil
 
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, task_window
@@ -55,6 +56,7 @@ def check_possible(config: RunConfig) -> None:
             "rows see what its paper says: leave one of them out"
         )
 
+    _check_sources(captions)
     if captions.batch > captions.backlog:
         raise UserError(
             f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
@@ -119,6 +121,21 @@ def check_possible(config: RunConfig) -> None:
             f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
             f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
         )
+
+
+def _check_sources(captions: CaptionsConfig) -> None:
+    """Refuse settings of one caption source under another, which would ignore them."""
+    for name, sources in {"pattern": ("vllm", "openai"), "rest_after_s": ("vllm",)}.items():
+        value = getattr(captions, name)
+        if value and captions.source not in sources:
+            raise UserError(
+                f"captions.{name} = {value!r} has no meaning with captions.source = {captions.source!r}: leave it out, "
+                f"or use captions.source = {' or '.join(map(repr, sources))}"
+            )
+    try:
+        re.compile(captions.pattern)
+    except re.error as problem:
+        raise UserError(f"captions.pattern = {captions.pattern!r} is no regular expression: {problem}") from None
 
 
 def _check_bank(captions: CaptionsConfig) -> None:

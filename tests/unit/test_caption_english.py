@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 
 import pytest
+from answering import Answering
 
 from polygen_stream.captions.axes import AXES, NAMES
-from polygen_stream.captions.bank import Completion, Messages
+from polygen_stream.captions.bank import Completion
 from polygen_stream.captions.banks import bank_of, check_bank, chosen_axes
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.concept_filters import Refused
@@ -35,22 +36,18 @@ HOSTILE = {
 }
 
 
-class Model:
+class Model(Answering):
     """Replies what a function says of the last turn and of how often it was asked before."""
 
     def __init__(self, reply: Callable[[str, int], str | Completion]) -> None:
+        super().__init__()
         self._reply = reply
         self.turns: list[str] = []
-        self.provenance = {"model": "a test's"}
 
-    def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
-        out = []
-        for prompt in prompts:
-            turn = prompt[-1]["content"]
-            reply = self._reply(turn, self.turns.count(turn))
-            self.turns.append(turn)
-            out.append(reply if isinstance(reply, Completion) else Completion(reply, True))
-        return out
+    def answer(self, turn: str, seed: int) -> str | Completion:
+        reply = self._reply(turn, self.turns.count(turn))
+        self.turns.append(turn)
+        return reply
 
 
 def task(concept: str, axis: str, number: int = 0) -> Task:
