@@ -1,17 +1,20 @@
 """The journal: what every task of a run became, in the order of task ids.
 
-One JSON object per line. An entry is on disk before its group is opened, so the ring never has a caption that the
-journal lacks: whoever writes captions next goes on behind the last entry, and opens again what the ring did not get or
-has lost. With it a run can be replayed without a language model, whose replies are not repeatable in general.
+One JSON object per line. {"provenance": ...} says who wrote the lines below it: models with the hash of their weights,
+sampling, prompts, concepts. The others are entries. An entry is on disk before its group is opened, so the ring never
+has a caption that the journal lacks: whoever writes captions next goes on behind the last entry, and opens again what
+the ring did not get or has lost. With it a run can be replayed without a language model, whose replies are not
+repeatable in general.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.errors import UserError
@@ -33,8 +36,8 @@ class Entry:
         return json.dumps({"task": asdict(self.task), "kind": "pair" if self.pair else "plain"} | outcome)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Entry:
-        record = json.loads(text)
+    def of_record(cls, record: Mapping[str, Any]) -> Entry:
+        """The entry of a line, parsed."""
         task = record["task"]
         task = Task(**task | {name: tuple(task[name]) for name in ("generators", "image_seeds")})
         found = record.get("caption") or record["dropped"]
@@ -50,13 +53,38 @@ class Journal:
     """
 
     def __init__(self, file: Path) -> None:
-        end = max((end for _, end in _entries(file)), default=0)
+        self._path, complete = file, 0
+        self._provenance: Mapping[str, object] | None = None
+        for line, end in _lines(file):
+            complete = end
+            if not isinstance(line, Entry):
+                self._provenance = line["provenance"]
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        os.ftruncate(self._file, end)  # a line that a full disk, or the death of its writer, left half-written
+        os.ftruncate(self._file, complete)  # a line that a full disk, or the death of its writer, left half-written
+
+    def describe(self, provenance: Mapping[str, object]) -> None:
+        """Says who writes the entries from here on, unless that is who wrote those before.
+
+        Raises:
+            UserError: the concepts are not those of the entries before.
+        """
+        before = self._provenance
+        if before is not None and before.get("concepts") != provenance.get("concepts"):
+            raise UserError(
+                f"{self._path} was begun with the concepts {before.get('concepts')}, and now they are "
+                f"{provenance.get('concepts')}: its tasks would be about something else; restore captions.concepts, or "
+                "start a new run"
+            )
+        if before != provenance:
+            self._append(json.dumps({"provenance": dict(provenance)}) + "\n")
+            self._provenance = provenance
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Appends entries in one piece and returns when they are on disk. OSError when they cannot be."""
-        text = "".join(entry.to_json() + "\n" for entry in entries).encode()
+        self._append("".join(entry.to_json() + "\n" for entry in entries))
+
+    def _append(self, lines: str) -> None:
+        text = lines.encode()
         while text:
             text = text[os.write(self._file, text) :]
         os.fsync(self._file)
@@ -71,11 +99,20 @@ def read_journal(file: Path) -> Iterator[Entry]:
     Raises:
         UserError: the file is no journal.
     """
-    return (entry for entry, _ in _entries(file))
+    return (line for line, _ in _lines(file) if isinstance(line, Entry))
 
 
-def _entries(file: Path) -> Iterator[tuple[Entry, int]]:
-    """Each entry and the offset in bytes of the end of its line."""
+def provenances(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Who wrote a journal, one after the other.
+
+    Raises:
+        UserError: the file is no journal.
+    """
+    return (line["provenance"] for line, _ in _lines(file) if not isinstance(line, Entry))
+
+
+def _lines(file: Path) -> Iterator[tuple[Entry | dict[str, Any], int]]:
+    """Each entry or provenance, and the offset in bytes of the end of its line."""
     if not file.exists():
         return
     end, last = 0, -1
@@ -85,7 +122,11 @@ def _entries(file: Path) -> Iterator[tuple[Entry, int]]:
                 return
             end += len(line)
             try:
-                entry = Entry.from_json(line)
+                record = json.loads(line)
+                if "provenance" in record:
+                    yield {"provenance": dict(record["provenance"])}, end
+                    continue
+                entry = Entry.of_record(record)
             except (ValueError, KeyError, TypeError) as problem:
                 raise UserError(
                     f"{file} line {number} is no entry of a journal ({problem!r}); restore the file, or start a new run"

@@ -71,7 +71,9 @@ def refusals(journal: Iterable[dict]) -> dict:
     dropped, reasons = 0, Counter()
     for line in journal:
         dropped += "dropped" in line
-        reasons.update((line.get("caption") or line["dropped"])["rejected"])
+        result = line.get("caption") or line.get("dropped")
+        if result:  # the other lines say who wrote
+            reasons.update(result["rejected"])
     return {"tasks_dropped": dropped, "replies": dict(reasons.most_common())}
 
 

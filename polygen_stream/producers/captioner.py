@@ -2,103 +2,98 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import closing
 
-from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
+from polygen_stream.captions.selection import Selection
 from polygen_stream.captions.sources import caption_source
-from polygen_stream.config import RunConfig, curriculum_of
-from polygen_stream.curriculum import ErrorDiffusion
-from polygen_stream.ledger import Ledger, Task
-from polygen_stream.producers.lead_time import LeadTime
+from polygen_stream.config import curriculum_of
+from polygen_stream.ledger import Task
+from polygen_stream.producers.failures import Failures
+from polygen_stream.producers.orders import Begun, Orders, aim
+from polygen_stream.producers.pause import Pause
 from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
-
-POLL_S = 0.05
 
 
 def main(context: RoleContext) -> None:
     config, ring = context.config, context.ring
     file = context.run_dir / JOURNAL
-    journal = Journal(file)
-    try:
+    with closing(Journal(file)) as journal:
         begun = _go_on(context, read_journal(file))
-        if begun is not None and not _over(config, begun.opened):
-            _write(context, begun, journal)
-    finally:
-        journal.close()
+        if begun is not None and begun.opened < _target(context):
+            ring.heartbeat("loading the caption source")
+            with closing(caption_source(config.captions)) as source:
+                journal.describe(source.provenance)
+                _write(context, begun, source, journal)
     if not context.stopping:
         ring.finish_opening()
-
-
-@dataclass
-class Begun:
-    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds."""
-
-    task_id: int = 0
-    opened: int = 0
-    pairs: ErrorDiffusion = field(default_factory=ErrorDiffusion)
 
 
 def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
     """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
     config, ring = context.config, context.ring
-    known, begun, curriculum = ring.stats().known, Begun(), curriculum_of(config)
+    known, begun, curriculum, pause = ring.stats().known, Begun(), curriculum_of(config), Pause(context)
     for entry in entries:
-        if entry.task.task_id >= known and (
-            _wait_for_room(context, config.captions.backlog - 1) is None or not _open(context, entry)
-        ):
-            return None
+        if entry.task.task_id >= known:
+            while not context.stopping and _open_groups(ring.stats()) >= config.captions.backlog:
+                pause.take()
+            if context.stopping or not _open(context, entry):
+                return None
         if ring.spec.deterministic:
             # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
             # pace of everybody anyway, and what rounding left over is less than one caption.
-            share = curriculum.production_share(*_aim(context, 0, 0.0, entry.task.task_id, begun.opened))
+            share = curriculum.production_share(*aim(context, 0, 0.0, entry.task.task_id, begun.opened))
             begun.pairs.take(share, 1)
         begun.task_id = entry.task.task_id + 1
         begun.opened += isinstance(entry.outcome, Caption)
     return begun
 
 
-def _write(context: RoleContext, begun: Begun, journal: Journal) -> None:
-    """Writes captions and opens their groups until there are enough."""
+def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: Journal) -> None:
+    """Hands tasks to the source while there is room for their pictures, and opens groups of what comes back, in order,
+    until there are enough."""
     config, ring = context.config, context.ring
-    ring.heartbeat("loading the caption source")
-    source = caption_source(config.captions)
-    ledger = Ledger(
-        config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
-    )
-    curriculum, lead = curriculum_of(config), LeadTime()
-    target, writing = config.captions.target or None, config.captions
-    while not context.stopping and not _over(config, begun.opened):
-        stats = _wait_for_room(context, writing.backlog - writing.batch)
-        if stats is None:
-            return
+    writing, target = config.captions, _target(context)
+    selection = Selection(writing, source.concepts, config.seed)
+    selection.remember(read_journal(context.run_dir / JOURNAL))
+    orders, failures, pause = Orders(context, source, begun), Failures(), Pause(context, source)
+    while not context.stopping and begun.opened < target:
+        stats = ring.stats()
         began = time.monotonic()
-        step, ahead = stats.step, lead.steps(time.monotonic(), stats)
-        tasks, kinds = [], []
-        for i in range(writing.batch if target is None else min(writing.batch, target - begun.opened)):
-            share = curriculum.production_share(*_aim(context, step, ahead, begun.task_id, begun.opened + i))
-            kinds.append(Kind.PAIR if begun.pairs.take(share, 1) else Kind.PLAIN)
-            tasks.append(ledger.task(begun.task_id))
-            begun.task_id += 1
-        ring.heartbeat(f"writing {len(tasks)} captions")
-        written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
-        entries = [
-            Entry(task, kind is Kind.PAIR, _fitting(caption, ring.spec.caption_bytes))
-            for task, kind, caption in zip(tasks, kinds, written, strict=True)
-        ]
-        journal.write(entries)
+        wanted = min(writing.batch, target - begun.opened - source.pending)
+        # A whole batch at once: a model that is run batch by batch must not be fed one by one. The bound keeps captions
+        # close to the step they are written for, and a fast generator close to the slow ones.
+        if wanted and _open_groups(stats) + source.pending <= writing.backlog - writing.batch:
+            pause.over()
+            for task, kind in orders.next(wanted, stats):
+                source.submit(task, kind is Kind.PAIR)
+        elif not source.pending:
+            pause.take()
+            continue
+        ring.heartbeat(f"writing {source.pending} captions")
+        entries = []
+        for written in source.collect():
+            task, kind = orders.done()
+            used = selection.used(task.task_id, _fitting(written, ring.spec.caption_bytes))
+            entries.append(Entry(task, kind is Kind.PAIR, used))
+        if entries:
+            journal.write(entries)
         for entry in entries:
+            failures.note(entry.outcome)
             if not _open(context, entry):
                 return
             begun.opened += isinstance(entry.outcome, Caption)
         ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
 
 
-def _over(config: RunConfig, opened: int) -> bool:
-    return 0 < config.captions.target <= opened
+def _target(context: RoleContext) -> int:
+    """Groups to open."""
+    return context.config.captions.target or sys.maxsize
 
 
 def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
@@ -108,20 +103,6 @@ def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
     ):
         return Dropped((*caption.rejected, "too long for the ring"))
     return caption
-
-
-def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
-    """The training step that a new group is made for, as the trainer's step and the steps from there on."""
-    config, spec = context.config, context.ring.spec
-    target = config.captions.target or None
-    if spec.deterministic:
-        # What a task is must not depend on when it is written: the window moves at a fixed pace.
-        return int(task_id / (spec.inserts_per_step or target / config.train.steps)), 0.0
-    if target is not None:
-        # Producers that outrun the trainer will have stopped when the last steps ask for hard negatives: a
-        # group that spends the k-th part of the budget is made for the k-th part of the run, or a later one.
-        ahead = max(ahead, config.train.steps * opened / target - step)
-    return step, ahead
 
 
 def _open(context: RoleContext, entry: Entry) -> bool:
@@ -143,20 +124,9 @@ def _open(context: RoleContext, entry: Entry) -> bool:
     return True
 
 
-def _wait_for_room(context: RoleContext, most: int) -> RingStats | None:
-    """The ring's state once at most `most` groups are open; None when the run stops first.
-
-    The bound keeps captions close to the step they are written for, and a fast generator close to the slow ones.
-    """
-    ring, began, waited = context.ring, time.monotonic(), 0.0
-    while not context.stopping:
-        stats = ring.stats()
-        if sum(counts["open"] for counts in stats.groups.values()) <= most:
-            return stats
-        time.sleep(POLL_S)
-        ring.heartbeat("waiting for the renderers", waited_s=time.monotonic() - began - waited)
-        waited = time.monotonic() - began
-    return None
+def _open_groups(stats: RingStats) -> int:
+    """Captions that wait for pictures."""
+    return sum(counts["open"] for counts in stats.groups.values())
 
 
 def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import Entry, Journal, read_journal
+from polygen_stream.captions.journal import Entry, Journal, provenances, read_journal
 from polygen_stream.errors import UserError
 from polygen_stream.ledger import Ledger
 
@@ -58,3 +58,34 @@ def test_a_task_that_comes_twice_is_refused(tmp_path):
     write(file, [ENTRIES[0], ENTRIES[1], ENTRIES[1]])
     with pytest.raises(UserError, match="line 3 has task 1 after task 1"):
         list(read_journal(file))
+
+
+MISTRAL = {"bank": "english", "concepts": {"sha256": "00"}, "writer": {"model": "mistral", "sha256": "01"}}
+
+
+def described(file, provenance, entries):
+    journal = Journal(file)
+    journal.describe(provenance)
+    journal.write(entries)
+    journal.close()
+
+
+def test_who_wrote_stands_above_what_they_wrote_and_only_where_it_changes(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    other = {**MISTRAL, "writer": {"model": "mistral", "sha256": "02"}}
+    described(file, MISTRAL, ENTRIES[:1])
+    described(file, dict(MISTRAL), ENTRIES[1:2])
+    described(file, other, ENTRIES[2:])
+    assert list(read_journal(file)) == ENTRIES
+    assert list(provenances(file)) == [MISTRAL, other]
+    kinds = ["provenance" in line for line in file.read_text(encoding="utf-8").splitlines()]
+    assert kinds == [True, False, False, True, False]
+
+
+def test_a_task_is_never_about_another_concept_than_it_was(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    described(file, MISTRAL, ENTRIES)
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"was begun with the concepts .*00.* now .*99.*captions\.concepts"):
+        described(file, {**MISTRAL, "concepts": {"sha256": "99"}}, [])
+    assert file.read_bytes() == before
