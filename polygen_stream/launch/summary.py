@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from polygen_stream.launch.events import events
 from polygen_stream.launch.tail import read_jsonl
 from polygen_stream.ring import RingStats
 
@@ -57,6 +58,10 @@ def summarize(
             },
         },
         "overlap": training["overlap"],
+        "restarts": events(run_dir, "restart"),
+        "degraded": events(run_dir, "degraded"),
+        "resumes": events(run_dir, "resume"),
+        "unusable_checkpoints": events(run_dir, "unusable"),
         "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
     }
 
@@ -66,7 +71,9 @@ def refusals(journal: Iterable[dict]) -> dict:
     dropped, reasons = 0, Counter()
     for line in journal:
         dropped += "dropped" in line
-        reasons.update((line.get("caption") or line["dropped"])["rejected"])
+        result = line.get("caption") or line.get("dropped")
+        if result:  # the other lines say who wrote
+            reasons.update(result["rejected"])
     return {"tasks_dropped": dropped, "replies": dict(reasons.most_common())}
 
 
@@ -146,6 +153,11 @@ def show(result: dict, run_dir: Path) -> None:
     console.print("images: " + ", ".join(f"{name} {count}" for name, count in result["images"].items()))
     waits = {"trainer": waiting["trainer_share"], **waiting["producer_limiter_share"]}
     console.print("waited: " + ", ".join(f"{name} {_share(share)}" for name, share in waits.items()))
+    if result["restarts"]:
+        again = Counter(restart["process"] for restart in result["restarts"])
+        console.print("started again: " + ", ".join(f"{name} {count}" for name, count in again.items()))
+    for degraded in result["degraded"]:
+        console.print(f"from step {degraded['step']} on {degraded['text']}", soft_wrap=True)
     console.print(f"run folder: {run_dir}", soft_wrap=True)
 
 
