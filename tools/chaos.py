@@ -1,4 +1,4 @@
-"""A run under random kill -9: producers every few seconds, the trainer a few times. It has to end as if nothing happened.
+"""A run under random kill -9, producers every few seconds, the trainer a few times: it ends as if nothing happened.
 
     python tools/chaos.py runs/chaos --train.steps 200 --captions.target 700 --every 8 --trainer-kills 3
 
@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from polygen_stream.captions.base import Caption
+from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.checkpoints import check, list_checkpoints, read_meta
 from polygen_stream.config import load_config
 from polygen_stream.errors import UserError
@@ -113,10 +115,10 @@ def broken_promises(chaos: Chaos, before: set[str]) -> list[str]:
         check(folder, load_config(run_dir / "config.toml"))
     except UserError as problem:
         promise(False, f"{folder.name}: {problem}")
-    journal = list(read_json_lines(run_dir / "journal.jsonl"))
-    tasks = [line["task"]["task_id"] for line in journal]
+    journal = list(read_journal(run_dir / JOURNAL))
+    tasks = [entry.task.task_id for entry in journal]
     promise(tasks == list(range(len(tasks))), "the journal has a gap or a double")
-    captions = sum("caption" in line for line in journal)
+    captions = sum(isinstance(entry.outcome, Caption) for entry in journal)
     promise(summary["captions"] == captions, f"{summary['captions']} groups were opened for {captions} captions")
     columns = SnapshotFile(run_dir / "ring.safetensors").state.columns
     inside = columns.group_task[columns.group_state == GroupState.COMPLETE].tolist()
@@ -136,8 +138,8 @@ def report(chaos: Chaos, seconds: float, broken: list[str]) -> str:
     again = Counter(restart["process"] for restart in summary["restarts"])
     killed = Counter("trainer" if name.startswith("trainer") else name for _, name in chaos.kills)
     lines = [
-        f"{len(chaos.kills)} kills in {seconds:.0f} s; {summary['steps']} of {chaos.steps} steps, {summary['captions']} "
-        f"captions, {summary['images_total']} pictures; status {summary['status']}",
+        f"{len(chaos.kills)} kills in {seconds:.0f} s; {summary['steps']} of {chaos.steps} steps, "
+        f"{summary['captions']} captions, {summary['images_total']} pictures; status {summary['status']}",
         "",
         "| process | killed | restarts in the summary |",
         "| --- | ---: | ---: |",

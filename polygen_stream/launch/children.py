@@ -37,6 +37,7 @@ class Child:
     killed: bool = False  # by us, because it did not
     reason: str | None = None  # why we killed it, if not for that
     lost: bool = False  # it ended before its work was done
+    work_before: int = 0  # work that this process or an earlier one in its place had done when it started
     plans: str = ""  # what becomes of it now that it has died, for the live view
 
     @property

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
-# A producer that has worked for so long has made progress: its next death is not one more in a row.
-STEADY_S = 600.0
 
 
 class Restarts:

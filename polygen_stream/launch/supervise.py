@@ -24,7 +24,7 @@ from polygen_stream.launch.events import note
 from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.plan import Plan, Process, build_plan
-from polygen_stream.launch.restarts import STEADY_S, Restarts
+from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
@@ -73,7 +73,7 @@ def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None 
             else:
                 run_folder.create(config, run_dir)
                 stack.callback(os.close, run_folder.lock(run_dir))
-            supervisor = _Supervisor(config, run_dir, plan, ring, signals, started, step)
+            supervisor = _Supervisor(config, run_dir, plan, ring, signals, started)
         finally:
             if supervisor is None:
                 ring.close()
@@ -89,7 +89,6 @@ class _Supervisor:
         ring: Ring,
         signals: Signals,
         started: float,
-        step: int,
     ):
         self.config = config
         self.run_dir = run_dir
@@ -107,7 +106,6 @@ class _Supervisor:
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
         self._ended: list[Child] = []  # not dealt with yet
         self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be started again, and when
-        self._began_at = step  # step of the trainer's last start
         self._looked_at_ring = started
         self._signals_heeded = 0
 
@@ -161,7 +159,8 @@ class _Supervisor:
         """Starts processes; the ranks of a trainer have to be among them all or none."""
         meeting = meeting_place()
         for process in processes:
-            self.children.start(process, None if process.rank is None else meeting)
+            child = self.children.start(process, None if process.rank is None else meeting)
+            child.work_before = self._work(process)
 
     def _start_evaluator(self) -> None:
         if not self.children.with_role("evaluator"):
@@ -235,6 +234,20 @@ class _Supervisor:
             return early + "without evaluating the final checkpoint"
         return None
 
+    def _work(self, process: Process) -> int:
+        """What a process or its predecessors have achieved so far, in units of its own; 0 of the report."""
+        stats = self.ring.stats()
+        match process.role:
+            case "trainer":
+                return self._steps_done()
+            case "captioner":
+                return stats.known
+            case "renderer":
+                return stats.images_committed[process.generator]
+            case "evaluator":
+                return sum(1 for _ in read_jsonl(self.run_dir / "eval.jsonl"))
+        return 0
+
     def _steps_done(self) -> int:
         """Steps that are in a checkpoint."""
         checkpoint = run_folder.last_checkpoint(self.run_dir)
@@ -279,8 +292,7 @@ class _Supervisor:
         if child.process.role == "trainer":
             self._lost_trainer(child, reason)
             return
-        steady = time.monotonic() - child.started >= STEADY_S
-        pause = self.restarts.pause(child.process.name, steady)
+        pause = self.restarts.pause(child.process.name, self._work(child.process) > child.work_before)
         if pause is None:
             self._give_up(child, reason)
             return
@@ -288,7 +300,7 @@ class _Supervisor:
 
     def _lost_trainer(self, child: Child, reason: str) -> None:
         """All ranks go and start again from the last checkpoint, in deterministic mode with the ring of that time."""
-        pause = self.restarts.pause("trainer", self._steps_done() > self._began_at)
+        pause = self.restarts.pause("trainer", self._work(child.process) > child.work_before)
         if pause is None:
             raise self._too_often(child, reason, "trainer")
         gone = self.children.with_role("trainer")
@@ -312,7 +324,6 @@ class _Supervisor:
             self.children.ring_fd = ring.fd
         resume.rewind(self.run_dir, step, self.config.train.steps)
         self.tail.start_again()
-        self._began_at = step
         self._start(*processes)
 
     def _plan_restart(self, child: Child, reason: str, pause_s: float, start: Callable[[], None]) -> None:

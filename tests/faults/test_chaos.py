@@ -19,7 +19,7 @@ SMALL = (
 @pytest.mark.timeout(1500)
 def test_a_run_under_kills_ends_as_if_nothing_had_happened(tmp_path):
     tool = Path(__file__).parents[2] / "tools" / "chaos.py"
-    options = ("--every", "15", "--trainer-kills", "2")
+    options = ("--every", "20", "--trainer-kills", "2")
     done = subprocess.run(
         [sys.executable, str(tool), str(tmp_path / "run"), *options, *SMALL], capture_output=True, text=True
     )

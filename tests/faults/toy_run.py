@@ -60,10 +60,11 @@ def toy_plan(config):
     return Plan(processes, ring_spec(config))
 
 
-def misbehave(role: str, run_dir: Path) -> None:
-    """TOY_FAULT = ROLE:WAY; with TOY_ONCE only the first process of that role does it."""
+def misbehave(role: str, context: RoleContext) -> None:
+    """TOY_FAULT = ROLE:WAY or NAME:WAY; with TOY_ONCE only the first process of that name does it."""
     who, _, way = os.environ.get("TOY_FAULT", ":").partition(":")
-    if who != role or ("TOY_ONCE" in os.environ and (run_dir / "logs" / f"{role}.2.log").exists()):
+    again = (context.run_dir / "logs" / f"{context.name}.2.log").exists()
+    if who not in (role, context.name) or ("TOY_ONCE" in os.environ and again):
         return
     if way == "user_error":
         raise UserError("captions.bank = nowhere: no such word bank; known: micro")
@@ -78,7 +79,7 @@ def misbehave(role: str, run_dir: Path) -> None:
 
 
 def captioner(context: RoleContext) -> None:
-    misbehave("captioner", context.run_dir)
+    misbehave("captioner", context)
     members = [Member(index, polarity, 7) for polarity in (0, 1) for index in range(len(GENERATORS))]
     target = context.config.captions.target
     task = context.ring.stats().known
@@ -95,7 +96,7 @@ def captioner(context: RoleContext) -> None:
 
 
 def renderer(context: RoleContext) -> None:
-    misbehave("renderer", context.run_dir)
+    misbehave("renderer", context)
     ring = context.ring
     index = GENERATORS.index(context.generator)
     while not context.stopping:
@@ -110,7 +111,7 @@ def renderer(context: RoleContext) -> None:
 
 
 def trainer(context: RoleContext) -> None:
-    misbehave("trainer", context.run_dir)
+    misbehave("trainer", context)
     train, ring = context.config.train, context.ring
     began = time.monotonic()
     found = list_checkpoints(context.run_dir)
@@ -159,7 +160,7 @@ def checkpoint(context: RoleContext, step: int, final: bool = False) -> None:
 
 
 def evaluator(context: RoleContext) -> None:
-    misbehave("evaluator", context.run_dir)
+    misbehave("evaluator", context)
     numbers = {
         "zero_shot_things": 0.5, "zero_shot_colours": 0.6, "retrieval_i2t_r1": 0.3, "retrieval_t2i_r1": 0.2,
         "compositional": 0.7, "compositional_by_edit": {"swap colour": 0.7},
@@ -179,7 +180,7 @@ def evaluator(context: RoleContext) -> None:
 
 
 def report(context: RoleContext) -> None:
-    misbehave("report", context.run_dir)
+    misbehave("report", context)
     assert context.ring.groups_snapshot(4)
     (context.run_dir / "report.md").write_text("a toy run\n")
 

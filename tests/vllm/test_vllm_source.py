@@ -9,7 +9,7 @@ from collections import Counter
 import psutil
 import pytest
 import torch
-from conftest import CONCEPTS, SMOLLM2
+from conftest import SMOLLM2
 
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.micro import MicroBank
