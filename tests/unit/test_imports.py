@@ -50,7 +50,7 @@ ALLOWED = {
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
     "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "experiment", "ring", "analyze"},
     "micro": BASE | {"resources"},
-    "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
+    "bench": BASE | {"captions", "config", "engine", "generators", "ledger", "resources", "ring"},
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
