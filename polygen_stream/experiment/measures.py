@@ -1,4 +1,4 @@
-"""What a trained model of an experiment is asked: the five tasks of Delta_MTL, composition, and the generators' marks."""
+"""What a trained model of an experiment is asked: the five tasks of Delta_MTL, composition, generators' marks."""
 
 from __future__ import annotations
 
