@@ -79,10 +79,10 @@ def report(
     from polygen_stream.captions.base import Caption
     from polygen_stream.captions.concepts import load_bank, read_lines
     from polygen_stream.captions.frequencies import count_concepts
-    from polygen_stream.captions.journal import journaled
+    from polygen_stream.captions.journal import read_journal
 
-    if captions.suffix == ".jsonl":
-        lines = [entry.result.text for entry in journaled(captions) if isinstance(entry.result, Caption)]
+    if captions.suffix == ".jsonl" and captions.exists():
+        lines = [entry.outcome.text for entry in read_journal(captions) if isinstance(entry.outcome, Caption)]
     else:
         lines = read_lines(captions, "captions")
     found = count_concepts(load_bank(bank), lines).to_json()

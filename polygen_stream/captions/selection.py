@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from polygen_stream.captions.balance import Balancer, Drop
+from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.duplicates import Duplicates
 from polygen_stream.captions.journal import Entry
 from polygen_stream.config import CaptionsConfig
@@ -21,20 +22,21 @@ class Selection:
         self._balancer = Balancer(concepts, config.balance, seed) if config.balance else None
         self._duplicates = Duplicates() if config.deduplicate and not config.balance else None
 
-    @property
-    def selects(self) -> bool:
-        """Whether it may refuse anything."""
-        return self._balancer is not None or self._duplicates is not None
-
-    def decide(self, task_id: int, text: str) -> Drop | None:
-        """None for a caption that is used, else why it is not."""
-        if self._balancer is not None:
-            return self._balancer.decide(task_id, text)
-        duplicate = None if self._duplicates is None else self._duplicates.add(text)
-        return duplicate and Drop[duplicate.name]
+    def used(self, task_id: int, written: Caption | Dropped) -> Caption | Dropped:
+        """What was written if it is used, else the task dropped for the reason; every task once, in order."""
+        refused = None if written.text is None else self._refuses(task_id, written.text)
+        return Dropped((*written.rejected, f"caption: {refused}"), written.text) if refused else written
 
     def remember(self, entries: Iterable[Entry]) -> None:
         """Brings it to where it was after these tasks."""
-        for entry in entries if self.selects else ():
-            if entry.result.text is not None:
-                self.decide(entry.task.task_id, entry.result.text)
+        if self._balancer is None and self._duplicates is None:
+            return
+        for entry in entries:
+            if entry.outcome.text is not None:
+                self._refuses(entry.task.task_id, entry.outcome.text)
+
+    def _refuses(self, task_id: int, text: str) -> Drop | None:
+        if self._balancer is not None:
+            return self._balancer.decide(task_id, text)
+        duplicate = None if self._duplicates is None else self._duplicates.add(text)
+        return None if duplicate is None else Drop[duplicate.name]

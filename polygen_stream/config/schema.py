@@ -109,6 +109,7 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights; 0 = off
     checkpoint_every: int = Field(200, ge=1)  # steps
     log_every: int = Field(1, ge=1)  # steps
+    checkpoint_pictures: bool = True  # keep the ring's pictures in them, or render them again
     keep_checkpoints: int = Field(3, ge=1)
 
 
@@ -126,6 +127,7 @@ class LaunchConfig(Section):
     captioner_python: str = ""  # interpreter of the captioner; "" = the supervisor's
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)
+    restarts: int = Field(5, ge=0)  # of each process, without progress in between
 
 
 class RunConfig(Section):

@@ -233,11 +233,12 @@ def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
     assert cli("filter", "bank.json", "--out", "same.json", cwd=tmp_path).returncode == 0
     assert (tmp_path / "same.json").read_text() == (tmp_path / "bank.json").read_text()
 
-    results = [Caption("a dog in the sun"), Dropped(("caption: endless",)), Caption("a leaf , a dog", "a dog , a leaf")]
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.describe({"bank": "english"})
-        for number, result in enumerate(results):
-            journal.write(Entry(Task(number, "dog", "colour", 0, (0,), (0,)), "plain", result, 0.0))
+    outcomes = [Caption("a dog in the sun"), Dropped(("caption: endless",)), Caption("a leaf , a dog")]
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.describe({"bank": "english"})
+    tasks = [Task(number, "dog", "colour", 0, (0,), (0,)) for number in range(3)]
+    journal.write([Entry(task, False, outcome) for task, outcome in zip(tasks, outcomes, strict=True)])
+    journal.close()
     done = cli("report", "bank.json", "journal.jsonl", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["top"] == [["dog", 2], ["leaf", 1]]
     assert "2 dog" in cli("report", "bank.json", "journal.jsonl", cwd=tmp_path).stdout
@@ -252,7 +253,7 @@ def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
         (["filter", "micro", "--out", "b.json", "--blocklist", "bytes.txt"], ["bytes.txt", "UTF-8"]),
         (["filter", "micro", "--out", "b.json", "--blocklist", "all.txt"], ["no entry passed"]),
         (["build", "--out", "b.json", "--wordnet", "."], ["data.noun", "--wordnet"]),
-        (["report", "micro", "bad.jsonl"], ["bad.jsonl, line 1", "journal"]),
+        (["report", "micro", "bad.jsonl"], ["bad.jsonl line 1", "journal"]),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path, words, parts):
