@@ -39,7 +39,7 @@ def vllm_server(name: str, dtype: str = "auto", in_flight: int = 64) -> Iterator
                     sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model_path(name),
                     "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port),
                     "--dtype", "float32" if dtype == "auto" else dtype, "--max-num-seqs", str(in_flight),
-                    "--enforce-eager", "--kv-cache-memory-bytes", str(2**30),
+                    "--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", str(2**30),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -186,6 +186,20 @@ def test_every_library_used_is_a_declared_dependency():
     assert used - set(sys.stdlib_module_names) - modules <= {NAME}
 
 
+def test_what_a_captioner_may_use_is_in_the_list_of_its_own_environment():
+    lines = (ROOT / "requirements-vllm-cpu.txt").read_text().splitlines()
+    listed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line and line[0] != "#"}
+    of_vllm = {"vllm", "torch", "transformers", "huggingface_hub"}
+    reached, waiting = set(), [f"{NAME}.producers.captioner"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += [name for name in imports(module, top_only=False) if name in MODULES]
+    used = {name.split(".")[0] for module in reached for name in imports(module, top_only=False)}
+    assert used - set(sys.stdlib_module_names) - {NAME} <= listed | of_vllm
+
+
 def test_importing_the_command_line_loads_no_torch():
     code = (
         "import sys, polygen_stream.cli, polygen_stream.launch.supervise, polygen_stream.doctor; "

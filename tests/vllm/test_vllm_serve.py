@@ -15,7 +15,7 @@ from polygen_stream.captions.base import Caption
 from polygen_stream.errors import UserError
 from polygen_stream.micro.verification import caption_fault
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 MISTRAL = "package:mistral"
 
 
@@ -52,7 +52,7 @@ def test_a_model_that_the_server_does_not_have_is_one_clear_error(endpoint, open
 def test_the_bench_measures_every_source_on_the_same_tasks(tmp_path):
     command = [sys.executable, "-m", "polygen_stream", "bench", "captions", "--in-flight", "16", "--tasks", "32"]
     words = ["--rounds", "2", "--threads", "1", "--json", "found.json", "--captions.editor", MISTRAL]
-    done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=800)
+    done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads((tmp_path / "found.json").read_text())["results"]
     assert [(row["source"], row["in_flight"]) for row in rows] == [

@@ -19,7 +19,7 @@ from polygen_stream.config import CaptionsConfig
 from polygen_stream.errors import UserError
 from polygen_stream.micro.verification import caption_fault, negative_fault
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 
 def engines() -> list[psutil.Process]:
