@@ -43,7 +43,7 @@ def bench_captions(
     Args:
         config: models, bank and sampling; its captions.source and captions.batch are replaced.
         concurrencies: replies that are being written at once (captions.batch).
-        tasks: of a round. One more round comes before the measured ones and is not counted.
+        tasks: of a round. Before the measured ones comes one with as many tasks as are in flight.
         negatives: ask for a hard negative of every caption too.
         threads: compute threads of a model.
 
@@ -73,11 +73,12 @@ def bench_captions(
                 hosts[source] = stack.enter_context(_Host(config.model_copy(update={"captions": captions})))
             say(f"{concurrency} in flight: {rounds} rounds of {tasks} tasks, {len(hosts)} in turns")
             answers = {source: [] for source in hosts}
-            for number in range(rounds + 1):
+            for host in hosts.values():
+                host.round(0, concurrency, negatives)
+            for number in range(rounds):
                 for source, host in hosts.items():
-                    answer = host.round(number * tasks, tasks, negatives)
-                    if number:
-                        answers[source].append(answer)
+                    answers[source].append(host.round(concurrency + number * tasks, tasks, negatives))
+                    say(f"{source}, round {number + 1}: {answers[source][-1]}")
             for source, host in hosts.items():
                 found["results"].append({"source": source, "in_flight": concurrency, **_row(host, answers[source])})
     found["machine"]["load_at_end"] = os.getloadavg()[0]
