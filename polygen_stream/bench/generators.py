@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline
 from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.parity import CAPTIONS
 from polygen_stream.engine.parts import part_of
-from polygen_stream.engine.runtime import EngineModule, use_engines
+from polygen_stream.engine.runtime import EngineModule, accelerate
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import load_recipe
 
@@ -70,7 +70,7 @@ def _load(
         say(f"{name}: loading {backend}")
         before = psutil.Process().memory_info().rss
         generator = load_generator(load_recipe(name), device)
-        if backend != "eager" and not use_engines(generator, backend, threads, cache):
+        if not accelerate(generator, backend, threads, cache) and backend != "eager":
             logging.warning("%s: %s is left out", name, backend)
             continue
         generator.render(CAPTIONS, range(len(CAPTIONS)))  # what is made at the first call belongs to loading

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.engine.backends import get_backend
-from polygen_stream.engine.backends.base import Backend
+from polygen_stream.engine.backends.base import Backend, Job
 from polygen_stream.engine.cache import EngineCache, Entry
 from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.profile import Profile
@@ -56,13 +56,16 @@ def build(
                 if entry is not None and not force:
                     say(f"found in the cache for {key.target}")
                 else:
-                    profiles, report = _build(source, backend, staging)
+                    base = cache.with_other_weights(key) if source.spec.tensorrt.refit else None
+                    profiles, report = _build(source, backend, staging, cache.kept, base)
                     entry = cache.publish(key, staging, profiles, backend.suffix, report)
             entries.append(entry)
     return entries
 
 
-def _build(source: Source, backend: Backend, folder: Path) -> tuple[dict[str, Profile], dict[str, Any]]:
+def _build(
+    source: Source, backend: Backend, folder: Path, keep: Path, base: Entry | None
+) -> tuple[dict[str, Profile], dict[str, Any]]:
     """Leave a backend's engines in a folder; returns their profiles by part, and the report."""
     began, spec = len(source.stages), source.spec
     profiles: dict[str, Profile] = {}
@@ -70,14 +73,13 @@ def _build(source: Source, backend: Backend, folder: Path) -> tuple[dict[str, Pr
         graph = source.graph(part)
         profiles[part] = source.profile(part, bf16=backend.bf16 and part in spec.bf16)
         with source.stage(f"compile {part}"):
-            backend.compile(graph, folder / f"{part}{backend.suffix}", profiles[part])
+            engine, known = folder / f"{part}{backend.suffix}", base and base.engine(part)
+            backend.compile(Job(graph, engine, profiles[part], spec.tensorrt, keep, known))
     compared: dict[str, float] = {}
     if backend.runs_here():
         with source.stage("parity"):
-            sessions = {
-                part: backend.open(folder / f"{part}{backend.suffix}", profile, threads=1)
-                for part, profile in profiles.items()
-            }
+            engines = {part: (folder / f"{part}{backend.suffix}", profile) for part, profile in profiles.items()}
+            sessions = backend.open(engines, spec.tensorrt, threads=1)
             for part, session in sessions.items():
                 tolerance = spec.bf16_tolerance if profiles[part].bf16 else spec.part_tolerance
                 compared[part] = source.compare(part, session, tolerance)

@@ -86,8 +86,9 @@ def _weights(recipe: Recipe) -> str:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Of everything in the recipe but its terms of use and where its weights lie (the content counts)."""
-    content = recipe.model_dump(mode="json", exclude={"license", "gated", "non_commercial", "weights"})
+    """Of everything in the recipe but its terms of use, where its weights lie (the content counts), how plans run."""
+    left_out = dict.fromkeys(("license", "gated", "non_commercial", "weights"), True)
+    content = recipe.model_dump(mode="json", exclude=left_out | {"engine": {"tensorrt": {"cuda_graphs"}}})
     return _sha256(json.dumps(content, sort_keys=True).encode())[:16]
 
 

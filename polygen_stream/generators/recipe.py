@@ -13,6 +13,16 @@ from polygen_stream.errors import UserError
 from polygen_stream.resources import model_path, recipe_path
 
 
+class TensorRtSpec(BaseModel):
+    """What TensorRT and TensorRT-RTX are told beyond the graph. Other backends do not read it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimization_level: int | None = Field(None, ge=0, le=5)  # 5: longest search; None: the library's own
+    refit: bool = False  # plans whose weights can be exchanged; those of other weights are then made from them
+    cuda_graphs: bool = False  # replay a call that was recorded once, instead of launching its kernels one by one
+
+
 class EngineSpec(BaseModel):
     """What `polygen-stream build-engines` compiles of a generator, and how close to eager it has to stay."""
 
@@ -25,6 +35,7 @@ class EngineSpec(BaseModel):
     bf16_tolerance: float = Field(5e-2, gt=0)  # part_tolerance of those
     float32_attention: tuple[str, ...] = ()  # UNets whose exported graph multiplies queries and keys in float32
     picture_tolerance: float = Field(2.0, gt=0)  # mean difference of a picture, grey levels of 255
+    tensorrt: TensorRtSpec = TensorRtSpec()
 
 
 class SchedulerSpec(BaseModel):
