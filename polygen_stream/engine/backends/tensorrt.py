@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from polygen_stream.engine.backends.base import Job, Session, installed_version
 from polygen_stream.engine.backends.gpu import gpu
@@ -83,11 +83,11 @@ class TensorRt:
             return False
 
     def compile(self, job: Job) -> None:
-        plan = self._refit(job) if job.base is not None and self.runs_here() else None
-        job.engine.write_bytes(self._build(job) if plan is None else plan)
+        if job.base is None or not self.runs_here() or not self._refit(job):
+            self._build(job)
 
-    def _build(self, job: Job) -> Any:
-        """A plan from nothing but the graph."""
+    def _build(self, job: Job) -> None:
+        """Make the plan from nothing but the graph."""
         trt = self._library()
         logger = trt.Logger(trt.Logger.ERROR)
         builder = trt.Builder(logger)
@@ -109,14 +109,17 @@ class TensorRt:
             shapes.set_shape(name, *((rows, *job.profile.shapes[name]) for rows in job.profile.rows))
         config.add_optimization_profile(shapes)
         with timing_cache(config, self._timings(job.keep)) if self.flavour.timing_cache else nullcontext():
-            plan = builder.build_serialized_network(network, config)
-        if plan is None:
+            with job.engine.open("wb") as stream:  # piece by piece: a plan in one piece is weights once more in memory
+                built = builder.build_serialized_network_to_stream(network, config, _writer(trt, stream))
+        if not built:
             raise PolygenError(f"{self.package} cannot build {job.graph.name} for {self.target()}: its log says why")
-        return plan
 
-    def _refit(self, job: Job) -> Any | None:
-        """The base's plan with the graph's weights: seconds, where a build takes minutes. None if it does not take
-        them all, for instance where a weight was folded into something else."""
+    def _refit(self, job: Job) -> bool:
+        """Make it of the base's plan and the graph's weights: seconds, where a build takes minutes.
+
+        Returns:
+            False if the plan does not take them all, for instance where a weight was folded into something else.
+        """
         trt = self._library()
         logger = trt.Logger(trt.Logger.ERROR)
         engine = trt.Runtime(logger).deserialize_cuda_engine(job.base.read_bytes())
@@ -125,9 +128,10 @@ class TensorRt:
         refitter = trt.Refitter(engine, logger)
         parser = trt.OnnxParserRefitter(refitter, logger)
         if parser.refit_from_file(str(job.graph)) and refitter.refit_cuda_engine():
-            return engine.serialize()
+            job.engine.write_bytes(engine.serialize())
+            return True
         logging.warning("%s takes no other weights, it is built anew: %s", job.base, _problems(parser))
-        return None
+        return False
 
     def _timings(self, keep: Path) -> Path:
         measured_on = hashlib.sha256(f"{self.package} {installed_version(self)} {gpu()}".encode()).hexdigest()
@@ -147,6 +151,19 @@ class TensorRt:
             raise UserError(
                 f"{self.package} does not load ({problem}): pip install 'polygen-stream[{self.extra}]'"
             ) from None
+
+
+def _writer(trt: Any, stream: BinaryIO) -> Any:
+    """A file as TensorRT's IStreamWriter."""
+
+    class Writer(trt.IStreamWriter):
+        def __init__(self) -> None:
+            trt.IStreamWriter.__init__(self)  # super() would not tell pybind11's half of the object
+
+        def write(self, data: bytes) -> int:
+            return stream.write(data)
+
+    return Writer()
 
 
 def _problems(parser: Any) -> str:
