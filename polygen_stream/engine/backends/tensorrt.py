@@ -108,9 +108,10 @@ class TensorRt:
             name = network.get_input(index).name
             shapes.set_shape(name, *((rows, *job.profile.shapes[name]) for rows in job.profile.rows))
         config.add_optimization_profile(shapes)
-        with timing_cache(config, self._timings(job.keep)) if self.flavour.timing_cache else nullcontext():
-            with job.engine.open("wb") as stream:  # piece by piece: a plan in one piece is weights once more in memory
-                built = builder.build_serialized_network_to_stream(network, config, _writer(trt, stream))
+        timings = timing_cache(config, self._timings(job.keep)) if self.flavour.timing_cache else nullcontext()
+        with timings, job.engine.open("wb") as stream:
+            # Piece by piece: a plan in one piece would hold the weights once more in memory.
+            built = builder.build_serialized_network_to_stream(network, config, _writer(trt, stream))
         if not built:
             raise PolygenError(f"{self.package} cannot build {job.graph.name} for {self.target()}: its log says why")
 
