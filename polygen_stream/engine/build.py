@@ -13,7 +13,7 @@ from polygen_stream.engine.cache import EngineCache, Entry
 from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.profile import Profile
 from polygen_stream.engine.source import LoadedSource, RandomSource, RenderedSource, Source
-from polygen_stream.generators.recipe import Recipe
+from polygen_stream.generators.recipe import EngineSpec, Recipe
 
 
 def build(
@@ -70,7 +70,8 @@ def _build(
     began, spec = len(source.stages), source.spec
     profiles: dict[str, Profile] = {}
     for part in spec.parts:
-        graph = source.graph(part)
+        eight_bits = backend.quantizes and part in spec.tensorrt.quantize
+        graph = source.quantized(part) if eight_bits else source.graph(part)
         profiles[part] = source.profile(part, bf16=backend.bf16 and part in spec.bf16)
         with source.stage(f"compile {part}"):
             engine, known = folder / f"{part}{backend.suffix}", base and base.engine(part)
@@ -81,8 +82,7 @@ def _build(
             engines = {part: (folder / f"{part}{backend.suffix}", profile) for part, profile in profiles.items()}
             sessions = backend.open(engines, spec.tensorrt, threads=1)
             for part, session in sessions.items():
-                tolerance = spec.bf16_tolerance if profiles[part].bf16 else spec.part_tolerance
-                compared[part] = source.compare(part, session, tolerance)
+                compared[part] = source.compare(part, session, _tolerance(spec, backend, part))
             compared |= source.compare_pictures(sessions)
     stages = source.stages[began:]
     return profiles, {
@@ -93,3 +93,10 @@ def _build(
         "parameters": source.parameters,
         "parity": compared,
     }
+
+
+def _tolerance(spec: EngineSpec, backend: Backend, part: str) -> float:
+    """How far a part's output may be from eager's."""
+    if backend.quantizes and part in spec.tensorrt.quantize:
+        return spec.tensorrt.quantized_tolerance
+    return spec.bf16_tolerance if backend.bf16 and part in spec.bf16 else spec.part_tolerance

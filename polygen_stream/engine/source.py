@@ -21,6 +21,7 @@ from polygen_stream.engine.export import export_part
 from polygen_stream.engine.memory import peak_mib, reset_peak
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.profile import Profile
+from polygen_stream.engine.quantize import quantize_graph
 from polygen_stream.engine.random_weights import random_module
 from polygen_stream.engine.record import Inputs, recording
 from polygen_stream.engine.runtime import install
@@ -83,6 +84,15 @@ class Source(ABC):
                 export_part(part_of(module), module, call, path, part in self.spec.float32_attention)
             del module
             self.release(part)
+        return path
+
+    def quantized(self, part: str) -> Path:
+        """The ONNX file of a part that the recipe quantises."""
+        graph, kind = self.graph(part), self.spec.tensorrt.quantize[part]
+        path = graph.with_name(f"{part}.{kind}.onnx")
+        if not path.exists():
+            with self.stage(f"quantize {part}"):
+                quantize_graph(graph, self.calls(part), kind, path)
         return path
 
     def profile(self, part: str, bf16: bool) -> Profile:

@@ -53,6 +53,7 @@ class Backend(Protocol):
     suffix: str  # of engine files
     device: str  # "cpu" or "cuda": where the tensors of a call lie
     bf16: bool  # computes the parts that the recipe allows in bfloat16
+    quantizes: bool  # computes the parts that the recipe names in 8 bits
 
     def target(self) -> str:
         """The hardware an engine is made for, in words; engines of another target are not loaded."""

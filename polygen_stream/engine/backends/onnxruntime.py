@@ -23,6 +23,7 @@ class OnnxRuntime:
     suffix = ".onnx"
     device = "cpu"
     bf16 = False
+    quantizes = False
 
     def target(self) -> str:
         return processor()

@@ -26,6 +26,7 @@ class OpenVino:
     extra = "openvino"
     suffix = ".xml"
     device = "cpu"
+    quantizes = False
 
     def __init__(self, bf16: bool) -> None:
         self.bf16 = bf16

@@ -50,6 +50,7 @@ class TensorRt:
     suffix = ".plan"
     device = "cuda"
     bf16 = False  # the graph's types decide
+    quantizes = True
 
     def __init__(self, flavour: Flavour, capability: str | None = None) -> None:
         self.flavour, self.capability = flavour, capability
