@@ -43,12 +43,8 @@ def build(
     with cache.workspace(f"graphs{os.getpid()}") as folder:
         backends = [get_backend(backend_name, target) for target in targets]
         compares = any(backend.runs_here() for backend in backends)
-        if random_weights:
-            source: Source = RandomSource(recipe, folder, say)
-        elif compares:
-            source = RenderedSource(recipe, folder, say, backends[0].device)
-        else:
-            source = LoadedSource(recipe, folder, say, "cpu")
+        kind = RandomSource if random_weights else RenderedSource if compares else LoadedSource
+        source: Source = kind(recipe, folder, say, backends[0].device if compares else "cpu")
         for backend in backends:
             key = engine_key(recipe, backend_name, backend, random_weights)
             with cache.building(key) as staging:

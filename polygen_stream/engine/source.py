@@ -48,11 +48,12 @@ class Source(ABC):
     Args:
         folder: gets the graphs.
         say: gets a line of progress now and then.
+        device: where the modules are, and the tensors of the calls.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
         assert recipe.engine is not None
-        self.recipe, self.spec, self.folder, self.say = recipe, recipe.engine, folder, say
+        self.recipe, self.spec, self.folder, self.say, self.device = recipe, recipe.engine, folder, say, device
         self.stages: list[Stage] = []
         self.parameters: dict[str, int] = {}  # of the parts that were exported
         self._calls: dict[str, list[Inputs]] = {}
@@ -71,7 +72,8 @@ class Source(ABC):
     def calls(self, part: str) -> list[Inputs]:
         """Calls of a part, to export it with and to compare."""
         if part not in self._calls:
-            self._calls[part] = [example_call(self.recipe, self.module(part), PICTURES)]
+            call = example_call(self.recipe, self.module(part), PICTURES)
+            self._calls[part] = [{name: tensor.to(self.device) for name, tensor in call.items()}]
         return self._calls[part]
 
     def graph(self, part: str) -> Path:
@@ -138,15 +140,15 @@ class Source(ABC):
 class RandomSource(Source):
     """Real architectures with random weights, one part in memory at a time."""
 
-    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
-        super().__init__(recipe, folder, say)
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
+        super().__init__(recipe, folder, say, device)
         self._held: tuple[str, torch.nn.Module] | None = None
 
     def module(self, part: str) -> torch.nn.Module:
         if self._held is None or self._held[0] != part:
             self.release(part)
             with self.stage(f"random weights of {part}"):
-                self._held = part, random_module(self.recipe, part)
+                self._held = part, random_module(self.recipe, part).to(self.device)
         return self._held[1]
 
     def release(self, part: str) -> None:
@@ -158,8 +160,7 @@ class LoadedSource(Source):
     """The generator with its own weights, for engines that do not run on this machine."""
 
     def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
-        super().__init__(recipe, folder, say)
-        self.device = device
+        super().__init__(recipe, folder, say, device)
         self._generator: Generator | None = None
 
     @property

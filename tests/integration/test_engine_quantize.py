@@ -92,7 +92,7 @@ def test_quantized_plans_compile_for_a_gpu_that_is_not_here(kind: str, dtype: st
 def test_an_int8_graph_computes_about_what_eager_computes(tmp_path: Path):
     pytest.importorskip("modelopt.onnx.quantization")
     ort = pytest.importorskip("onnxruntime")
-    source = RandomSource(quantized("int8"), tmp_path, lambda line: None)
+    source = RandomSource(quantized("int8"), tmp_path, lambda line: None, "cpu")
     path = source.quantized("unet")
     kinds = [node.op_type for node in onnx.load(path).graph.node]
     assert kinds.count("QuantizeLinear") > 100
