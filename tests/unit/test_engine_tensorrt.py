@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.base import Job
-from polygen_stream.engine.source import RandomSource
-from polygen_stream.errors import UserError
-from polygen_stream.generators.recipe import TensorRtSpec, load_recipe
+from polygen_stream.engine.profile import Profile
+from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.generators.recipe import TensorRtSpec
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
@@ -37,23 +39,47 @@ def test_an_unknown_backend_lists_the_known_ones():
         get_backend("tensort")
 
 
-def test_the_optimization_level_reaches_the_library(tmp_path: Path):
-    pytest.importorskip("tensorrt_rtx")
-    source = RandomSource(load_recipe("micro/sd15"), tmp_path, lambda line: None, "cpu")
-    graph, profile = source.graph("text_encoder"), source.profile("text_encoder", bf16=False)
-    plans = []
-    for level in (None, None, 0):
-        job = Job(graph, tmp_path / "text_encoder.plan", profile, TensorRtSpec(optimization_level=level), tmp_path)
-        get_backend("tensorrt-rtx", "SM80").compile(job)
-        plans.append(job.engine.read_bytes())
-    assert plans[0] == plans[1] != plans[2]
+PROFILE = Profile((1, 2, 4), {"x": (8,)}, {"x": "float32"})
+
+
+def graph(folder: Path) -> Path:
+    """y = x w, the smallest graph that is worth a kernel."""
+    weight = onnx.numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 8]) for name in "xy"]
+    product = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    content = onnx.helper.make_graph([product], "product", ends[:1], ends[1:], [weight])
+    onnx.save(onnx.helper.make_model(content, opset_imports=[onnx.helper.make_opsetid("", 20)]), folder / "x.onnx")
+    return folder / "x.onnx"
+
+
+@pytest.mark.parametrize(("level", "told"), [(None, 3), (0, 0), (5, 5)])
+def test_the_optimization_level_reaches_the_library(
+    level: int | None, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trt = pytest.importorskip("tensorrt_rtx")
+    configs, create = [], trt.Builder.create_builder_config
+    monkeypatch.setattr(
+        trt.Builder, "create_builder_config", lambda self: configs.append(create(self)) or configs[-1], raising=True
+    )
+    job = Job(graph(tmp_path), tmp_path / "x.plan", PROFILE, TensorRtSpec(optimization_level=level), tmp_path)
+    get_backend("tensorrt-rtx", "SM80").compile(job)
+    assert [config.builder_optimization_level for config in configs] == [told]
+    assert job.engine.stat().st_size > 100
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_plans_for_refitting_ask_for_a_gpu(tmp_path: Path):
     pytest.importorskip("tensorrt_rtx")
-    source = RandomSource(load_recipe("micro/sd15"), tmp_path, lambda line: None, "cpu")
-    profile = source.profile("text_encoder", bf16=False)
-    job = Job(tmp_path / "unread.onnx", tmp_path / "a.plan", profile, TensorRtSpec(refit=True), tmp_path)
+    job = Job(graph(tmp_path), tmp_path / "x.plan", PROFILE, TensorRtSpec(refit=True), tmp_path)
     with pytest.raises(UserError, match=r"on a GPU only: build for SM80 where there is one, or leave .*refit out"):
+        get_backend("tensorrt-rtx", "SM80").compile(job)
+
+
+def test_a_graph_that_the_parser_refuses_is_named_with_its_reason(tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx")
+    model = onnx.load(graph(tmp_path))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "x.onnx")
+    job = Job(tmp_path / "x.onnx", tmp_path / "x.plan", PROFILE, TensorRtSpec(), tmp_path)
+    with pytest.raises(PolygenError, match=r"tensorrt-rtx cannot parse x\.onnx: .*NoSuchOperator"):
         get_backend("tensorrt-rtx", "SM80").compile(job)

@@ -86,8 +86,8 @@ class TensorRt:
     def compile(self, job: Job) -> None:
         if job.options.refit and not self.runs_here():
             raise UserError(
-                f"{self.package} makes plans that can be refitted on a GPU only: build for {self.capability} where there "
-                "is one, or leave engine.tensorrt.refit out"
+                f"{self.package} makes plans for refitting on a GPU only: build for {self.capability} where there is "
+                "one, or leave engine.tensorrt.refit out"
             )
         if job.base is None or not self.runs_here() or not self._refit(job):
             self._build(job)
