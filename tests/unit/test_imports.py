@@ -43,10 +43,11 @@ ALLOWED = {
     "train": BASE | {"ring", "curriculum", "leftover", "config", "role", "monitor"},
     "evaluate": BASE | {"config", "role", "train", "micro"},
     "analyze": BASE | {"captions", "config", "engine", "ring", "role", "generators", "micro", "resources"},
+    "experiment": BASE | {"captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
-    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "analyze"},
+    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "experiment", "ring", "analyze"},
     "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
 }
