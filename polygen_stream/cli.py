@@ -1,4 +1,4 @@
-"""The command line: polygen-stream run | inspect | bench | concepts | doctor | version."""
+"""The command line: polygen-stream run | inspect | audit | bench | concepts | build-engines | doctor | version."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from polygen_stream import __version__
+from polygen_stream.analyze.command import app as audit
 from polygen_stream.bench.command import app as bench
 from polygen_stream.captions.command import app as concepts
-from polygen_stream.config import load_config, parse_overrides
+from polygen_stream.config import load_config, parse_overrides, split_config_name
 from polygen_stream.errors import PolygenError, UserError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench")
 app.add_typer(concepts, name="concepts")
 
@@ -38,14 +40,32 @@ def run(
         typer.Option(help="New folder for the run (else runs/<time>-<name>)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, start nothing.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
+    ] = None,
 ) -> int:
     """Render and train at once, evaluate, and leave a run folder.
 
     CONFIG is a TOML file or the name of a preset; without it, the micro preset runs, which needs two CPU cores
     and no download. Any key of it can be overridden: --train.steps 200.
     """
-    config_name, words = _split(context.args)
-    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "help")))
+    if resume is not None:
+        if context.args or run_dir or dry_run:
+            raise UserError(
+                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
+                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+            )
+        from polygen_stream.launch.resume import find_run
+        from polygen_stream.launch.supervise import supervise
+
+        folder = find_run(resume)
+        return supervise(load_config(folder / "config.toml"), folder, resumed=True)
+    config_name, words = split_config_name(context.args)
+    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "resume", "help")))
+    from polygen_stream.captions.banks import check_bank
+
+    check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan import build_plan
@@ -56,32 +76,6 @@ def run(
     from polygen_stream.launch.supervise import supervise
 
     return supervise(config, run_dir)
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
-)
-def audit(
-    context: typer.Context,
-    pictures: Annotated[int, typer.Option(min=28, help="Pictures per generator and kind of question.")] = 1000,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw quadrant, spectra and edits into this file.")] = None,
-    samples: Annotated[Path | None, typer.Option(help="Draw captions x generators into this file.")] = None,
-) -> None:
-    """Grade the micro generators of a config: an oracle reads their pictures back.
-
-    CONFIG is a TOML file or the name of a preset, the micro preset by default. Its generators must draw the micro
-    world (32x32).
-    """
-    config_name, words = _split(context.args)
-    config = load_config(
-        config_name, parse_overrides(words, other_options=("pictures", "threads", "json", "picture", "samples", "help"))
-    )
-    from polygen_stream.analyze.audit_run import audit_all
-
-    audit_all(config, pictures, threads, as_json, picture, samples, Console(highlight=False))
 
 
 @app.command()
@@ -258,16 +252,6 @@ def main() -> None:
     except PolygenError as problem:
         _fail(str(problem), problem.exit_code)
     sys.exit(code or 0)
-
-
-def _split(words: list[str]) -> tuple[str | None, list[str]]:
-    """Take the first word that is neither an option nor an option's value out: it is CONFIG."""
-    after_option = False
-    for index, word in enumerate(words):
-        if not word.startswith("-") and not after_option:
-            return word, words[:index] + words[index + 1 :]
-        after_option = word.startswith("--") and "=" not in word
-    return None, words
 
 
 def _fail(message: str, code: int) -> None:
