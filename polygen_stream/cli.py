@@ -79,6 +79,23 @@ def run(
 
 
 @app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a completed run.")],
+    run_dir: Annotated[Path | None, typer.Option(help="New folder for the replay (else runs/<time>-<name>).")] = None,
+) -> int:
+    """Train once more on what a run was trained on, without any language model.
+
+    Captions come from its journal, batches from its draw log: the same groups in the same order at every step. Pictures
+    are rendered again from the same seeds. Evaluated and reported like any run.
+    """
+    from polygen_stream.launch.replay import replay_of
+    from polygen_stream.launch.supervise import supervise
+
+    config, fill = replay_of(run)
+    return supervise(config, run_dir, fill=fill)
+
+
+@app.command()
 def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="RUN|SNAPSHOT", show_default=False, help="A run folder, or a ring.safetensors.")
