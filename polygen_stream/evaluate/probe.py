@@ -15,8 +15,8 @@ ITERATIONS = 1000
 def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray) -> float:
     """Top-1 accuracy of multinomial logistic regression.
 
-    As CLIP's linear probe (Radford et al. 2021, section 3.2): L-BFGS, C by accuracy on a fifth of the training set, then
-    fitted to all of it. Of equally good C the smallest.
+    As CLIP's linear probe (Radford et al. 2021, section 3.2): L-BFGS, C by accuracy on a fifth of the training set,
+    then fitted to all of it. Of equally good C the smallest.
 
     Args:
         features: float [n, d], L2-normalised.

@@ -47,8 +47,8 @@ def _budget(experiment: Experiment, rows: pd.DataFrame) -> str:
     tested = rows[rows.phase == "test"]
     rates = {arm.name: best_learning_rate(experiment, rows, arm.name) for arm in experiment.arms}
     tuned = (
-        f"The learning rate of each arm is the best of {', '.join(f'{lr:g}' for lr in experiment.learning_rates)} on the"
-        f" validation split (seed {experiment.tuning_seed})."
+        f"The learning rate of each arm is the best of {', '.join(f'{lr:g}' for lr in experiment.learning_rates)} on"
+        f" the validation split (seed {experiment.tuning_seed})."
         if len(experiment.learning_rates) > 1
         else f"The learning rate is {experiment.learning_rates[0]:g}."
     )

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from rich.progress import Progress
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.errors import PolygenError
 from polygen_stream.experiment.spec import PoolSpec
+from polygen_stream.experiment.workers import workers_of
 from polygen_stream.ledger import Ledger
 
 SHARD = 512  # captions
@@ -85,7 +85,7 @@ def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> Po
     missing = {name: shards for name, shards in missing.items() if shards}
     if missing:
         task = progress.add_task("rendering the pool", total=sum(map(len, missing.values())))
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as workers:
+        with workers_of(jobs) as workers:
             # Few shards at a time, so that the last generator does not keep one process busy alone.
             chunks = [(name, shards[i : i + 8]) for name, shards in missing.items() for i in range(0, len(shards), 8)]
             for done in as_completed([workers.submit(render_shards, spec, folder, *chunk) for chunk in chunks]):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +12,7 @@ from rich.progress import Progress
 from polygen_stream.errors import UserError
 from polygen_stream.experiment.spec import Experiment
 from polygen_stream.experiment.trial import Trial, run_trial, settings_of
+from polygen_stream.experiment.workers import workers_of
 
 _IDENTITY = ["arm", "phase", "seed", "lr"]
 
@@ -28,7 +27,7 @@ def run_experiment(
         jobs: runs at a time, one CPU thread each.
     """
     rows = read_table(table, experiment)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as workers:
+    with workers_of(jobs) as workers:
         for phase in (tuning_trials, test_trials):
             trials = list(phase(experiment, rows))
             done = {tuple(row) for row in rows[_IDENTITY].itertuples(index=False)} if len(rows) else set()
@@ -91,8 +90,6 @@ def write_table(rows: pd.DataFrame, table: Path) -> None:
 def _results(
     workers: ProcessPoolExecutor, experiment: Experiment, trials: Iterable[Trial], pool_folder: Path, jobs: int
 ) -> Iterator[dict[str, object]]:
-    # Pools of threads that share cores slow each other down; children read this when they load torch.
-    os.environ["OMP_NUM_THREADS"] = "1"
     waiting, running = list(trials), set()
     while waiting or running:
         while waiting and len(running) < jobs:

@@ -31,7 +31,7 @@ class Layer(Table):
 
 
 class PoolSpec(Table):
-    """A pool of captions, each with a hard negative, and of their pictures. A function of this alone, up to numerics."""
+    """Captions, each with a hard negative, and their pictures: a function of this alone, up to numerics."""
 
     seed: int = Field(ge=0)
     captions: int = Field(ge=1)
@@ -214,8 +214,8 @@ def _check(experiment: Experiment) -> None:
         polarities = (False, True) if draws_negatives(config) else (False,)
         if arm.captions > pool.captions - pool.held_out:
             raise UserError(
-                f"arm {arm.name} has {arm.captions} captions, but the pool {pool.captions}, {pool.held_out} of them held"
-                " out"
+                f"arm {arm.name} has {arm.captions} captions, but the pool {pool.captions}, {pool.held_out} of them"
+                " held out"
             )
         if arm.buffer and draws_negatives(config):
             raise UserError(f"arm {arm.name} goes through a ring and has hard negatives: set curriculum.end = 0")

@@ -18,6 +18,7 @@ from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, draws_nega
 from polygen_stream.seeding import key
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
+from polygen_stream.train.precision import prefer_plain_attention
 from polygen_stream.train.step import train_step
 
 EARLY = 0.2  # share of the steps
@@ -36,6 +37,7 @@ class Trial:
 def run_trial(experiment: Experiment, trial: Trial, pool_folder: Path) -> dict[str, object]:
     """Train and measure; the row of the result table. Computes with one CPU thread."""
     torch.set_num_threads(1)
+    prefer_plain_attention(torch.device("cpu"))
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that a new model has no pretrained weights
     began = time.monotonic()
     arm = experiment.arm(trial.arm)
@@ -87,7 +89,7 @@ def rendered(arm: Arm, negatives: bool) -> int:
 
 
 def settings_of(experiment: Experiment, arm: Arm) -> str:
-    """Changes when runs of the arm would come out differently; what it is called and how many there are do not count."""
+    """Changes when runs of the arm would come out differently: not with its name or the number of its runs."""
     relevant = (
         experiment.pool.name,
         experiment.steps,

@@ -23,6 +23,7 @@ from polygen_stream.launch.degraded import without
 from polygen_stream.launch.events import note
 from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.inspect_server import InspectServer
+from polygen_stream.launch.limits import LimitsServer
 from polygen_stream.launch.plan import Plan, Process, build_plan
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
@@ -109,6 +110,7 @@ class _Supervisor:
         self.tail.start_again()
         self.children = Children(run_dir, ring.fd)
         self.inspectors = InspectServer(run_dir)
+        self.limits = LimitsServer(run_dir)
         self.view = StatusView(config, run_dir)
         self.restarts = Restarts(config.launch.restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
@@ -138,6 +140,7 @@ class _Supervisor:
         finally:
             self.children.close()
             self.inspectors.close()
+            self.limits.close()
             self.view.close()
             try:
                 self._conclude(status, message)
@@ -269,6 +272,7 @@ class _Supervisor:
         self.ring.reap()
         self.stats = self.ring.stats()
         self.inspectors.serve(self.ring)
+        self.limits.serve(self.ring)
         self.view.update(self.stats, self.tail, self.children.all)
         silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)
         if silent:

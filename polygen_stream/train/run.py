@@ -41,7 +41,7 @@ from polygen_stream.train.model import add_image_image_head, compile_towers, cre
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.peers import naming_lost_peers
-from polygen_stream.train.precision import autocast_dtype
+from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
 from polygen_stream.train.script import SCRIPT, Script
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import train_step
@@ -55,6 +55,7 @@ def main(context: RoleContext) -> None:
     device = training_device(train.device, local_rank)
     logging.basicConfig(level=logging.INFO)
     logging.info("rank %d of %d: %s, autocast %s", rank, train.ranks, device, autocast_dtype(train.precision, device))
+    prefer_plain_attention(device)
     gang = join(config, device, ring.heartbeat)
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 

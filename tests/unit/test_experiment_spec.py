@@ -138,11 +138,11 @@ def test_a_ring_needs_size_and_reuse(tmp_path: Path):
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(UserError, match="cannot read .*no.toml: No such file"):
+    with pytest.raises(UserError, match=r"cannot read .*no\.toml: No such file"):
         load_experiment(tmp_path / "no.toml")
 
 
 def test_a_file_that_is_no_toml(tmp_path: Path):
     (tmp_path / "bad.toml").write_text("name =")
-    with pytest.raises(UserError, match="bad.toml is not valid TOML"):
+    with pytest.raises(UserError, match=r"bad\.toml is not valid TOML"):
         load_experiment(tmp_path / "bad.toml")
