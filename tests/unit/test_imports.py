@@ -51,7 +51,6 @@ ALLOWED = {
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
     "cli": BASE
     | {"bench", "captions", "config", "launch", "doctor", "engine", "export", "experiment", "ring", "analyze"},
-    | {"bench", "captions", "config", "launch", "doctor", "engine", "export", "experiment", "ring", "analyze"},
     "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
 }
