@@ -91,9 +91,10 @@ def _acts(caption: str) -> bool:
 
 
 def _count(found: Difference, actions: frozenset[str]) -> bool:
+    numbers = lexicon.COUNT | {word for word in (*found.removed, *found.added) if word.isdecimal()}
     if found.form is Form.ADD:  # "a dog" -> "three dogs": the article is no word of its own
-        return set(found.added) <= lexicon.COUNT
-    return _both(lexicon.COUNT)(found, actions)
+        return set(found.added) <= numbers
+    return _both(numbers)(found, actions)
 
 
 def _background(found: Difference, actions: frozenset[str]) -> bool:

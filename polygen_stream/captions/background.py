@@ -60,6 +60,14 @@ class BackgroundModel(LanguageModel):
             self._thread.join(CLOSE_S)
             self._loop.close()
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what makes the model ready; when that fails, nothing of it stays."""
+        try:
+            self._run(work)
+        except BaseException:
+            self.close()
+            raise
+
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs a coroutine in the loop and waits for what it returns or raises."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

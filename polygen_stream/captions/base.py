@@ -34,10 +34,14 @@ class Dropped:
 
 
 class CaptionSource(ABC):
-    """Writes captions for tasks, which it is handed while it works. The ledger draws from `concepts` and `axes`."""
+    """Writes captions for tasks, which it is handed while it works. The ledger draws from `concepts` and `axes`.
+
+    `tokens` counts those that language models wrote for it so far.
+    """
 
     concepts: Sequence[str]
     axes: Sequence[str]
+    tokens: int = 0
 
     @property
     @abstractmethod

@@ -22,14 +22,29 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 def as_chat(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> str:
     """The chat up to where the reply begins, special tokens included.
 
+    A template without a place for a system turn, as Mistral-7B-Instruct-v0.2's, gets it at the beginning of the user's.
+
     Raises:
-        UserError: the template has no place for one of the messages, as Mistral-7B-Instruct-v0.2's for a system turn.
+        UserError: the template refuses the chat all the same.
     """
     try:
-        return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        return _rendered(tokenizer, prompt)
+    except TemplateError:
+        return _rendered_without_system(tokenizer, prompt)
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> str:
+    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+
+
+def _rendered_without_system(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> str:
+    system = [message["content"] for message in prompt if message["role"] == "system"]
+    first, *rest = [message for message in prompt if message["role"] != "system"]
+    try:
+        return _rendered(tokenizer, [{**first, "content": "\n\n".join([*system, first["content"]])}, *rest])
     except TemplateError as problem:
         roles = ", ".join(message["role"] for message in prompt)
         raise UserError(
-            f"the chat template of {tokenizer.name_or_path} refuses a chat of the turns {roles}: {problem}; use a "
-            "model whose template has them"
+            f"the chat template of {tokenizer.name_or_path} refuses a chat of the turns {roles}: {problem}; use an "
+            "instruction model"
         ) from None

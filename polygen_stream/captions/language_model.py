@@ -109,6 +109,10 @@ class LanguageModelSource(CaptionSource):
     def pending(self) -> int:
         return len(self._queue)
 
+    @property
+    def tokens(self) -> int:
+        return sum(model.tokens for model in self._models)
+
     def submit(self, task: Task, with_negative: bool) -> None:
         work = _Work(task, with_negative)
         self._queue.append(work)

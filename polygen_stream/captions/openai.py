@@ -67,7 +67,7 @@ class OpenAIModel(BackgroundModel):
             timeout=timeout_s,
             max_retries=RETRIES,
         )
-        self._run(self._check())
+        self._begin(self._check())
 
     @property
     def provenance(self) -> Mapping[str, object]:

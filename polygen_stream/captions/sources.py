@@ -37,7 +37,11 @@ def language_models(config: CaptionsConfig) -> tuple[LanguageModel, LanguageMode
     writer = _language_model(config, config.writer, endpoint)
     if (config.editor, editor_endpoint) == (config.writer, endpoint):
         return writer, writer
-    return writer, _language_model(config, config.editor, editor_endpoint)
+    try:
+        return writer, _language_model(config, config.editor, editor_endpoint)
+    except BaseException:
+        writer.close()
+        raise
 
 
 def _language_model(config: CaptionsConfig, name: str, endpoint: str) -> LanguageModel:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CONTEXT = 1024  # tokens of a prompt and its reply, at most; a longer context would take cache from other requests
-CPU_CACHE_BYTES = 2**30
+CPU_ARGUMENTS = {
+    "kv_cache_memory_bytes": 2**30,
+    "enforce_eager": True,  # compiling takes longer than it saves
+    # Of a prompt that is read in parts vLLM turns the row's random generator back, which one of a CPU cannot.
+    "enable_chunked_prefill": False,
+}
 # So often in a row may the engine die without a single reply.
 DEATHS = 3
 SHUTDOWN_S = 1.0  # an engine without requests has nothing to put in order
@@ -91,12 +96,9 @@ class VllmModel(BackgroundModel):
             "model": self._source,
             "dtype": "float32" if self._on_cpu and dtype == "auto" else dtype,
             "max_num_seqs": batch,
-            "enforce_eager": self._on_cpu,  # compiling takes longer there than it saves
             "enable_sleep_mode": self._sleeps,
             "disable_log_stats": True,
-            **(
-                {"kv_cache_memory_bytes": CPU_CACHE_BYTES} if self._on_cpu else {"gpu_memory_utilization": memory_share}
-            ),
+            **(CPU_ARGUMENTS if self._on_cpu else {"gpu_memory_utilization": memory_share}),
         }
         self._sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         self._pattern = pattern
@@ -104,9 +106,7 @@ class VllmModel(BackgroundModel):
         self._asleep = False
         self._starting = asyncio.Lock()
         self._deaths = self._requests = 0
-        self._run(self._awake())
-        self._tokenizer = self._engine.get_tokenizer()
-        check_chat_template(self._tokenizer, name)
+        self._begin(self._open())
 
     @property
     def provenance(self) -> Mapping[str, object]:
@@ -131,6 +131,10 @@ class VllmModel(BackgroundModel):
     def close(self) -> None:
         super().close()
         self._end()
+
+    async def _open(self) -> None:
+        self._tokenizer = (await self._awake()).get_tokenizer()
+        check_chat_template(self._tokenizer, self._name)
 
     async def _reply(self, prompt: Messages, seed: int) -> Completion:
         from vllm.v1.engine.exceptions import EngineDeadError

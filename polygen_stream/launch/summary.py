@@ -67,14 +67,23 @@ def summarize(
 
 
 def refusals(journal: Iterable[dict]) -> dict:
-    """What the validators refused: tasks dropped, and how many replies for which reason, the most frequent first."""
-    dropped, reasons = 0, Counter()
+    """What was refused: tasks dropped; replies by reason, the most frequent first; and what became of tasks by axis.
+
+    Of an axis: tasks accepted at once, accepted after refused replies, dropped, and hard negatives that were written.
+    """
+    dropped, reasons, by_axis = 0, Counter(), {}
     for line in journal:
+        outcome = line.get("caption") or line.get("dropped")
+        if not outcome:
+            continue  # this line says who wrote the next ones
         dropped += "dropped" in line
-        result = line.get("caption") or line.get("dropped")
-        if result:  # the other lines say who wrote
-            reasons.update(result["rejected"])
-    return {"tasks_dropped": dropped, "replies": dict(reasons.most_common())}
+        reasons.update(outcome["rejected"])
+        counts = by_axis.setdefault(
+            line["task"]["axis"], {"accepted": 0, "retried": 0, "dropped": 0, "hard_negatives": 0}
+        )
+        counts["dropped" if "dropped" in line else "retried" if outcome["rejected"] else "accepted"] += 1
+        counts["hard_negatives"] += outcome.get("negative") is not None
+    return {"tasks_dropped": dropped, "replies": dict(reasons.most_common()), "by_axis": dict(sorted(by_axis.items()))}
 
 
 def wait_share(row: dict) -> float | None:

@@ -29,6 +29,13 @@ def concepts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The folder of SmolLM2-135M-Instruct, which make vllm-test fetches."""
+    assert (SMOLLM2 / "config.json").is_file(), f"{SMOLLM2} is missing: tools/fetch_smollm2.py"
+    return str(SMOLLM2)
+
+
+@pytest.fixture(scope="session")
 def micro() -> Iterator[CaptionSource]:
     """The micro Mistral and Llama, each in its own engine, 64 requests at once, and memory given back at rest."""
     source = caption_source(CaptionsConfig(source="vllm", batch=64, backlog=128, rest_after_s=1.0))

@@ -9,7 +9,6 @@ from collections import Counter
 import psutil
 import pytest
 import torch
-from conftest import SMOLLM2
 
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.micro import MicroBank
@@ -20,7 +19,7 @@ from polygen_stream.config import CaptionsConfig
 from polygen_stream.errors import UserError
 from polygen_stream.micro.verification import caption_fault, negative_fault
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 
 def engines() -> list[psutil.Process]:
@@ -57,7 +56,7 @@ def test_it_is_fed_while_it_works_with_64_in_flight_and_both_engines_busy(micro,
     while micro.pending:
         results = micro.collect()
         written += results
-        for task, _ in zip(waiting, results, strict=False):
+        for _, task in zip(results, waiting, strict=False):
             micro.submit(task, True)
         most_in_flight = max(most_in_flight, writer.pending + editor.pending)
         both += bool(writer.pending and editor.pending)
@@ -120,10 +119,9 @@ def test_greedy_replies_are_those_of_transformers(micro, tasks, role, open_sourc
     assert greedy.tokens == reference.tokens
 
 
-def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, concepts):
+def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, concepts, smollm2):
     """SmolLM2 talks; held to one line of a few words, its captions come to an end and all are checked as ever."""
     pattern = r"An? [a-z ,]{12,80}\."
-    smollm2 = str(SMOLLM2)
     source = open_source(
         source="vllm", bank="english", concepts=str(concepts), writer=smollm2, editor=smollm2, dtype="bfloat16",
         batch=32, max_tokens=48, retries=3, pattern=pattern,
