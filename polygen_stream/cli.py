@@ -79,6 +79,45 @@ def run(
 
 
 @app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a completed run.")],
+    run_dir: Annotated[Path | None, typer.Option(help="New folder for the replay (else runs/<time>-<name>).")] = None,
+) -> int:
+    """Train once more on what a run was trained on, without any language model.
+
+    Captions come from its journal, batches from its draw log: the same groups in the same order at every step. Pictures
+    are rendered again from the same seeds. Evaluated and reported like any run.
+    """
+    from polygen_stream.launch.replay import replay_of
+    from polygen_stream.launch.supervise import supervise
+
+    config, fill = replay_of(run)
+    return supervise(config, run_dir, fill=fill)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    out: Annotated[Path | None, typer.Option(help="New folder for the shards (else RUN/export).")] = None,
+    shards: Annotated[str, typer.Option("--format", help="What to write; webdataset is all there is.")] = "webdataset",
+    per_shard: Annotated[int, typer.Option(min=1, help="Pictures in a shard.")] = 10_000,
+) -> None:
+    """Write a run's captions and pictures as shards that open_clip's training script reads.
+
+    Pictures are rendered again from the journal, without any language model; hard negatives are pairs of a picture and
+    a caption like any other. Train on them with: python -m open_clip_train.main --dataset-type webdataset
+    --train-data 'DIR/{000000..NNNNNN}.tar'
+    """
+    if shards != "webdataset":
+        raise UserError(f"--format {shards}: the only format is webdataset")
+    from polygen_stream.export.webdataset import export as export_run
+
+    out = out or run / "export"
+    count = export_run(run, out, per_shard, lambda line: print(line, file=sys.stderr, flush=True))
+    print(f"{count} pictures in {out}")
+
+
+@app.command()
 def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="RUN|SNAPSHOT", show_default=False, help="A run folder, or a ring.safetensors.")

@@ -42,13 +42,15 @@ ALLOWED = {
     "engine": BASE | {"generators", "resources"},
     "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
     "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor"},
+    "export": BASE | {"captions", "config", "engine", "generators", "ledger"},
     "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
     "analyze": BASE | {"captions", "config", "engine", "ring", "role", "generators", "micro", "resources"},
     "experiment": BASE | {"captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"checkpoints", "config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
-    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "experiment", "ring", "analyze"},
+    "cli": BASE
+    | {"bench", "captions", "config", "launch", "doctor", "engine", "export", "experiment", "ring", "analyze"},
     "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ledger", "resources", "ring"},
 }
