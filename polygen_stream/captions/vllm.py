@@ -32,6 +32,7 @@ CPU_ARGUMENTS = {
 }
 # So often in a row may the engine die without a single reply.
 DEATHS = 3
+REFUSED = "refused by the engine"
 SHUTDOWN_S = 1.0  # an engine without requests has nothing to put in order
 
 _SETTINGS = {
@@ -43,6 +44,8 @@ _SETTINGS = {
     # kernel and the number of threads to OMP_NUM_THREADS.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # captions.pattern is compiled once for all requests, which may take long on a busy machine.
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "120",
     # The engine names its process; without this it does so over the variables by which the guardian knows its own.
     "SPT_NOENV": "1",
 }
@@ -137,7 +140,7 @@ class VllmModel(BackgroundModel):
         check_chat_template(self._tokenizer, self._name)
 
     async def _reply(self, prompt: Messages, seed: int) -> Completion:
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         ids = self._tokenizer(as_chat(self._tokenizer, prompt), add_special_tokens=False).input_ids
         while True:
@@ -146,9 +149,9 @@ class VllmModel(BackgroundModel):
                 reply = await self._generate(engine, ids, seed)
             except EngineDeadError:
                 await self._bury(engine)
-            except ValueError as problem:  # vLLM's word for a request that cannot be met
+            except (ValueError, EngineGenerateError) as problem:  # it cannot meet this request, and goes on
                 logging.warning("%s refuses a prompt of %d tokens: %s", self._name, len(ids), problem)
-                return Completion("", finished=True, fault="refused by the engine")
+                return Completion("", finished=True, fault=REFUSED)
             else:
                 self._deaths = 0
                 return reply
@@ -167,6 +170,8 @@ class VllmModel(BackgroundModel):
         async for output in engine.generate({"prompt_token_ids": ids}, sampling, str(self._requests)):
             [reply] = output.outputs
         self.tokens += len(reply.token_ids)
+        if reply.finish_reason not in ("stop", "length"):  # e.g. a pattern that cannot be compiled
+            return Completion("", finished=True, fault=REFUSED)
         return Completion(reply.text.strip(), finished=reply.finish_reason == "stop")
 
     async def _awake(self) -> AsyncLLM:
