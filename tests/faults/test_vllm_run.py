@@ -11,7 +11,7 @@ import pytest
 from launched import Launched
 
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import journaled, read_journal
+from polygen_stream.captions.journal import provenances, read_journal
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
@@ -67,10 +67,12 @@ def test_a_run_whose_captioner_has_an_interpreter_of_its_own(start):
     assert run.wait(limit_s=1500) == 0, run.stderr
     run.assert_nothing_left()
     assert run.summary["status"] == "completed"
-    entries = list(journaled(run.run_dir / "journal.jsonl"))
-    assert sum(isinstance(entry.result, Caption) for entry in entries) == 400
-    assert any(entry.kind == "pair" for entry in entries)
-    assert read_journal(run.run_dir / "journal.jsonl").provenance["writer"]["engine"].startswith("vllm ")
+    journal = run.run_dir / "journal.jsonl"
+    entries = list(read_journal(journal))
+    assert sum(isinstance(entry.outcome, Caption) for entry in entries) == 400
+    assert any(entry.pair for entry in entries)
+    [written_by] = provenances(journal)
+    assert all(written_by[role]["engine"].startswith("vllm ") for role in ("writer", "editor"))
 
 
 def test_a_killed_captioner_goes_on_where_it_was_with_new_engines(start):
@@ -87,8 +89,8 @@ def test_a_killed_captioner_goes_on_where_it_was_with_new_engines(start):
     run.process("supervisor").send_signal(signal.SIGINT)
     assert run.wait(limit_s=120) == 130, run.stderr
     run.assert_nothing_left(limit_s=10)
-    state = read_journal(journal)  # refuses one in which a task is missing or twice
-    assert state.captions > 160
+    tasks = [entry.task.task_id for entry in read_journal(journal)]
+    assert tasks == list(range(len(tasks))) and len(tasks) > 160, "a task is missing or there twice"
 
 
 def test_kill_of_captioner_and_supervisor_at_once_leaves_no_engine(start):
