@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+TRT_STAMP := $(VENV)/.tensorrt-rtx-installed
 
 # The captioner's own environment: vLLM pins torch, and here also excludes torchvision.
 VLLM_VENV := .venv-vllm
@@ -27,7 +28,12 @@ engines: $(STAMP)
 run: engines
 	$(VENV)/bin/polygen-stream run $(ARGS)
 
-test: $(STAMP)
+# TensorRT-RTX compiles for NVIDIA GPUs without having one: 100 MB that only the tests need. Its wheels are for x86-64.
+$(TRT_STAMP): $(STAMP)
+	[ "$$(uname -m)" != x86_64 ] || $(VENV)/bin/python -m pip install -e '.[tensorrt-rtx]'
+	touch $@
+
+test: $(TRT_STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 # vLLM needs torchvision, torchaudio and torchcodec by name only, and those that go with its torch cannot be had from the

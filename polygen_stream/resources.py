@@ -69,7 +69,7 @@ def _names(folder: Path) -> list[str]:
 
 def preset_names() -> list[str]:
     """Names of the run presets that came with the package, e.g. ["micro"]."""
-    return _names(_folder("configs"))
+    return [name for name in _names(_folder("configs")) if "/" not in name]  # experiments/ holds no run presets
 
 
 def recipe_names() -> list[str]:

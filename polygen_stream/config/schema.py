@@ -50,7 +50,9 @@ class GeneratorsConfig(Section):
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
     # Renderers of a compiled backend that find no engine in the cache run eager.
-    backend: Literal["eager", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"] = "openvino-bf16"
+    backend: Literal[
+        "eager", "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"
+    ] = "openvino-bf16"
 
 
 class RingConfig(Section):

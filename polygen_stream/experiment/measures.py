@@ -42,6 +42,7 @@ class Questions:
         return cls(test, validation, probe, pool)
 
 
+@torch.inference_mode()
 def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) -> dict[str, float]:
     """Every score of a model in eval mode on the test set, in 0..1."""
     scorer = Scorer(model, tokenizer, "cpu")
@@ -61,6 +62,7 @@ def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) 
     }
 
 
+@torch.inference_mode()
 def validate(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) -> float:
     """What learning rates are chosen by: the mean of zero-shot and both retrievals on the validation set."""
     scores = Scorer(model, tokenizer, "cpu").score(questions.validation)

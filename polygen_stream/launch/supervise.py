@@ -264,7 +264,8 @@ class _Supervisor:
         self.ring.reap()
         self.stats = self.ring.stats()
         self.inspectors.serve(self.ring)
-        self.limits.serve(self.ring)
+        if changed := self.limits.serve(self.ring):
+            self.view.say(changed)
         self.view.update(self.stats, self.tail, self.children.all)
         silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)
         if silent:

@@ -34,9 +34,9 @@ def main(context: RoleContext) -> None:
     generator, compiled = load_generator(recipe, config.generators.device, config.ring.image_size), False
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
-        from polygen_stream.engine.runtime import use_engines
+        from polygen_stream.engine.runtime import accelerate
 
-        compiled = use_engines(generator, config.generators.backend, config.launch.renderer_threads)
+        compiled = accelerate(generator, config.generators.backend, config.launch.renderer_threads)
     if not compiled and prefer_xformers(generator.pipeline):
         logging.info("%s renders eager with xformers' attention", name)
     index = config.generators.recipes.index(name)
