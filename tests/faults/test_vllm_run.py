@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -31,17 +32,19 @@ TINY = (
 
 
 @pytest.fixture
-def start(tmp_path):
+def start():
     started = []
+    # Not tmp_path: vLLM's sockets live in the run's TMPDIR, and the path of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="vllm-run-") as folder:
 
-    def start(*words: str) -> Launched:
-        command = [sys.executable, "-m", "polygen_stream", "run", "--run-dir"]
-        started.append(Launched(tmp_path, command, (*TINY, *words)))
-        return started[-1]
+        def start(*words: str) -> Launched:
+            command = [sys.executable, "-m", "polygen_stream", "run", "--run-dir"]
+            started.append(Launched(Path(folder), command, (*TINY, *words)))
+            return started[-1]
 
-    yield start
-    for run in started:
-        run.close()
+        yield start
+        for run in started:
+            run.close()
 
 
 def engines(run: Launched) -> list[psutil.Process]:
