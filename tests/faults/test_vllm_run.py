@@ -26,6 +26,7 @@ TINY = (
     "--generators.negatives", "1",
     "--generators.backend", "eager",
     "--ring.min_fill", "64",
+    "--ring.draw_timeout_s", "900",
     "--train.batch", "64",
     "--evaluate.images_per_thing", "2",
 )  # fmt: skip
@@ -63,7 +64,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def test_a_run_whose_captioner_has_an_interpreter_of_its_own(start):
-    run = start("--train.steps", "30", "--captions.target", "400", "--captions.rest_after_s", "1")
+    run = start("--train.steps", "30", "--captions.target", "400")
     run.wait_until(lambda: "captioner" in run.processes(), "the captioner")
     assert run.process("captioner").cmdline()[0] == str(PYTHON)
     assert run.process("trainer").cmdline()[0] == sys.executable
