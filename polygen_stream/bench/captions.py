@@ -146,6 +146,7 @@ _work: dict[str, Any] = {}
 
 def _open(config: RunConfig) -> tuple[float, int]:
     """Seconds that the source took to start, and MiB that it and its children then hold."""
+    os.dup2(2, 1)  # libraries print what they like; stdout is for the table
     began = time.perf_counter()
     source = _work["source"] = caption_source(config.captions)
     seconds = time.perf_counter() - began

