@@ -17,7 +17,7 @@ from pathlib import Path
 from polygen_stream.errors import PolygenError
 from polygen_stream.resources import model_path
 
-START_LIMIT_S = 300.0
+START_LIMIT_S = 900.0  # a quarter of a minute on a machine with nothing else to do
 CLOSE_LIMIT_S = 10.0
 
 
