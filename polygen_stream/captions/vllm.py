@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -92,6 +93,9 @@ class VllmModel(BackgroundModel):
                 f"captions.source = 'vllm' needs vLLM, which the captioner's interpreter does not have ({problem}): "
                 "make vllm-env, and set launch.captioner_python = '.venv-vllm/bin/python'"
             ) from None
+        # The engine's lock is a named one, which outlives kill -9: by its name the guardian knows whose it was.
+        if mark := os.environ.get("POLYGEN_STREAM_RUN"):
+            multiprocessing.current_process()._config["semprefix"] = f"/mp-{mark}"
         super().__init__(batch)
         self._name, self._source = name, model_path(name)
         self._on_cpu, self._sleeps = device == "cpu", rests and device != "cpu"
