@@ -86,12 +86,19 @@ def bench_captions(
 
 
 def _row(host: _Host, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Rates over the rounds (median, spread, n); of all replies the accepted share; of all tasks those dropped."""
+    """Rates over the rounds (median, spread, n); of all replies the accepted share; of all tasks those dropped.
+
+    Per processor second: of the source's processes, to which a server does not belong.
+    """
     accepted, refused = (sum(answer[name] for answer in answers) for name in ("accepted", "refused"))
+    captions = [answer["captions"] for answer in answers]
     return {
         "start_s": host.start_s,
         "memory_mib": host.memory_mib,
-        "captions_per_s": summarise([answer["captions"] / answer["seconds"] for answer in answers]),
+        "captions_per_s": summarise([n / answer["seconds"] for n, answer in zip(captions, answers, strict=True)]),
+        "captions_per_cpu_s": summarise(
+            [n / answer["cpu_seconds"] for n, answer in zip(captions, answers, strict=True)]
+        ),
         "tokens_per_s": summarise([answer["tokens"] / answer["seconds"] for answer in answers]),
         "accepted": accepted / (accepted + refused),
         "dropped": sum(answer["dropped"] for answer in answers) / sum(answer["tasks"] for answer in answers),
@@ -139,6 +146,7 @@ _work: dict[str, Any] = {}
 
 def _open(config: RunConfig) -> tuple[float, int]:
     """Seconds that the source took to start, and MiB that it and its children then hold."""
+    os.dup2(2, 1)  # libraries print what they like; stdout is for the table
     began = time.perf_counter()
     source = _work["source"] = caption_source(config.captions)
     seconds = time.perf_counter() - began
@@ -150,13 +158,14 @@ def _open(config: RunConfig) -> tuple[float, int]:
 def _round(first: int, count: int, negatives: bool) -> dict[str, Any]:
     source: CaptionSource = _work["source"]
     tasks = [_work["ledger"].task(number) for number in range(first, first + count)]
-    tokens, began = source.tokens, time.perf_counter()
+    tokens, cpu, began = source.tokens, _processor_seconds(), time.perf_counter()
     results = source.write(tasks, [negatives] * count)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, _processor_seconds() - cpu
     dropped = [result for result in results if isinstance(result, Dropped)]
     return {
         "tasks": count,
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "tokens": source.tokens - tokens,
         "captions": count - len(dropped),
         "dropped": len(dropped),
@@ -170,6 +179,13 @@ def _accepted(result: Caption | Dropped) -> int:
     if isinstance(result, Dropped):
         return int(result.rejected[-1].startswith("negative"))  # its caption was
     return 1 + (result.negative is not None)
+
+
+def _processor_seconds() -> float:
+    """Of this process and its children so far: the steadier measure where cores are shared."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def _close() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ CPU_ARGUMENTS = {
 }
 # So often in a row may the engine die without a single reply.
 DEATHS = 3
+REFUSED = "refused by the engine"
 SHUTDOWN_S = 1.0  # an engine without requests has nothing to put in order
 
 _SETTINGS = {
@@ -43,6 +45,8 @@ _SETTINGS = {
     # kernel and the number of threads to OMP_NUM_THREADS.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # captions.pattern is compiled once for all requests, which may take long on a busy machine.
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "120",
     # The engine names its process; without this it does so over the variables by which the guardian knows its own.
     "SPT_NOENV": "1",
 }
@@ -89,6 +93,9 @@ class VllmModel(BackgroundModel):
                 f"captions.source = 'vllm' needs vLLM, which the captioner's interpreter does not have ({problem}): "
                 "make vllm-env, and set launch.captioner_python = '.venv-vllm/bin/python'"
             ) from None
+        # The engine's lock is a named one, which outlives kill -9: by its name the guardian knows whose it was.
+        if mark := os.environ.get("POLYGEN_STREAM_RUN"):
+            multiprocessing.current_process()._config["semprefix"] = f"/mp-{mark}"
         super().__init__(batch)
         self._name, self._source = name, model_path(name)
         self._on_cpu, self._sleeps = device == "cpu", rests and device != "cpu"
@@ -137,7 +144,7 @@ class VllmModel(BackgroundModel):
         check_chat_template(self._tokenizer, self._name)
 
     async def _reply(self, prompt: Messages, seed: int) -> Completion:
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         ids = self._tokenizer(as_chat(self._tokenizer, prompt), add_special_tokens=False).input_ids
         while True:
@@ -146,9 +153,9 @@ class VllmModel(BackgroundModel):
                 reply = await self._generate(engine, ids, seed)
             except EngineDeadError:
                 await self._bury(engine)
-            except ValueError as problem:  # vLLM's word for a request that cannot be met
+            except (ValueError, EngineGenerateError) as problem:  # it cannot meet this request, and goes on
                 logging.warning("%s refuses a prompt of %d tokens: %s", self._name, len(ids), problem)
-                return Completion("", finished=True, fault="refused by the engine")
+                return Completion("", finished=True, fault=REFUSED)
             else:
                 self._deaths = 0
                 return reply
@@ -167,6 +174,8 @@ class VllmModel(BackgroundModel):
         async for output in engine.generate({"prompt_token_ids": ids}, sampling, str(self._requests)):
             [reply] = output.outputs
         self.tokens += len(reply.token_ids)
+        if reply.finish_reason not in ("stop", "length"):  # e.g. a pattern that cannot be compiled
+            return Completion("", finished=True, fault=REFUSED)
         return Completion(reply.text.strip(), finished=reply.finish_reason == "stop")
 
     async def _awake(self) -> AsyncLLM:

@@ -24,6 +24,7 @@ import time
 MARK_VARIABLE = "POLYGEN_STREAM_RUN"
 PARTIAL = ".partial-"  # prefix of files and folders that are still being written
 SWEEP_LIMIT_S = 5.0
+SHARED_MEMORY = "/dev/shm"
 
 
 def start_time(pid: int) -> int | None:
@@ -78,8 +79,14 @@ def kill(pid: int, how=os.killpg) -> None:
 
 
 def remove_temporary(scratch_dir: str, run_dir: str) -> None:
-    """Removes the run's scratch folder (its processes' TMPDIR) and what is half-written in the run folder."""
+    """Removes the run's scratch folder (its processes' TMPDIR), what is half-written in the run folder, and shared
+    memory that has the run's mark, the last word of the scratch folder's name, in its own."""
     shutil.rmtree(scratch_dir, ignore_errors=True)
+    mark = scratch_dir.rpartition("-")[2]
+    for name in os.listdir(SHARED_MEMORY):
+        if mark in name:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(SHARED_MEMORY, name))
     for folder, folders, files in os.walk(run_dir):
         for name in filter(_is_partial, list(folders)):
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
 from polygen_stream.launch import guardian
+
+
+def test_shared_memory_with_the_mark_of_the_run_is_removed_and_no_other(tmp_path):
+    """As of the named locks of vLLM's engines."""
+    ours, other = (Path("/dev/shm") / f"sem.mp-{secrets.token_hex(8)}-x" for _ in range(2))
+    try:
+        ours.write_bytes(b"lock"), other.write_bytes(b"lock")
+        guardian.remove_temporary(str(tmp_path / f"polygen-stream-{ours.name.split('-')[1]}"), str(tmp_path / "run"))
+        assert not ours.exists() and other.exists()
+    finally:
+        ours.unlink(missing_ok=True), other.unlink(missing_ok=True)
 
 
 def test_helpers_of_a_dead_leader_are_ended_although_they_hide_their_mark(tmp_path):
