@@ -1,4 +1,4 @@
-"""The command line: polygen-stream run | inspect | bench | concepts | doctor | version."""
+"""The command line: what users type, checked and handed on; every command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -82,6 +82,45 @@ def audit(
     from polygen_stream.analyze.audit_run import audit_all
 
     audit_all(config, pictures, threads, as_json, picture, samples, Console(highlight=False))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", show_default=False, help="A checkpoint folder, a run folder, or an open_clip model."
+        ),
+    ],
+    pretrained: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Weights of that open_clip model, or a tag, which open_clip downloads."),
+    ] = None,
+    tasks: Annotated[str, typer.Option(metavar="KIND[:DATASET],...", help="What to score.")] = "micro",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of standard datasets; of WebDatasets also a URL."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model computes.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+) -> None:
+    """Score a checkpoint, or any open_clip model, on standard datasets or your own.
+
+    Kinds that take a DATASET: zero_shot, linear_probe and few_shot (a
+    folder CLASS/picture, or train/ and test/ of such; or a name that
+    clip_benchmark knows, e.g. cifar10, imagenet1k, wds/vtab/pets; or
+    fashion_mnist), retrieval (a TSV of image and caption; or
+    mscoco_captions, flickr30k, flickr8k), edits (a TSV of image, caption
+    and negative), pairs (a TSV of image_0, caption_0, image_1, caption_1).
+    Kinds without: micro, sugarcrepe, sugarcrepe_pp (pictures: COCO's
+    val2017 in DIR), sugarcrepe_pp_tot (needs no pictures).
+    """
+    from polygen_stream.evaluate.command import evaluate as run_evaluation
+
+    names = [name for name in tasks.split(",") if name]
+    run_evaluation(model, pretrained, names, data, device, threads, workers, as_json, Console(highlight=False))
 
 
 @app.command()

@@ -46,7 +46,7 @@ ALLOWED = {
     "monitor": BASE | {"config"},
     "launch": BASE | {"config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
-    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "analyze"},
+    "cli": BASE | {"bench", "captions", "config", "launch", "doctor", "engine", "ring", "evaluate", "analyze"},
     "micro": BASE | {"resources"},
     "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
 }
