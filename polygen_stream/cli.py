@@ -124,6 +124,33 @@ def evaluate(
 
 
 @app.command()
+def analyze(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    captions: Annotated[int, typer.Option(min=8, help="Captions of the run to draw again.")] = 48,
+    seeds: Annotated[int, typer.Option(min=2, help="Pictures of each by each generator.")] = 6,
+    reference: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A fixed CLIP that judges, as `evaluate` names it.")
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(metavar="FILE", help="Weights of that open_clip model.")] = None,
+    real: Annotated[Path | None, typer.Option(metavar="DIR", help="Real pictures, for their spectrum.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Measure a run's generators: recognizability, diversity, spectra; and whether its model can tell them apart.
+
+    Some of the run's captions are drawn again by every generator, several
+    times each. The figures go into RUN/analysis.json, which
+    `polygen-stream report` shows and, over several runs, correlates with
+    Delta_MTL.
+    """
+    from polygen_stream.analyze.command import analyze_run
+
+    analyze_run(
+        run_dir, captions=captions, seeds=seeds, threads=threads, reference=reference, pretrained=pretrained,
+        real=real, console=Console(highlight=False),
+    )  # fmt: skip
+
+
+@app.command()
 def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="RUN|SNAPSHOT", show_default=False, help="A run folder, or a ring.safetensors.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def evaluate(
     if as_json and not as_json.resolve().parent.is_dir():
         raise UserError(f"cannot write {as_json}: there is no folder {as_json.resolve().parent}")
     torch.set_num_threads(threads)
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip reports what it loads
     data = Data(load_encoder(name, pretrained, device), root, workers)
     with console.status("evaluating") as status:
         found = run_tasks(data, tasks, lambda task: status.update(f"evaluating {task}"))
@@ -74,7 +76,7 @@ def _write(file: Path, content: Mapping[str, object]) -> None:
 def _table(found: Mapping[str, Mapping[str, Score]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "score", "% [95 % interval]", "chance", "n"):
-        table.add_column(heading, justify="left" if heading in ("task", "score") else "right")
+        table.add_column(heading, justify="left" if heading in ("task", "score") else "right", no_wrap=True)
     for task, scores in found.items():
         for row, (name, s) in enumerate(scores.items()):
             shown = f"{100 * s.score:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]"

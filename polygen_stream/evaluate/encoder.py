@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -120,7 +119,6 @@ def _load_pretrained(name: str, pretrained: str, device: str) -> Encoder:
         known = f", and open_clip has no such tag for {name}: {', '.join(tags) or 'it has none'}"
         raise UserError(f"--pretrained {pretrained} is no file{known}")
     create_clip(name)  # names the nearest model when there is none of this name
-    logging.getLogger().setLevel(logging.ERROR)  # open_clip reports what it loads
     try:
         model, _, transform = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
     except Exception as problem:  # safetensors, the unpickler and load_state_dict each raise their own

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from polygen_stream.cli import app
@@ -120,10 +121,11 @@ def test_datasets_that_are_not_there(tmp_path, checkpoint):
 
 def test_folders_without_what_a_task_needs(tmp_path, checkpoint):
     (tmp_path / "own" / "train" / "cat").mkdir(parents=True)
-    (tmp_path / "own" / "train" / "cat" / "x.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "train" / "cat" / "x.png")
     assert "has no folder test/" in refused(checkpoint, "--tasks", f"linear_probe:{tmp_path / 'own'}")
     (tmp_path / "own" / "train").rename(tmp_path / "own" / "test")
     assert "has no folder train/" in refused(checkpoint, "--tasks", f"linear_probe:{tmp_path / 'own'}")
+    (tmp_path / "own" / "test" / "cat" / "x.png").write_bytes(b"no picture")
     assert "cannot read" in refused(checkpoint, "--tasks", f"zero_shot:{tmp_path / 'own'}", "--workers", 1)
     assert "cannot write" in refused(checkpoint, "--json", tmp_path / "nowhere" / "scores.json")
 
