@@ -58,8 +58,11 @@ class MicroSuite:
     compositional: EditedPairs
 
 
-def build_suite(split: Split, images_per_thing: int) -> MicroSuite:
-    return MicroSuite(_classification(split, images_per_thing), _retrieval(split), _compositional(split))
+def build_suite(split: Split, images_per_thing: int, retrieval_pairs: int = RETRIEVAL_PAIRS) -> MicroSuite:
+    """The test set of a split; a larger one begins with the pictures of a smaller one."""
+    return MicroSuite(
+        classification(split, images_per_thing), _retrieval(split, retrieval_pairs), _compositional(split)
+    )
 
 
 def thing_prompts() -> list[list[str]]:
@@ -84,10 +87,11 @@ def chance() -> dict[str, object]:
     }
 
 
-def _classification(split: Split, images_per_thing: int) -> Classification:
+def classification(split: Split, images_per_thing: int, first: int = 0) -> Classification:
+    """Pictures of one thing alone, number `first` and following of each thing."""
     images, things, colours = [], [], []
     for label, noun in enumerate(world.THINGS):
-        for i in range(images_per_thing):
+        for i in range(first, first + images_per_thing):
             rng = seeding.rng(SEED, split.value, "classification", noun, i)
             scene = world.sample_single(rng, split, noun)
             images.append(paint(scene, rng))
@@ -96,9 +100,9 @@ def _classification(split: Split, images_per_thing: int) -> Classification:
     return Classification(np.stack(images), np.array(things), np.array(colours))
 
 
-def _retrieval(split: Split) -> Pairs:
+def _retrieval(split: Split, pairs: int) -> Pairs:
     images, captions, index = [], [], 0
-    while len(captions) < RETRIEVAL_PAIRS:
+    while len(captions) < pairs:
         rng = seeding.rng(SEED, split.value, "retrieval", index)
         index += 1
         scene = world.sample_scene(rng, split)

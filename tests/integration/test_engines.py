@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_a_generator_renders_with_engines_what_it_renders_eager(built: EngineCac
     for count in (1, 3):  # numbers of pictures that the build never saw
         pictures = [each.render(CAPTIONS[:count], SEEDS[:count]).astype(int) for each in (eager, compiled)]
         assert np.abs(pictures[0] - pictures[1]).mean() <= 2.0
+
+
+def test_engines_leave_the_process_free_to_run_on_every_core(built: EngineCache, backend: str):
+    before = os.sched_getaffinity(0)
+    compiled = load_generator(small())
+    assert use_engines(compiled, backend, threads=1, cache=built)
+    compiled.render(CAPTIONS[:1], SEEDS[:1])
+    assert os.sched_getaffinity(0) == before
 
 
 def test_without_engines_it_renders_eager_and_names_the_command(

@@ -57,6 +57,8 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": "bf16" if profile.bf16 else "f32",  # its own default would be bf16
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
+            # Else it binds this process to its first core, and so every renderer of a machine to the same one.
+            "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
         }
         fewest, usual, _ = profile.rows
