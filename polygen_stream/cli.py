@@ -38,6 +38,9 @@ def run(
         typer.Option(help="New folder for the run (else runs/<time>-<name>)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, start nothing.")] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
+    ] = False,
 ) -> int:
     """Render and train at once, evaluate, and leave a run folder.
 
@@ -45,17 +48,22 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     config_name, words = _split(context.args)
-    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "help")))
+    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "dashboard", "help")))
+    from polygen_stream.launch.plan import build_plan, dashboard_port
+
+    port = dashboard_port() if dashboard else None
+    plan = build_plan(config, port)
     if dry_run:
         from polygen_stream.launch import run_folder
-        from polygen_stream.launch.plan import build_plan
         from polygen_stream.launch.plan_view import show_plan
 
-        show_plan(config, build_plan(config), run_folder.choose(config, run_dir), Console(highlight=False))
+        show_plan(config, plan, run_folder.choose(config, run_dir), Console(highlight=False))
         return 0
     from polygen_stream.launch.supervise import supervise
 
-    return supervise(config, run_dir)
+    if port is not None:
+        print(f"dashboard: http://127.0.0.1:{port}/", file=sys.stderr)
+    return supervise(config, run_dir, plan)
 
 
 @app.command(
@@ -148,6 +156,33 @@ def analyze(
         run_dir, captions=captions, seeds=seeds, threads=threads, reference=reference, pretrained=pretrained,
         real=real, console=Console(highlight=False),
     )  # fmt: skip
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN]...", show_default=False, help="Run folders.")],
+    query: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Show the pictures nearest to this text; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where a comparison goes.", show_default=True)] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Write the report of a run again, or compare runs with the first one.
+
+    Of one run, RUN/report.html is renewed with what `evaluate` and
+    `analyze` have left since. Several runs are laid side by side in one
+    page: curves, scores, Delta_MTL against the first, and how the
+    generators' coordinates go with it.
+    """
+    if len(runs) == 1:
+        from polygen_stream.analyze.report import write_report
+
+        print(write_report(runs[0], query or ()))
+        return
+    from polygen_stream.analyze.compare import write_comparison
+
+    print(write_comparison(runs, out))
 
 
 @app.command()

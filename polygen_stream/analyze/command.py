@@ -15,24 +15,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from polygen_stream.analyze.invariance import generator_probe
+from polygen_stream.analyze.measure import measure
 from polygen_stream.analyze.pictures import PictureSet, drawn, read_journal
-from polygen_stream.analyze.portrait import portrait
-from polygen_stream.analyze.recognition import CLIP_SCORE_PREFIX, clip_score, oracle_right
+from polygen_stream.analyze.record import ANALYSIS
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.engine.runtime import use_engines
 from polygen_stream.errors import UserError
 from polygen_stream.evaluate.encoder import Encoder, load_encoder, resolve_checkpoint
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import load_recipe
-from polygen_stream.micro.oracle import load_oracle
-from polygen_stream.micro.painter import SIZE, paint
-from polygen_stream.micro.world import sample_scene
-from polygen_stream.resources import SHIPPED_WEIGHTS
-from polygen_stream.train.checkpoint import list_checkpoints
+from polygen_stream.micro.painter import SIZE
 
-ANALYSIS = "analysis.json"
-PAINTED = 500  # pictures of the micro world whose spectrum the generators' are compared with
 REAL_MOST = 2000  # of a user's own
 
 
@@ -71,25 +64,12 @@ def analyze_run(
         )
     chosen = [tasks[i] for i in np.unique(np.linspace(0, len(tasks) - 1, captions).round().astype(int))]
     pictures = _draw(config, chosen, seeds, threads, console)
-    oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors") if size == SIZE else None
-    texts = [pictures.captions[c] for c in pictures.caption]
-    if judge is not None:
-        features = judge.images(pictures.images).numpy()
-        said = judge.texts([CLIP_SCORE_PREFIX + text for text in texts]).numpy()
-    else:
-        features = oracle.features(pictures.images)
-    found = portrait(
-        pictures,
-        features,
-        pictures.caption,
-        read=None if oracle is None else oracle_right(oracle, pictures.images, texts),
-        clip_scores=None if judge is None else clip_score(features, said),
-        reference=_real(real, size),
-    )
     found = {
-        "captions": len(chosen), "seeds": seeds, "judge": reference or "oracle",
-        **found, "invariance": _invariance(run_dir, config, pictures),
-    }  # fmt: skip
+        "about": f"{len(chosen)} captions of the run, drawn {seeds} times by every generator, judged by"
+        f" {reference or 'the oracle'}.",
+        "classes": "caption",
+        **measure(pictures, pictures.caption, run_dir, judge=judge, real=_real(real, size)),
+    }
     (run_dir / ANALYSIS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     console.print(analysis_table(found))
     console.print(f"figures: {run_dir / ANALYSIS}", soft_wrap=True)
@@ -162,11 +142,9 @@ def _draw(config: RunConfig, tasks: Sequence[dict], seeds: int, threads: int, co
 
 
 def _real(folder: Path | None, size: int) -> np.ndarray | None:
+    """Square centres of up to REAL_MOST pictures below a folder, uint8 [n, size, size, 3]."""
     if folder is None:
-        if size != SIZE:
-            return None
-        rng = np.random.default_rng(0)
-        return np.stack([paint(sample_scene(rng), rng) for _ in range(PAINTED)])
+        return None
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[:REAL_MOST]
     if not files:
         raise UserError(f"--real {folder} holds no picture (png, jpg, webp)")
@@ -178,17 +156,3 @@ def _real(folder: Path | None, size: int) -> np.ndarray | None:
             square = picture.convert("RGB").crop((left, top, left + side, top + side))
             pictures.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
     return np.stack(pictures)
-
-
-def _invariance(run_dir: Path, config: RunConfig, pictures: PictureSet) -> dict[str, dict[str, float]]:
-    """The generator probe on the run's last checkpoint, and on the untrained model beside it."""
-    found = list_checkpoints(run_dir)
-    if len(config.generators.recipes) < 2 or not found:
-        return {}
-    asked = {"untrained" if step == 0 else "trained": folder for step, folder in (found[0], found[-1])}
-    return {
-        name: generator_probe(
-            load_encoder(str(folder)).images(pictures.images).numpy(), pictures.generator, pictures.caption
-        )
-        for name, folder in asked.items()
-    }

@@ -16,7 +16,7 @@ from polygen_stream.analyze.spectra import high_frequency_share, normalised_spec
 
 def portrait(
     pictures: PictureSet,
-    features: np.ndarray,
+    features: np.ndarray | None,
     classes: np.ndarray,
     *,
     read: np.ndarray | None = None,
@@ -26,13 +26,13 @@ def portrait(
     """{"generators": {name: figures}, "ensemble": figures}, as JSON can hold it.
 
     Args:
-        features: float [n, d] of a model that no run trains.
+        features: float [n, d] of a model that no run trains; None leaves diversity and prototypes out.
         classes: int64 [n]; diversity is that of the pictures of one class by one generator: a caption, or a concept.
         read: float [n], whether an oracle reads the caption in the picture (NaN: not asked).
         clip_scores: float [n].
         reference: pictures uint8 [m, side, side, 3] whose spectrum the generators' are compared with.
     """
-    recognised = prototype_right(features, classes, pictures.generator)
+    recognised = None if features is None else prototype_right(features, classes, pictures.generator)
     target = None if reference is None else normalised_spectrum(reference)
     spectra = {}
     figures: dict[str, dict[str, object]] = {}
@@ -43,28 +43,21 @@ def portrait(
         spectra[name] = normalised_spectrum(pictures.images[mine])
         figures[name] = {
             "pictures": int(mine.sum()),
-            "prototype": share(recognised[mine]),
+            **({} if recognised is None else {"prototype": share(recognised[mine])}),
             **({} if read is None else {"oracle": share(read[mine])}),
             **({} if clip_scores is None else {"clip_score": _mean(clip_scores[mine])}),
-            **_diversity(features[mine], classes[mine]),
+            **({} if features is None else _diversity(features[mine], classes[mine])),
             **_spectral(pictures.images[mine], spectra[name], target),
         }
     ensemble: dict[str, object] = {
         "pictures": len(pictures.images),
-        **_diversity(features, classes),
+        **({} if features is None else {**_diversity(features, classes), **_between(features, classes, pictures)}),
         **_spectral(pictures.images, normalised_spectrum(pictures.images), target),
         "distances": {
             first: {other: round(spectral_distance(spectra[first], spectra[other]), 4) for other in spectra}
             for first in spectra
         },
     }
-    try:
-        split = scatter(features, classes, pictures.generator)
-    except ValueError:  # no class has pictures enough
-        pass
-    else:
-        ensemble["between_share"] = round(split.between_share, 4)
-        ensemble["between_share_if_one_generator"] = round(split.expected_share, 4)
     found: dict[str, object] = {"generators": figures, "ensemble": ensemble}
     return found if target is None else {**found, "reference_spectrum": target.round(4).tolist()}
 
@@ -80,6 +73,17 @@ def _diversity(features: np.ndarray, classes: np.ndarray) -> dict[str, object]:
         return {}
     vendi = float(np.mean([vendi_score(part) / len(part) for part in parts]))
     return {"diversity": _mean(np.array([unbiased_std(part) for part in parts])), "vendi_share": round(vendi, 4)}
+
+
+def _between(features: np.ndarray, classes: np.ndarray, pictures: PictureSet) -> dict[str, float]:
+    try:
+        split = scatter(features, classes, pictures.generator)
+    except ValueError:  # no class has pictures enough
+        return {}
+    return {
+        "between_share": round(split.between_share, 4),
+        "between_share_if_one_generator": round(split.expected_share, 4),
+    }
 
 
 def _spectral(images: np.ndarray, spectrum: np.ndarray, target: np.ndarray | None) -> dict[str, object]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 LUMA = (0.2989, 0.5870, 0.1140)
+CHUNK = 2**23  # values of pictures that are transformed at once
 HIGH = 0.5  # radii above this share of Nyquist count as high frequencies
 
 
@@ -21,11 +22,13 @@ def radial_power(images: np.ndarray) -> np.ndarray:
         images: uint8 [n, side, side, 3].
     """
     side = images.shape[1]
-    luma = images.astype(np.float64) @ LUMA / 255
-    window = np.hanning(side)
-    power = np.abs(np.fft.fftshift(np.fft.fft2(luma * np.outer(window, window)), axes=(1, 2))) ** 2
-    rings = _ring_numbers(side)
-    return np.stack([power[:, rings == r].mean(axis=1) for r in range(side // 2 + 1)], axis=1)
+    window, rings = np.outer(np.hanning(side), np.hanning(side)), _ring_numbers(side)
+    parts = []
+    for part in np.array_split(images, -(-images.size // CHUNK)):
+        luma = part.astype(np.float64) @ LUMA / 255
+        power = np.abs(np.fft.fftshift(np.fft.fft2(luma * window), axes=(1, 2))) ** 2
+        parts.append(np.stack([power[:, rings == r].mean(axis=1) for r in range(side // 2 + 1)], axis=1))
+    return np.concatenate(parts)
 
 
 def radial_spectrum(images: np.ndarray) -> np.ndarray:

@@ -123,6 +123,8 @@ class _Supervisor:
         meeting = meeting_place()
         for process in self.plan.with_role(*RING_ROLES):
             self.children.start(process, None if process.rank is None else meeting)
+        for process in self.plan.with_role("dashboard"):
+            self.children.start(process).stopping = True  # a page that ends is no reason to end the run
         trainers = self.children.with_role("trainer")
 
         def trained() -> bool:

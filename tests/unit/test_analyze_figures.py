@@ -21,7 +21,6 @@ from polygen_stream.analyze.spectra import (
     slope,
     spectral_distance,
 )
-from polygen_stream.evaluate.delta_mtl import delta_mtl
 from polygen_stream.micro import world
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.oracle import load_oracle
@@ -51,12 +50,6 @@ def test_clip_score():
     by_hand = [2.5 * max(sum(a * b for a, b in zip(i, t, strict=True)), 0) for i, t in zip(images, texts, strict=True)]
     assert clip_score(images, texts) == pytest.approx(by_hand)
     assert min(by_hand) == 0  # one of them is opposite
-
-
-def test_delta_mtl():
-    delta, terms = delta_mtl({"a": 0.3, "b": 0.5}, {"a": 0.2, "b": 0.4})
-    assert terms == pytest.approx({"a": 50.0, "b": 25.0})
-    assert delta == pytest.approx(37.5)
 
 
 def test_the_radial_profile_by_a_loop_over_frequencies():
