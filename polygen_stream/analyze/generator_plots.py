@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from polygen_stream.analyze.plots import COLOURS, SIZE, Plot, plot
 
 JUDGES = {
-    "oracle": "pictures in which an oracle reads the caption, %",
+    "oracle": "an oracle reads the caption, %",
     "clip_score": "CLIPScore",
-    "prototype": "pictures nearest to their own prototype, %",
+    "prototype": "nearest to its own prototype, %",
 }
 
 

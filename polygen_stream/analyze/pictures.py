@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polygen_stream import seeding
 from polygen_stream.errors import UserError
-from polygen_stream.generators.pipelines import Generator
 from polygen_stream.ring import DrawnGroup
+
+if TYPE_CHECKING:
+    from polygen_stream.generators.pipelines import Generator  # imports diffusers, which the report never needs
 
 BATCH = 32
 

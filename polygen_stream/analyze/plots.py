@@ -13,6 +13,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from polygen_stream.analyze.record import HEADLINE, Record
 
@@ -48,19 +49,20 @@ def plot(key: str, title: str, about: str, draw: Callable[[Axes], None], size: t
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         draw(axes)
-        _legend(figure.axes)
+        _legend(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         plt.close(figure)
     return Plot(key, title, about, f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}")
 
 
-def _legend(axes: Sequence[Axes]) -> None:
-    """One legend of all axes above the first, where no line can run through it."""
-    found = [one.get_legend_handles_labels() for one in axes]
+def _legend(figure: Figure) -> None:
+    """One legend of all axes above them, where no line can run through it."""
+    found = [one.get_legend_handles_labels() for one in figure.axes]
     handles, labels = ([item for part in parts for item in part] for parts in zip(*found, strict=True))
     if len(labels) > 1:
-        axes[0].legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.05, 1.0), ncols=3, columnspacing=1.2)
+        columns = 2 if max(map(len, labels)) > 16 else 3
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.0, handlelength=1.5)
 
 
 def training_plots(run: Record) -> list[Plot]:

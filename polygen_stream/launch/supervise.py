@@ -29,7 +29,7 @@ POLL_S = 0.1
 # Producers and the evaluator keep nothing worth waiting for; the trainer's checkpoint gets launch.grace_s.
 PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
-REPORT_LIMIT_S = 300.0
+REPORT_LIMIT_S = 900.0
 # Hang timeouts a process has until its first unit of work is done: imports and weights from a cold disk, or on a
 # machine that is busy with something else, take minutes.
 START_FACTOR = 5
