@@ -234,6 +234,36 @@ def inspect(
     return 0
 
 
+@app.command()
+def limits(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a running run.")],
+    samples_per_insert: Annotated[float | None, typer.Option(help="Draws per produced caption; 0 = off.")] = None,
+    error_buffer: Annotated[float | None, typer.Option(help="How far draws and inserts may drift from it.")] = None,
+    min_fill: Annotated[int | None, typer.Option(help="Complete captions before the first step.")] = None,
+    max_times_sampled: Annotated[int | None, typer.Option(help="Draws after which a caption goes; 0 = off.")] = None,
+    max_age: Annotated[int | None, typer.Option(help="Steps after which a caption goes; 0 = off.")] = None,
+) -> None:
+    """Change what bounds draws and reuse while a run goes on; without options, show it.
+
+    All or nothing: numbers under which producers and trainer would wait for
+    each other for ever are refused.
+    """
+    from dataclasses import asdict
+
+    from polygen_stream.launch.limits import change_limits
+
+    asked = {
+        "samples_per_insert": samples_per_insert,
+        "error_buffer": error_buffer,
+        "min_fill": min_fill,
+        "max_times_sampled": max_times_sampled,
+        "max_age": max_age,
+    }
+    holds = change_limits(run, {name: value for name, value in asked.items() if value is not None})
+    for name, value in asdict(holds).items():
+        print(f"ring.{name} = {value:g}")
+
+
 @app.command("build-engines")
 def build_engines(
     generators: Annotated[
@@ -276,6 +306,24 @@ def build_engines(
     if collect:
         return command.collect(orders, cache, console)
     return command.build_engines(orders, cache, console, force, jobs)
+
+
+@app.command()
+def experiment(
+    file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False, help="Arms, seeds, pool.")],
+    out: Annotated[Path, typer.Option(help="Folder of the result table and page.")] = Path("docs/results"),
+    pools: Annotated[Path, typer.Option(help="Folder of rendered pools.")] = Path("runs/pools"),
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one CPU thread each.")] = 2,
+    page_only: Annotated[bool, typer.Option("--page", help="Only write the page of the runs there are.")] = False,
+) -> None:
+    """Compare ways to spend a budget of images: many small runs over one pool.
+
+    The pool is rendered once, every finished run is a row of OUT/NAME.csv at
+    once, and a command that was stopped goes on where it was.
+    """
+    from polygen_stream.experiment import command
+
+    command.run(file, out, pools, jobs, page_only, Console(highlight=False))
 
 
 @app.command()

@@ -78,6 +78,7 @@ class TrainConfig(Section):
     ranks: int = Field(1, ge=1, le=62)  # processes that share each batch; the ring's draw board serves no more
     accumulate: int = Field(1, ge=1)  # micro-batches per step
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False  # torch.compile of both towers
     device: str = "cpu"
     lr: float = Field(1.5e-3, gt=0)
     warmup: int = Field(50, ge=0)  # steps

@@ -19,6 +19,7 @@ from polygen_stream.errors import PolygenError
 from polygen_stream.launch import run_folder, summary
 from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, meeting_place
 from polygen_stream.launch.inspect_server import InspectServer
+from polygen_stream.launch.limits import LimitsServer
 from polygen_stream.launch.plan import Plan, build_plan
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
@@ -88,6 +89,7 @@ class _Supervisor:
         self.tail = MetricsTail(run_dir / "metrics.jsonl")
         self.children = Children(run_dir, ring.fd)
         self.inspectors = InspectServer(run_dir)
+        self.limits = LimitsServer(run_dir)
         self.view = StatusView(config, run_dir)
         self._looked_at_ring = started
         self._thawed = started
@@ -114,6 +116,7 @@ class _Supervisor:
         finally:
             self.children.close()
             self.inspectors.close()
+            self.limits.close()
             self.view.close()
             self._conclude(status, message)
         return code
@@ -191,6 +194,7 @@ class _Supervisor:
             self.ring.reap()
             self.stats = self.ring.stats()
             self.inspectors.serve(self.ring)
+            self.limits.serve(self.ring)
         except LockTimeout as error:
             holders = [child for child in self.children.all if child.alive and child.popen.pid == error.pid]
             if not holders:

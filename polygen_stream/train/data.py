@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Batch:
         names: int64 [N] on the host, tells each image from every other of the run; the same on whichever rank it lies.
         generators: index of the generator of each image, N entries.
         drawn: what the draw log of the step says. With several ranks the leader's is about the batch of all of them.
+            None of a batch that comes from no ring.
         waited_s: seconds spent waiting for the ring, and for other ranks' shares.
     """
 
@@ -49,7 +50,7 @@ class Batch:
     texts: tuple[str, ...]
     names: Tensor
     generators: tuple[int, ...]
-    drawn: DrawRecord
+    drawn: DrawRecord | None
     waited_s: float
 
 
@@ -201,17 +202,12 @@ class RingReader(BaseNode[Batch]):
         slots = [group.positive_slots for group in draw.groups] + [group.negative_slots for group in pairs]
         generators = [group.positive_generators for group in draw.groups]
         generators += [group.negative_generators for group in pairs]
-
-        counts = torch.tensor([len(of_text) for of_text in slots])
-        image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)
-        text_name = torch.tensor(
-            [2 * group.task_id for group in draw.groups] + [2 * group.task_id + 1 for group in pairs]
+        layout, names = describe(
+            texts,
+            [len(of_text) for of_text in slots],
+            [group.task_id for group in draw.groups],
+            [group.task_id for group in pairs],
         )
-        place = torch.arange(len(image_text)) - (counts.cumsum(0) - counts)[image_text]  # among the text's images
-        text_negative = torch.arange(len(texts)) >= len(draw.groups)
-        # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
-        text_caption = torch.tensor([key(text) >> 1 for text in texts])
-        layout = Layout.of(image_text, text_negative, text_caption)
         return Batch(
             step=draw.step,
             mix=mix,
@@ -219,8 +215,29 @@ class RingReader(BaseNode[Batch]):
             tokens=self._tokenizer(texts).to(self._device, non_blocking=True),
             layout=layout.to(self._device),
             texts=tuple(texts),
-            names=text_name[image_text] * _MOST_IMAGES + place,
+            names=names,
             generators=tuple(g for of_text in generators for g in of_text),
             drawn=drawn,
             waited_s=waited_s,
         )
+
+
+def describe(
+    texts: Sequence[str], images: Sequence[int], tasks: Sequence[int], pair_tasks: Sequence[int]
+) -> tuple[Layout, Tensor]:
+    """The layout of a batch on the host, and the names of its images, int64 [N].
+
+    Args:
+        texts: T+ of all tasks, then T- of those that are there with their negative.
+        images: how many images each text has; they lie in the order of the texts.
+        tasks: task id of each T+.
+        pair_tasks: task id of each T-.
+    """
+    counts = torch.tensor(images)
+    image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)
+    text_name = torch.tensor([2 * task for task in tasks] + [2 * task + 1 for task in pair_tasks])
+    place = torch.arange(len(image_text)) - (counts.cumsum(0) - counts)[image_text]  # among the text's images
+    text_negative = torch.arange(len(texts)) >= len(tasks)
+    # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
+    text_caption = torch.tensor([key(text) >> 1 for text in texts])
+    return Layout.of(image_text, text_negative, text_caption), text_name[image_text] * _MOST_IMAGES + place

@@ -61,6 +61,13 @@ def add_image_image_head(model: torch.nn.Module, name: str, width: int) -> None:
     model.image_image_head = torch.nn.Sequential(*layers).to(model.logit_scale.device)
 
 
+def compile_towers(model: torch.nn.Module) -> None:
+    """Have torch.compile work on both towers from the first step on; in place, so that weights keep their names."""
+    model.visual.compile()
+    # open_clip's own text tower lies in the model itself: its transformer is what computes.
+    (model.text if hasattr(model, "text") else model.transformer).compile()
+
+
 def image_size(model: torch.nn.Module) -> int:
     """Side of the square input of the image tower, in pixels."""
     size = model.visual.image_size

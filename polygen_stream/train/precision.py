@@ -23,3 +23,13 @@ def _has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.12
     return any(capabilities.get(name) for name in _CPU_BF16)
+
+
+def prefer_plain_attention(device: torch.device) -> None:
+    """On a CPU, have this process attend by plain matrix products.
+
+    torch's fused attention for CPUs is made for long sequences: its backward pass takes a quarter of a step's time on
+    captions of thirty tokens.
+    """
+    if device.type == "cpu":
+        torch.backends.cuda.enable_flash_sdp(False)  # the switch of both

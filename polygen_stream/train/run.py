@@ -26,11 +26,11 @@ from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.diary import Diary
 from polygen_stream.train.gang import join, leave, place
-from polygen_stream.train.model import add_image_image_head, create_clip
+from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.peers import naming_lost_peers
-from polygen_stream.train.precision import autocast_dtype
+from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import train_step
 
@@ -43,6 +43,7 @@ def main(context: RoleContext) -> None:
     device = training_device(train.device, local_rank)
     logging.basicConfig(level=logging.INFO)
     logging.info("rank %d of %d: %s, autocast %s", rank, train.ranks, device, autocast_dtype(train.precision, device))
+    prefer_plain_attention(device)
     gang = join(config, device, ring.heartbeat)
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
@@ -57,6 +58,8 @@ def main(context: RoleContext) -> None:
     if train.ema and gang.leads:
         # Buffers too: the statistics of batch norms belong to the weights they were taken with.
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=True)
+    if train.compile:
+        compile_towers(model)
     curriculum = curriculum_of(config)
     age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, age) if age and gang.leads else None

@@ -14,7 +14,7 @@ from polygen_stream.train.accumulate import check_divisible
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.data import Batch
 from polygen_stream.train.layout import Layout
-from polygen_stream.train.model import add_image_image_head, create_clip, load_clip
+from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.run import training_device
@@ -103,6 +103,30 @@ def test_detail_is_taken_out_of_the_pictures_a_step_sees():
             losses[pictures, probability] = train_step(model, optimizer, batch, config).loss
     assert losses["flat", 0.0] == pytest.approx(losses["flat", 1.0], rel=1e-5)
     assert abs(losses["noise", 0.0] - losses["noise", 1.0]) > 1e-3
+
+
+def test_compiled_towers_take_the_same_steps_and_keep_their_names(tmp_path):
+    """Batches of other sizes included, as a curriculum makes them."""
+    config = RunConfig(train=TrainConfig(precision="fp32", warmup=2, steps=100))
+    losses, states = [], []
+    for compiled in (False, True):
+        model, tokenizer, optimizer = setup(config)
+        if compiled:
+            compile_towers(model)
+        batches = [batch_of(tokenizer, step, negatives=2 * step) for step in range(2)]
+        losses.append([train_step(model, optimizer, batch, config).loss for batch in batches])
+        states.append(model.state_dict())
+    assert compiled_frames() > 0
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert states[1].keys() == states[0].keys()
+    folder = save_checkpoint(
+        tmp_path, step=3, final=True, config=config, model=model, optimizer=optimizer, curriculum={}, data={}
+    )
+    assert torch.equal(load_clip(folder)[0].text_projection, model.text_projection)
+
+
+def compiled_frames() -> int:
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 def transformer() -> CLIP:

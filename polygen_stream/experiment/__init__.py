@@ -1,0 +1,1 @@
+"""Experiments: grids of small runs over one pool of rendered data, with intervals."""

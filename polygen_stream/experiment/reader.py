@@ -1,0 +1,147 @@
+"""Batches out of a pool: passes over all captions of an arm, or through a ring as if they were rendered meanwhile."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+import torch
+
+from polygen_stream.config import RunConfig, curriculum_of
+from polygen_stream.experiment.pool import Pool
+from polygen_stream.experiment.spec import Arm
+from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec, RingTimeout
+from polygen_stream.seeding import key, rng
+from polygen_stream.train.data import Batch, RingReader, describe
+from polygen_stream.train.model import Tokenizer
+from polygen_stream.train.staging import HostStaging
+
+
+class ArmData:
+    """The captions and pictures that one run sees.
+
+    Args:
+        seed: of the run. It chooses the ensemble, and which generator a caption's image j is by.
+        negatives: whether the run draws hard negatives.
+    """
+
+    def __init__(self, pool: Pool, arm: Arm, seed: int, negatives: bool) -> None:
+        self.arm, self.captions = arm, pool.captions[: arm.captions]
+        self.ensemble = arm.ensemble(seed)
+        m, n = len(self.ensemble), arm.positives
+        tasks = [caption.task_id for caption in self.captions]
+        orders = [sorted(range(m), key=lambda g: (key(seed, "ensemble", task, g), g)) for task in tasks]
+        self.generators = np.array([[order[j % m] for j in range(n)] for order in orders])  # [captions, n+]
+        self._pictures = {kind: self._gather(pool, kind) for kind in ((False, True) if negatives else (False,))}
+
+    def pictures(self, rows: list[int], negatives: bool) -> np.ndarray:
+        """uint8 [rows, n+, H, W, 3] of T+ or T-."""
+        return self._pictures[negatives][rows]
+
+    def _gather(self, pool: Pool, negatives: bool) -> np.ndarray:
+        m = len(self.ensemble)
+        shape = pool.images(self.ensemble[0], negatives, 0).shape[1:]
+        out = np.empty((*self.generators.shape, *shape), np.uint8)
+        for j in range(self.arm.positives):
+            for g, name in enumerate(self.ensemble):
+                rows = np.flatnonzero(self.generators[:, j] == g)
+                out[rows, j] = pool.images(name, negatives, j // m)[rows]
+        return out
+
+
+def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[Batch]:
+    """The batches of all steps from passes over the captions, each in an order of its own; none twice in a batch."""
+    captions, n = data.captions, data.arm.positives
+    tokens = tokenizer([caption.text for caption in captions])
+    negative_tokens = tokenizer([caption.negative for caption in captions])
+    curriculum, order = curriculum_of(config), endless_order(len(captions), config.seed)
+    aside: deque[int] = deque()  # came twice within a batch, at the seam of two passes
+    for step in range(config.train.steps):
+        mix = curriculum.draw(step)
+        rows: list[int] = []
+        later: deque[int] = deque()
+        while len(rows) < mix.plain + mix.pair:
+            row = aside.popleft() if aside else next(order)
+            (later if row in rows else rows).append(row)
+        aside.extendleft(reversed(later))
+        pairs = rows[mix.plain :]
+        texts = [captions[row].text for row in rows] + [captions[row].negative for row in pairs]
+        layout, names = describe(
+            texts,
+            [n] * len(texts),
+            [captions[row].task_id for row in rows],
+            [captions[row].task_id for row in pairs],
+        )
+        pictures = [data.pictures(rows, False)]
+        if pairs:
+            pictures.append(data.pictures(pairs, True))
+        yield Batch(
+            step=step,
+            mix=mix,
+            images=torch.from_numpy(np.concatenate(pictures)).flatten(0, 1),
+            tokens=torch.cat([tokens[rows], negative_tokens[pairs]]),
+            layout=layout,
+            texts=tuple(texts),
+            names=names,
+            generators=tuple(data.generators[[*rows, *pairs]].flatten().tolist()),
+            drawn=None,
+            waited_s=0.0,
+        )
+
+
+def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[Batch]:
+    """The batches of all steps from a ring that holds `arm.buffer` captions and lets go of one after `arm.reuse` draws.
+
+    Before every draw the next captions go in where others left; after the last caption the first one comes again. Ring
+    and reader are those of a run. Positives only.
+    """
+    arm = data.arm
+    spec = RingSpec(
+        slots=arm.buffer * arm.positives,
+        image_shape=data.pictures([0], False).shape[2:],
+        groups=arm.buffer,
+        members=arm.positives,
+        caption_bytes=config.ring.caption_bytes,
+        generators=data.ensemble,
+        seed=config.seed,
+        max_times_sampled=arm.reuse,
+        max_open=1,
+    )
+    ring = Ring.create(spec)
+    try:
+        ring.register("trainer", config.name)
+        reader = RingReader(
+            ring, curriculum_of(config), tokenizer, HostStaging(), torch.device("cpu"),
+            steps=config.train.steps, timeout_s=0.0, stop=lambda: False,
+        )  # fmt: skip
+        order, batches = endless_order(len(data.captions), config.seed), iter(reader)
+        tasks = count()
+        row, task = next(order), next(tasks)
+        for step in range(config.train.steps):
+            ring.set_step(step)
+            while _insert(ring, data, row, task):
+                row, task = next(order), next(tasks)
+            yield next(batches)
+    finally:
+        ring.close()
+
+
+def endless_order(captions: int, seed: int) -> Iterator[int]:
+    """Rows of one pass after the other, each pass in an order of its own."""
+    for number in count():
+        yield from rng(seed, "pass", number).permutation(captions).tolist()
+
+
+def _insert(ring: Ring, data: ArmData, row: int, task: int) -> bool:
+    """Put a caption with its pictures into the ring; False when the ring is full."""
+    members = [Member(int(generator), 0, 0) for generator in data.generators[row]]
+    try:
+        ring.open_groups([GroupRequest(task, Kind.PLAIN, data.captions[row].text, None, members)], timeout_s=0.0)
+    except RingTimeout:
+        return False
+    [pictures] = data.pictures([row], False)
+    while claims := ring.claim(range(len(data.ensemble)), len(members)):
+        ring.commit(claims, pictures[[claim.member for claim in claims]])
+    return True

@@ -1,0 +1,140 @@
+"""Batches out of a pool whose pictures say what they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from polygen_stream.config import RunConfig, load_config
+from polygen_stream.experiment.pool import PoolCaption
+from polygen_stream.experiment.reader import ArmData, passes, through_ring
+from polygen_stream.experiment.spec import Arm, PoolSpec
+
+GENERATORS = ("sd15", "sd2", "sana", "turbo")
+CAPTIONS = 24
+
+
+class MarkedPool:
+    """Every picture is (caption, generator, 100 * negative + copy) in its three channels."""
+
+    spec = PoolSpec(seed=0, captions=CAPTIONS, generators=GENERATORS, layers=({"captions": CAPTIONS, "copies": 4},))
+    captions = tuple(PoolCaption(10 + i, "ball", "colour", f"text {i}", f"negative {i}") for i in range(CAPTIONS))
+
+    def images(self, generator: str, negatives: bool, copy: int) -> np.ndarray:
+        pixels = [(row, GENERATORS.index(generator), 100 * negatives + copy) for row in range(CAPTIONS)]
+        return np.broadcast_to(np.array(pixels, np.uint8)[:, None, None], (CAPTIONS, 8, 8, 3)).copy()
+
+
+def tokenizer(texts: list[str]) -> torch.Tensor:
+    return torch.tensor([[text.startswith("negative"), int(text.split()[1])] for text in texts])
+
+
+def arm(positives: int, *generators: str, **changes: int) -> Arm:
+    return Arm(name="arm", captions=CAPTIONS, positives=positives, ensembles=(generators,), **changes)
+
+
+def config(texts: int, steps: int, end: float = 0.0, seed: int = 0) -> RunConfig:
+    whole = load_config("micro")
+    train = whole.train.model_copy(update={"batch": texts, "steps": steps})
+    curriculum = whole.curriculum.model_copy(update={"end": end, "schedule": "constant"})
+    return whole.model_copy(update={"train": train, "curriculum": curriculum, "seed": seed})
+
+
+def marks(batch) -> list[tuple[int, int, int]]:
+    return [tuple(image[0, 0].tolist()) for image in batch.images]
+
+
+@pytest.mark.parametrize(
+    ("positives", "generators", "expected"),
+    [
+        (4, GENERATORS, {(g, 0): 1 for g in range(4)}),
+        (4, GENERATORS[:2], {(g, copy): 1 for g in range(2) for copy in range(2)}),
+        (4, GENERATORS[:1], {(0, copy): 1 for copy in range(4)}),
+    ],
+)
+def test_every_caption_has_its_images_spread_over_the_generators(positives, generators, expected):
+    data = ArmData(MarkedPool(), arm(positives, *generators), 0, negatives=False)
+    pictures = data.pictures(list(range(CAPTIONS)), False)
+    for row in range(CAPTIONS):
+        shown = Counter((int(p[0, 0, 1]), int(p[0, 0, 2])) for p in pictures[row])
+        assert shown == expected
+        assert set(pictures[row, :, 0, 0, 0].tolist()) == {row}
+
+
+def test_one_image_of_several_generators_is_by_each_of_them_about_equally_often():
+    counts = Counter[int]()
+    for seed in range(20):
+        counts += Counter(ArmData(MarkedPool(), arm(1, *GENERATORS), seed, negatives=False).generators[:, 0].tolist())
+    assert set(counts) == {0, 1, 2, 3}
+    assert all(abs(count - 120) < 40 for count in counts.values())  # of 480
+
+
+def test_a_pass_has_every_caption_once_and_the_next_one_in_another_order():
+    data = ArmData(MarkedPool(), arm(1, "sd15"), 0, negatives=False)
+    batches = list(passes(data, config(8, 6), tokenizer))
+    orders = [[m[0] for batch in batches[at : at + 3] for m in marks(batch)] for at in (0, 3)]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(CAPTIONS))
+    assert orders[0] != orders[1]
+
+
+def test_no_caption_comes_twice_in_a_batch_and_none_is_lost_at_the_seam_of_passes():
+    data = ArmData(MarkedPool(), arm(1, "sd15"), 0, negatives=False)
+    batches = [[m[0] for m in marks(batch)] for batch in passes(data, config(10, 12), tokenizer)]  # 5 passes of 24
+    assert all(len(set(rows)) == 10 for rows in batches)
+    assert Counter(row for rows in batches for row in rows) == dict.fromkeys(range(CAPTIONS), 5)
+
+
+def test_negatives_are_the_twins_of_captions_in_the_batch():
+    data = ArmData(MarkedPool(), arm(2, *GENERATORS), 0, negatives=True)
+    for batch in passes(data, config(12, 4, end=0.25), tokenizer):
+        negative = batch.layout.text_negative
+        assert negative.sum() == 3 and len(batch.texts) == 12
+        positives = {text.split()[1]: i for i, text in enumerate(batch.texts) if text.startswith("text")}
+        for i in torch.nonzero(negative).flatten().tolist():
+            twin = positives[batch.texts[i].split()[1]]
+            own, twins = (
+                [marks(batch)[j] for j in torch.nonzero(batch.layout.image_text == k).flatten().tolist()]
+                for k in (i, twin)
+            )
+            assert [(row, g, mark - 100) for row, g, mark in own] == twins
+        assert batch.tokens[:, 0].bool().tolist() == negative.tolist()
+        assert [f"{'negative' if n else 'text'} {i}" for n, i in batch.tokens.tolist()] == list(batch.texts)
+        assert len(set(batch.names.tolist())) == len(batch.names) == len(batch.images) == len(batch.generators)
+
+
+def test_seeds_give_other_orders_and_one_seed_the_same():
+    def texts(seed: int) -> list[tuple[str, ...]]:
+        data = ArmData(MarkedPool(), arm(1, *GENERATORS), seed, negatives=False)
+        return [batch.texts for batch in passes(data, config(8, 3, seed=seed), tokenizer)]
+
+    assert texts(0) == texts(0) != texts(1)
+
+
+def test_a_ring_lets_go_of_a_caption_after_so_many_draws():
+    data = ArmData(MarkedPool(), arm(2, *GENERATORS[:2], buffer=12, reuse=3), 0, negatives=False)
+    batches = list(through_ring(data, config(4, 30), tokenizer))
+    tasks = Counter(task for batch in batches for task in batch.drawn.task_ids)
+    assert max(tasks.values()) == 3
+    # 120 draws of captions that are drawn three times each, but for what is still in the ring
+    assert 120 / 3 <= len(tasks) <= 120 / 3 + 12
+    for batch in batches:
+        assert sorted(Counter(row for row, *_ in marks(batch)).values()) == [2] * 4
+        assert [f"text {row}" for row, *_ in marks(batch)[::2]] == list(batch.texts)
+
+
+def test_a_ring_gives_the_pictures_of_the_passes():
+    plain = arm(2, *GENERATORS[:2])
+    ring = replace_arm(plain, buffer=12, reuse=100)
+    shown = []
+    for one, batches in ((plain, passes), (ring, through_ring)):
+        data = ArmData(MarkedPool(), one, 0, negatives=False)
+        shown.append({mark for batch in batches(data, config(4, 12), tokenizer) for mark in marks(batch)})
+    assert shown[1] < shown[0]  # a ring of 12 that nothing leaves shows 12 of the 24 captions
+    assert len(shown[1]) == 24
+
+
+def replace_arm(one: Arm, **changes: int) -> Arm:
+    return one.model_copy(update=changes)
