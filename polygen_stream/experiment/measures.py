@@ -43,6 +43,7 @@ class Questions:
         return cls(test, validation, probe, pool)
 
 
+@torch.inference_mode()
 def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) -> dict[str, float]:
     """Every score of a model in eval mode on the test set, in 0..1."""
     encoder = Encoder(model, tokenizer)
@@ -62,6 +63,7 @@ def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) 
     }
 
 
+@torch.inference_mode()
 def validate(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) -> float:
     """What learning rates are chosen by: the mean of zero-shot and both retrievals on the validation set."""
     scores = values(score_suite(Encoder(model, tokenizer), questions.validation))

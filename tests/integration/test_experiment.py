@@ -91,11 +91,12 @@ def test_an_experiment_is_killed_continued_and_changed(tmp_path: Path):
     process = start(tmp_path)
     while not table.exists() and process.poll() is None:
         time.sleep(0.05)
+    assert process.poll() is None, process.stdout.read()
     process.kill()
     process.wait()
     assert nobody_left(process.pid)
     first = rows(tmp_path)
-    assert len(first) == 1, process.stdout.read()
+    assert len(first) == 1
     rendered = {path: path.stat().st_mtime_ns for path in (tmp_path / "pools").rglob("*.npy")}
 
     out = finish(tmp_path)
