@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install run engines test lint
+.PHONY: install run engines test browser lint
 
 install: engines
 
@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: polygen-stream needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -e '.[dev,onnxruntime,openvino]'
+	$(VENV)/bin/python -m pip install -e '.[dev,evaluate,onnxruntime,openvino]'
 	touch $@
 
 # Compiled generators for the micro preset, built once into the cache; without them a run starts eager all the same.
@@ -24,6 +24,12 @@ run: engines
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# The report in Chromium. What is missing of a browser comes from Debian's packages, which takes root.
+browser: $(STAMP)
+	$(VENV)/bin/python -m pip install -q -e '.[browser]'
+	command -v chromium || { apt-get update && apt-get install -y chromium; }
+	$(VENV)/bin/python -m pytest -m browser tests/browser $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

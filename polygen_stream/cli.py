@@ -119,7 +119,7 @@ def evaluate(
     Kinds that take a DATASET: zero_shot, linear_probe and few_shot (a
     folder CLASS/picture, or train/ and test/ of such; or a name that
     clip_benchmark knows, e.g. cifar10, imagenet1k, wds/vtab/pets; or
-    fashion_mnist), retrieval (a TSV of image and caption; or
+    fashion_mnist, or micro), retrieval (a TSV of image and caption; or
     mscoco_captions, flickr30k, flickr8k), edits (a TSV of image, caption
     and negative), pairs (a TSV of image_0, caption_0, image_1, caption_1).
     Kinds without: micro, sugarcrepe, sugarcrepe_pp (pictures: COCO's

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from polygen_stream.errors import UserError
-from polygen_stream.evaluate import standard_data, user_data
+from polygen_stream.evaluate import micro_suite, standard_data, user_data
 from polygen_stream.evaluate.encoder import BATCH, Encoder
+from polygen_stream.micro import world
+from polygen_stream.micro.world import Split
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Data:
         self._labelled: dict[tuple[str, str], LabelledFeatures] = {}
 
     def labelled(self, name: str, split: str = "test") -> LabelledFeatures:
-        """name: a folder of pictures, or a standard dataset.
+        """name: a folder of pictures, a standard dataset, or "micro".
 
         Raises:
             UserError: it is not there, has no such split, or has several labels per picture.
@@ -90,6 +92,8 @@ class Data:
         return features[[place[file] for file in files]]
 
     def _encode_labelled(self, name: str, split: str) -> LabelledFeatures:
+        if name == "micro":
+            return self._micro(split)
         if Path(name).is_dir():
             found = user_data.image_folder(Path(name), split, self.encoder.transform)
         else:
@@ -110,6 +114,17 @@ class Data:
         else:
             prompts = [[template.format(c=c) for template in found.templates] for c in found.classes]
         return LabelledFeatures(features, torch.tensor(labels), list(found.classes), prompts)
+
+    def _micro(self, split: str) -> LabelledFeatures:
+        """Painted things: fresh pictures of combinations that training may see teach, reserved ones ask."""
+        number = micro_suite.PROBE_IMAGES_PER_THING if split == "train" else micro_suite.IMAGES_PER_THING
+        # Not the pictures that the suite's split "seen" asks about.
+        first = micro_suite.IMAGES_PER_THING if split == "train" else 0
+        found = micro_suite.classification(Split.SEEN if split == "train" else Split.UNSEEN, number, first)
+        labels = torch.from_numpy(found.things)
+        return LabelledFeatures(
+            self.encoder.images(found.images), labels, list(world.THINGS), micro_suite.thing_prompts()
+        )
 
     def _root(self, name: str) -> str:
         if self.root is None:

@@ -12,13 +12,12 @@ from polygen_stream.errors import UserError
 from polygen_stream.evaluate import compositional, probing
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.metrics import best_ranks, ranks
-from polygen_stream.evaluate.micro_suite import build_suite
+from polygen_stream.evaluate.micro_suite import IMAGES_PER_THING, build_suite
 from polygen_stream.evaluate.score import score_suite
 from polygen_stream.evaluate.scores import Score, mean_of, proportion
 from polygen_stream.micro.world import Split
 
 RECALLS = (1, 5, 10)
-IMAGES_PER_THING = 20  # of the micro suite, as in a run
 
 
 class Task(Protocol):

@@ -253,3 +253,13 @@ def test_idx_files_read_as_torchvision_reads_them(tmp_path):
     broken.write_bytes(broken.read_bytes()[:-1])
     with pytest.raises(UserError, match="cut short"):
         standard_data.idx_pictures(tmp_path, "test", np.asarray)
+
+
+def test_the_micro_world_has_all_five_tasks(encoder):
+    """Random features: a probe learns much from them, zero-shot is chance."""
+    data = Data(encoder)
+    found = run_tasks(data, ["zero_shot:micro", "linear_probe:micro", "few_shot:micro", "micro"], lambda name: None)
+    assert found["zero_shot:micro"]["acc1"] == found["micro"]["zero_shot_things"]
+    assert found["linear_probe:micro"]["acc1"].low > 3 / 24
+    assert found["few_shot:micro"]["5_shot"].low > 1.5 / 24
+    assert found["linear_probe:micro"]["acc1"].n == 480
