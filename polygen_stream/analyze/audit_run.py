@@ -17,7 +17,7 @@ from polygen_stream.analyze.samples import Sample, draw_samples
 from polygen_stream.analyze.spectra import radial_spectrum
 from polygen_stream.captions.sources import language_models
 from polygen_stream.config import RunConfig
-from polygen_stream.engine.runtime import use_engines
+from polygen_stream.engine.runtime import accelerate
 from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
@@ -60,8 +60,7 @@ def audit_all(
     for recipe in recipes:
         with console.status(f"rendering with {recipe.name}"):
             generator = load_generator(recipe, config.generators.device)
-            if config.generators.backend != "eager":
-                use_engines(generator, config.generators.backend, threads)
+            accelerate(generator, config.generators.backend, threads)
             results[recipe.name] = audit_generator(generator, oracle, pictures, config.seed)
             # as in a run, a hard negative has the noise of its positive
             drawn.append(tuple(generator.render(texts, range(len(pairs))) for texts in zip(*pairs, strict=True)))

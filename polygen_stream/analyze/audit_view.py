@@ -61,6 +61,17 @@ def language_table(writer: Mapping[str, object], editor: Mapping[str, object]) -
     return table
 
 
+def verdict_table(found: Mapping[str, Mapping[str, float]]) -> Table:
+    """What people said of hard negatives, by axis; percent with 95 % intervals."""
+    table = Table(title="Hard negatives that people found right, % [95 % interval]")
+    table.add_column("axis")
+    table.add_column("judged", justify="right")
+    table.add_column("right", justify="right")
+    for axis, right in found.items():
+        table.add_row(axis, str(right["n"]), _percent(right), end_section=axis == list(found)[-2])
+    return table
+
+
 def audit_figure(results: Mapping[str, Mapping[str, object]], reference: np.ndarray | None = None) -> Figure:
     """Recognizability against diversity, radial spectra, and hard-negative fidelity by edit.
 

@@ -1,158 +1,97 @@
-"""`polygen-stream analyze`: what a run's generators are like, and what its model knows of them."""
+"""polygen-stream audit ...: the command group. Imports what it audits with only when it audits."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import diffusers
-import numpy as np
-import torch
-from PIL import Image
+import typer
 from rich.console import Console
-from rich.table import Table
+from typer.core import TyperGroup
 
-from polygen_stream.analyze.measure import measure
-from polygen_stream.analyze.pictures import PictureSet, drawn, read_journal
-from polygen_stream.analyze.record import ANALYSIS
-from polygen_stream.config import RunConfig, load_config
-from polygen_stream.engine.runtime import use_engines
+from polygen_stream.config import load_config, parse_overrides, split_config_name
 from polygen_stream.errors import UserError
-from polygen_stream.evaluate.encoder import Encoder, load_encoder, resolve_checkpoint
-from polygen_stream.generators.pipelines import load_generator
-from polygen_stream.generators.recipe import load_recipe
-from polygen_stream.micro.painter import SIZE
-
-REAL_MOST = 2000  # of a user's own
 
 
-def analyze_run(
-    run_dir: Path,
-    *,
-    captions: int,
-    seeds: int,
-    threads: int,
-    reference: str | None,
-    pretrained: str | None,
-    real: Path | None,
-    console: Console,
-) -> dict[str, object]:
-    """Draw some of a run's captions by all of its generators, measure, and write RUN/analysis.json.
+class _Group(TyperGroup):
+    """Without a subcommand, `generators`."""
 
-    Args:
-        captions, seeds: how many, and pictures of each by each generator.
-        reference, pretrained: a fixed CLIP, as `evaluate` names it, for CLIPScore and for diversity; without one the
-            micro world's oracle judges.
-        real: folder of real pictures whose spectrum the generators' are compared with; micro runs have the painter's.
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        named = args[:1] == ["--help"] or (args and args[0] in self.list_commands(ctx))
+        return super().parse_args(ctx, args if named else ["generators", *args])
 
-    Raises:
-        UserError: no run, no caption; a reference that the run itself trained; no judge for pictures of this size.
+
+app = typer.Typer(cls=_Group, help="Grade what generators and language models make.")
+
+
+@app.callback()
+def audit() -> None:
+    """Grade what generators and language models make; without a command, `generators`."""
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def generators(
+    context: typer.Context,
+    pictures: Annotated[int, typer.Option(min=28, help="Pictures per generator and kind of question.")] = 1000,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw quadrant, spectra and edits into this file.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Draw captions x generators into this file.")] = None,
+) -> None:
+    """Grade the micro generators of a config: an oracle reads their pictures back.
+
+    CONFIG is a TOML file or the name of a preset, the micro preset by default. Its generators must draw the micro
+    world (32x32).
     """
-    config, run_dir = _config(run_dir), run_dir.resolve()
-    tasks = read_journal(run_dir / "journal.jsonl")
-    torch.set_num_threads(threads)
-    logging.getLogger().setLevel(logging.ERROR)
-    judge = None if reference is None else _reference(reference, pretrained, run_dir)
-    size = config.ring.image_size
-    if judge is None and size != SIZE:
-        raise UserError(
-            f"{run_dir} draws {size}x{size} pictures, and only the micro world ({SIZE}x{SIZE}) has a judge of its own:"
-            " name a fixed CLIP with --reference MODEL --pretrained FILE"
-        )
-    chosen = [tasks[i] for i in np.unique(np.linspace(0, len(tasks) - 1, captions).round().astype(int))]
-    pictures = _draw(config, chosen, seeds, threads, console)
-    found = {
-        "about": f"{len(chosen)} captions of the run, drawn {seeds} times by every generator, judged by"
-        f" {reference or 'the oracle'}.",
-        "classes": "caption",
-        **measure(pictures, pictures.caption, run_dir, judge=judge, real=_real(real, size)),
-    }
-    (run_dir / ANALYSIS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    console.print(analysis_table(found))
-    console.print(f"figures: {run_dir / ANALYSIS}", soft_wrap=True)
-    return found
+    config_name, words = split_config_name(context.args)
+    config = load_config(
+        config_name, parse_overrides(words, other_options=("pictures", "threads", "json", "picture", "samples", "help"))
+    )
+    from polygen_stream.analyze.audit_run import audit_all
+
+    audit_all(config, pictures, threads, as_json, picture, samples, Console(highlight=False))
 
 
-def analysis_table(found: dict[str, object]) -> Table:
-    """One column per generator and one for the ensemble; ± half of a 95 % interval."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    columns = {**found["generators"], "ensemble": found["ensemble"]}
-    for name in columns:
-        table.add_column(name.rpartition("/")[2], justify="right", no_wrap=True)
+@app.command()
+def captions(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN|JOURNAL]", help="A run folder or its journal.", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option("--n", min=1, help="Hard negatives to judge.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.", show_default=True)] = Path(
+        "audit-captions.html"
+    ),
+    read: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VERDICTS", help="Print the accuracy of verdicts that the page saved.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Judge the hard negatives of a run by eye.
 
-    def row(label: str, cell: Callable[[Any], str], key: str) -> None:
-        if any(key in one for one in columns.values()):
-            table.add_row(label, *(cell(one[key]) if key in one else "" for one in columns.values()))
+    Writes a page on which a person says of each whether it is right, which shows the accuracy with its 95 % Wilson
+    interval and saves the verdicts; --read prints them per axis. The page is one file and needs no network.
+    """
+    from polygen_stream.analyze.verdicts import accuracy, journal_of, read_verdicts, sample_questions
 
-    row("oracle reads the caption, %", _percent, "oracle")
-    row("CLIPScore", _mean, "clip_score")
-    row("nearest prototype is its own, %", _percent, "prototype")
-    row("diversity, unbiased std", _mean, "diversity")
-    row("Vendi score per picture", "{:.3f}".format, "vendi_share")
-    row("scatter between generators", "{:.3f}".format, "between_share")
-    row("  if they were all one", "{:.3f}".format, "between_share_if_one_generator")
-    row("spectral slope", "{:.2f}".format, "slope")
-    row("power above Nyquist / 2, %", lambda share: f"{100 * share:.2f}", "high_frequency_share")
-    row("spectrum from real, decades", "{:.3f}".format, "spectral_distance")
-    for which, probe in found["invariance"].items():
-        blank = [""] * len(found["generators"])
-        table.add_row(f"told apart, {which}, % (chance {100 * probe['chance']:.0f})", *blank, _percent(probe))
-    return table
+    if read is not None:
+        from polygen_stream.analyze.audit_view import verdict_table
 
+        return Console(highlight=False).print(verdict_table(accuracy(read_verdicts(read))))
+    if run is None:
+        raise UserError("name a run folder or its journal.jsonl, or --read the verdicts that a page saved")
+    from polygen_stream.analyze.verdict_page import verdict_page
 
-def _percent(share: Mapping[str, float]) -> str:
-    return f"{100 * share['share']:.0f} ±{50 * (share['high'] - share['low']):.0f}"
-
-
-def _mean(value: Mapping[str, float]) -> str:
-    return f"{value['mean']:.2f} ±{(value['high'] - value['low']) / 2:.2f}"
-
-
-def _config(run_dir: Path) -> RunConfig:
-    if not (run_dir / "config.toml").is_file():
-        raise UserError(f"{run_dir} is no run folder (it has no config.toml)")
-    return load_config(run_dir / "config.toml")
-
-
-def _reference(name: str, pretrained: str | None, run_dir: Path) -> Encoder:
-    if pretrained is None and run_dir in resolve_checkpoint(name).resolve().parents:
-        raise UserError(
-            f"--reference {name} is a model that {run_dir} itself trained: what it learned from the pictures cannot"
-            " grade them; name another one"
-        )
-    return load_encoder(name, pretrained)
-
-
-def _draw(config: RunConfig, tasks: Sequence[dict], seeds: int, threads: int, console: Console) -> PictureSet:
-    diffusers.utils.logging.set_verbosity_error()
-    generators = {}
-    for name in config.generators.recipes:
-        recipe = load_recipe(name)
-        size = config.ring.image_size if recipe.width != config.ring.image_size else None
-        generators[name] = load_generator(recipe, config.generators.device, size)
-        if config.generators.backend != "eager":
-            use_engines(generators[name], config.generators.backend, threads)
-    with console.status(f"drawing {len(tasks)} captions {seeds} times by {len(generators)} generators"):
-        texts, concepts = [task["caption"]["text"] for task in tasks], [task["task"]["concept"] for task in tasks]
-        return drawn(generators, texts, concepts, seeds, config.seed)
-
-
-def _real(folder: Path | None, size: int) -> np.ndarray | None:
-    """Square centres of up to REAL_MOST pictures below a folder, uint8 [n, size, size, 3]."""
-    if folder is None:
-        return None
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[:REAL_MOST]
-    if not files:
-        raise UserError(f"--real {folder} holds no picture (png, jpg, webp)")
-    pictures = []
-    for file in files:
-        with Image.open(file) as picture:
-            side = min(picture.size)
-            left, top = (picture.width - side) // 2, (picture.height - side) // 2
-            square = picture.convert("RGB").crop((left, top, left + side, top + side))
-            pictures.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
-    return np.stack(pictures)
+    questions = sample_questions(journal_of(run), count, seed)
+    page = verdict_page(questions, f"{len(questions)} hard negatives of {run.resolve().name}, seed {seed}")
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"cannot write {out}: {problem.strerror}; choose another --out") from None
+    print(f"{len(questions)} hard negatives in {out}: open it in a browser", file=sys.stderr)

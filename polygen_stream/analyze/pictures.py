@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polygen_stream import seeding
-from polygen_stream.errors import UserError
 from polygen_stream.ring import DrawnGroup
 
 if TYPE_CHECKING:
@@ -85,18 +82,3 @@ def drawn(
         np.concatenate(images), np.array(generator), np.array(caption), tuple(generators),
         tuple(captions), tuple(concepts),
     )  # fmt: skip
-
-
-def read_journal(file: Path) -> list[dict]:
-    """The tasks of a run that got a caption, in the order in which they were written.
-
-    Raises:
-        UserError: no journal, or no caption in it.
-    """
-    if not file.exists():
-        raise UserError(f"there is no {file}: name the folder of a run that has written captions")
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    tasks = [line for line in lines if "caption" in line]
-    if not tasks:
-        raise UserError(f"{file} has no caption yet")
-    return tasks

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from polygen_stream.analyze import gallery
 from polygen_stream.analyze.gallery import GALLERY, Gallery
+from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.errors import UserError
 from polygen_stream.monitor.metrics import read_json_lines
@@ -64,10 +65,8 @@ def read_record(folder: Path, ring: Inspection | None = None) -> Record:
     """
     if not (folder / "config.toml").is_file():
         raise UserError(f"{folder} is no run folder (it has no config.toml)")
-    journal = list(read_json_lines(folder / "journal.jsonl"))
-    refused: Counter = Counter()
-    for line in journal:
-        refused.update((line.get("caption") or line["dropped"])["rejected"])
+    journal = list(read_journal(folder / JOURNAL))
+    refused = Counter(reason for entry in journal for reason in entry.outcome.rejected)
     evaluated = sorted((folder / "evaluations").glob("step_*.json"))
     return Record(
         folder=folder.resolve(),

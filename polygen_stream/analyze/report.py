@@ -17,7 +17,7 @@ from polygen_stream.analyze.page import run_page
 from polygen_stream.analyze.record import ANALYSIS, Record, read_record
 from polygen_stream.analyze.samples import draw_samples
 from polygen_stream.analyze.wall import Neighbours, neighbours
-from polygen_stream.errors import UserError
+from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.evaluate.encoder import load_encoder
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.world import Split, sample_scene
@@ -39,7 +39,7 @@ def main(context: RoleContext) -> None:
     if kept:
         gallery.save(kept, folder / GALLERY)
         _to_tensorboard(kept, folder)
-    concepts = {line["task"]["task_id"]: line["task"]["concept"] for line in _journal(folder)}
+    concepts = {entry.task.task_id: entry.task.concept for entry in read_journal(folder / JOURNAL)}
     found = pictures.of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
     if found:
         about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
@@ -81,13 +81,6 @@ def _default_queries(run: Record) -> list[str]:
     assert run.gallery is not None
     samples = run.gallery.samples
     return [samples[i].caption for i in np.unique(np.linspace(0, len(samples) - 1, QUERIES).round().astype(int))]
-
-
-def _journal(folder: Path) -> list[dict]:
-    try:
-        return pictures.read_journal(folder / "journal.jsonl")
-    except UserError:  # no caption was written
-        return []
 
 
 def _to_tensorboard(kept: Gallery, folder: Path) -> None:

@@ -123,5 +123,46 @@ def balance(
     print(balance_view.markdown(result), end="")
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[--section.key VALUE]... [OPTIONS]",
+)
+def captions(
+    context: typer.Context,
+    sources: Annotated[str, typer.Option(help="Compared sources.")] = "transformers,vllm,openai",
+    in_flight: Annotated[str, typer.Option(help="Replies that are being written at once.")] = "32",
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks of a round.")] = 128,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds.")] = 3,
+    negatives: Annotated[bool, typer.Option("--negatives", help="Ask for hard negatives too.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads of a model.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+) -> None:
+    """Measure captions and tokens per second, accepted replies and start of caption sources, by concurrency.
+
+    Models, bank and sampling are the micro preset's, changed by --captions.KEY VALUE. All sources run under this
+    interpreter, so it needs vLLM: .venv-vllm/bin/polygen-stream bench captions. The table goes to stdout as Markdown.
+    """
+    from polygen_stream.bench.captions import bench_captions
+    from polygen_stream.bench.captions_view import markdown
+    from polygen_stream.config import load_config, parse_overrides
+
+    known = ("transformers", "vllm", "openai")
+    for source in (names := sources.split(",")):
+        if source not in known:
+            raise UserError(f"--sources {sources}: {source!r} is none of {', '.join(known)}")
+    others = ("sources", "in-flight", "tasks", "rounds", "negatives", "threads", "json", "help")
+    config = load_config(None, parse_overrides(context.args, other_options=others))
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"{json_file}: the folder {json_file.parent} does not exist; make it first")
+    try:
+        concurrencies = [int(number) for number in in_flight.split(",")]
+    except ValueError:
+        raise UserError(f"--in-flight {in_flight}: expected whole numbers, e.g. 8,32") from None
+    result = bench_captions(config, names, concurrencies, tasks, rounds, negatives, threads, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    print(markdown(result), end="")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline
 from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.parity import CAPTIONS
 from polygen_stream.engine.parts import part_of
-from polygen_stream.engine.runtime import EngineModule, use_engines
+from polygen_stream.engine.runtime import EngineModule, accelerate
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import load_recipe
 
@@ -68,14 +68,22 @@ def _load(
     loaded, cache = {}, EngineCache()
     for backend in backends:
         say(f"{name}: loading {backend}")
-        before = psutil.Process().memory_info().rss
+        before = _used_mib(device)
         generator = load_generator(load_recipe(name), device)
-        if backend != "eager" and not use_engines(generator, backend, threads, cache):
+        if not accelerate(generator, backend, threads, cache) and backend != "eager":
             logging.warning("%s: %s is left out", name, backend)
             continue
         generator.render(CAPTIONS, range(len(CAPTIONS)))  # what is made at the first call belongs to loading
-        loaded[backend] = generator, (psutil.Process().memory_info().rss - before) // MIB
+        loaded[backend] = generator, _used_mib(device) - before
     return loaded
+
+
+def _used_mib(device: str) -> int:
+    """Memory that this process holds, or on a GPU what is taken of it, whoever allocated it."""
+    if device == "cpu":
+        return psutil.Process().memory_info().rss // MIB
+    free, total = torch.cuda.mem_get_info(device)
+    return (total - free) // MIB
 
 
 class _Row:

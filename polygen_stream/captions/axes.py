@@ -12,10 +12,15 @@ from dataclasses import dataclass
 
 from polygen_stream.captions import lexicon
 from polygen_stream.captions.difference import Difference, Form
-from polygen_stream.captions.words import spoken, stem, word_set
+from polygen_stream.captions.words import heard, spoken, stem, word_set
 from polygen_stream.errors import UserError
 
 Check = Callable[[Difference, frozenset[str]], bool]
+Shown = Callable[[str], bool]
+
+
+def _anything(_: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Axis:
 
     `shown` asks for a caption in which the axis is there to be edited, `edit` asks for the edit; both end a clause of a
     prompt. `example` is a caption and its edit. `category` is SugarCrepe's. `check` gets the edit and the action words
-    of both captions.
+    of both captions. `shown_in` says whether a caption has something that the axis could edit; true where only a reader
+    could tell.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Axis:
     edit: str
     example: tuple[str, str]
     check: Check
+    shown_in: Shown = _anything
 
     def allows(self, form: Form) -> bool:
         return form in self.forms
@@ -69,10 +76,25 @@ def _both(words: frozenset[str]) -> Check:
     return check
 
 
+def _has(words: frozenset[str]) -> Shown:
+    """The caption has one word of a class."""
+    return lambda caption: bool(words & set(heard(caption)))
+
+
+def _class(words: frozenset[str]) -> tuple[Check, Shown]:
+    """An axis that is a class of words."""
+    return _both(words), _has(words)
+
+
+def _acts(caption: str) -> bool:
+    return bool(_actions(caption))
+
+
 def _count(found: Difference, actions: frozenset[str]) -> bool:
+    numbers = lexicon.COUNT | {word for word in (*found.removed, *found.added) if word.isdecimal()}
     if found.form is Form.ADD:  # "a dog" -> "three dogs": the article is no word of its own
-        return set(found.added) <= lexicon.COUNT
-    return _both(lexicon.COUNT)(found, actions)
+        return set(found.added) <= numbers
+    return _both(numbers)(found, actions)
 
 
 def _background(found: Difference, actions: frozenset[str]) -> bool:
@@ -154,39 +176,40 @@ AXES = {
         Axis(
             "background", "replace_obj", _REPLACE, "names the place it is in", "the place it is in",
             ("a brown dog runs on a beach", "a brown dog runs on a mountain"), _background,
+            _has(lexicon.PLACE_PREPOSITIONS),
         ),
         Axis(
             "colour", "replace_att", _REPLACE, "names a colour", "one colour",
-            ("a red car parked near a tree", "a blue car parked near a tree"), _both(lexicon.COLOUR),
+            ("a red car parked near a tree", "a blue car parked near a tree"), *_class(lexicon.COLOUR),
         ),
         Axis(
             "position", "replace_rel", _REPLACE,
             "says where it is relative to another object", "one spatial relation, such as above or left of",
-            ("a cup to the left of a plate", "a cup to the right of a plate"), _both(lexicon.RELATION),
+            ("a cup to the left of a plate", "a cup to the right of a plate"), *_class(lexicon.RELATION),
         ),
         Axis(
             "size", "replace_att", _REPLACE, "names a size", "one size",
-            ("a tiny boat crosses the lake", "a huge boat crosses the lake"), _both(lexicon.SIZE),
+            ("a tiny boat crosses the lake", "a huge boat crosses the lake"), *_class(lexicon.SIZE),
         ),
         Axis(
             "material", "replace_att", _REPLACE, "names a material", "one material",
-            ("a wooden chair next to a window", "a metal chair next to a window"), _both(lexicon.MATERIAL),
+            ("a wooden chair next to a window", "a metal chair next to a window"), *_class(lexicon.MATERIAL),
         ),
         Axis(
             "lighting", "replace_att", _REPLACE, "names the light or the time of day", "the light or the time of day",
-            ("an empty street at noon", "an empty street at midnight"), _both(lexicon.LIGHTING),
+            ("an empty street at noon", "an empty street at midnight"), *_class(lexicon.LIGHTING),
         ),
         Axis(
             "weather", "replace_att", _REPLACE, "names the weather or the season", "the weather or the season",
-            ("a yellow tent in the rain", "a yellow tent in the fog"), _both(lexicon.WEATHER),
+            ("a yellow tent in the rain", "a yellow tent in the fog"), *_class(lexicon.WEATHER),
         ),
         Axis(
             "viewpoint", "replace_att", _REPLACE, "names the viewpoint of the camera", "the viewpoint of the camera",
-            ("a stone bridge seen from above", "a stone bridge seen from below"), _both(lexicon.VIEWPOINT),
+            ("a stone bridge seen from above", "a stone bridge seen from below"), *_class(lexicon.VIEWPOINT),
         ),
         Axis(
             "action", "replace_rel", _REPLACE, "says what it is doing", "one action or pose",
-            ("a girl throwing a ball", "a girl catching a ball"), _action,
+            ("a girl throwing a ball", "a girl catching a ball"), _action, _acts,
         ),
         Axis(
             "state", "replace_att", _REPLACE, "names its state, such as open, wet or broken", "one state",
@@ -195,7 +218,7 @@ AXES = {
         Axis(
             "style", "replace_att", _REPLACE, "names the kind of picture, such as photo or sketch",
             "the kind of picture", ("a photo of a fox in the snow", "a sketch of a fox in the snow"),
-            _both(lexicon.STYLE),
+            *_class(lexicon.STYLE),
         ),
         Axis(
             "count", "replace_att", frozenset({Form.REPLACE, Form.ADD}), "says how many there are",
@@ -205,6 +228,7 @@ AXES = {
             "cause", "replace_rel", frozenset({Form.REPLACE, Form.SWAP}),
             "says what causes what, with because of or due to", "the cause",
             ("a road closed because of a flood", "a road closed because of a fire"), _causal,
+            _has(lexicon.CAUSAL_LINKS),
         ),
         Axis(
             "object", "replace_obj", _REPLACE, "names another object next to it", "one object into a different one",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,10 +11,14 @@ Messages = list[dict[str, str]]  # a chat: {"role": ..., "content": ...}
 
 @dataclass(frozen=True)
 class Completion:
-    """What a language model replied; `finished` is False where a token limit ended it."""
+    """What a language model replied; `finished` is False where a token limit ended it.
+
+    `fault` is a short fixed phrase where there is no reply at all, e.g. "timeout".
+    """
 
     text: str
     finished: bool
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Bank(Protocol):
 
     concepts: Sequence[str]
     axes: Sequence[str]
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of it: which concepts, and which version of the prompts."""
+        ...
 
     def ask_caption(self, concept: str, axis: str) -> Messages:
         """The prompt for T+."""

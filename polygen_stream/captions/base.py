@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from polygen_stream.ledger import Task
 
@@ -24,20 +24,58 @@ class Caption:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A task that got no caption, and why its attempts were refused."""
+    """A task without a caption, and why its attempts were refused.
+
+    `text` is the T+ that balancing or de-duplication refused; None where it never came that far.
+    """
 
     rejected: tuple[str, ...]
+    text: str | None = None
 
 
-class CaptionSource(Protocol):
-    """Writes captions for tasks. The ledger draws from `concepts` and `axes`."""
+class CaptionSource(ABC):
+    """Writes captions for tasks, which it is handed while it works. The ledger draws from `concepts` and `axes`.
+
+    `tokens` counts those that language models wrote for it so far.
+    """
 
     concepts: Sequence[str]
     axes: Sequence[str]
+    tokens: int = 0
 
-    def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
-        """One result per task, a function of the task alone up to the numerics of a batch.
+    @property
+    @abstractmethod
+    def provenance(self) -> Mapping[str, object]:
+        """What a journal says of who wrote its captions, as JSON: equal provenances write equal captions."""
+
+    @property
+    @abstractmethod
+    def pending(self) -> int:
+        """Tasks that were handed in and have not come back."""
+
+    @abstractmethod
+    def submit(self, task: Task, with_negative: bool) -> None:
+        """Hand in a task. What comes of it is a function of the task alone up to the numerics of a batch.
 
         T+ does not depend on whether a negative is asked for.
         """
-        ...
+
+    @abstractmethod
+    def collect(self) -> list[Caption | Dropped]:
+        """Work for a moment on what is pending; one result per task, in the order in which they were handed in."""
+
+    def rest(self) -> int:
+        """Give back memory until the next task, with nothing pending. Returns how many bytes were freed."""
+        return 0
+
+    def close(self) -> None:  # noqa: B027 most have nothing to end
+        """End whatever the source started."""
+
+    def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
+        """One result per task, with nothing pending before and after."""
+        for task, negative in zip(tasks, with_negative, strict=True):
+            self.submit(task, negative)
+        written: list[Caption | Dropped] = []
+        while self.pending:
+            written += self.collect()
+        return written

@@ -76,12 +76,15 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count how often captions name the entries of a bank."""
+    from polygen_stream.captions.base import Caption
     from polygen_stream.captions.concepts import load_bank, read_lines
     from polygen_stream.captions.frequencies import count_concepts
+    from polygen_stream.captions.journal import read_journal
 
-    lines = read_lines(captions, "captions")
-    if captions.suffix == ".jsonl":
-        lines = [_journaled(line, captions, number) for number, line in enumerate(lines, 1)]
+    if captions.suffix == ".jsonl" and captions.exists():
+        lines = [entry.outcome.text for entry in read_journal(captions) if isinstance(entry.outcome, Caption)]
+    else:
+        lines = read_lines(captions, "captions")
     found = count_concepts(load_bank(bank), lines).to_json()
     if as_json:
         print(json.dumps(found))
@@ -115,13 +118,6 @@ def _wordnet(folder: Path | None):
     from polygen_stream.captions.wordnet import DEBIAN, WordNet
 
     return WordNet(folder or DEBIAN)
-
-
-def _journaled(line: str, path: Path, number: int) -> str:
-    try:
-        return json.loads(line)["caption"]["text"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}, line {number}: not a line of a run's journal; give its journal.jsonl") from None
 
 
 def _say(line: str) -> None:

@@ -53,8 +53,8 @@ def difference(caption: str, negative: str) -> Difference:
 def _compare(first: list[str], second: list[str]) -> Difference:
     if first == second:
         return Difference(Form.SAME)
-    start = _common(first, second)
-    end = _common(first[start:][::-1], second[start:][::-1])
+    start = common_length(first, second)
+    end = common_length(first[start:][::-1], second[start:][::-1])
     before, after = tuple(first[:start]), tuple(first[len(first) - end :])
     removed, added = tuple(first[start : len(first) - end]), tuple(second[start : len(second) - end])
     if not added or not removed:
@@ -78,8 +78,8 @@ def _reordered(
     return Difference(Form.SHUFFLE)
 
 
-def _common(first: list[str], second: list[str]) -> int:
-    """Length of the common beginning."""
+def common_length(first: list[str], second: list[str]) -> int:
+    """Length of the common beginning of two lists of words."""
     length = 0
     for a, b in zip(first, second, strict=False):
         if a != b:

@@ -5,25 +5,34 @@ The reference for what the micro language models learn, and a source without any
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
 from polygen_stream import seeding
-from polygen_stream.captions.base import Caption
+from polygen_stream.captions.base import Caption, CaptionSource
 from polygen_stream.captions.micro import MicroBank
 from polygen_stream.ledger import Task
 from polygen_stream.micro.language import write_captions
 
 
-class GrammarSource:
+class GrammarSource(CaptionSource):
     """Concepts are the things of the micro world, axes its edits; reserved scenes are never written."""
 
     concepts = MicroBank.concepts
     axes = MicroBank.axes
+    provenance: ClassVar = {"bank": "micro", "writer": "grammar"}
 
-    def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption]:
-        return [self._write(task, negative) for task, negative in zip(tasks, with_negative, strict=True)]
+    def __init__(self) -> None:
+        self._written: list[Caption] = []
 
-    def _write(self, task: Task, with_negative: bool) -> Caption:
+    @property
+    def pending(self) -> int:
+        return len(self._written)
+
+    def submit(self, task: Task, with_negative: bool) -> None:
         # One stream whether or not a negative is asked for, so that T+ does not depend on the curriculum.
         text, negative = write_captions(task.concept, task.axis, seeding.rng(task.caption_seed, "grammar"))
-        return Caption(text, negative, task.axis) if with_negative else Caption(text)
+        self._written.append(Caption(text, negative, task.axis) if with_negative else Caption(text))
+
+    def collect(self) -> list[Caption]:
+        written, self._written = self._written, []
+        return written

@@ -44,7 +44,7 @@ STYLE = stems(
     "photo photograph picture image painting painted drawing drawn sketch sketched watercolor oil cartoon "
     "illustration illustrated print poster mural render rendering 3d pixel art anime comic abstract realistic "
     "impressionist cubist vintage retro modern minimalist charcoal pencil ink collage mosaic sculpture polaroid "
-    "black and white sepia style"
+    "black white sepia style"
 )
 RELATION = stems(
     "on in under over above below beside behind between near next to left right front inside outside around against "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from polygen_stream.captions.bank import Checked, Completion, Messages
 from polygen_stream.micro import language, world
 from polygen_stream.micro.verification import caption_fault, negative_fault
@@ -10,6 +12,7 @@ from polygen_stream.micro.verification import caption_fault, negative_fault
 class MicroBank:
     concepts = world.THINGS
     axes = tuple(axis for axis, times in language.AXES.items() for _ in range(times))
+    provenance: ClassVar = {"bank": "micro", "prompts": language.VERSION}
 
     def ask_caption(self, concept: str, axis: str) -> Messages:
         return [{"role": "user", "content": language.caption_prompt(concept, axis)}]

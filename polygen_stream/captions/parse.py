@@ -7,8 +7,7 @@ TextGen/substr_matching.py); the other rules are ours.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from polygen_stream.captions.injection import is_instruction
@@ -65,18 +64,6 @@ def parse_reply(reply: str, finished: bool, concept: str | None = None) -> Reply
     text = _unquoted(reply.strip())
     reject = _reject(text, finished, concept)
     return Reply(text) if reject is None else Reply(None, reject)
-
-
-@dataclass
-class ReplyTally:
-    """Counts verdicts on replies per stage ("caption", "negative")."""
-
-    verdicts: Counter[tuple[str, ReplyReject | None]] = field(default_factory=Counter)
-
-    def parse(self, stage: str, reply: str, finished: bool, concept: str | None = None) -> Reply:
-        parsed = parse_reply(reply, finished, concept)
-        self.verdicts[stage, parsed.reject] += 1
-        return parsed
 
 
 def _reject(text: str, finished: bool, concept: str | None) -> ReplyReject | None:

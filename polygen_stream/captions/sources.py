@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polygen_stream.captions.banks import bank_of
 from polygen_stream.captions.base import CaptionSource
 from polygen_stream.config import CaptionsConfig
 
@@ -15,37 +16,63 @@ def caption_source(config: CaptionsConfig) -> CaptionSource:
     """The source of a config, its models loaded.
 
     Raises:
-        UserError: a language model cannot be loaded.
+        UserError: the bank or a language model cannot be loaded, or the latter not be reached.
     """
-    match config.source:
-        case "grammar":
-            from polygen_stream.captions.grammar import GrammarSource
+    if config.source == "grammar":
+        from polygen_stream.captions.grammar import GrammarSource
 
-            return GrammarSource()
-        case "transformers":
-            from polygen_stream.captions.language_model import LanguageModelSource
-            from polygen_stream.captions.micro import MicroBank
+        return GrammarSource()
+    from polygen_stream.captions.language_model import LanguageModelSource
 
-            return LanguageModelSource(MicroBank(), *language_models(config), config.retries)
+    return LanguageModelSource(bank_of(config), *language_models(config), config.retries)
 
 
 def language_models(config: CaptionsConfig) -> tuple[LanguageModel, LanguageModel]:
-    """The model that writes captions and the one that edits them, under the config's sampling.
+    """The model that writes captions and the one that edits them, under the config's sampling; one may be both.
 
     Raises:
-        UserError: one of them cannot be loaded.
+        UserError: one of them cannot be loaded or reached.
     """
-    from polygen_stream.captions.transformers import TransformersModel
+    endpoint, editor_endpoint = config.endpoint, config.editor_endpoint or config.endpoint
+    writer = _language_model(config, config.writer, endpoint)
+    if (config.editor, editor_endpoint) == (config.writer, endpoint):
+        return writer, writer
+    try:
+        return writer, _language_model(config, config.editor, editor_endpoint)
+    except BaseException:
+        writer.close()
+        raise
 
-    writer, editor = (
-        TransformersModel(
-            name,
-            device=config.device,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            max_tokens=config.max_tokens,
-            batch=config.batch,
-        )
-        for name in (config.writer, config.editor)
-    )
-    return writer, editor
+
+def _language_model(config: CaptionsConfig, name: str, endpoint: str) -> LanguageModel:
+    sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
+    match config.source:
+        case "transformers":
+            from polygen_stream.captions.transformers import TransformersModel
+
+            return TransformersModel(name, device=config.device, dtype=config.dtype, batch=config.batch, **sampling)
+        case "vllm":
+            from polygen_stream.captions.vllm import VllmModel
+
+            return VllmModel(
+                name,
+                device=config.device,
+                dtype=config.dtype,
+                batch=config.batch,
+                pattern=config.pattern,
+                memory_share=config.memory_share,
+                rests=config.rest_after_s > 0,
+                **sampling,
+            )
+        case "openai":
+            from polygen_stream.captions.openai import OpenAIModel
+
+            return OpenAIModel(
+                name,
+                endpoint=endpoint,
+                in_flight=config.batch,
+                timeout_s=config.timeout_s,
+                pattern=config.pattern,
+                **sampling,
+            )
+    raise AssertionError(config.source)

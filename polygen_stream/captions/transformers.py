@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 import torch
 import transformers
@@ -12,8 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
 
 from polygen_stream.captions.bank import Completion, Messages
+from polygen_stream.captions.chat import as_chat, check_chat_template
+from polygen_stream.captions.language_model import LanguageModel
 from polygen_stream.errors import UserError
-from polygen_stream.resources import model_path
+from polygen_stream.resources import model_folder, model_path, weights_hash
 from polygen_stream.seeding import key
 
 
@@ -46,11 +49,12 @@ class KeyedSampling(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
 
 
-class TransformersModel:
+class TransformersModel(LanguageModel):
     """A causal language model with a chat template.
 
     Args:
         name: "package:NAME" for a shipped one, a local folder, or a hub id.
+        dtype: "auto" is the model's own, but float32 on a CPU.
         max_tokens: longest reply.
         batch: prompts per forward pass.
 
@@ -59,15 +63,18 @@ class TransformersModel:
     """
 
     def __init__(
-        self, name: str, *, device: str, temperature: float, top_p: float, max_tokens: int, batch: int
+        self, name: str, *, device: str, dtype: str, temperature: float, top_p: float, max_tokens: int, batch: int
     ) -> None:
-        source = model_path(name)
+        self._name, source = name, model_path(name)
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         transformers.utils.logging.disable_progress_bar()
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, padding_side="left")
             self._model = AutoModelForCausalLM.from_pretrained(
-                source, dtype="auto", use_safetensors=True, local_files_only=offline
+                source,
+                dtype="float32" if device == "cpu" and dtype == "auto" else dtype,
+                use_safetensors=True,
+                local_files_only=offline,
             ).to(device)
         # from_pretrained raises a library's own error for each way in which a folder can be wrong
         except Exception as problem:
@@ -76,30 +83,46 @@ class TransformersModel:
                 f"language model {name}: cannot load {source}: {type(problem).__name__}: {problem}; give a folder or "
                 "hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: hf download ID"
             ) from None
-        if self._tokenizer.chat_template is None:
-            raise UserError(f"language model {name}: its tokenizer has no chat template; use an instruction model")
-        if device == "cpu":
-            self._model.float()  # a small model on a CPU computes slower in bfloat16
+        check_chat_template(self._tokenizer, name)
         self._model.eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._device, self._batch = device, batch
         self._temperature, self._top_p, self._max_tokens = temperature, top_p, max_tokens
+        self._queue: deque[tuple[int, Messages, int]] = deque()
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            "model": self._name,
+            "sha256": weights_hash(model_folder(self._name)),
+            "engine": f"transformers {transformers.__version__}",
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "temperature": self._temperature,
+            "top_p": self._top_p,
+            "max_tokens": self._max_tokens,
+        }
 
     def parameters(self) -> int:
         """How many the model has."""
         return sum(parameter.numel() for parameter in self._model.parameters())
 
-    def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
-        replies: list[Completion] = []
-        for start in range(0, len(prompts), self._batch):
-            part = slice(start, start + self._batch)
-            replies += self._complete(prompts[part], seeds[part])
-        return replies
+    @property
+    def pending(self) -> int:
+        return len(self._queue)
+
+    def submit(self, number: int, prompt: Messages, seed: int) -> None:
+        self._queue.append((number, prompt, seed))
+
+    def step(self) -> list[tuple[int, Completion]]:
+        numbers, prompts, seeds = zip(
+            *(self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))), strict=True
+        )
+        return list(zip(numbers, self._complete(prompts, seeds), strict=True))
 
     @torch.inference_mode()
     def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
-        chats = [self._tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+        chats = [as_chat(self._tokenizer, prompt) for prompt in prompts]
         asked = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
         sampling = KeyedSampling(seeds, self._temperature, self._top_p)
         out = self._model.generate(
@@ -113,8 +136,9 @@ class TransformersModel:
             pad_token_id=self._tokenizer.pad_token_id,
         )
         replies = out[:, asked.input_ids.shape[1] :]
-        ends = {self._tokenizer.eos_token_id}
+        end = replies == self._tokenizer.eos_token_id  # [rows, tokens]; what follows the first one is padding
+        self.tokens += int((end.cumsum(1) - end.long() == 0).sum())
         return [
-            Completion(self._tokenizer.decode(row, skip_special_tokens=True).strip(), bool(ends & set(row.tolist())))
-            for row in replies
+            Completion(self._tokenizer.decode(row, skip_special_tokens=True).strip(), finished)
+            for row, finished in zip(replies, end.any(1).tolist(), strict=True)
         ]

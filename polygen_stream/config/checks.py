@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from math import ceil
 
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, task_window
-from polygen_stream.config.schema import RunConfig
+from polygen_stream.config.schema import CaptionsConfig, RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.resources import recipe_path
 
@@ -55,11 +56,14 @@ def check_possible(config: RunConfig) -> None:
             "rows see what its paper says: leave one of them out"
         )
 
+    _check_sources(captions)
     if captions.batch > captions.backlog:
         raise UserError(
             f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
             "written has to find room; lower captions.batch or raise captions.backlog"
         )
+
+    _check_bank(captions)
 
     every = config.evaluate.every
     if every % train.checkpoint_every:
@@ -117,6 +121,54 @@ def check_possible(config: RunConfig) -> None:
             f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
             f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
         )
+
+
+def _check_sources(captions: CaptionsConfig) -> None:
+    """Refuse settings of one caption source under another, which would ignore them."""
+    for name, sources in {"pattern": ("vllm", "openai"), "rest_after_s": ("vllm",)}.items():
+        value = getattr(captions, name)
+        if value and captions.source not in sources:
+            raise UserError(
+                f"captions.{name} = {value!r} has no meaning with captions.source = {captions.source!r}: leave it out, "
+                f"or use captions.source = {' or '.join(map(repr, sources))}"
+            )
+    try:
+        re.compile(captions.pattern)
+    except re.error as problem:
+        raise UserError(f"captions.pattern = {captions.pattern!r} is no regular expression: {problem}") from None
+
+
+def _check_bank(captions: CaptionsConfig) -> None:
+    """Refuse a bank without concepts, and one that the source has no words for."""
+    if captions.balance and not captions.deduplicate:
+        raise UserError(
+            f"captions.balance = {captions.balance} counts captions that differ, and captions.deduplicate = false "
+            "keeps those that do not: set captions.deduplicate = true"
+        )
+    if captions.bank == "micro":
+        if captions.concepts:
+            raise UserError(
+                f"captions.concepts = {captions.concepts!r} has no use with captions.bank = 'micro', which has its "
+                "own: set captions.bank = 'english', or leave the concepts out"
+            )
+        return
+    if not captions.concepts:
+        raise UserError(
+            "captions.bank = 'english' needs captions.concepts: the path or URL of MetaCLIP's metadata.json, or of a "
+            "bank that `polygen-stream concepts build --out bank.json` writes"
+        )
+    if captions.source == "grammar":
+        raise UserError(
+            "captions.source = 'grammar' writes about captions.bank = 'micro' only, not 'english': choose a source of "
+            "language models"
+        )
+    for role in ("writer", "editor"):
+        name = getattr(captions, role)
+        if name.startswith("package:"):
+            raise UserError(
+                f"captions.{role} = {name!r} speaks of the micro world only, and captions.bank is 'english': give the "
+                "folder or hub id of an instruction model"
+            )
 
 
 def _check_deterministic(config: RunConfig) -> None:

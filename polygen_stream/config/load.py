@@ -85,6 +85,16 @@ def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> 
     return pairs
 
 
+def split_config_name(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Take the first word that is neither an option nor an option's value out: it is CONFIG."""
+    after_option = False
+    for index, word in enumerate(words):
+        if not word.startswith("-") and not after_option:
+            return word, [*words[:index], *words[index + 1 :]]
+        after_option = word.startswith("--") and "=" not in word
+    return None, list(words)
+
+
 def _fields() -> Iterator[tuple[str, Any]]:
     for name, field in RunConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):

@@ -18,17 +18,28 @@ class Section(BaseModel):
 
 
 class CaptionsConfig(Section):
-    source: Literal["transformers", "grammar"] = "transformers"
-    bank: str = "micro"
+    source: Literal["transformers", "vllm", "openai", "grammar"] = "transformers"
+    bank: Literal["micro", "english"] = "micro"
+    concepts: str = ""  # english: path or URL of a JSON list of strings
+    axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank
     writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
     editor: str = "package:llama"  # language model of T-
     device: str = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto = float32 on a CPU
+    memory_share: float = Field(0.4, gt=0, le=1)  # vllm on a GPU: each engine's share of its memory
+    endpoint: str = "http://127.0.0.1:8000/v1"  # openai
+    editor_endpoint: str = ""  # openai: of the editor; "" = the same
+    timeout_s: float = Field(60.0, gt=0)  # openai: for a reply, repeated attempts included
     temperature: float = Field(0.7, ge=0)  # SynthCLIP's sampling (TextGen/captions_generator.py)
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(32, ge=1)  # longest reply
+    pattern: str = ""  # vllm, openai: regular expression that replies are held to; "" = free
     retries: int = Field(4, ge=0)  # further attempts after a refused reply, each with another seed
-    batch: int = Field(16, ge=1)  # captions written at once
+    deduplicate: bool = False  # drop captions that came before, or the same words in another order
+    balance: float = Field(0.0, ge=0)  # t: captions per concept up to which all are kept; 0 = no balancing
+    batch: int = Field(16, ge=1)  # replies a model works on at once
     backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
+    rest_after_s: float = Field(0.0, ge=0)  # vllm: until idle models give their memory back; 0 = never
     target: int = Field(3600, ge=0)  # groups (captions) to produce; 0 = until training ends
 
 
@@ -39,7 +50,9 @@ class GeneratorsConfig(Section):
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
     # Renderers of a compiled backend that find no engine in the cache run eager.
-    backend: Literal["eager", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"] = "openvino-bf16"
+    backend: Literal[
+        "eager", "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"
+    ] = "openvino-bf16"
 
 
 class RingConfig(Section):
@@ -98,6 +111,7 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights; 0 = off
     checkpoint_every: int = Field(200, ge=1)  # steps
     log_every: int = Field(1, ge=1)  # steps
+    checkpoint_pictures: bool = True  # keep the ring's pictures in them, or render them again
     keep_checkpoints: int = Field(3, ge=1)
 
 
@@ -112,8 +126,10 @@ class LaunchConfig(Section):
     renderer_threads: int = Field(1, ge=1)
     captioner_threads: int = Field(1, ge=1)
     evaluator_threads: int = Field(1, ge=1)
+    captioner_python: str = ""  # interpreter of the captioner; "" = the supervisor's
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)
+    restarts: int = Field(5, ge=0)  # of each process, without progress in between
 
 
 class RunConfig(Section):

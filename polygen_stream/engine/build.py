@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.engine.backends import get_backend
-from polygen_stream.engine.backends.base import Backend
+from polygen_stream.engine.backends.base import Backend, Job
 from polygen_stream.engine.cache import EngineCache, Entry
 from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.profile import Profile
 from polygen_stream.engine.source import LoadedSource, RandomSource, RenderedSource, Source
-from polygen_stream.generators.recipe import Recipe
+from polygen_stream.generators.recipe import EngineSpec, Recipe
 
 
 def build(
@@ -43,12 +43,8 @@ def build(
     with cache.workspace(f"graphs{os.getpid()}") as folder:
         backends = [get_backend(backend_name, target) for target in targets]
         compares = any(backend.runs_here() for backend in backends)
-        if random_weights:
-            source: Source = RandomSource(recipe, folder, say)
-        elif compares:
-            source = RenderedSource(recipe, folder, say, backends[0].device)
-        else:
-            source = LoadedSource(recipe, folder, say, "cpu")
+        kind = RandomSource if random_weights else RenderedSource if compares else LoadedSource
+        source: Source = kind(recipe, folder, say, backends[0].device if compares else "cpu")
         for backend in backends:
             key = engine_key(recipe, backend_name, backend, random_weights)
             with cache.building(key) as staging:
@@ -56,31 +52,33 @@ def build(
                 if entry is not None and not force:
                     say(f"found in the cache for {key.target}")
                 else:
-                    profiles, report = _build(source, backend, staging)
+                    base = cache.with_other_weights(key) if source.spec.tensorrt.refit else None
+                    profiles, report = _build(source, backend, staging, cache.kept, base)
                     entry = cache.publish(key, staging, profiles, backend.suffix, report)
             entries.append(entry)
     return entries
 
 
-def _build(source: Source, backend: Backend, folder: Path) -> tuple[dict[str, Profile], dict[str, Any]]:
+def _build(
+    source: Source, backend: Backend, folder: Path, keep: Path, base: Entry | None
+) -> tuple[dict[str, Profile], dict[str, Any]]:
     """Leave a backend's engines in a folder; returns their profiles by part, and the report."""
     began, spec = len(source.stages), source.spec
     profiles: dict[str, Profile] = {}
     for part in spec.parts:
-        graph = source.graph(part)
+        eight_bits = backend.quantizes and part in spec.tensorrt.quantize
+        graph = source.quantized(part) if eight_bits else source.graph(part)
         profiles[part] = source.profile(part, bf16=backend.bf16 and part in spec.bf16)
         with source.stage(f"compile {part}"):
-            backend.compile(graph, folder / f"{part}{backend.suffix}", profiles[part])
+            engine, known = folder / f"{part}{backend.suffix}", base and base.engine(part)
+            backend.compile(Job(graph, engine, profiles[part], spec.tensorrt, keep, known))
     compared: dict[str, float] = {}
     if backend.runs_here():
         with source.stage("parity"):
-            sessions = {
-                part: backend.open(folder / f"{part}{backend.suffix}", profile, threads=1)
-                for part, profile in profiles.items()
-            }
+            engines = {part: (folder / f"{part}{backend.suffix}", profile) for part, profile in profiles.items()}
+            sessions = backend.open(engines, spec.tensorrt, threads=1)
             for part, session in sessions.items():
-                tolerance = spec.bf16_tolerance if profiles[part].bf16 else spec.part_tolerance
-                compared[part] = source.compare(part, session, tolerance)
+                compared[part] = source.compare(part, session, _tolerance(spec, backend, part))
             compared |= source.compare_pictures(sessions)
     stages = source.stages[began:]
     return profiles, {
@@ -91,3 +89,10 @@ def _build(source: Source, backend: Backend, folder: Path) -> tuple[dict[str, Pr
         "parameters": source.parameters,
         "parity": compared,
     }
+
+
+def _tolerance(spec: EngineSpec, backend: Backend, part: str) -> float:
+    """How far a part's output may be from eager's."""
+    if backend.quantizes and part in spec.tensorrt.quantize:
+        return spec.tensorrt.quantized_tolerance
+    return spec.bf16_tolerance if backend.bf16 and part in spec.bf16 else spec.part_tolerance

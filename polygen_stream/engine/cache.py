@@ -3,6 +3,7 @@
     engines/<generator>/<backend>-<digest>/   manifest.json and one engine file per part
     staging/                                  what is being built; nothing is ever loaded from here
     locks/                                    one file per key: two builds of one key make one engine
+    kept/                                     what makes later builds faster (TensorRT's timings); safe to remove
 
 A build works in a staging folder and renames it into place as its last act, so that killing it at any moment leaves
 either no entry or a whole one. Whoever loads an entry compares its key first and the hash of each file second.
@@ -11,12 +12,13 @@ either no entry or a whole one. Whoever loads an entry compares its key first an
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,22 @@ class EngineCache:
         """The entry of exactly this key, or None. Its files are not read: see `Entry.verify`."""
         entry = _read_entry(self.folder(key))
         return entry if entry is not None and entry.key == key else None
+
+    @property
+    def kept(self) -> Path:
+        return self.root / "kept"
+
+    def with_other_weights(self, key: EngineKey) -> Entry | None:
+        """An intact entry that differs from a key in nothing but its weights."""
+        for entry in self.entries():
+            if entry.key != key and replace(entry.key, weights=key.weights) == key:
+                try:
+                    entry.verify()
+                except CacheError as problem:
+                    logging.warning("%s", problem)
+                    continue
+                return entry
+        return None
 
     def explain_miss(self, key: EngineKey) -> str:
         """Why there is no entry for a key, naming the fields in which the most similar one differs."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from polygen_stream.engine.backends import BACKENDS, get_backend
-from polygen_stream.engine.backends.tensorrt import gpu
+from polygen_stream.engine.backends.gpu import gpu
 from polygen_stream.engine.cache import CacheError, EngineCache, Entry
 from polygen_stream.engine.forecast import forecast, parameters
 from polygen_stream.engine.key import EngineKey, engine_key

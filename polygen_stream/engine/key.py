@@ -11,7 +11,7 @@ from pathlib import Path
 from polygen_stream.engine.architecture import random_weights_name
 from polygen_stream.engine.backends.base import Backend, installed_version, package_version
 from polygen_stream.errors import UserError
-from polygen_stream.generators.recipe import Recipe
+from polygen_stream.generators.recipe import EngineSpec, Recipe
 
 OPSET = 20  # of the exported ONNX graphs
 FORMAT = "4"  # of the cache's files and of what the parts export; raise it when either changes
@@ -72,8 +72,14 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend, random_weigh
         onnx=package_version("onnx"),
         onnxscript=package_version("onnxscript"),
         opset=str(OPSET),
-        flags=backend.flags(),
+        flags=_flags(recipe.engine, backend),
     )
+
+
+def _flags(spec: EngineSpec, backend: Backend) -> str:
+    if not (backend.quantizes and spec.tensorrt.quantize):
+        return backend.flags()
+    return f"{backend.flags()}, quantized by ModelOpt {package_version('nvidia-modelopt')}"
 
 
 def _weights(recipe: Recipe) -> str:
@@ -86,8 +92,9 @@ def _weights(recipe: Recipe) -> str:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Of everything in the recipe but its terms of use and where its weights lie (the content counts)."""
-    content = recipe.model_dump(mode="json", exclude={"license", "gated", "non_commercial", "weights"})
+    """Of everything in the recipe but its terms of use, where its weights lie (the content counts), how plans run."""
+    left_out = dict.fromkeys(("license", "gated", "non_commercial", "weights"), True)
+    content = recipe.model_dump(mode="json", exclude=left_out | {"engine": {"tensorrt": {"cuda_graphs"}}})
     return _sha256(json.dumps(content, sort_keys=True).encode())[:16]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from polygen_stream.engine import torch_compile
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.base import Session
 from polygen_stream.engine.cache import CacheError, EngineCache, Entry
@@ -15,6 +16,7 @@ from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.parts import part_of
 from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import Generator
+from polygen_stream.generators.recipe import Recipe
 
 
 class EngineModule(torch.nn.Module):
@@ -45,6 +47,23 @@ def install(generator: Generator, sessions: Mapping[str, Session]) -> None:
         setattr(generator.pipeline, name, EngineModule(getattr(generator.pipeline, name), session))
 
 
+def accelerate(generator: Generator, backend_name: str, threads: int, cache: EngineCache | None = None) -> bool:
+    """Let a generator compute with what `generators.backend` names; say so in the log.
+
+    Args:
+        backend_name: an engine backend, "torch-compile" or "eager".
+        threads: compute threads of the engines.
+
+    Returns:
+        whether it is anything but eager. It renders in any case.
+    """
+    if backend_name == torch_compile.NAME:
+        parts = torch_compile.compile_parts(generator)
+        logging.info("%s renders with torch.compile: %s", generator.recipe.name, ", ".join(parts))
+        return bool(parts)
+    return backend_name != "eager" and use_engines(generator, backend_name, threads, cache)
+
+
 def use_engines(generator: Generator, backend_name: str, threads: int, cache: EngineCache | None = None) -> bool:
     """Let a generator compute with its engines, if the cache has them; say so, or why not, in the log.
 
@@ -57,7 +76,7 @@ def use_engines(generator: Generator, backend_name: str, threads: int, cache: En
     name, cache = generator.recipe.name, cache or EngineCache()
     try:
         entry = _matching_entry(generator, backend_name, cache)
-        sessions = _open(entry, backend_name, threads)
+        sessions = _open(entry, generator.recipe, backend_name, threads)
     except (UserError, CacheError) as problem:
         logging.warning("%s renders eager: %s", name, problem)
         return False
@@ -79,6 +98,6 @@ def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache)
     return entry
 
 
-def _open(entry: Entry, backend_name: str, threads: int) -> dict[str, Session]:
-    backend = get_backend(backend_name)
-    return {part: backend.open(entry.engine(part), entry.profile(part), threads) for part in entry.parts}
+def _open(entry: Entry, recipe: Recipe, backend_name: str, threads: int) -> dict[str, Session]:
+    engines = {part: (entry.engine(part), entry.profile(part)) for part in entry.parts}
+    return get_backend(backend_name).open(engines, recipe.engine.tensorrt, threads)

@@ -21,6 +21,7 @@ from polygen_stream.engine.export import export_part
 from polygen_stream.engine.memory import peak_mib, reset_peak
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.profile import Profile
+from polygen_stream.engine.quantize import quantize_graph
 from polygen_stream.engine.random_weights import random_module
 from polygen_stream.engine.record import Inputs, recording
 from polygen_stream.engine.runtime import install
@@ -47,11 +48,12 @@ class Source(ABC):
     Args:
         folder: gets the graphs.
         say: gets a line of progress now and then.
+        device: where the modules are, and the tensors of the calls.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
         assert recipe.engine is not None
-        self.recipe, self.spec, self.folder, self.say = recipe, recipe.engine, folder, say
+        self.recipe, self.spec, self.folder, self.say, self.device = recipe, recipe.engine, folder, say, device
         self.stages: list[Stage] = []
         self.parameters: dict[str, int] = {}  # of the parts that were exported
         self._calls: dict[str, list[Inputs]] = {}
@@ -70,7 +72,8 @@ class Source(ABC):
     def calls(self, part: str) -> list[Inputs]:
         """Calls of a part, to export it with and to compare."""
         if part not in self._calls:
-            self._calls[part] = [example_call(self.recipe, self.module(part), PICTURES)]
+            call = example_call(self.recipe, self.module(part), PICTURES)
+            self._calls[part] = [{name: tensor.to(self.device) for name, tensor in call.items()}]
         return self._calls[part]
 
     def graph(self, part: str) -> Path:
@@ -83,6 +86,15 @@ class Source(ABC):
                 export_part(part_of(module), module, call, path, part in self.spec.float32_attention)
             del module
             self.release(part)
+        return path
+
+    def quantized(self, part: str) -> Path:
+        """The ONNX file of a part that the recipe quantises."""
+        graph, kind = self.graph(part), self.spec.tensorrt.quantize[part]
+        path = graph.with_name(f"{part}.{kind}.onnx")
+        if not path.exists():
+            with self.stage(f"quantize {part}"):
+                quantize_graph(graph, self.calls(part), kind, path)
         return path
 
     def profile(self, part: str, bf16: bool) -> Profile:
@@ -128,15 +140,15 @@ class Source(ABC):
 class RandomSource(Source):
     """Real architectures with random weights, one part in memory at a time."""
 
-    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
-        super().__init__(recipe, folder, say)
+    def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
+        super().__init__(recipe, folder, say, device)
         self._held: tuple[str, torch.nn.Module] | None = None
 
     def module(self, part: str) -> torch.nn.Module:
         if self._held is None or self._held[0] != part:
             self.release(part)
             with self.stage(f"random weights of {part}"):
-                self._held = part, random_module(self.recipe, part)
+                self._held = part, random_module(self.recipe, part).to(self.device)
         return self._held[1]
 
     def release(self, part: str) -> None:
@@ -148,8 +160,7 @@ class LoadedSource(Source):
     """The generator with its own weights, for engines that do not run on this machine."""
 
     def __init__(self, recipe: Recipe, folder: Path, say: Callable[[str], None], device: str) -> None:
-        super().__init__(recipe, folder, say)
-        self.device = device
+        super().__init__(recipe, folder, say, device)
         self._generator: Generator | None = None
 
     @property

@@ -12,6 +12,7 @@ from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score import intervals, score_suite, values
 from polygen_stream.micro.world import Split
+from polygen_stream.monitor.metrics import read_json_lines
 from polygen_stream.role import RoleContext, run_role
 from polygen_stream.train.checkpoint import list_checkpoints, read_meta
 from polygen_stream.train.model import load_clip
@@ -23,7 +24,8 @@ def main(context: RoleContext) -> None:
     config = context.config.evaluate
     logging.basicConfig(level=logging.INFO)
     suites = {split: build_suite(split, config.images_per_thing) for split in Split}
-    done: set[tuple[int, bool]] = set()  # (step, final): SIGTERM can make a step final that was already scored
+    # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
+    done = {(line["step"], line["final"]) for line in read_json_lines(context.run_dir / "eval.jsonl")}
     while not context.stopping:
         context.ring.heartbeat("waiting for a checkpoint")
         checkpoint = next_checkpoint(context.run_dir, done, config.every)

@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import try_to_load_from_cache
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polygen_stream.errors import UserError
 from polygen_stream.resources import model_path, recipe_path
+
+
+class TensorRtSpec(BaseModel):
+    """What TensorRT and TensorRT-RTX are told beyond the graph. Other backends do not read it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimization_level: int | None = Field(None, ge=0, le=5)  # 5: longest search; None: the library's own
+    refit: bool = False  # plans whose weights can be exchanged; those of other weights are then made from them
+    cuda_graphs: bool = False  # replay a call that was recorded once, instead of launching its kernels one by one
+    quantize: dict[str, Literal["fp8", "int8"]] = {}  # parts whose products and convolutions compute in 8 bits
+    quantized_tolerance: float = Field(2e-1, gt=0)  # part_tolerance of those
 
 
 class EngineSpec(BaseModel):
@@ -25,6 +37,14 @@ class EngineSpec(BaseModel):
     bf16_tolerance: float = Field(5e-2, gt=0)  # part_tolerance of those
     float32_attention: tuple[str, ...] = ()  # UNets whose exported graph multiplies queries and keys in float32
     picture_tolerance: float = Field(2.0, gt=0)  # mean difference of a picture, grey levels of 255
+    tensorrt: TensorRtSpec = TensorRtSpec()
+
+    @model_validator(mode="after")
+    def _quantizes_what_it_compiles(self) -> EngineSpec:
+        unknown = set(self.tensorrt.quantize) - set(self.parts)
+        if unknown:
+            raise ValueError(f"tensorrt.quantize names {', '.join(sorted(unknown))}, which parts does not")
+        return self
 
 
 class SchedulerSpec(BaseModel):
@@ -64,6 +84,13 @@ class Recipe(BaseModel):
     scheduler: SchedulerSpec | None = None  # None: the weights' own
     sampling: dict[str, Any]
     engine: EngineSpec | None = None  # None: the generator always runs eager
+
+    @model_validator(mode="after")
+    def _quantizes_what_a_cpu_can_run(self) -> Recipe:
+        for part in self.engine.tensorrt.quantize if self.engine else ():
+            if self.dtype_of(part) == "bfloat16":
+                raise ValueError(f"engine.tensorrt.quantize names {part}, which is bfloat16: quantised are the others")
+        return self
 
     @property
     def source(self) -> str:

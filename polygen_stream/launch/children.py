@@ -35,10 +35,18 @@ class Child:
     returncode: int | None = None
     stopping: bool = False  # we told it to: how it ends is nobody's failure
     killed: bool = False  # by us, because it did not
+    reason: str | None = None  # why we killed it, if not for that
+    lost: bool = False  # it ended before its work was done
+    work_before: int = 0  # work that this process or an earlier one in its place had done when it started
+    plans: str = ""  # what becomes of it now that it has died, for the live view
 
     @property
     def alive(self) -> bool:
         return self.returncode is None
+
+    @property
+    def done(self) -> bool:
+        return self.returncode == 0 and not self.lost
 
     def signal(self, number: int) -> None:
         """Signals the child itself, not its group: it ends its own helpers in its own order."""
@@ -79,8 +87,11 @@ class Children:
         os.mkdir(self._scratch, 0o700)  # only now that somebody would remove it
 
     def start(self, process: Process, more_env: Mapping[str, str] | None = None) -> Child:
-        """Starts `process`; its output is appended to RUN_DIR/logs/NAME.log."""
-        log = self.run_dir / "logs" / f"{process.name}.log"
+        """Starts `process`, in the place of the child of that name that died, if there is one.
+
+        Each attempt has a log of its own: RUN_DIR/logs/NAME.log, then NAME.2.log and so on.
+        """
+        log = self._new_log(process.name)
         mark = {guardian.MARK_VARIABLE: self._mark, "TMPDIR": self._scratch}
         environment = {**os.environ, **process.env, **(more_env or {}), **mark}
         with log.open("ab") as output:
@@ -94,12 +105,24 @@ class Children:
                 start_new_session=True,
             )
         child = Child(process, popen, log, time.monotonic())
-        self.all.append(child)
+        for place, other in enumerate(self.all):
+            if other.process.name == process.name:
+                self.all[place] = child
+                break
+        else:
+            self.all.append(child)
         self._tell(f"add {popen.pid} {guardian.start_time(popen.pid)}")
         return child
 
+    def _new_log(self, name: str) -> Path:
+        attempts = (f"{name}{suffix}.log" for suffix in ("", *(f".{number}" for number in range(2, 10**6))))
+        return next(log for log in (self.run_dir / "logs" / attempt for attempt in attempts) if not log.exists())
+
     def with_role(self, *roles: str) -> list[Child]:
         return [child for child in self.all if child.process.role in roles]
+
+    def named(self, name: str) -> Child:
+        return next(child for child in self.all if child.process.name == name)
 
     def reap(self) -> list[Child]:
         """Collects the children that ended since the last call.
@@ -130,6 +153,14 @@ class Children:
             if child.alive:
                 child.killed = True
                 guardian.kill(child.popen.pid)
+
+    def wait_for_killed(self) -> list[Child]:
+        """Returns once everybody who was killed is gone; those that ended since the last reap(), like reap()."""
+        ended = self.reap()
+        while any(child.killed and child.alive for child in self.all):
+            time.sleep(0.01)
+            ended += self.reap()
+        return ended
 
     def close(self) -> None:
         """Kills what still lives, sweeps up strays and temporary files, and dismisses the guardian."""
@@ -167,6 +198,8 @@ def meeting_place() -> dict[str, str]:
 
 def how_it_ended(child: Child) -> str:
     """One line: who, how, and the last "error:" line of its log if it wrote one."""
+    if child.reason:
+        return child.reason
     if child.killed:
         return f"{child.process.label} did not stop in time and was killed"
     said = last_error(child.log)

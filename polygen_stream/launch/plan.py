@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
@@ -29,6 +30,8 @@ MEMORY_BYTES = {
     "dashboard": 700 * MIB,
     "guardian": 10 * MIB,
 }
+
+VLLM_BYTES = 1700 * MIB  # of an engine with a micro model, its cache of 1 GiB included
 
 MODULES = {
     "captioner": "polygen_stream.producers.captioner",
@@ -100,7 +103,7 @@ def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
             _process("renderer", config.generators.device, launch.renderer_threads, generator)
             for generator in config.generators.recipes
         ),
-        _process("captioner", config.captions.device, launch.captioner_threads),
+        _captioner(config),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
     ]
@@ -165,6 +168,33 @@ def _trainers(config: RunConfig) -> list[Process]:
         environment = {**process.env, **place, **world}
         ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, env=environment))
     return ranks
+
+
+def _captioner(config: RunConfig) -> Process:
+    """The captioner under its own interpreter, if it has one; vLLM sees the one GPU it is to use as its first.
+
+    Raises:
+        UserError: there is no such interpreter.
+    """
+    captions, launch = config.captions, config.launch
+    process = _process("captioner", captions.device, launch.captioner_threads)
+    if launch.captioner_python:
+        if not os.access(launch.captioner_python, os.X_OK):
+            raise UserError(
+                f"launch.captioner_python = {launch.captioner_python!r} cannot be started: give the path of a Python "
+                "interpreter (make vllm-env makes .venv-vllm/bin/python)"
+            )
+        # Not resolved: a virtual environment's interpreter is a link, and knows its environment by its own path.
+        process = replace(process, command=(os.path.abspath(launch.captioner_python), *process.command[1:]))
+    if captions.source == "vllm":
+        engines = 1 if captions.writer == captions.editor else 2
+        process = replace(process, memory_bytes=process.memory_bytes + engines * VLLM_BYTES)
+        device, _, index = captions.device.partition(":")
+        if device == "cuda" and index:
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            chosen = seen[int(index)] if len(seen) > int(index) and seen[0] else index
+            process = replace(process, env={**process.env, "CUDA_VISIBLE_DEVICES": chosen})
+    return process
 
 
 def _process(role: str, device: str, threads: int, generator: str | None = None) -> Process:

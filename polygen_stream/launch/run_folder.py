@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -12,12 +13,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from polygen_stream.checkpoints import RING, list_checkpoints
 from polygen_stream.config import RunConfig, dump_config
 from polygen_stream.errors import UserError
 from polygen_stream.launch import guardian
 
 RUNS = Path("runs")
-RING_SNAPSHOT = "ring.safetensors"  # what the ring was like at the end; also beside a checkpoint
+RING_SNAPSHOT = RING  # what the ring was like at the end; checkpoints have one of their own
 
 
 def choose(config: RunConfig, run_dir: Path | None) -> Path:
@@ -44,6 +46,29 @@ def create(config: RunConfig, run_dir: Path) -> None:
     write_json(run_dir / "provenance.json", provenance())
 
 
+def lock(run_dir: Path) -> int:
+    """Makes this process the only supervisor of a run folder, until it closes the descriptor or dies in any way.
+
+    Raises:
+        UserError: another one is at work in it.
+    """
+    descriptor = os.open(run_dir, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"the run in {run_dir} is still going on: stop it first, or choose another folder") from None
+    return descriptor
+
+
+def take_up(run_dir: Path, step: int) -> None:
+    """Adds to the provenance of a run that it goes on from `step`, in what and by what."""
+    file = run_dir / "provenance.json"
+    before = json.loads(file.read_text(encoding="utf-8"))
+    again = {"step": step} | provenance()
+    write_json(file, before | {"resumed": [*before.get("resumed", []), again]})
+
+
 def provenance() -> dict:
     """What ran: code, package versions, machine, command line, time."""
     packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
@@ -67,10 +92,8 @@ def write_json(path: Path, content: Mapping) -> None:
 
 
 def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint (a folder gets this name when it is complete)."""
-    folders = run_dir.glob("checkpoints/step_*")
-    steps = [(int(folder.name.removeprefix("step_")), folder) for folder in folders]
-    return max(steps, default=None)
+    """Step and folder of the newest checkpoint."""
+    return max(list_checkpoints(run_dir), default=None)
 
 
 def _git() -> dict[str, str | bool] | None:

@@ -35,6 +35,7 @@ class Snapshot:
     images_per_second: dict[str, float]
     processes: Sequence[tuple[str, str, str]]  # label, doing, heartbeat age
     ending: str  # what the run still does after the last step, "" before
+    degraded: str  # what it is without generators that were given up, "" with all of them
 
 
 class StatusView:
@@ -48,6 +49,7 @@ class StatusView:
         self._committed: deque[tuple[float, dict[str, int]]] = deque()
         self._next_line = 0.0
         self._live: Live | None = None
+        self.degraded = ""  # what the run is without generators that were given up
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -63,6 +65,10 @@ class StatusView:
             self._next_line = now + LINE_EVERY_S
             self._console.print(line(self._config, snapshot), soft_wrap=True, markup=False)
 
+    def say(self, message: str) -> None:
+        """Something that the user should see even if he looks later: it stays on the screen."""
+        self._console.print(f"[{_clock(time.monotonic() - self._started)}] {message}", soft_wrap=True, markup=False)
+
     def close(self) -> None:
         """Takes the live screen away, so that what is printed next stays."""
         if self._live:
@@ -73,12 +79,12 @@ class StatusView:
         while now - self._committed[0][0] > RATE_WINDOW_S:
             self._committed.popleft()
         rows = {row["pid"]: row for row in stats.processes}
-        trained = any(child.process.role == "trainer" and not child.alive for child in children)
+        trained = any(child.process.role == "trainer" and child.done for child in children)
         processes, busy = [], []
         for child in children:
             row = rows.get(child.popen.pid)
             if not child.alive:
-                doing, age = "done" if child.returncode == 0 else "stopped", ""
+                doing, age = child.plans or ("done" if child.returncode == 0 else "stopped"), ""
             elif row is None:
                 doing, age = "starting", ""
             else:
@@ -95,6 +101,7 @@ class StatusView:
             images_per_second=self._rates(),
             processes=processes,
             ending=", ".join(busy) if trained else "",
+            degraded=self.degraded,
         )
 
     def _rates(self) -> dict[str, float]:
@@ -121,6 +128,7 @@ def line(config: RunConfig, shot: Snapshot) -> str:
     return (
         f"[{_clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
         f"{total}, reuse {stats.mean_reuse:.1f}  |  producers wait {_producers(stats)}"
+        f"{'  |  ' + shot.degraded if shot.degraded else ''}"
     )
 
 
@@ -158,7 +166,8 @@ def screen(config: RunConfig, run_dir: Path, shot: Snapshot) -> RenderableType:
 
     upper = Table.grid(padding=(0, 4))
     upper.add_row(training, generators, ring)
-    return Group(head, Text(), upper, Text(), processes)
+    degraded = [Text(shot.degraded, style="bold red")] if shot.degraded else []
+    return Group(head, *degraded, Text(), upper, Text(), processes)
 
 
 def _grid() -> Table:

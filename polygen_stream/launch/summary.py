@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from polygen_stream.launch.events import events
 from polygen_stream.launch.tail import read_jsonl
 from polygen_stream.ring import RingStats
 
@@ -57,17 +58,32 @@ def summarize(
             },
         },
         "overlap": training["overlap"],
+        "restarts": events(run_dir, "restart"),
+        "degraded": events(run_dir, "degraded"),
+        "resumes": events(run_dir, "resume"),
+        "unusable_checkpoints": events(run_dir, "unusable"),
         "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
     }
 
 
 def refusals(journal: Iterable[dict]) -> dict:
-    """What the validators refused: tasks dropped, and how many replies for which reason, the most frequent first."""
-    dropped, reasons = 0, Counter()
+    """What was refused: tasks dropped; replies by reason, the most frequent first; and what became of tasks by axis.
+
+    Of an axis: tasks accepted at once, accepted after refused replies, dropped, and hard negatives that were written.
+    """
+    dropped, reasons, by_axis = 0, Counter(), {}
     for line in journal:
+        outcome = line.get("caption") or line.get("dropped")
+        if not outcome:
+            continue  # this line says who wrote the next ones
         dropped += "dropped" in line
-        reasons.update((line.get("caption") or line["dropped"])["rejected"])
-    return {"tasks_dropped": dropped, "replies": dict(reasons.most_common())}
+        reasons.update(outcome["rejected"])
+        counts = by_axis.setdefault(
+            line["task"]["axis"], {"accepted": 0, "retried": 0, "dropped": 0, "hard_negatives": 0}
+        )
+        counts["dropped" if "dropped" in line else "retried" if outcome["rejected"] else "accepted"] += 1
+        counts["hard_negatives"] += outcome.get("negative") is not None
+    return {"tasks_dropped": dropped, "replies": dict(reasons.most_common()), "by_axis": dict(sorted(by_axis.items()))}
 
 
 def wait_share(row: dict) -> float | None:
@@ -146,6 +162,11 @@ def show(result: dict, run_dir: Path) -> None:
     console.print("images: " + ", ".join(f"{name} {count}" for name, count in result["images"].items()))
     waits = {"trainer": waiting["trainer_share"], **waiting["producer_limiter_share"]}
     console.print("waited: " + ", ".join(f"{name} {_share(share)}" for name, share in waits.items()))
+    if result["restarts"]:
+        again = Counter(restart["process"] for restart in result["restarts"])
+        console.print("started again: " + ", ".join(f"{name} {count}" for name, count in again.items()))
+    for degraded in result["degraded"]:
+        console.print(f"from step {degraded['step']} on {degraded['text']}", soft_wrap=True)
     console.print(f"run folder: {run_dir}", soft_wrap=True)
 
 

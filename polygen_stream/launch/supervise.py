@@ -1,4 +1,4 @@
-"""The supervisor: starts a run's processes, watches them, and ends them in order.
+"""The supervisor: starts a run's processes, watches them, starts those again that died, and ends them in order.
 
 One thread and one loop. Ten times a second it looks at its children, once a second at the ring. Whatever
 happens, on the way out every process, the ring and every temporary file are gone; when the supervisor itself
@@ -7,20 +7,26 @@ is killed, the guardian does the same.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import PolygenError
-from polygen_stream.launch import run_folder, summary
+from polygen_stream.launch import preflight, resume, run_folder, summary
 from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, meeting_place
+from polygen_stream.launch.degraded import without
+from polygen_stream.launch.events import note
+from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.limits import LimitsServer
-from polygen_stream.launch.plan import Plan, build_plan
+from polygen_stream.launch.plan import Plan, Process, build_plan
+from polygen_stream.launch.restarts import Restarts
+from polygen_stream.launch.signals import Interrupted, Signals
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
 from polygen_stream.ring import LockTimeout, Ring
@@ -31,54 +37,60 @@ POLL_S = 0.1
 PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 900.0
-# Hang timeouts a process has until its first unit of work is done: imports and weights from a cold disk, or on a
-# machine that is busy with something else, take minutes.
-START_FACTOR = 5
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 # Roles with a heartbeat in the ring.
 RING_ROLES = ("trainer", "renderer", "captioner")
 
 
-class Interrupted(Exception):
-    """Ctrl-C, SIGTERM or SIGHUP reached the supervisor."""
-
-
-class Signals:
-    """Notes SIGINT, SIGTERM and SIGHUP for the loop to act on. Main thread only."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-
-    def __enter__(self) -> Signals:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        self._before = {
-            number: signal.signal(number, lambda received, frame: self.received.append(received)) for number in numbers
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None = None) -> int:
+def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None = None, resumed: bool = False) -> int:
     """Carries out a run and returns its exit code.
 
-    0: completed. 1: a process died, hung or failed; 2: it blamed its input. 130, 143, 129: stopped by SIGINT,
+    0: completed. 1: a process died, hung or failed too often; 2: it blamed its input. 130, 143, 129: stopped by SIGINT,
     SIGTERM, SIGHUP, with a checkpoint if the trainer had begun; a second signal kills everything at once.
 
-    Raises UserError, with nothing started, when the run folder is taken or the ring does not fit into memory.
+    resumed: `run_dir` holds an unfinished run of this config, which goes on from its last checkpoint.
+
+    Raises UserError, with nothing started, when the run folder is taken, or the ring does not fit into memory, or its
+    checkpoints not on the disk.
     """
     started = time.monotonic()
     plan = plan or build_plan(config)
-    run_dir = run_folder.choose(config, run_dir)
-    with closing(Ring.create(plan.ring)) as ring, Signals() as signals:
-        run_folder.create(config, run_dir)
-        return _Supervisor(config, run_dir, plan, ring, signals, started).run()
+    with Signals() as signals, ExitStack() as stack:
+        step = 0
+        if resumed:
+            stack.callback(os.close, run_folder.lock(run_dir))
+            resume.refuse_finished(run_dir)
+            step, ring = resume.last_usable(run_dir, config, plan.ring, _say)
+        else:
+            run_dir = run_folder.choose(config, run_dir)
+            ring = Ring.create(plan.ring)
+        supervisor = None
+        try:
+            preflight.check_disk(config, plan, run_dir)
+            if resumed:
+                resume.rewind(run_dir, step, config.train.steps)
+                run_folder.take_up(run_dir, step)
+                note(run_dir, "resume", step=step)
+            else:
+                run_folder.create(config, run_dir)
+                stack.callback(os.close, run_folder.lock(run_dir))
+            supervisor = _Supervisor(config, run_dir, plan, ring, signals, started)
+        finally:
+            if supervisor is None:
+                ring.close()
+        return supervisor.run()
 
 
 class _Supervisor:
-    def __init__(self, config: RunConfig, run_dir: Path, plan: Plan, ring: Ring, signals: Signals, started: float):
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        plan: Plan,
+        ring: Ring,
+        signals: Signals,
+        started: float,
+    ):
         self.config = config
         self.run_dir = run_dir
         self.plan = plan
@@ -87,12 +99,16 @@ class _Supervisor:
         self.started = started
         self.stats = ring.stats()
         self.tail = MetricsTail(run_dir / "metrics.jsonl")
+        self.tail.start_again()
         self.children = Children(run_dir, ring.fd)
         self.inspectors = InspectServer(run_dir)
         self.limits = LimitsServer(run_dir)
         self.view = StatusView(config, run_dir)
+        self.restarts = Restarts(config.launch.restarts)
+        self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
+        self._ended: list[Child] = []  # not dealt with yet
+        self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be started again, and when
         self._looked_at_ring = started
-        self._thawed = started
         self._signals_heeded = 0
 
     def run(self) -> int:
@@ -118,124 +134,236 @@ class _Supervisor:
             self.inspectors.close()
             self.limits.close()
             self.view.close()
-            self._conclude(status, message)
+            try:
+                self._conclude(status, message)
+            finally:
+                self.ring.close()
         return code
+
+    # ---- what a run consists of
 
     def _train(self) -> None:
         """Starts trainer and producers and returns when the trainer has finished all steps."""
-        meeting = meeting_place()
-        for process in self.plan.with_role(*RING_ROLES):
-            self.children.start(process, None if process.rank is None else meeting)
+        if self._steps_done() >= self.config.train.steps:  # a run that was interrupted while it was evaluated
+            return
+        self._start(*self.plan.with_role(*RING_ROLES))
         for process in self.plan.with_role("dashboard"):
             self.children.start(process).stopping = True  # a page that ends is no reason to end the run
-        trainers = self.children.with_role("trainer")
 
         def trained() -> bool:
             # Not earlier: its imports would delay the first step. The untrained checkpoint is there by then.
             if self.tail.first_seen:
                 self._start_evaluator()
-            return not any(trainer.alive for trainer in trainers)
+            return all(trainer.done for trainer in self.children.with_role("trainer"))
 
         self._wait(trained)
-        checkpoint = run_folder.last_checkpoint(self.run_dir)
-        if checkpoint and checkpoint[0] < self.config.train.steps:
-            raise PolygenError(
-                f"trainer ended at step {checkpoint[0]} of {self.config.train.steps}: it got a SIGTERM that "
-                f"was not the supervisor's; its checkpoint is {checkpoint[1]}"
-            )
+        self._due.clear()
         self._stop(self.children.with_role("renderer", "captioner"), PRODUCER_GRACE_S)
+
+    def _start(self, *processes: Process) -> None:
+        """Starts processes; the ranks of a trainer have to be among them all or none."""
+        meeting = meeting_place()
+        for process in processes:
+            child = self.children.start(process, None if process.rank is None else meeting)
+            child.work_before = self._work(process)
 
     def _start_evaluator(self) -> None:
         if not self.children.with_role("evaluator"):
-            for process in self.plan.with_role("evaluator"):
-                self.children.start(process)
+            self._start(*self.plan.with_role("evaluator"))
 
     def _evaluate(self) -> None:
         """Waits until the evaluator has evaluated the final checkpoint."""
         self._start_evaluator()
-        for evaluator in self.children.with_role("evaluator"):
-            self._wait(lambda: not evaluator.alive, EVALUATION_LIMIT_S, evaluator)  # noqa: B023 called at once
-            if not any(line.get("final") for line in read_jsonl(self.run_dir / "eval.jsonl")):
-                raise ChildDied(evaluator, "evaluator ended without evaluating the final checkpoint")
+        for process in self.plan.with_role("evaluator"):
+            self._wait(self._has_done(process), EVALUATION_LIMIT_S, process)
 
     def _report(self) -> None:
         for process in self.plan.with_role("report"):
-            report = self.children.start(process)
-            self._wait(lambda: not report.alive, REPORT_LIMIT_S, report)  # noqa: B023 called at once
+            self._start(process)
+            self._wait(self._has_done(process), REPORT_LIMIT_S, process)
 
-    def _wait(self, done: Callable[[], bool], limit_s: float | None = None, child: Child | None = None) -> None:
-        """Runs the loop until `done`; past the limit, `child` is the culprit."""
+    def _has_done(self, process: Process) -> Callable[[], bool]:
+        return lambda: self.children.named(process.name).done
+
+    # ---- the loop
+
+    def _wait(self, done: Callable[[], bool], limit_s: float | None = None, process: Process | None = None) -> None:
+        """Runs the loop until `done`; past the limit, `process` is the culprit."""
         deadline = None if limit_s is None else time.monotonic() + limit_s
         while not done():
             if deadline and time.monotonic() > deadline:
-                raise ChildDied(child, f"{child.process.label} did not finish within {limit_s:.0f} s")
+                child = self.children.named(process.name)
+                raise ChildDied(child, f"{process.label} did not finish within {limit_s:.0f} s")
             self._turn()
 
     def _turn(self) -> None:
         if self.signals.received:
             raise Interrupted
         self.children.check_guardian()
-        for child in self.children.reap():
-            if child.returncode != 0 and not child.stopping:
-                raise ChildDied(child)
         self.tail.read()
-        now = time.monotonic()
-        if now - self._looked_at_ring >= 1.0:
-            if now - self._looked_at_ring > 5.0:  # all of us stood still (a paused container): blame nobody
-                self._thawed = now
-            self._looked_at_ring = now
-            self._look_at_ring()
-            self._check_heartbeats(now)
-            self.view.update(self.stats, self.tail, self.children.all)
+        try:
+            self._deal_with_ended()
+            now = time.monotonic()
+            if now - self._looked_at_ring >= 1.0:
+                self._looked_at_ring = now
+                self._look_at_ring(now)
+        except LockTimeout as error:
+            self._end_holder(error)
+        for moment, start in [*self._due]:
+            if time.monotonic() >= moment:
+                self._due.remove((moment, start))
+                start()
         time.sleep(POLL_S)
 
-    def _look_at_ring(self) -> None:
-        try:
-            self.ring.reap()
-            self.stats = self.ring.stats()
-            self.inspectors.serve(self.ring)
-            self.limits.serve(self.ring)
-        except LockTimeout as error:
-            holders = [child for child in self.children.all if child.alive and child.popen.pid == error.pid]
-            if not holders:
-                raise
-            self.children.kill(holders)
-            raise ChildDied(
-                holders[0], f"{holders[0].process.label} stood still holding the ring's mutex and was killed"
-            ) from error
+    def _deal_with_ended(self) -> None:
+        self._ended += self.children.reap()
+        while self._ended:
+            child = self._ended[0]
+            if not child.stopping:
+                reason = self._early_end(child) if child.returncode == 0 else how_it_ended(child)
+                if reason:
+                    self._lost(child, reason)
+            self._ended.pop(0)
 
-    def _check_heartbeats(self, now: float) -> None:
-        rows = {row["pid"]: row for row in self.stats.processes}
-        silent = []
-        for child in self.children.with_role(*RING_ROLES):
-            limit = self.config.launch.hang_timeout_s
-            row = rows.get(child.popen.pid)
-            if row is None:  # not registered yet
-                row = {"heartbeat_age_s": now - child.started, "doing": "starting", "wait_s": 0, "busy_s": 0}
-            if not row["wait_s"] and not row["busy_s"]:
-                limit *= START_FACTOR
-            silent_s = min(row["heartbeat_age_s"], now - self._thawed)
-            if child.alive and silent_s > limit:
-                silent.append((silent_s, limit, row["doing"], child))
+    def _early_end(self, child: Child) -> str | None:
+        """Of a child that ended by itself without an error: what it left undone."""
+        role, stats, steps = child.process.role, self.ring.stats(), self.config.train.steps
+        early = f"{child.process.label} ended, perhaps by a SIGTERM that was not the supervisor's, "
+        if role == "trainer" and not child.process.rank and self._steps_done() < steps:
+            return f"{early}at step {self._steps_done()} of {steps}"
+        if role == "captioner" and not stats.finished_opening:
+            return early + "before all captions were written"
+        if role == "renderer" and not (stats.finished_opening and stats.backlog[child.process.generator] == 0):
+            return early + "before all its pictures were rendered"
+        if role == "evaluator" and not self._is_evaluated():
+            return early + "without evaluating the final checkpoint"
+        return None
+
+    def _work(self, process: Process) -> int:
+        """What a process or its predecessors have achieved so far, in units of its own; 0 of the report."""
+        stats = self.ring.stats()
+        match process.role:
+            case "trainer":
+                return self._steps_done()
+            case "captioner":
+                return stats.known
+            case "renderer":
+                return stats.images_committed[process.generator]
+            case "evaluator":
+                return sum(1 for _ in read_jsonl(self.run_dir / "eval.jsonl"))
+        return 0
+
+    def _steps_done(self) -> int:
+        """Steps that are in a checkpoint."""
+        checkpoint = run_folder.last_checkpoint(self.run_dir)
+        return checkpoint[0] if checkpoint else 0
+
+    def _is_evaluated(self) -> bool:
+        lines = read_jsonl(self.run_dir / "eval.jsonl")
+        return any(line.get("final") and line.get("step") == self.config.train.steps for line in lines)
+
+    def _look_at_ring(self, now: float) -> None:
+        self.ring.reap()
+        self.stats = self.ring.stats()
+        self.inspectors.serve(self.ring)
+        if changed := self.limits.serve(self.ring):
+            self.view.say(changed)
+        self.view.update(self.stats, self.tail, self.children.all)
+        silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)
         if silent:
-            self._end_silent(*max(silent, key=lambda one: one[0]))  # the others may be waiting for that one
+            self._end_silent(*silent)
 
-    def _end_silent(self, silent_s: float, limit: float, doing: str, child: Child) -> None:
+    def _end_silent(self, child: Child, reason: str) -> None:
+        child.reason = reason
         child.signal(signal.SIGABRT)  # faulthandler writes its stacks into the log
         deadline = time.monotonic() + STACKS_LIMIT_S
         while child.alive and time.monotonic() < deadline:
             time.sleep(POLL_S)
-            self.children.reap()
+            self._ended += self.children.reap()
         self.children.kill([child])
-        raise ChildDied(
-            child,
-            f"{child.process.label} was silent for {silent_s:.0f} s (limit {limit:g}, see launch.hang_timeout_s), "
-            f'last known to be "{doing}", and was killed',
+
+    def _end_holder(self, error: LockTimeout) -> None:
+        holders = [child for child in self.children.all if child.alive and child.popen.pid == error.pid]
+        if not holders:
+            raise error
+        holders[0].reason = f"{holders[0].process.label} stood still holding the ring's mutex and was killed"
+        self.children.kill(holders)
+
+    # ---- deaths
+
+    def _lost(self, child: Child, reason: str) -> None:
+        """Has the process started again, or the run go on without it. ChildDied: neither."""
+        child.lost = True
+        if child.returncode == 2:  # it blamed its input, which will be the same the next time
+            raise ChildDied(child, reason)
+        if child.process.role == "trainer":
+            self._lost_trainer(child, reason)
+            return
+        pause = self.restarts.pause(child.process.name, self._work(child.process) > child.work_before)
+        if pause is None:
+            self._give_up(child, reason)
+            return
+        self._plan_restart(child, reason, pause, lambda: self._start(child.process))
+
+    def _lost_trainer(self, child: Child, reason: str) -> None:
+        """All ranks go and start again from the last checkpoint, in deterministic mode with the ring of that time."""
+        pause = self.restarts.pause("trainer", self._work(child.process) > child.work_before)
+        if pause is None:
+            raise self._too_often(child, reason, "trainer")
+        gone = self.children.with_role("trainer")
+        if self.plan.ring.deterministic:
+            gone = self.children.with_role(*RING_ROLES, "evaluator")
+            self._due.clear()
+        for other in gone:
+            other.stopping = True
+        self.children.kill(other for other in gone if other is not child)
+        again = [other.process for other in gone]
+        self._plan_restart(child, reason, pause, lambda: self._restart_trainer(again))
+
+    def _restart_trainer(self, processes: list[Process]) -> None:
+        self._ended += self.children.wait_for_killed()
+        deterministic = self.plan.ring.deterministic
+        if deterministic:
+            self.ring.close()
+        step, ring = resume.last_usable(self.run_dir, self.config, self.plan.ring if deterministic else None, _say)
+        if ring is not None:
+            self.ring = ring
+            self.children.ring_fd = ring.fd
+        resume.rewind(self.run_dir, step, self.config.train.steps)
+        self.tail.start_again()
+        self._start(*processes)
+
+    def _plan_restart(self, child: Child, reason: str, pause_s: float, start: Callable[[], None]) -> None:
+        name = "trainer" if child.process.role == "trainer" else child.process.name
+        child.plans = f"died, starts again within {pause_s:g} s"
+        note(
+            self.run_dir, "restart", process=name, reason=reason, pause_s=pause_s, in_a_row=self.restarts.in_a_row(name)
         )
+        self.view.say(f"{reason}; it starts again in {pause_s:g} s, log: {child.log}")
+        self._due.append((time.monotonic() + pause_s, start))
+
+    def _give_up(self, child: Child, reason: str) -> None:
+        generators, down = self.config.generators.recipes, {*self.ring.stats().generators_down, child.process.generator}
+        if child.process.role != "renderer" or self.plan.ring.deterministic or len(down) == len(generators):
+            raise self._too_often(child, reason, child.process.name)
+        self.ring.generator_down(generators.index(child.process.generator))
+        child.plans = "given up"
+        text = without(self.config, down)
+        note(
+            self.run_dir, "degraded", generator=child.process.generator, reason=reason, step=self.stats.step, text=text
+        )
+        self.view.degraded = text
+        self.view.say(f"{reason}, too often in a row: the run goes on {text}")
+
+    def _too_often(self, child: Child, reason: str, name: str) -> ChildDied:
+        again = self.restarts.in_a_row(name)
+        return ChildDied(child, f"{reason}{f' ({again} restarts without progress before)' if again else ''}")
+
+    # ---- the end
 
     def _stop_on_signal(self, number: int) -> str:
         """The trainer writes its checkpoint, then the others stop. Returns what to tell the user."""
-        trainers = self.children.with_role("trainer")
+        trainers = [trainer for trainer in self.children.with_role("trainer") if trainer.alive]
         self._stop(trainers, self.config.launch.grace_s)
         self._stop(self.children.all, PRODUCER_GRACE_S)
         checkpoint = run_folder.last_checkpoint(self.run_dir)
@@ -278,9 +406,14 @@ class _Supervisor:
             self.run_dir, status, message, time.monotonic() - self.started, first_step_s, self.stats
         )
         run_folder.write_json(self.run_dir / "summary.json", result)
+        again = f"polygen-stream run --resume {self.run_dir}"
         if status == "failed":
-            print(f"error: {message}\n  run folder: {self.run_dir}", file=sys.stderr)
+            print(f"error: {message}\n  run folder: {self.run_dir}\n  to go on: {again}", file=sys.stderr)
         elif status == "interrupted":
-            print(message, file=sys.stderr)
+            print(f"{message}\n  to go on: {again}", file=sys.stderr)
         else:
             summary.show(result, self.run_dir)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

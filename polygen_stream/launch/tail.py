@@ -40,6 +40,13 @@ class MetricsTail:
         self.recent: deque[dict] = deque(maxlen=window)
         self.first_seen: float | None = None  # monotonic seconds when the first step's line was there
 
+    def start_again(self) -> None:
+        """The file was cut, nobody writes to it yet, and only what will come is news; `recent` is what it has now."""
+        self._offset = 0
+        self.recent.clear()
+        self.read()
+        self.first_seen = None
+
     def read(self) -> None:
         """Takes in what was appended since the last call, up to the last complete line."""
         try:
@@ -50,8 +57,9 @@ class MetricsTail:
             return
         complete = appended[: appended.rfind(b"\n") + 1]
         self._offset += len(complete)
-        self.recent.extend(record for record in map(_parse, complete.splitlines(keepends=True)) if record is not None)
-        if self.recent and self.first_seen is None:
+        records = [record for record in map(_parse, complete.splitlines(keepends=True)) if record is not None]
+        self.recent.extend(records)
+        if records and self.first_seen is None:
             self.first_seen = time.monotonic()
 
     @property

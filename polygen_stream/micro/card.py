@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
+
+from polygen_stream.resources import weights_hash
 
 CARD = "card.json"
 
@@ -19,12 +20,3 @@ def write_card(folder: Path, card: dict[str, object]) -> None:
     """Write the card, with the hash of the weights as they are now."""
     card = {**card, "sha256": weights_hash(folder)}
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over the safetensors files of a folder, in the order of their paths."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()

@@ -15,6 +15,7 @@ from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, widened
 from polygen_stream.micro.world import Scene, Split
 
+VERSION = 1  # of the prompts
 # How often each edit is an axis: about as often as SugarCrepe asks for its category (object edits are half of it).
 AXES = {
     "replace_object": 6,

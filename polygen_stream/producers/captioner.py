@@ -2,106 +2,131 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
+from contextlib import closing
 
-from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped
+from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
+from polygen_stream.captions.selection import Selection
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import curriculum_of
-from polygen_stream.curriculum import ErrorDiffusion
-from polygen_stream.ledger import Ledger, Task
-from polygen_stream.producers.lead_time import LeadTime
-from polygen_stream.ring import CaptionTooLong, Kind, Member, RingStats, WaitStopped
+from polygen_stream.ledger import Task
+from polygen_stream.producers.failures import Failures
+from polygen_stream.producers.orders import Begun, Orders, aim
+from polygen_stream.producers.pause import Pause
+from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
-
-POLL_S = 0.05
 
 
 def main(context: RoleContext) -> None:
     config, ring = context.config, context.ring
-    ring.heartbeat("loading the caption source")
-    source = caption_source(config.captions)
-    ledger = Ledger(
-        config.seed, source.concepts, source.axes, len(config.generators.recipes), config.generators.positives
-    )
-    curriculum = curriculum_of(config)
-    pairs, lead = ErrorDiffusion(), LeadTime()
-    target = config.captions.target or None
-    task_id = opened = 0
-    writing = config.captions
-    with open(context.run_dir / "journal.jsonl", "a", buffering=1, encoding="utf-8") as journal:
-        while not context.stopping and (target is None or opened < target):
-            stats = _wait_for_room(context, writing.backlog - writing.batch)
-            if stats is None:
-                break
-            began = time.monotonic()
-            step, ahead = stats.step, lead.steps(time.monotonic(), stats)
-            tasks, kinds = [], []
-            for i in range(writing.batch if target is None else min(writing.batch, target - opened)):
-                share = curriculum.production_share(*_aim(context, step, ahead, task_id, opened + i))
-                kinds.append(Kind.PAIR if pairs.take(share, 1) else Kind.PLAIN)
-                tasks.append(ledger.task(task_id))
-                task_id += 1
-            ring.heartbeat(f"writing {len(tasks)} captions")
-            written = source.write(tasks, [kind is Kind.PAIR for kind in kinds])
-            try:
-                for task, kind, caption in zip(tasks, kinds, written, strict=True):
-                    if isinstance(caption, Caption) and not _open(context, task, kind, caption):
-                        caption = Dropped((*caption.rejected, "too long for the ring"))
-                    if isinstance(caption, Dropped):
-                        ring.skip_task(task.task_id, config.ring.open_timeout_s, stop=lambda: context.stopping)
-                    else:
-                        opened += 1
-                    journal.write(json.dumps(_record(task, kind, caption)) + "\n")
-            except WaitStopped:
-                break
-            ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
-    ring.finish_opening()
+    file = context.run_dir / JOURNAL
+    with closing(Journal(file)) as journal:
+        begun = _go_on(context, read_journal(file))
+        if begun is not None and begun.opened < _target(context):
+            ring.heartbeat("loading the caption source")
+            with closing(caption_source(config.captions)) as source:
+                journal.describe(source.provenance)
+                _write(context, begun, source, journal)
+    if not context.stopping:
+        ring.finish_opening()
 
 
-def _aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
-    """The training step that a new group is made for, as the trainer's step and the steps from there on."""
-    config, spec = context.config, context.ring.spec
-    target = config.captions.target or None
-    if spec.deterministic:
-        # What a task is must not depend on when it is written: the window moves at a fixed pace.
-        return int(task_id / (spec.inserts_per_step or target / config.train.steps)), 0.0
-    if target is not None:
-        # Producers that outrun the trainer will have stopped when the last steps ask for hard negatives: a
-        # group that spends the k-th part of the budget is made for the k-th part of the run, or a later one.
-        ahead = max(ahead, config.train.steps * opened / target - step)
-    return step, ahead
+def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
+    """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
+    config, ring = context.config, context.ring
+    known, begun, curriculum, pause = ring.stats().known, Begun(), curriculum_of(config), Pause(context)
+    for entry in entries:
+        if entry.task.task_id >= known:
+            while not context.stopping and _open_groups(ring.stats()) >= config.captions.backlog:
+                pause.take()
+            if context.stopping or not _open(context, entry):
+                return None
+        if ring.spec.deterministic:
+            # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
+            # pace of everybody anyway, and what rounding left over is less than one caption.
+            share = curriculum.production_share(*aim(context, 0, 0.0, entry.task.task_id, begun.opened))
+            begun.pairs.take(share, 1)
+        begun.task_id = entry.task.task_id + 1
+        begun.opened += isinstance(entry.outcome, Caption)
+    return begun
 
 
-def _open(context: RoleContext, task: Task, kind: Kind, caption: Caption) -> bool:
-    """Opens the task's group; False when its caption is too long, which the ring counts."""
-    config = context.config
-    members = _members(task, kind, config.generators.negatives)
+def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: Journal) -> None:
+    """Hands tasks to the source while there is room for their pictures, and opens groups of what comes back, in order,
+    until there are enough."""
+    config, ring = context.config, context.ring
+    writing, target = config.captions, _target(context)
+    selection = Selection(writing, source.concepts, config.seed)
+    selection.remember(read_journal(context.run_dir / JOURNAL))
+    orders, failures, pause = Orders(context, source, begun), Failures(), Pause(context, source)
+    while not context.stopping and begun.opened < target:
+        stats = ring.stats()
+        began = time.monotonic()
+        wanted = min(writing.batch, target - begun.opened - source.pending)
+        # A whole batch at once: a model that is run batch by batch must not be fed one by one. The bound keeps captions
+        # close to the step they are written for, and a fast generator close to the slow ones.
+        if wanted and _open_groups(stats) + source.pending <= writing.backlog - writing.batch:
+            pause.over()
+            for task, kind in orders.next(wanted, stats):
+                source.submit(task, kind is Kind.PAIR)
+        elif not source.pending:
+            pause.take()
+            continue
+        ring.heartbeat(f"writing {source.pending} captions")
+        entries = []
+        for written in source.collect():
+            task, kind = orders.done()
+            used = selection.used(task.task_id, _fitting(written, ring.spec.caption_bytes))
+            entries.append(Entry(task, kind is Kind.PAIR, used))
+        if entries:
+            journal.write(entries)
+        for entry in entries:
+            failures.note(entry.outcome)
+            if not _open(context, entry):
+                return
+            begun.opened += isinstance(entry.outcome, Caption)
+        ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
+
+
+def _target(context: RoleContext) -> int:
+    """Groups to open."""
+    return context.config.captions.target or sys.maxsize
+
+
+def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
+    """The caption, or why it cannot go into the ring: nothing is ever cut."""
+    if isinstance(caption, Caption) and any(
+        len(text.encode()) > most for text in (caption.text, caption.negative) if text is not None
+    ):
+        return Dropped((*caption.rejected, "too long for the ring"))
+    return caption
+
+
+def _open(context: RoleContext, entry: Entry) -> bool:
+    """Opens the task's group, or skips the task; False when the run stops first."""
+    config, ring, task = context.config, context.ring, entry.task
+    waiting = (config.ring.open_timeout_s, lambda: context.stopping)
     try:
-        context.ring.open_group(
-            task.task_id, kind, caption.text, caption.negative, members,
-            config.ring.open_timeout_s, stop=lambda: context.stopping,
-        )  # fmt: skip
-    except CaptionTooLong:
+        if isinstance(entry.outcome, Dropped):
+            ring.skip_task(task.task_id, *waiting)
+            return True
+        kind = Kind.PAIR if entry.pair else Kind.PLAIN
+        members = _members(task, kind, config.generators.negatives)
+        try:
+            ring.open_group(task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, *waiting)
+        except GeneratorsDown:
+            ring.skip_task(task.task_id, *waiting)
+    except WaitStopped:
         return False
     return True
 
 
-def _wait_for_room(context: RoleContext, most: int) -> RingStats | None:
-    """The ring's state once at most `most` groups are open; None when the run stops first.
-
-    The bound keeps captions close to the step they are written for, and a fast generator close to the slow ones.
-    """
-    ring, began, waited = context.ring, time.monotonic(), 0.0
-    while not context.stopping:
-        stats = ring.stats()
-        if sum(counts["open"] for counts in stats.groups.values()) <= most:
-            return stats
-        time.sleep(POLL_S)
-        ring.heartbeat("waiting for the renderers", waited_s=time.monotonic() - began - waited)
-        waited = time.monotonic() - began
-    return None
+def _open_groups(stats: RingStats) -> int:
+    """Captions that wait for pictures."""
+    return sum(counts["open"] for counts in stats.groups.values())
 
 
 def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
@@ -111,12 +136,6 @@ def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
     if kind is Kind.PAIR:
         members += [Member(generator, 1, seed) for generator, seed in twins[:negatives]]
     return members
-
-
-def _record(task: Task, kind: Kind, caption: Caption | Dropped) -> dict[str, object]:
-    """What a replay needs to make this group again without a language model; of a dropped task, why."""
-    record = {"task": asdict(task), "kind": kind.name.lower()}
-    return record | {"caption" if isinstance(caption, Caption) else "dropped": asdict(caption)}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.ring import Claim, Ring
 from polygen_stream.role import RoleContext, run_role
+
+if TYPE_CHECKING:
+    from polygen_stream.generators.pipelines import Generator
 
 POLL_S = 0.02
 
@@ -30,9 +34,9 @@ def main(context: RoleContext) -> None:
     generator, compiled = load_generator(recipe, config.generators.device, config.ring.image_size), False
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
-        from polygen_stream.engine.runtime import use_engines
+        from polygen_stream.engine.runtime import accelerate
 
-        compiled = use_engines(generator, config.generators.backend, config.launch.renderer_threads)
+        compiled = accelerate(generator, config.generators.backend, config.launch.renderer_threads)
     if not compiled and prefer_xformers(generator.pipeline):
         logging.info("%s renders eager with xformers' attention", name)
     index = config.generators.recipes.index(name)
@@ -46,9 +50,18 @@ def main(context: RoleContext) -> None:
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
-        images = generator.render([claim.caption for claim in claims], [claim.seed for claim in claims])
-        _hand_over(ring, claims, images)
+        _hand_over(ring, claims, _render(generator, claims, config.generators.batch if ring.spec.deterministic else 1))
         ring.heartbeat("rendered", busy_s=time.monotonic() - began)
+
+
+def _render(generator: Generator, claims: list[Claim], at_least: int) -> np.ndarray:
+    """Pictures of the claims, uint8 [n, H, W, 3].
+
+    In floating point a picture depends on the size of its batch. A run that has to come out the same every time renders
+    batches of one size, filled up with their last picture.
+    """
+    filled = claims + claims[-1:] * (at_least - len(claims))
+    return generator.render([claim.caption for claim in filled], [claim.seed for claim in filled])[: len(claims)]
 
 
 def _hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:

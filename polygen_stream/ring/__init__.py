@@ -2,6 +2,7 @@
 
 from polygen_stream.ring.errors import (
     CaptionTooLong,
+    GeneratorsDown,
     JournalFull,
     LockTimeout,
     LostLock,
@@ -22,6 +23,7 @@ __all__ = [
     "Draw",
     "DrawRecord",
     "DrawnGroup",
+    "GeneratorsDown",
     "GroupRequest",
     "Hold",
     "JournalFull",

@@ -17,6 +17,10 @@ class WaitStopped(PolygenError):
     """The caller's `stop` function asked to give up a wait."""
 
 
+class GeneratorsDown(PolygenError):
+    """A group could not get a single positive: every generator it asks for was given up."""
+
+
 class LockTimeout(PolygenError):
     """The ring's mutex was not granted in time. `pid` is the process that holds it (0 = unknown)."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from polygen_stream.errors import PolygenError
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.errors import CaptionTooLong
+from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import CHUNK, Total
@@ -96,7 +96,9 @@ def _check_possible(control: Control, openings: Sequence[Opening]) -> None:
     for opening in openings if down.any() else ():
         if all(down[m.generator] for m in opening.members if m.polarity == Polarity.POSITIVE):
             names = sorted({control.spec.generators[m.generator] for m in opening.members})
-            raise PolygenError(f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}")
+            raise GeneratorsDown(
+                f"task {opening.task_id}: every generator of its positives is down: {', '.join(names)}"
+            )
 
 
 def _admitted(control: Control, openings: Sequence[Opening]) -> int:
@@ -118,10 +120,16 @@ def _admitted(control: Control, openings: Sequence[Opening]) -> int:
 
 
 def try_skip(control: Control, task_id: int) -> int | None:
-    """Enters a task without a group into a deterministic ring; its row, or None while there is no room."""
-    with control.transition(Operation.SKIP):
+    """Enters a task without a group; None while there is no room.
+
+    A deterministic ring gives it a row, which is returned; any other only notes that the task is known, and returns -1.
+    """
+    with control.transition(Operation.SKIP) as journal:
         if control.total(Total.FINISHED):
             raise PolygenError(f"task {task_id} was skipped after finish_opening; call that last")
+        if not control.spec.deterministic:
+            note_known(control, journal, task_id)
+            return -1
         if not admits_task(control, task_id):
             return None
         victims = evictable(control.columns, control.spec, 0, 1, task_id)
@@ -214,8 +222,7 @@ def _fill_rows(control: Control, journal: Journal, openings: Sequence[Opening]) 
         journal.set(name, rows, value)
     journal.add("total", int(Total.SEQUENCE), len(openings))
     journal.add("total", int(Total.OPENED), len(openings))
-    if control.spec.deterministic:
-        note_known(control, journal, openings[-1].task_id)
+    note_known(control, journal, max(opening.task_id for opening in openings))
     if down.any():
         journal.add("generator_failed", *np.unique(generators[down], return_counts=True))
     return rows.tolist()

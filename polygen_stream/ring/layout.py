@@ -20,7 +20,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 3
+VERSION = 4
 PAGE = 4096
 # numpy's large arrays start 16 bytes into a page. A copy from the same place of another page, or a few bytes before it,
 # is a third slower: the processor takes loads for dependent on stores whose addresses agree in their last 12 bits.
@@ -75,7 +75,7 @@ class Total(IntEnum):
     HOLDS_REFUSED = 23  # the budget of holds was spent
     HOLDS_GONE = 24  # the group to hold was evicted before
     SKIPPED = 25  # task ids without a group, deterministic mode
-    KNOWN = 26  # 1 + largest task id opened or skipped, deterministic mode
+    KNOWN = 26  # 1 + largest task id opened or skipped
     NEXT_STEP = 27  # latest step that was drawn or tried, deterministic mode
     PASSED = 28  # 1 + largest task id that made room, deterministic mode
     HELD_BACK = 29  # 1 + process row of a draw that the rate limiter makes wait for inserts, 0 = none

@@ -155,7 +155,7 @@ class Ring:
         """Reserves a whole group and returns its row; waits for room.
 
         Raises CaptionTooLong (counted, nothing reserved), ValueError for a senseless request, RingTimeout
-        past the deadline, WaitStopped when `stop` returns True, PolygenError when the generators of all its
+        past the deadline, WaitStopped when `stop` returns True, GeneratorsDown when the generators of all its
         positives are down.
         """
         [row] = self.open_groups([GroupRequest(task_id, kind, caption, negative, members)], timeout_s, stop)
@@ -192,13 +192,11 @@ class Ring:
         return rows
 
     def skip_task(self, task_id: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> None:
-        """Says that this task will have no group. A deterministic ring must know; otherwise it does nothing.
+        """Says that this task will have no group. Draws of a deterministic ring wait for it; `stats().known` counts it.
 
         Waits and raises like open_group.
         """
         control = self._control
-        if not self.spec.deterministic:
-            return
         row, waited_s = wait_for(
             lambda: groups.try_skip(control, task_id), timeout_s, self._beat("waiting to skip a task"), stop
         )

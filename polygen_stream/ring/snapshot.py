@@ -46,16 +46,24 @@ class Saved:
     locked_s: float  # longest time the mutex was held: the copy of the columns
 
 
-def save_snapshot(ring: Ring, path: Path, payload: bool, tasks: Collection[int] | None = None) -> Saved:
+def copy_columns(ring: Ring) -> RingState:
+    """The ring's columns now, for a snapshot that is written later."""
+    return copy_state(ring._control)
+
+
+def save_snapshot(
+    ring: Ring, path: Path, payload: bool, tasks: Collection[int] | None = None, state: RingState | None = None
+) -> Saved:
     """Writes a snapshot of a ring in use; `path` then holds it whole, or what it held before.
 
     payload: store the READY pictures too; `tasks` limits them to the groups of these task ids.
+    state: the instant to save, if it is not this one. Pictures that were overwritten since are not stored.
     Raises UserError when the file cannot be written.
     """
     partial = path.with_name(PARTIAL + path.name)
     try:
         with partial.open("wb") as file:
-            saved = _write(file, ring._control, payload, tasks)
+            saved = _write(file, ring._control, payload, tasks, state or copy_columns(ring))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -85,7 +93,7 @@ def snapshot_in_memory(ring: Ring) -> int:
     fd = os.memfd_create("polygen-ring-snapshot", os.MFD_CLOEXEC)
     try:
         with os.fdopen(fd, "wb", closefd=False) as file:
-            _write(file, ring._control, payload=False, tasks=None)
+            _write(file, ring._control, payload=False, tasks=None, state=copy_columns(ring))
     except BaseException:
         os.close(fd)
         raise
@@ -99,9 +107,8 @@ def columns_checksum(state: RingState) -> int:
     return checksum
 
 
-def _write(file: BinaryIO, control: Control, payload: bool, tasks: Collection[int] | None) -> Saved:
+def _write(file: BinaryIO, control: Control, payload: bool, tasks: Collection[int] | None, state: RingState) -> Saved:
     # By hand, not with safetensors' own writer: that one wants all pictures in memory at once, beside the ring.
-    state = copy_state(control)
     slots = _slots_to_store(state, tasks) if payload else np.empty(0, np.int64)
     # the widest first, so that every tensor is aligned
     columns = sorted(copied_columns(state.spec), key=lambda column: -np.dtype(column.dtype).itemsize)

@@ -33,6 +33,8 @@ class RingStats:
     demoted: int  # PAIR groups without a READY negative
     captions_rejected: int
     skipped: int  # tasks without a group, deterministic mode
+    known: int  # 1 + largest task id opened or skipped; 0 before the first
+    generators_down: tuple[str, ...]  # given up
     held: int  # groups that may not be evicted because somebody will come back for them
     holds_refused: int  # for want of room
     holds_gone: int  # the group had been evicted
@@ -80,6 +82,8 @@ def ring_stats(control: Control | RingState) -> RingStats:
             demoted=t(Total.DEMOTED),
             captions_rejected=t(Total.CAPTIONS_REJECTED),
             skipped=t(Total.SKIPPED),
+            known=t(Total.KNOWN),
+            generators_down=tuple(name for name, down in zip(names, c.generator_down.tolist(), strict=True) if down),
             held=int(np.count_nonzero(c.group_held)),
             holds_refused=t(Total.HOLDS_REFUSED),
             holds_gone=t(Total.HOLDS_GONE),

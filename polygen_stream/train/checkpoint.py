@@ -1,65 +1,104 @@
-"""Checkpoints: one folder per step, complete or absent.
+"""Writing and reading what a checkpoint folder holds; checkpoints.py says what that is.
 
-    checkpoints/step_000200/
-        model.safetensors   weights and buffers of the model
-        average.safetensors their moving average, if train.ema asks for one
-        state.pt            optimizer, random states, curriculum, data reader; loads with weights_only=True
-        meta.json           step, final, model, precision, config hash
-
-A folder is written under a name no reader looks for, flushed to disk, and renamed; what a killed trainer
-leaves half-written is removed when the next one starts.
+A checkpoint is written in two parts. What training is about to change is copied to the host at once; hashing, writing
+and flushing it is the business of a thread, while the next steps run.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
+import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
+from polygen_stream.checkpoints import (
+    PARTIAL,
+    RING,
+    checkpoint_folder,
+    config_hash,
+    damaged,
+    describe_files,
+    flush,
+    list_checkpoints,
+    read_meta,
+    retain,
+    write_meta,
+)
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
+from polygen_stream.ring import Ring
+from polygen_stream.ring.snapshot import copy_columns, save_snapshot
+from polygen_stream.ring.state import RingState
 
-MODEL, AVERAGE = "model.safetensors", "average.safetensors"
-PARTIAL = ".partial-"  # prefix of folders being written or removed
-_NAME = re.compile(r"step_(\d{6,})")
+MODEL, AVERAGE, STATE = "model.safetensors", "average.safetensors", "state.pt"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory. `training` has the keys optimizer, rng, curriculum and data."""
+    """A checkpoint in memory. `training` has the keys optimizer, curriculum and data."""
 
     meta: dict[str, Any]
-    model: dict[str, torch.Tensor]
+    model: dict[str, Tensor]
     training: dict[str, Any]
 
 
-def checkpoint_folder(run_dir: Path, step: int) -> Path:
-    return run_dir / "checkpoints" / f"step_{step:06d}"
+@dataclass(frozen=True)
+class Captured:
+    """Everything of a checkpoint, in memory that nobody changes any more: host copies, and the ring's columns.
+
+    Pictures are still in the ring. One that is overwritten before it is stored will be rendered again.
+    """
+
+    meta: dict[str, Any]
+    weights: dict[str, dict[str, Tensor]]  # by file
+    training: dict[str, Any]
+    ring: Ring | None
+    columns: RingState | None
 
 
-def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every complete checkpoint, in order of steps."""
-    root = run_dir / "checkpoints"
-    found = [(_NAME.fullmatch(p.name), p) for p in root.iterdir()] if root.is_dir() else []
-    return sorted((int(match[1]), path) for match, path in found if match)
+class CheckpointWriter:
+    """Writes the checkpoints of one run, one at a time, in the background. One thread uses it."""
+
+    def __init__(self, run_dir: Path, config: RunConfig) -> None:
+        self._run_dir = run_dir
+        self._config = config
+        self._thread: Thread | None = None
+        self._problem: BaseException | None = None
+
+    def save(self, captured: Captured) -> None:
+        """Begins to write; first waits for the one before. Raises what became of that one."""
+        self.wait()
+        self._thread = Thread(target=self._write, args=(captured,), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when the last one is on disk.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            raise problem
+
+    def _write(self, captured: Captured) -> None:
+        try:
+            write_checkpoint(self._run_dir, captured, self._config)
+        except BaseException as problem:  # for whoever waits
+            self._problem = problem
 
 
-def config_hash(config: RunConfig) -> str:
-    """Short hash of the resolved config, to tell whether two checkpoints come from the same settings."""
-    return hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
-
-
-def save_checkpoint(
-    run_dir: Path,
+def capture(
     *,
     step: int,
     final: bool,
@@ -69,14 +108,9 @@ def save_checkpoint(
     curriculum: dict[str, Any],
     data: dict[str, Any],
     average: torch.nn.Module | None = None,
-) -> Path:
-    """Write the checkpoint of `step` (steps done so far) and apply the retention rule.
-
-    A step that has its checkpoint already (a run stopped right after one) only gets its meta.json renewed.
-    Kept are the newest `train.keep_checkpoints`, and always step 0 (the untrained model evaluation compares
-    with) and the final one.
-    """
-    folder = checkpoint_folder(run_dir, step)
+    ring: Ring | None = None,
+) -> Captured:
+    """Copies what belongs to the checkpoint of `step`, the number of steps done so far."""
     meta = {
         "step": step,
         "final": final,
@@ -84,37 +118,59 @@ def save_checkpoint(
         "precision": config.train.precision,
         "config_hash": config_hash(config),
     }
-    if folder.is_dir():
-        _replace_json(folder / "meta.json", meta)
-        return folder
-    partial = folder.with_name(PARTIAL + folder.name)
-    partial.mkdir(parents=True)
-    for file_name, module in ((MODEL, model), (AVERAGE, average)):
-        if module is not None:
-            # Channels-last weights are not contiguous, which safetensors insists on.
-            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-            safetensors.torch.save_file(weights, partial / file_name)
-    training = {
-        "optimizer": optimizer.state_dict(),
-        "rng": _rng_state(),
-        "curriculum": curriculum,
-        "data": data,
+    modules = {MODEL: model, AVERAGE: average}
+    weights = {
+        # Channels-last weights are not contiguous, which safetensors insists on.
+        file: {name: _to_host(tensor).contiguous() for name, tensor in module.state_dict().items()}
+        for file, module in modules.items()
+        if module is not None
     }
-    torch.save(training, partial / "state.pt")
-    (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-    for file in partial.iterdir():
-        _flush(file)
-    _flush(partial)
-    partial.rename(folder)
-    _flush(folder.parent)
-    _retain(run_dir, config.train.keep_checkpoints)
+    training = {"optimizer": _to_host(optimizer.state_dict()), "curriculum": curriculum, "data": data}
+    return Captured(meta, weights, training, ring, ring and copy_columns(ring))
+
+
+def save_checkpoint(run_dir: Path, *, config: RunConfig, **what: Any) -> Path:
+    """Captures and writes a checkpoint at once; see capture and write_checkpoint."""
+    return write_checkpoint(run_dir, capture(config=config, **what), config)
+
+
+def write_checkpoint(run_dir: Path, captured: Captured, config: RunConfig) -> Path:
+    """Writes a checkpoint, which is there whole or not at all, and applies the retention rule.
+
+    A step that has its checkpoint already (a run stopped right after one) only gets its meta.json renewed.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to.
+    """
+    step = captured.meta["step"]
+    folder = checkpoint_folder(run_dir, step)
+    partial = folder.with_name(PARTIAL + folder.name)
+    try:
+        if folder.is_dir():
+            write_meta(folder, read_meta(folder) | captured.meta)
+            return folder
+        partial.mkdir(parents=True)
+        for name, tensors in captured.weights.items():
+            safetensors.torch.save_file(tensors, partial / name)
+        state = io.BytesIO()  # torch's own writer tells a full disk by an error of its own
+        torch.save(captured.training, state)
+        (partial / STATE).write_bytes(state.getbuffer())
+        if captured.ring is not None:
+            pictures = config.train.checkpoint_pictures
+            save_snapshot(captured.ring, partial / RING, pictures, state=captured.columns)
+        for file in partial.iterdir():
+            flush(file)
+        write_meta(partial, captured.meta | {"files": describe_files(partial)})
+        partial.rename(folder)
+        flush(folder.parent)
+        retain(run_dir, config.train.keep_checkpoints)
+    except (OSError, SafetensorError, UserError) as problem:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"cannot write the checkpoint of step {step} into {folder.parent}: {problem}; free some space there and "
+            f"continue with `polygen-stream run --resume {run_dir}`"
+        ) from problem
     return folder
-
-
-def remove_partial(run_dir: Path) -> None:
-    """Remove what an earlier trainer left half-written."""
-    for leftover in (run_dir / "checkpoints").glob(PARTIAL + "*"):
-        shutil.rmtree(leftover)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -125,35 +181,17 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     meta = read_meta(folder)
     model = read_model_state(folder)
-    file = folder / "state.pt"
+    file = folder / STATE
     try:
         training = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(_damaged(file, "it is missing")) from None
+        raise UserError(damaged(file, "it is missing")) from None
     except Exception as problem:  # torch.load raises whatever its unpickler stumbles over in a damaged file
-        raise UserError(_damaged(file, f"{type(problem).__name__} while reading it")) from None
-    expected = {"optimizer", "rng", "curriculum", "data"}
+        raise UserError(damaged(file, f"{type(problem).__name__} while reading it")) from None
+    expected = {"optimizer", "curriculum", "data"}
     if not isinstance(training, dict) or training.keys() != expected:
-        raise UserError(_damaged(file, "it is not the training state of a polygen-stream checkpoint"))
+        raise UserError(damaged(file, "it is not the training state of a polygen-stream checkpoint"))
     return Checkpoint(meta, model, training)
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of a checkpoint folder.
-
-    Raises:
-        UserError: no such file, or not a checkpoint's.
-    """
-    file = folder / "meta.json"
-    try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN") from None
-    except ValueError:
-        raise UserError(_damaged(file, "it is not JSON")) from None
-    if not isinstance(meta, dict) or not {"step", "final", "model"} <= meta.keys():
-        raise UserError(_damaged(file, "step, final or model is missing from it"))
-    return meta
 
 
 def read_model_state(folder: Path, *, averaged: bool = False) -> dict[str, torch.Tensor]:
@@ -166,42 +204,23 @@ def read_model_state(folder: Path, *, averaged: bool = False) -> dict[str, torch
     try:
         return safetensors.torch.load_file(file)
     except FileNotFoundError:
-        raise UserError(_damaged(file, "it is missing")) from None
+        raise UserError(damaged(file, "it is missing")) from None
     except SafetensorError as problem:
-        raise UserError(_damaged(file, str(problem))) from None
+        raise UserError(damaged(file, str(problem))) from None
 
 
-def _damaged(file: Path, why: str) -> str:
-    return f"cannot use {file}: {why}; delete {file.parent} and use an older checkpoint beside it"
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The folder that training goes on from, if this is not its beginning."""
+    found = list_checkpoints(run_dir)
+    return found[-1][1] if found else None
 
 
-def _rng_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def _retain(run_dir: Path, keep: int) -> None:
-    for step, folder in list_checkpoints(run_dir)[:-keep]:
-        if step != 0 and not read_meta(folder)["final"]:
-            # Renamed first: a reader must never find a checkpoint with half of its files gone.
-            doomed = folder.with_name(PARTIAL + folder.name)
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
-
-
-def _replace_json(file: Path, value: dict[str, Any]) -> None:
-    partial = file.with_name(PARTIAL + file.name)
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    _flush(partial)
-    partial.rename(file)
-    _flush(file.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _to_host(value: Any) -> Any:
+    """A copy of nested dicts and lists, its tensors on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_to_host, value))
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polygen_stream.leftover import LeftoverQueue
-from polygen_stream.monitor.metrics import JsonLines, TensorBoard
+from polygen_stream.monitor.metrics import JsonLines, TensorBoard, cut, read_json_lines
 from polygen_stream.ring import RingStats
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.train.data import Batch
@@ -13,11 +13,19 @@ from polygen_stream.train.step import StepResult
 
 
 class Diary:
-    """Of one run, kept by one process."""
+    """Of one run, kept by one process.
 
-    def __init__(self, run_dir: Path) -> None:
-        self._metrics, self._draws = JsonLines(run_dir / "metrics.jsonl"), DrawLog(run_dir / "draw_log.jsonl")
-        self._board = TensorBoard(run_dir / "tensorboard")
+    Args:
+        first_step: the step that training (re)starts at: what an earlier attempt wrote from it on is removed.
+    """
+
+    def __init__(self, run_dir: Path, first_step: int = 0) -> None:
+        metrics = run_dir / "metrics.jsonl"
+        cut(metrics, first_step)
+        self._metrics = JsonLines(metrics)
+        self._draws = DrawLog(run_dir / "draw_log.jsonl", first_step)
+        self._board = TensorBoard(run_dir / "tensorboard", first_step=first_step)
+        self._seconds_before = max((record["time"] for record in read_json_lines(metrics)), default=0.0)
 
     def drawn(self, batch: Batch) -> None:
         self._draws.write(batch.drawn)
@@ -32,7 +40,7 @@ class Diary:
         time_s: float,
         step_s: float,
     ) -> None:
-        record = step_record(batch, result, stats, time_s=time_s, step_s=step_s)
+        record = step_record(batch, result, stats, time_s=self._seconds_before + time_s, step_s=step_s)
         if leftover is not None:
             record["leftover"] = leftover.counts()
         self._metrics.write(record)

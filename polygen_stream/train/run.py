@@ -5,6 +5,10 @@
 With train.ranks > 1 that many processes run this, told apart by the environment variables of torchrun. All draw their
 shares of the same batches and take the same steps; rank 0 alone writes checkpoints, metrics and the draw log.
 
+In a run folder that has a checkpoint, training goes on from the newest one; whoever starts the trainer has seen to it
+that the ring fits. What a step draws at random is a function of (seed, step, rank), so there are no random states to
+keep.
+
 Sees generated pictures only, through the ring; it never imports the micro world that draws or describes them.
 """
 
@@ -16,17 +20,24 @@ import time
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from polygen_stream.checkpoints import remove_partial
 from polygen_stream.config import curriculum_of
 from polygen_stream.errors import UserError
 from polygen_stream.leftover import LeftoverQueue
 from polygen_stream.role import RoleContext, run_role
 from polygen_stream.seeding import key
 from polygen_stream.train.accumulate import check_divisible
-from polygen_stream.train.checkpoint import remove_partial, save_checkpoint
+from polygen_stream.train.checkpoint import (
+    CheckpointWriter,
+    capture,
+    load_checkpoint,
+    newest_checkpoint,
+    read_model_state,
+)
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.diary import Diary
 from polygen_stream.train.gang import join, leave, place
-from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip
+from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_model_state
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.peers import naming_lost_peers
@@ -52,12 +63,23 @@ def main(context: RoleContext) -> None:
         check_divisible(model, train)
     if train.image_image_head:
         add_image_image_head(model, train.model, train.image_image_head)
+    folder = newest_checkpoint(run_dir)
+    found = None if folder is None else load_checkpoint(folder)
+    start = 0 if found is None else found.meta["step"]
+    if found is not None:
+        logging.info("going on from %s", folder)
+        load_model_state(model, found.model, folder)
     parallel = distribute(model, device) if gang.world > 1 else None
     optimizer = build_optimizer(model, train)
+    if found is not None:
+        optimizer.load_state_dict(found.training["optimizer"])
     average = None
     if train.ema and gang.leads:
         # Buffers too: the statistics of batch norms belong to the weights they were taken with.
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=True)
+        if start:
+            load_model_state(average.module, read_model_state(folder, averaged=True), folder)
+            average.n_averaged.fill_(start)  # 0 means that the average begins with the next step
     if train.compile:
         compile_towers(model)
     curriculum = curriculum_of(config)
@@ -77,11 +99,13 @@ def main(context: RoleContext) -> None:
         gate=gang.gate,
         leftover=leftover,
     )
+    if found is not None:
+        reader.reset(found.training["data"])
+    writer = CheckpointWriter(run_dir, config)
 
     def save(step: int, final: bool) -> None:
         ring.heartbeat(f"saving the checkpoint of step {step}")
-        save_checkpoint(
-            run_dir,
+        captured = capture(
             step=step,
             final=final,
             config=config,
@@ -90,16 +114,21 @@ def main(context: RoleContext) -> None:
             curriculum=curriculum.state_dict(),
             data=reader.state_dict(),
             average=average and average.module,
+            ring=ring,
         )
+        writer.save(captured)
 
     if gang.leads:
-        diary = Diary(run_dir)
+        diary = Diary(run_dir, start)
         remove_partial(run_dir)
-        save(0, final=False)
+        ring.set_step(start)
+        if found is None:
+            save(0, final=False)
     model.train()
-    done = 0
+    done = start
     for batch in reader:
         begun = time.monotonic()
+        torch.manual_seed(key(config.seed, "step", batch.step, gang.rank) >> 1)
         with naming_lost_peers(f"rank {gang.rank} was training step {batch.step}"):
             result = train_step(model, optimizer, batch, config, parallel)
         if average is not None:
@@ -118,6 +147,7 @@ def main(context: RoleContext) -> None:
             save(done, final=False)
     if gang.leads:
         save(done, final=True)
+        writer.wait()
         diary.close()
     leave(gang)
 

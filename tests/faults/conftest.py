@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from launched import toy
+from launched import Launched, resumed_toy, toy
 
 
 @pytest.fixture
@@ -11,6 +11,20 @@ def start_toy(tmp_path):
 
     def start(*words: str, **environment: str):
         started.append(toy(tmp_path, *words, **environment))
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.close()
+
+
+@pytest.fixture
+def resume_toy(tmp_path):
+    """Goes on with a toy run, and cleans up after a failed test. resume_toy(run, **environment) -> Launched."""
+    started = []
+
+    def start(run: Launched, **environment: str):
+        started.append(resumed_toy(tmp_path / f"attempt-{len(started)}", run, **environment))
         return started[-1]
 
     yield start

@@ -19,8 +19,15 @@ TOY = Path(__file__).with_name("toy_run.py")
 class Launched:
     """A started `command` whose last argument is the run folder; sees the processes of the run from outside."""
 
-    def __init__(self, folder: Path, command: list[str], words: tuple[str, ...] = (), **environment: str):
-        self.run_dir = folder / "run"
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        words: tuple[str, ...] = (),
+        run_dir: Path | None = None,
+        **environment: str,
+    ):
+        self.run_dir = run_dir or folder / "run"
         self.scratch = folder / "scratch"  # TMPDIR of the whole run
         self.scratch.mkdir()
         self._shm = set(os.listdir("/dev/shm"))
@@ -133,3 +140,9 @@ class Launched:
 
 def toy(folder: Path, *words: str, **environment: str) -> Launched:
     return Launched(folder, [sys.executable, str(TOY), "supervise"], words, **environment)
+
+
+def resumed_toy(folder: Path, run: Launched, **environment: str) -> Launched:
+    """Goes on with the folder of another toy run."""
+    folder.mkdir()
+    return Launched(folder, [sys.executable, str(TOY), "resume"], run_dir=run.run_dir, **environment)

@@ -1,6 +1,7 @@
 """A run of small real processes for the fault tests: real supervisor, guardian, ring and roles, no models.
 
     python toy_run.py supervise RUN_DIR [--a.b VALUE ...]     one toy run, exit code of the supervisor
+    python toy_run.py resume RUN_DIR                          goes on with one
     python toy_run.py ROLE --run-dir ... --ring-fd ...        how the supervisor starts a toy role
 
 With --train.ranks more than 1 the trainer is the real one.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from polygen_stream.checkpoints import META, RING, checkpoint_folder, config_hash, describe_files, list_checkpoints
 from polygen_stream.config import load_config
 from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.ring import Kind, Member, Ring, WaitStopped
+from polygen_stream.ring.snapshot import save_snapshot
 from polygen_stream.role import RoleContext, run_role
 
 GENERATORS = ("micro/sd15", "micro/sana")
@@ -56,9 +60,11 @@ def toy_plan(config):
     return Plan(processes, ring_spec(config))
 
 
-def misbehave(role: str) -> None:
+def misbehave(role: str, context: RoleContext) -> None:
+    """TOY_FAULT = ROLE:WAY or NAME:WAY; with TOY_ONCE only the first process of that name does it."""
     who, _, way = os.environ.get("TOY_FAULT", ":").partition(":")
-    if who != role:
+    again = (context.run_dir / "logs" / f"{context.name}.2.log").exists()
+    if who not in (role, context.name) or ("TOY_ONCE" in os.environ and again):
         return
     if way == "user_error":
         raise UserError("captions.bank = nowhere: no such word bank; known: micro")
@@ -73,10 +79,10 @@ def misbehave(role: str) -> None:
 
 
 def captioner(context: RoleContext) -> None:
-    misbehave("captioner")
+    misbehave("captioner", context)
     members = [Member(index, polarity, 7) for polarity in (0, 1) for index in range(len(GENERATORS))]
     target = context.config.captions.target
-    task = 0
+    task = context.ring.stats().known
     while not context.stopping and (not target or task < target):
         arguments = (Kind.PAIR, f"caption {task}", f"negative {task}", members)
         try:
@@ -85,11 +91,12 @@ def captioner(context: RoleContext) -> None:
             return
         context.ring.heartbeat("opening", busy_s=0.001)
         task += 1
-    context.ring.finish_opening()
+    if not context.stopping:
+        context.ring.finish_opening()
 
 
 def renderer(context: RoleContext) -> None:
-    misbehave("renderer")
+    misbehave("renderer", context)
     ring = context.ring
     index = GENERATORS.index(context.generator)
     while not context.stopping:
@@ -104,11 +111,13 @@ def renderer(context: RoleContext) -> None:
 
 
 def trainer(context: RoleContext) -> None:
-    misbehave("trainer")
+    misbehave("trainer", context)
     train, ring = context.config.train, context.ring
     began = time.monotonic()
-    checkpoint(context.run_dir, 0, final=False)
-    step = 0
+    found = list_checkpoints(context.run_dir)
+    step = found[-1][0] if found else 0
+    if not found:
+        checkpoint(context, 0)
     with (context.run_dir / "metrics.jsonl").open("a", buffering=1) as metrics:
         while step < train.steps and not context.stopping:
             draw = ring.draw(step, 4, 2, timeout_s=60, stop=lambda: context.stopping)
@@ -122,12 +131,15 @@ def trainer(context: RoleContext) -> None:
                 "images_committed": sum(stats.images_committed.values()),
             }  # fmt: skip
             metrics.write(json.dumps(line) + "\n")
+            ring.set_step(step + 1)
             ring.heartbeat("training", waited_s=draw.waited_s, busy_s=0.02)
             step += 1
+            if step % train.checkpoint_every == 0 and step < train.steps:
+                checkpoint(context, step)
     while context.config.captions.target and not context.stopping and not production_is_over(ring):
         ring.heartbeat("waiting for the last image, so that the totals are known")
         time.sleep(0.05)
-    checkpoint(context.run_dir, step, final=True)
+    checkpoint(context, step, final=True)
 
 
 def production_is_over(ring: Ring) -> bool:
@@ -135,16 +147,20 @@ def production_is_over(ring: Ring) -> bool:
     return stats.finished_opening and not any(stats.backlog.values())
 
 
-def checkpoint(run_dir: Path, step: int, final: bool) -> None:
-    folder = run_dir / "checkpoints" / f"step_{step:06d}"
+def checkpoint(context: RoleContext, step: int, final: bool = False) -> None:
+    folder = checkpoint_folder(context.run_dir, step)
     partial = folder.with_name(f".partial-{folder.name}")
     partial.mkdir(parents=True)
-    (partial / "meta.json").write_text(json.dumps({"step": step, "final": final}))
+    save_snapshot(context.ring, partial / RING, payload=True)
+    meta = {"step": step, "final": final, "model": "toy", "config_hash": config_hash(context.config)}
+    (partial / META).write_text(json.dumps(meta | {"files": describe_files(partial)}))
+    if folder.exists():
+        shutil.rmtree(folder)
     partial.rename(folder)
 
 
 def evaluator(context: RoleContext) -> None:
-    misbehave("evaluator")
+    misbehave("evaluator", context)
     numbers = {
         "zero_shot_things": 0.5, "zero_shot_colours": 0.6, "retrieval_i2t_r1": 0.3, "retrieval_t2i_r1": 0.2,
         "compositional": 0.7, "compositional_by_edit": {"swap colour": 0.7},
@@ -155,7 +171,7 @@ def evaluator(context: RoleContext) -> None:
             if meta in done:
                 continue
             done.add(meta)
-            found = json.loads(meta.read_text())
+            found = {name: json.loads(meta.read_text())[name] for name in ("step", "final")}
             with (context.run_dir / "eval.jsonl").open("a") as file:
                 file.write(json.dumps({**found, "metrics": numbers, "chance": {"zero_shot_things": 0.04}}) + "\n")
             if found["final"]:
@@ -164,7 +180,7 @@ def evaluator(context: RoleContext) -> None:
 
 
 def report(context: RoleContext) -> None:
-    misbehave("report")
+    misbehave("report", context)
     assert context.ring.groups_snapshot(4)
     (context.run_dir / "report.html").write_text("a toy run\n")
 
@@ -176,11 +192,16 @@ if __name__ == "__main__":
     if role in ROLES:
         run_role(ROLES[role], role)
     run_dir, *words = sys.argv[1:]
-    config = load_config(None, [*(word for key, value in OVERRIDES.items() for word in (f"--{key}", value)), *words])
+    from polygen_stream.launch.resume import find_run
     from polygen_stream.launch.supervise import supervise
 
     try:
-        sys.exit(supervise(config, Path(run_dir), toy_plan(config)))
+        if role == "resume":
+            config = load_config(find_run(run_dir) / "config.toml")
+        else:
+            settings = [word for key, value in OVERRIDES.items() for word in (f"--{key}", value)]
+            config = load_config(None, [*settings, *words])
+        sys.exit(supervise(config, Path(run_dir), toy_plan(config), resumed=role == "resume"))
     except PolygenError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)

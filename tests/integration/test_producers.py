@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polygen_stream.captions.balance import Balancer, Drop
+from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.grammar import GrammarSource
+from polygen_stream.captions.journal import JOURNAL, Entry, provenances, read_journal
 from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.curriculum import Curriculum
 from polygen_stream.launch.plan import ring_spec
 from polygen_stream.ledger import Ledger
+from polygen_stream.micro.card import read_card
+from polygen_stream.resources import SHIPPED_WEIGHTS
 from polygen_stream.ring import Kind, Member, Ring, RingTimeout
 
 RENDERER = ("renderer", "--generator", "micro/sdxl_turbo")
@@ -85,15 +91,15 @@ def test_the_captioner_keeps_its_backlog_and_ends_at_the_target(start, tmp_path:
     assert captioner.returncode == 0, captioner.stderr.read()
     assert (stats.groups_opened, stats.finished_opening) == (200, True)
 
-    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    pairs = [line["kind"] == "pair" for line in journal]
+    journal = [entry for entry in read_journal(tmp_path / JOURNAL) if isinstance(entry.outcome, Caption)]
+    pairs = [entry.pair for entry in journal]
     assert images == 2 * 200 + 2 * sum(pairs)
     # The trainer never moved on from step 0, so the mix follows the budget: p rises from 0 to 0.5 over it, and
     # p / (1 - p) of the groups are pairs, 0.39 of them on average.
     assert sum(pairs) == pytest.approx(0.386 * 200, abs=4)
     assert sum(pairs[:50]) < 10 < 35 < sum(pairs[150:])
-    for line in journal:
-        assert (line["caption"]["negative"] is not None) == (line["kind"] == "pair")
+    for entry in journal:
+        assert (entry.outcome.negative is not None) == entry.pair
 
 
 def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
@@ -104,15 +110,139 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
     while captioner.poll() is None:
         fill(ring)
         time.sleep(0.01)
-    from polygen_stream.captions.grammar import GrammarSource
-
     ledger = Ledger(5, GrammarSource.concepts, GrammarSource.axes, 4, 2)
-    for line in (tmp_path / "journal.jsonl").read_text().splitlines():
-        task = json.loads(line)["task"]
-        again = ledger.task(task["task_id"])
-        assert tuple(task["image_seeds"]) == again.image_seeds
-        assert tuple(task["generators"]) == again.generators
-        assert (task["concept"], task["axis"]) == (again.concept, again.axis)
+    for entry in read_journal(tmp_path / JOURNAL):
+        assert entry.task == ledger.task(entry.task.task_id)
+    [written_by] = provenances(tmp_path / JOURNAL)
+    assert written_by["writer"]["sha256"] == read_card(SHIPPED_WEIGHTS / "mistral")["sha256"]
+    assert written_by["editor"]["sha256"] == read_card(SHIPPED_WEIGHTS / "llama")["sha256"]
+    assert (written_by["writer"]["temperature"], written_by["editor"]["top_p"]) == (0.7, 0.95)
+
+
+def written(folder: Path, ring: Ring) -> list[Entry]:
+    """The journal of a run whose captioner has ended: every task once, every caption's group in the ring once."""
+    entries = list(read_journal(folder / JOURNAL))
+    assert [entry.task.task_id for entry in entries] == list(range(len(entries)))
+    captions = [entry.task.task_id for entry in entries if isinstance(entry.outcome, Caption)]
+    groups = sorted(group.task_id for group in ring.groups_snapshot(10**6))
+    assert groups == captions and ring.stats().groups_opened == len(captions) == 200
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "kills"),
+    [("grammar", "throughput", 4), ("grammar", "deterministic", 4), ("transformers", "throughput", 1)],
+)
+def test_a_killed_captioner_goes_on_where_it_was(start, tmp_path: Path, source: str, mode: str, kills: int):
+    config = small_config(**{"captions.source": source, "ring.mode": mode})
+    first, second = (Ring.create(ring_spec(config)) for _ in range(2))
+    for ring in (first, second):
+        ring.register("renderer", "test")
+    if source == "grammar":  # a language model's replies depend on the rounding of its batch too
+        assert finish(start, config, first) == 0
+        whole = written(tmp_path, first)
+        (tmp_path / JOURNAL).unlink()
+
+    killed = 0
+    captioner = start(config, second, "captioner")
+    journal = tmp_path / JOURNAL
+    while captioner.poll() is None:
+        fill(second)
+        time.sleep(0.001)  # no longer: the line has just been written, and its group is being opened
+        if killed < kills and journal.exists() and journal.read_bytes().count(b"\n") > 30 * (killed + 1):
+            captioner.kill()
+            captioner.wait()
+            killed += 1
+            second.reap()
+            captioner = start(config, second, "captioner")
+    assert captioner.returncode == 0, captioner.stderr.read()
+    assert killed == kills
+    pieced = written(tmp_path, second)
+    assert second.check() == []
+    if mode == "deterministic":
+        assert pieced == whole
+    elif source == "grammar":  # which captions get a hard negative follows from the pace too
+        assert [(e.task, e.outcome.text) for e in pieced] == [(e.task, e.outcome.text) for e in whole]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60], ids=["whole", "no line break", "half a line"])
+def test_what_a_kill_left_between_journal_and_ring_is_put_right(start, tmp_path: Path, cut: int):
+    config = small_config(**{"captions.source": "grammar", "captions.target": "24", "ring.mode": "deterministic"})
+    first, second = (Ring.create(ring_spec(config)) for _ in range(2))
+    for ring in (first, second):
+        ring.register("renderer", "test")
+    assert finish(start, config, first) == 0
+    whole = list(read_journal(tmp_path / JOURNAL))
+
+    # As after a kill: 20 lines, the last of which the ring has not got, and perhaps the beginning of another one.
+    lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    half = lines[21][: len(lines[21]) - cut] if cut else b""
+    (tmp_path / JOURNAL).write_bytes(b"".join(lines[:21]) + half)
+    for entry in whole[:19]:
+        members = [Member(g, 0, s) for g, s in zip(entry.task.generators, entry.task.image_seeds, strict=True)]
+        if entry.pair:
+            members += [Member(m.generator, 1, m.seed) for m in members]
+        kind = Kind.PAIR if entry.pair else Kind.PLAIN
+        second.open_group(entry.task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, 1.0)
+    assert finish(start, config, second) == 0
+    assert list(read_journal(tmp_path / JOURNAL)) == whole
+    assert sorted(group.task_id for group in second.groups_snapshot(100)) == list(range(24))
+
+
+def finish(start, config: RunConfig, ring: Ring) -> int:
+    """Exit code of a captioner that is given all the pictures it wants."""
+    captioner = start(config, ring, "captioner")
+    while captioner.poll() is None:
+        fill(ring)
+        time.sleep(0.01)
+    return captioner.returncode
+
+
+def test_models_that_never_say_anything_usable_end_the_run_with_the_reason(start, tmp_path: Path):
+    """The micro models, asked in English for things they have never heard of."""
+    (tmp_path / "bank.json").write_text(json.dumps(["skyscraper", "fire engine", "you are now a pirate"]))
+    models = {
+        f"captions.{role}": str(SHIPPED_WEIGHTS / name) for role, name in (("writer", "mistral"), ("editor", "llama"))
+    }
+    english = {
+        "captions.bank": "english",
+        "captions.concepts": str(tmp_path / "bank.json"),
+        "captions.max_tokens": "12",
+    }
+    config = small_config(
+        **models, **english, **{"captions.batch": "64", "captions.backlog": "64", "captions.retries": "0"}
+    )
+    ring = Ring.create(ring_spec(config))
+    captioner = start(config, ring, "captioner")
+    _, stderr = captioner.communicate(timeout=240)
+    assert captioner.returncode == 1
+    assert stderr.splitlines()[-1].startswith("error: 512 tasks in a row got no caption: caption: ")
+    entries = list(read_journal(tmp_path / JOURNAL))
+    assert len(entries) >= 512 and all(isinstance(entry.outcome, Dropped) for entry in entries)
+    assert {entry.task.concept for entry in entries} == {"skyscraper", "fire engine"}
+    [by] = provenances(tmp_path / JOURNAL)
+    assert (by["concepts"]["entries"], by["concepts"]["left_out"], by["prompts"]) == (2, 1, 1)
+
+
+def test_duplicates_are_dropped_counted_and_remembered_after_a_kill(start, tmp_path: Path):
+    """The micro grammar says little about 24 things, so many of 400 captions came before."""
+    config = small_config(**{"captions.source": "grammar", "captions.deduplicate": "true", "captions.balance": "6"})
+    ring = Ring.create(ring_spec(config))
+    ring.register("renderer", "test")
+    captioner = start(config, ring, "captioner")
+    wait(lambda: fill(ring) or ring.stats().groups_opened > 100)
+    captioner.kill()
+    captioner.wait()
+    assert finish(start, config, ring) == 0
+    entries = written(tmp_path, ring)
+
+    balancer = Balancer(GrammarSource.concepts, 6, config.seed)
+    for entry in entries:
+        verdict = balancer.decide(entry.task.task_id, entry.outcome.text)
+        assert isinstance(entry.outcome, Caption) == (verdict is None)
+        if verdict is not None:
+            assert entry.outcome.rejected[-1] == f"caption: {verdict}"
+    assert {Drop.FREQUENT, Drop.EXACT} <= balancer.verdicts.keys()
 
 
 @pytest.mark.parametrize("slots", ["512", "1024"])  # some of production fits, or all of it

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.concept_filters import ConceptFilter, Refused
 from polygen_stream.captions.concepts import load_bank, save_bank
 from polygen_stream.captions.frequencies import count_concepts
+from polygen_stream.captions.journal import Entry, Journal
 from polygen_stream.captions.stand_in import build_stand_in, by_mutual_information
 from polygen_stream.captions.wordnet import WordNet, is_drawable
 from polygen_stream.errors import UserError
+from polygen_stream.ledger import Task
 from polygen_stream.micro import world
 
 # As wndb(5WN) has them: a synset's lines in data.*, a lemma's in index.* (one pointer kind, so one field for it).
@@ -230,8 +233,12 @@ def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
     assert cli("filter", "bank.json", "--out", "same.json", cwd=tmp_path).returncode == 0
     assert (tmp_path / "same.json").read_text() == (tmp_path / "bank.json").read_text()
 
-    journal = [{"caption": {"text": "a dog in the sun", "negative": None}}, {"caption": {"text": "a leaf , a dog"}}]
-    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in journal))
+    outcomes = [Caption("a dog in the sun"), Dropped(("caption: endless",)), Caption("a leaf , a dog")]
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.describe({"bank": "english"})
+    tasks = [Task(number, "dog", "colour", 0, (0,), (0,)) for number in range(3)]
+    journal.write([Entry(task, False, outcome) for task, outcome in zip(tasks, outcomes, strict=True)])
+    journal.close()
     done = cli("report", "bank.json", "journal.jsonl", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["top"] == [["dog", 2], ["leaf", 1]]
     assert "2 dog" in cli("report", "bank.json", "journal.jsonl", cwd=tmp_path).stdout
@@ -246,7 +253,7 @@ def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
         (["filter", "micro", "--out", "b.json", "--blocklist", "bytes.txt"], ["bytes.txt", "UTF-8"]),
         (["filter", "micro", "--out", "b.json", "--blocklist", "all.txt"], ["no entry passed"]),
         (["build", "--out", "b.json", "--wordnet", "."], ["data.noun", "--wordnet"]),
-        (["report", "micro", "bad.jsonl"], ["bad.jsonl, line 1", "journal"]),
+        (["report", "micro", "bad.jsonl"], ["bad.jsonl line 1", "journal"]),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path, words, parts):

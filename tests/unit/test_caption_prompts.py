@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polygen_stream.captions.axes import AXES, NAMES
-from polygen_stream.captions.parse import Reply, ReplyReject, ReplyTally, parse_reply
+from polygen_stream.captions.parse import Reply, ReplyReject, parse_reply
 from polygen_stream.captions.prompts import caption_prompt, negative_prompt
 from polygen_stream.captions.words import spoken
 
@@ -115,17 +115,3 @@ def test_the_bound_is_twenty_words():
     assert len(spoken(words)) == 21
     assert parse_reply(words, True).reject is ReplyReject.LONG
     assert parse_reply(words.removesuffix(" word20"), True).reject is None
-
-
-def test_refusals_are_counted_per_stage():
-    tally = ReplyTally()
-    assert tally.parse("caption", CAPTION, True, "house").text == CAPTION
-    tally.parse("caption", "", True)
-    tally.parse("negative", "", True)
-    tally.parse("negative", "", False)
-    assert tally.verdicts == {
-        ("caption", None): 1,
-        ("caption", ReplyReject.EMPTY): 1,
-        ("negative", ReplyReject.EMPTY): 1,
-        ("negative", ReplyReject.ENDLESS): 1,
-    }

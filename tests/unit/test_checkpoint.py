@@ -1,21 +1,19 @@
 from __future__ import annotations
 
 import json
+import resource
 from copy import deepcopy
 
 import pytest
 import torch
+from ring_kit import open_plain, render
 
+from polygen_stream.checkpoints import RING, check, list_checkpoints, read_meta, remove_partial
 from polygen_stream.config import RunConfig, TrainConfig
 from polygen_stream.curriculum import Curriculum
 from polygen_stream.errors import UserError
-from polygen_stream.train.checkpoint import (
-    list_checkpoints,
-    load_checkpoint,
-    read_meta,
-    remove_partial,
-    save_checkpoint,
-)
+from polygen_stream.ring.restore import restore_snapshot
+from polygen_stream.train.checkpoint import CheckpointWriter, capture, load_checkpoint, save_checkpoint
 from polygen_stream.train.model import create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 
@@ -86,7 +84,6 @@ def test_everything_comes_back(tmp_path, trained):
     assert (found.meta["step"], found.meta["final"], found.meta["model"]) == (18, False, "micro")
     assert found.training["curriculum"] == curriculum.state_dict()
     assert found.training["data"] == {"step": 18}
-    assert torch.equal(found.training["rng"]["torch"], torch.get_rng_state())
     expected = model.state_dict()
     assert found.model.keys() == expected.keys()
     assert all(torch.equal(found.model[name], expected[name]) for name in expected)
@@ -171,3 +168,56 @@ def test_weights_of_another_model_are_refused_by_the_tensor_that_differs(tmp_pat
     (folder / "meta.json").write_text(json.dumps(meta | {"model": "ViT-S-32-alt"}))
     with pytest.raises(UserError, match=r"does not fit the model.*in the\s+checkpoint"):
         load_clip(folder)
+
+
+def captured(trained, step, ring=None):
+    model, optimizer = trained
+    state = {"curriculum": {"carry": 0.25}, "data": {"step": step}}
+    return capture(step=step, final=False, config=CONFIG, model=model, optimizer=optimizer, ring=ring, **state)
+
+
+def test_what_is_written_later_is_what_it_was_when_it_was_captured(tmp_path, trained, new_ring):
+    model, optimizer = trained
+    ring = new_ring()
+    open_plain(ring, 0)
+    render(ring)
+    before = model.text_projection.detach().clone()
+    moment = next(iter(optimizer.state.values()))["exp_avg"].clone()
+    writer, later = CheckpointWriter(tmp_path, CONFIG), captured(trained, 5, ring)
+    open_plain(ring, 1)
+    with torch.no_grad():
+        model.text_projection.add_(1)
+        next(iter(optimizer.state.values()))["exp_avg"].add_(1)
+    writer.save(later)
+    writer.wait()
+    with torch.no_grad():
+        model.text_projection.sub_(1)
+        next(iter(optimizer.state.values()))["exp_avg"].sub_(1)
+    [(_, folder)] = list_checkpoints(tmp_path)
+    check(folder, CONFIG)
+    found = load_checkpoint(folder)
+    assert torch.equal(found.model["text_projection"], before)
+    assert torch.equal(found.training["optimizer"]["state"][0]["exp_avg"], moment)
+    restored = restore_snapshot(folder / RING, ring.spec)
+    assert (restored.stats().known, restored.stats().groups["plain"]["complete"]) == (1, 1)
+    restored.close()
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, trained):
+    save(tmp_path, trained, 1)
+    writer = CheckpointWriter(tmp_path, CONFIG)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        writer.save(captured(trained, 2))
+        with pytest.raises(
+            UserError, match=r"cannot write the checkpoint of step 2 into .*: .*File too large"
+        ) as caught:
+            writer.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"polygen-stream run --resume {tmp_path}" in str(caught.value) and "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
+    writer.save(captured(trained, 2))  # there is room again
+    writer.wait()
+    assert steps(tmp_path) == [1, 2]

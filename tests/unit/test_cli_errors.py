@@ -23,6 +23,9 @@ def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.editor", "e", "--captions.concepts"]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -43,6 +46,10 @@ def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
         (["run", "--run-dir", "full"], ["full", "not empty", "--run-dir"]),
         (["run", "--run-dir", "bad.toml"], ["bad.toml", "is a file", "--run-dir"]),
         (["run", "--run-dir", "bad.toml/below"], ["bad.toml/below", "--run-dir"]),
+        (["run", *ENGLISH, "nosuch.json"], ["nosuch.json", "No such file"]),
+        (["run", *ENGLISH, "object.json", "--dry-run"], ["object.json", "JSON object", "list of strings"]),
+        (["run", *ENGLISH, "latin.json"], ["latin.json", "UTF-8"]),
+        (["run", "--captions.axes", "smell"], ["captions.axes", "'smell'", "replace_colour"]),
         (["run", "--ring.slots", "4000000000"], ["MiB", "available", "ring.slots"]),
         (["run", "--ring.slots", "4000000000", "--dry-run"], ["MiB", "available", "ring.slots"]),
         (["train"], ["No such command 'train'"]),
@@ -58,6 +65,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, words, parts):
     (tmp_path / "folder").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "summary.json").write_text("{}")
+    (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
     before = sorted(tmp_path.rglob("*"))
     line = one_line_error(cli(*words, cwd=tmp_path))
     assert all(part in line for part in parts), line

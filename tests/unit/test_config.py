@@ -162,6 +162,9 @@ def test_a_run_that_cannot_progress_is_refused_with_its_arithmetic(words, parts)
     assert all(part in message for part in parts), message
 
 
+ENGLISH = ["--captions.bank", "english", "--captions.concepts", "bank.json"]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -169,7 +172,14 @@ def test_a_run_that_cannot_progress_is_refused_with_its_arithmetic(words, parts)
         (["--train.ranks", "40", "--train.batch", "64"], ["train.batch = 64", "train.ranks = 40", "at least 80"]),
         (["--train.image_image_head", "64"], ["image_image_head = 64", "image_image_weight = 0"]),
         (["--train.hn_t2i", "all", "--train.objective", "infonce"], ["hn_t2i = 'all'", "objective = 'infonce'"]),
+        (["--captions.pattern", "[a-z]+"], ["pattern = '[a-z]+'", "source = 'transformers'", "'vllm' or 'openai'"]),
+        (["--captions.rest_after_s", "5"], ["rest_after_s = 5.0", "source = 'transformers'", "'vllm'"]),
+        (["--captions.source", "vllm", "--captions.pattern", "("], ["pattern = '('", "no regular expression"]),
         (["--curriculum.staircase", "true"], ["curriculum.staircase = true", "curriculum.epoch_captions = 0"]),
+        (["--captions.concepts", "bank.json"], ["concepts = 'bank.json'", "captions.bank = 'micro'"]),
+        ([*ENGLISH, "--captions.source", "grammar"], ["source = 'grammar'", "'english'"]),
+        (ENGLISH, ["captions.writer = 'package:mistral'", "captions.bank is 'english'"]),
+        (ENGLISH[:2], ["captions.bank = 'english'", "captions.concepts", "polygen-stream concepts build"]),
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(words, parts):

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.engine import key as key_module
 from polygen_stream.engine.backends import BACKENDS
+from polygen_stream.engine.backends import base as base_module
+from polygen_stream.engine.backends import tensorrt as tensorrt_module
+from polygen_stream.engine.backends.gpu import Gpu
+from polygen_stream.engine.backends.tensorrt import TENSORRT, TensorRt
 from polygen_stream.engine.cache import CacheError, EngineCache
 from polygen_stream.engine.key import EngineKey, engine_key, recipe_hash, weights_hash
 from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import UserError
-from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.generators.recipe import TensorRtSpec, load_recipe
 from polygen_stream.resources import SHIPPED_WEIGHTS
 
 FIELDS = [field.name for field in dataclasses.fields(EngineKey)]
@@ -73,6 +78,16 @@ def test_a_miss_in_an_empty_cache_names_the_command(cache: EngineCache):
     told = cache.explain_miss(key())
     assert told.startswith("no onnxruntime engine of micro/sd15")
     assert told.endswith("polygen-stream build-engines micro/sd15 --backend onnxruntime")
+
+
+def test_an_engine_of_other_weights_is_found_if_it_is_intact_and_differs_in_nothing_else(cache: EngineCache):
+    put(cache, key(weights="old"))
+    put(cache, key(recipe="other", weights="old"))
+    assert cache.with_other_weights(key(weights="new")).key == key(weights="old")
+    assert cache.with_other_weights(key(weights="new", target="other")) is None
+    assert cache.with_other_weights(key(weights="old")) is None  # that one itself
+    (cache.folder(key(weights="old")) / "unet.onnx").write_bytes(b"evil")
+    assert cache.with_other_weights(key(weights="new")) is None
 
 
 def test_an_entry_moved_to_another_keys_place_is_not_found(cache: EngineCache):
@@ -260,6 +275,49 @@ class TestKey:
 
         mine, other = (engine_key(recipe, "onnxruntime", each) for each in (backend, Other()))
         assert [text.split()[0] for text in mine.differences(other)] == ["target", "flags"]
+
+    @pytest.mark.parametrize(
+        "field", ["backend_version", "torch", "diffusers", "transformers", "onnx", "onnxscript", "opset", "format"]
+    )
+    def test_another_version_of_what_exports_or_compiles_misses(self, field: str, monkeypatch: pytest.MonkeyPatch):
+        pytest.importorskip("onnxruntime")
+        backend, recipe = BACKENDS["onnxruntime"], load_recipe("micro/sd15")
+        before = engine_key(recipe, "onnxruntime", backend)
+        version, package = key_module.package_version, {"backend_version": "onnxruntime"}.get(field, field)
+        another = lambda name: "99.0" if name == package else version(name)  # noqa: E731
+        monkeypatch.setattr(key_module, "package_version", another)
+        monkeypatch.setattr(base_module, "package_version", another)
+        if field in ("opset", "format"):
+            monkeypatch.setattr(key_module, field.upper(), "99")
+        after = engine_key(recipe, "onnxruntime", backend)
+        assert [text.split()[0] for text in before.differences(after)] == [field]
+        assert before.digest != after.digest
+
+    @pytest.mark.parametrize("change", [{"name": "NVIDIA L4"}, {"capability": "SM89"}, {"driver": "600.1"}])
+    def test_another_gpu_or_driver_misses(self, change: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+        here = Gpu("NVIDIA A100-SXM4-80GB", "SM80", "580.95")
+        backend, recipe = TensorRt(TENSORRT), load_recipe("micro/sd15")
+        monkeypatch.setattr(key_module, "installed_version", lambda backend: "11.4")
+        keys = []
+        for found in (here, dataclasses.replace(here, **change)):
+            monkeypatch.setattr(tensorrt_module, "gpu", lambda found=found: found)
+            keys.append(engine_key(recipe, "tensorrt", backend))
+        assert [text.split()[0] for text in keys[0].differences(keys[1])] == ["target"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"batch": (1, 8, 64)}, {"parts": ("unet",)}, {"bf16": ()}, {"float32_attention": ("unet",)},
+         {"tensorrt": TensorRtSpec(optimization_level=5)}, {"tensorrt": TensorRtSpec(refit=True)}],
+    )  # fmt: skip
+    def test_what_a_recipe_asks_of_the_build_counts(self, change: dict):
+        recipe = load_recipe("micro/sd15")
+        other = recipe.model_copy(update={"engine": recipe.engine.model_copy(update=change)})
+        assert recipe_hash(other) != recipe_hash(recipe)
+
+    def test_how_a_plan_is_launched_does_not_count(self):
+        recipe = load_recipe("micro/sd15")
+        graphs = recipe.engine.model_copy(update={"tensorrt": TensorRtSpec(cuda_graphs=True)})
+        assert recipe_hash(recipe.model_copy(update={"engine": graphs})) == recipe_hash(recipe)
 
     def test_a_recipe_without_an_engine_table_is_refused(self):
         recipe = load_recipe("micro/sd15").model_copy(update={"engine": None})

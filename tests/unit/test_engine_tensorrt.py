@@ -1,63 +1,19 @@
-"""TensorRT without a GPU: everything up to the driver call."""
+"""TensorRT without a GPU: which backend and target, and what a machine is told that has none."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnx
 import pytest
 import torch
 
 from polygen_stream.engine.backends import get_backend
-from polygen_stream.engine.backends.tensorrt import bind
+from polygen_stream.engine.backends.base import Job
 from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import PolygenError, UserError
-
-PROFILE = Profile(
-    rows=(2, 8, 16),
-    shapes={"sample": (4, 8, 8), "timestep": (), "encoder_hidden_states": (32, 96)},
-    dtypes={"sample": "float16", "timestep": "float32", "encoder_hidden_states": "float16"},
-)
-
-
-def call(rows: int = 4, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {
-        "sample": torch.randn(rows, 4, 8, 8),
-        "timestep": torch.full((rows,), 999.0),
-        "encoder_hidden_states": torch.randn(rows, 32, 96),
-    } | changes
-
-
-def test_bindings_have_the_engines_names_types_and_the_calls_shapes():
-    bound = {binding.name: binding for binding in bind(call(), PROFILE)}
-    assert {name: binding.shape for name, binding in bound.items()} == {
-        "sample": (4, 4, 8, 8), "timestep": (4,), "encoder_hidden_states": (4, 32, 96)
-    }  # fmt: skip
-    assert {name: str(binding.tensor.dtype) for name, binding in bound.items()} == {
-        "sample": "torch.float16", "timestep": "torch.float32", "encoder_hidden_states": "torch.float16"
-    }  # fmt: skip
-
-
-def test_bound_tensors_are_contiguous():
-    strided = torch.randn(4, 8, 8, 4).permute(0, 3, 1, 2)
-    (sample,) = (binding for binding in bind(call(sample=strided), PROFILE) if binding.name == "sample")
-    assert sample.tensor.is_contiguous()
-    assert torch.equal(sample.tensor, strided.half())
-
-
-@pytest.mark.parametrize("rows", [1, 17])
-def test_rows_outside_the_profile_are_refused_with_both_numbers(rows: int):
-    with pytest.raises(PolygenError, match=rf"sample: the engine takes 2 to 16 rows .* gives {rows} of"):
-        bind(call(rows), PROFILE)
-
-
-def test_another_picture_size_is_refused():
-    with pytest.raises(PolygenError, match=r"of \[4, 8, 8\], the pipeline gives 4 of \[4, 16, 16\]"):
-        bind(call(sample=torch.randn(4, 4, 16, 16)), PROFILE)
-
-
-def test_a_missing_and_an_unknown_input_are_named():
-    inputs = call()
-    inputs["time_ids"] = inputs.pop("timestep")
-    with pytest.raises(PolygenError, match=r"takes .*'timestep'.*gives .*'time_ids'"):
-        bind(inputs, PROFILE)
+from polygen_stream.generators.recipe import TensorRtSpec
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt"])
@@ -81,3 +37,49 @@ def test_without_a_gpu_the_message_says_how_to_build_all_the_same():
 def test_an_unknown_backend_lists_the_known_ones():
     with pytest.raises(UserError, match=r"no engine backend 'tensort': choose one of .*onnxruntime.*tensorrt"):
         get_backend("tensort")
+
+
+PROFILE = Profile((1, 2, 4), {"x": (8,)}, {"x": "float32"})
+
+
+def graph(folder: Path) -> Path:
+    """y = x w, the smallest graph that is worth a kernel."""
+    weight = onnx.numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 8]) for name in "xy"]
+    product = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    content = onnx.helper.make_graph([product], "product", ends[:1], ends[1:], [weight])
+    onnx.save(onnx.helper.make_model(content, opset_imports=[onnx.helper.make_opsetid("", 20)]), folder / "x.onnx")
+    return folder / "x.onnx"
+
+
+@pytest.mark.parametrize(("level", "told"), [(None, 3), (0, 0), (5, 5)])
+def test_the_optimization_level_reaches_the_library(
+    level: int | None, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trt = pytest.importorskip("tensorrt_rtx")
+    configs, create = [], trt.Builder.create_builder_config
+    monkeypatch.setattr(
+        trt.Builder, "create_builder_config", lambda self: configs.append(create(self)) or configs[-1], raising=True
+    )
+    job = Job(graph(tmp_path), tmp_path / "x.plan", PROFILE, TensorRtSpec(optimization_level=level), tmp_path)
+    get_backend("tensorrt-rtx", "SM80").compile(job)
+    assert [config.builder_optimization_level for config in configs] == [told]
+    assert job.engine.stat().st_size > 100
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_plans_for_refitting_ask_for_a_gpu(tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx")
+    job = Job(graph(tmp_path), tmp_path / "x.plan", PROFILE, TensorRtSpec(refit=True), tmp_path)
+    with pytest.raises(UserError, match=r"on a GPU only: build for SM80 where there is one, or leave .*refit out"):
+        get_backend("tensorrt-rtx", "SM80").compile(job)
+
+
+def test_a_graph_that_the_parser_refuses_is_named_with_its_reason(tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx")
+    model = onnx.load(graph(tmp_path))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "x.onnx")
+    job = Job(tmp_path / "x.onnx", tmp_path / "x.plan", PROFILE, TensorRtSpec(), tmp_path)
+    with pytest.raises(PolygenError, match=r"tensorrt-rtx cannot parse x\.onnx: .*NoSuchOperator"):
+        get_backend("tensorrt-rtx", "SM80").compile(job)

@@ -30,6 +30,7 @@ ALLOWED = {
     "seeding": BASE,
     "resources": BASE,
     "config": BASE | {"curriculum", "resources"},
+    "checkpoints": BASE | {"config"},
     "ledger": BASE,
     "curriculum": BASE,
     "leftover": BASE,
@@ -40,8 +41,8 @@ ALLOWED = {
     "generators": BASE | {"resources"},
     "engine": BASE | {"generators", "resources"},
     "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
-    "train": BASE | {"ring", "curriculum", "leftover", "config", "role", "monitor"},
-    "evaluate": BASE | {"config", "role", "train", "micro"},
+    "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor"},
+    "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
     "analyze": BASE
     | {
         "captions",
@@ -58,12 +59,12 @@ ALLOWED = {
     },
     "experiment": BASE | {"captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
     "monitor": BASE | {"config"},
-    "launch": BASE | {"config", "ring", "monitor"},
+    "launch": BASE | {"checkpoints", "config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
     "cli": BASE
     | {"analyze", "bench", "captions", "config", "doctor", "engine", "evaluate", "experiment", "launch", "ring"},
     "micro": BASE | {"resources"},
-    "bench": BASE | {"captions", "config", "engine", "generators", "ring"},
+    "bench": BASE | {"captions", "config", "engine", "generators", "ledger", "resources", "ring"},
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
@@ -71,6 +72,7 @@ LIGHT = [
     "config",
     "ring",
     "ledger",
+    "checkpoints",
     "curriculum",
     "leftover",
     "launch",
@@ -192,10 +194,24 @@ def test_every_library_used_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     names = {re.match(r"[\w.-]+", item)[0].lower().replace("-", "_") for item in declared}
-    modules = names | {"PIL", "sklearn", "open_clip"} | {"torchvision"}  # open_clip_torch requires torchvision
+    modules = names | {"PIL", "sklearn", "open_clip", "modelopt", "torchvision"}  # open_clip_torch requires torchvision
     modules.add("reverb")  # measured under an interpreter of its own: it needs numpy 1
     used = {name.split(".")[0] for m in MODULES for name in imports(m, top_only=False)}
     assert used - set(sys.stdlib_module_names) - modules <= {NAME}
+
+
+def test_what_a_captioner_may_use_is_in_the_list_of_its_own_environment():
+    lines = (ROOT / "requirements-vllm-cpu.txt").read_text().splitlines()
+    listed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line and line[0] != "#"}
+    of_vllm = {"vllm", "torch", "transformers", "huggingface_hub"}
+    reached, waiting = set(), [f"{NAME}.producers.captioner"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += [name for name in imports(module, top_only=False) if name in MODULES]
+    used = {name.split(".")[0] for module in reached for name in imports(module, top_only=False)}
+    assert used - set(sys.stdlib_module_names) - {NAME} <= listed | of_vllm
 
 
 def test_importing_the_command_line_loads_no_torch():

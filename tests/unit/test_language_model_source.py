@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
+from answering import Answering
 from scipy.stats import chisquare
 
-from polygen_stream.captions.bank import Completion, Messages
+from polygen_stream.captions.bank import Completion
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.language_model import LanguageModelSource
 from polygen_stream.captions.micro import MicroBank
@@ -18,23 +17,19 @@ from polygen_stream.errors import UserError
 from polygen_stream.ledger import Task
 
 
-class Scripted:
+class Scripted(Answering):
     """A language model that replies what a script says, by prompt and attempt."""
 
     def __init__(self, script: dict[str, list[str | Completion]]) -> None:
+        super().__init__()
         self.script, self.seeds = script, []
         self.asked: dict[str, int] = {}
 
-    def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
-        replies = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            text = prompt[-1]["content"]
-            attempt = self.asked.get(text, 0)
-            self.asked[text] = attempt + 1
-            self.seeds.append(seed)
-            reply = self.script[text][min(attempt, len(self.script[text]) - 1)]
-            replies.append(reply if isinstance(reply, Completion) else Completion(reply, True))
-        return replies
+    def answer(self, turn: str, seed: int) -> str | Completion:
+        attempt = self.asked.get(turn, 0)
+        self.asked[turn] = attempt + 1
+        self.seeds.append(seed)
+        return self.script[turn][min(attempt, len(self.script[turn]) - 1)]
 
 
 def task(number: int, concept: str, axis: str) -> Task:
@@ -70,6 +65,49 @@ def test_an_endless_reply_is_refused_however_good_its_beginning():
     assert dropped == Dropped(("caption: endless",))
 
 
+class Slow(Scripted):
+    """Answers one request a step, the newest first."""
+
+    def step(self) -> list[tuple[int, Completion]]:
+        waiting, self._asked = self._asked[:-1], self._asked[-1:]
+        found = super().step()
+        self._asked = waiting
+        return found
+
+
+def test_tasks_do_not_wait_for_each_other_and_come_back_in_order():
+    things = ("fish", "cat", "boat", "bird", "tree")
+    writer = Slow({f"describe {thing}: the thing": [f"a {thing}"] for thing in things})
+    editor = Slow({f"replace object: a {thing}": ["a star"] for thing in things})
+    source = LanguageModelSource(MicroBank(), writer, editor, 0)
+    waiting_when_asked = []
+    editor.submit = lambda *request: (waiting_when_asked.append(writer.pending), Slow.submit(editor, *request))
+    for number, thing in enumerate(things):
+        source.submit(task(number, thing, "replace_object"), True)
+    written = []
+    while source.pending:
+        written += source.collect()
+    assert written == [Caption(f"a {thing}", "a star", "replace_object") for thing in things]
+    assert waiting_when_asked == [4, 3, 2, 1, 0], "hard negatives were not asked for while captions were being written"
+
+
+def test_a_request_without_a_reply_is_a_refusal_that_is_asked_again():
+    lost = Completion("", False, fault="timeout")
+    writer = Scripted({"describe fish: the thing": [lost, "a fish"], "describe cat: the thing": [lost]})
+    source = LanguageModelSource(MicroBank(), writer, Scripted({}), 1)
+    tasks = [task(1, "fish", "replace_object"), task(2, "cat", "replace_object")]
+    assert source.write(tasks, [False, False]) == [
+        Caption("a fish", rejected=("caption: timeout",)),
+        Dropped(("caption: timeout",) * 2),
+    ]
+
+
+def test_one_model_may_be_both():
+    both = Scripted({"describe fish: the colour": ["a red fish"], "replace colour: a red fish": ["a blue fish"]})
+    [caption] = LanguageModelSource(MicroBank(), both, both, 0).write([task(1, "fish", "replace_colour")], [True])
+    assert caption == Caption("a red fish", "a blue fish", "replace_colour")
+
+
 def test_sampling_follows_the_tempered_nucleus():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
     drawn = np.zeros(5)
@@ -98,4 +136,4 @@ def test_a_row_draws_the_same_token_beside_any_other_rows():
 
 def test_a_model_that_is_not_there_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match=r"language model .*cannot load"):
-        TransformersModel(str(tmp_path), device="cpu", temperature=0.7, top_p=0.95, max_tokens=8, batch=4)
+        TransformersModel(str(tmp_path), device="cpu", dtype="auto", temperature=0.7, top_p=0.95, max_tokens=8, batch=4)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.monitor.metrics import JsonLines, TensorBoard, read_json_lines
+from polygen_stream.monitor.metrics import JsonLines, TensorBoard, cut, read_json_lines
 
 
 def test_a_record_is_readable_before_the_writer_closes(tmp_path):
@@ -44,3 +44,13 @@ def test_tensorboard_gets_every_number_under_its_nested_name(tmp_path):
     assert set(events.Tags()["scalars"]) == {"loss", "loss_parts/i2t", "images_committed/micro/sd15"}
     (point,) = events.Scalars("loss_parts/i2t")
     assert (point.step, point.value) == (3, 0.25)
+
+
+def test_cutting_keeps_the_steps_before_and_drops_what_was_glued_together(tmp_path):
+    file = tmp_path / "m.jsonl"
+    cut(file, 3)
+    assert not file.exists()
+    file.write_text('{"step": 0}\n{"step": 1}\n{"st{"step": 2}\n[]\n{"step": 2}\n{"step": 3}\n{"step": 2')
+    cut(file, 3)
+    assert [record["step"] for record in read_json_lines(file)] == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]

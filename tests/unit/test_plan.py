@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from polygen_stream.config import load_config
@@ -37,6 +39,36 @@ def test_threads_and_device_reach_the_environment():
     assert "CUDA_VISIBLE_DEVICES" not in trainer.env
     assert renderer.env["OMP_NUM_THREADS"] == "1"
     assert renderer.env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_the_captioner_may_have_an_interpreter_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    words = {"launch.captioner_python": "bin/python"}
+    processes = build_plan(load_config(None, words)).processes
+    # A virtual environment's interpreter is a link that must not be followed.
+    assert {p.role: p.command[0] for p in processes if p.command[0] != sys.executable} == {
+        "captioner": str(tmp_path / "bin" / "python")
+    }
+    with pytest.raises(UserError, match=r"launch\.captioner_python = 'none/python' cannot be started.*make vllm-env"):
+        build_plan(load_config(None, {"launch.captioner_python": "none/python"}))
+
+
+def test_vllm_sees_its_gpu_alone_and_counts_its_engines(monkeypatch):
+    def captioner(**changes):
+        words = {"captions.source": "vllm", **{key.replace("_", ".", 1): value for key, value in changes.items()}}
+        [process] = build_plan(load_config(None, words)).with_role("captioner")
+        return process
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert captioner(captions_device="cuda:2").env["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    assert captioner(captions_device="cuda:2").env["CUDA_VISIBLE_DEVICES"] == "7"
+    assert "CUDA_VISIBLE_DEVICES" not in captioner(captions_device="cuda").env
+    assert captioner().env["CUDA_VISIBLE_DEVICES"] == ""
+    one, two = captioner(captions_editor="package:mistral"), captioner()
+    assert two.memory_bytes > one.memory_bytes > build_plan(load_config()).with_role("captioner")[0].memory_bytes
 
 
 def test_ranks_of_a_trainer_are_told_apart_as_torchrun_does():

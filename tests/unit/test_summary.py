@@ -85,12 +85,18 @@ def test_wait_share_of_a_process_that_did_nothing_yet():
 
 
 def test_refused_replies_are_counted_over_kept_and_dropped_tasks():
+    colour, size = {"axis": "colour"}, {"axis": "size"}
     journal = [
-        {"caption": {"text": "a cat", "rejected": ["caption: unparsable", "negative: unchanged"]}},
-        {"caption": {"text": "a fish", "rejected": []}},
-        {"dropped": {"rejected": ["caption: unparsable"] * 3}},
+        {"provenance": {"bank": "micro"}},
+        {"task": size, "caption": {"text": "a cat", "negative": "a dog", "rejected": ["caption: a", "negative: b"]}},
+        {"task": colour, "caption": {"text": "a fish", "negative": None, "rejected": []}},
+        {"task": size, "dropped": {"rejected": ["caption: a"] * 3}},
     ]
     assert refusals(journal) == {
         "tasks_dropped": 1,
-        "replies": {"caption: unparsable": 4, "negative: unchanged": 1},
+        "replies": {"caption: a": 4, "negative: b": 1},
+        "by_axis": {
+            "colour": {"accepted": 1, "retried": 0, "dropped": 0, "hard_negatives": 0},
+            "size": {"accepted": 0, "retried": 1, "dropped": 1, "hard_negatives": 1},
+        },
     }

@@ -58,3 +58,19 @@ def test_wait_share_is_waiting_over_all_time(tmp_path):
     path.write_text('{"step": 0, "time": 1, "wait_s": 1.0, "step_s": 3.0}\n')
     tail.read()
     assert tail.wait_share == 0.25
+
+
+def test_after_a_cut_only_what_comes_then_is_news(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "time": {step}}}\n' for step in range(8)))
+    tail = MetricsTail(path)
+    tail.read()
+    path.write_text("".join(f'{{"step": {step}, "time": {step}}}\n' for step in range(5)))
+    tail.start_again()
+    assert (tail.last["step"], tail.first_seen) == (4, None)
+    tail.read()
+    assert tail.first_seen is None
+    with path.open("a") as file:
+        file.write('{"step": 5, "time": 5.0}\n')
+    tail.read()
+    assert tail.last["step"] == 5 and tail.first_seen is not None

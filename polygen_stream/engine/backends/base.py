@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +15,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from polygen_stream.engine.profile import Profile
+    from polygen_stream.generators.recipe import TensorRtSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part to compile.
+
+    Args:
+        graph: the ONNX file.
+        engine: the file to make; further files share its name up to the first dot.
+        options: of TensorRT.
+        keep: a folder for what makes later builds faster.
+        base: an engine that differs in nothing but its weights, if there is one.
+    """
+
+    graph: Path
+    engine: Path
+    profile: Profile
+    options: TensorRtSpec
+    keep: Path
+    base: Path | None = None
 
 
 class Session(Protocol):
@@ -31,6 +53,7 @@ class Backend(Protocol):
     suffix: str  # of engine files
     device: str  # "cpu" or "cuda": where the tensors of a call lie
     bf16: bool  # computes the parts that the recipe allows in bfloat16
+    quantizes: bool  # computes the parts that the recipe names in 8 bits
 
     def target(self) -> str:
         """The hardware an engine is made for, in words; engines of another target are not loaded."""
@@ -41,11 +64,16 @@ class Backend(Protocol):
     def runs_here(self) -> bool:
         """Whether this machine can run what `compile` makes, and so compare it with eager."""
 
-    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
-        """Compile the ONNX file `graph` into the file `engine`; further files share its name up to the first dot."""
+    def compile(self, job: Job) -> None:
+        """Make the engine file."""
 
-    def open(self, engine: Path, profile: Profile, threads: int) -> Session:
-        """Load an engine file that `compile` made. Whoever calls has checked its key and hash."""
+    def open(
+        self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
+    ) -> dict[str, Session]:
+        """Load a generator's engine files, by part. Whoever calls has checked their key and hashes.
+
+        The sessions run one at a time: they may share memory.
+        """
 
 
 def installed_version(backend: Backend) -> str:

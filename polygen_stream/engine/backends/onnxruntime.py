@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygen_stream.engine.backends.base import processor
+from polygen_stream.engine.backends.base import Job, processor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from polygen_stream.engine.profile import Profile
+    from polygen_stream.generators.recipe import TensorRtSpec
 
 
 class OnnxRuntime:
@@ -22,6 +23,7 @@ class OnnxRuntime:
     suffix = ".onnx"
     device = "cpu"
     bf16 = False
+    quantizes = False
 
     def target(self) -> str:
         return processor()
@@ -32,17 +34,19 @@ class OnnxRuntime:
     def runs_here(self) -> bool:
         return True
 
-    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+    def compile(self, job: Job) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.optimized_model_filepath = str(engine)
+        options.optimized_model_filepath = str(job.engine)
         options.log_severity_level = 3  # it warns that the saved graph is for this kind of processor: so says its key
-        ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(str(job.graph), options, providers=["CPUExecutionProvider"])
 
-    def open(self, engine: Path, profile: Profile, threads: int) -> OnnxSession:
-        return OnnxSession(engine, threads)
+    def open(
+        self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
+    ) -> dict[str, OnnxSession]:
+        return {part: OnnxSession(path, threads) for part, (path, _) in engines.items()}
 
 
 class OnnxSession:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polygen_stream.engine.backends.base import processor
+from polygen_stream.engine.backends.base import Job, processor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from polygen_stream.engine.profile import Profile
+    from polygen_stream.generators.recipe import TensorRtSpec
 
 
 class OpenVino:
@@ -25,6 +26,7 @@ class OpenVino:
     extra = "openvino"
     suffix = ".xml"
     device = "cpu"
+    quantizes = False
 
     def __init__(self, bf16: bool) -> None:
         self.bf16 = bf16
@@ -38,13 +40,15 @@ class OpenVino:
     def runs_here(self) -> bool:
         return True
 
-    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+    def compile(self, job: Job) -> None:
         import openvino as ov
 
-        ov.save_model(ov.Core().read_model(graph), engine, compress_to_fp16=False)
+        ov.save_model(ov.Core().read_model(job.graph), job.engine, compress_to_fp16=False)
 
-    def open(self, engine: Path, profile: Profile, threads: int) -> OpenVinoSession:
-        return OpenVinoSession(engine, profile, threads)
+    def open(
+        self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
+    ) -> dict[str, OpenVinoSession]:
+        return {part: OpenVinoSession(path, profile, threads) for part, (path, profile) in engines.items()}
 
 
 class OpenVinoSession:

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: one builder, one runtime; `Flavour` holds what differs.
+"""TensorRT and TensorRT-RTX as a backend: one builder for both; `Flavour` holds what differs.
 
 The precision is the graph's (strongly typed networks): nothing here casts or calibrates. Plans of TensorRT are built
 and run on the GPU they are for. TensorRT-RTX builds ahead of time, with no GPU, for the architecture asked for; such a
@@ -7,19 +7,23 @@ plan proves that the graph parses and compiles, and says nothing of accuracy or 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import subprocess
+import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from polygen_stream.engine.backends.base import Job, Session, installed_version
+from polygen_stream.engine.backends.gpu import gpu
+from polygen_stream.engine.backends.timing_cache import timing_cache
 from polygen_stream.errors import PolygenError, UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from polygen_stream.engine.profile import Profile
+    from polygen_stream.generators.recipe import TensorRtSpec
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,11 @@ class Flavour:
     module: str
     package: str  # distribution, and extra of polygen-stream
     ahead_of_time: bool  # builds for a chosen architecture, with no GPU
+    timing_cache: bool  # chooses kernels by measuring them; RTX does not, and asking for a cache asks for a GPU
 
 
-TENSORRT = Flavour("tensorrt", "tensorrt", ahead_of_time=False)
-TENSORRT_RTX = Flavour("tensorrt_rtx", "tensorrt-rtx", ahead_of_time=True)
+TENSORRT = Flavour("tensorrt", "tensorrt", ahead_of_time=False, timing_cache=True)
+TENSORRT_RTX = Flavour("tensorrt_rtx", "tensorrt-rtx", ahead_of_time=True, timing_cache=False)
 
 
 class TensorRt:
@@ -45,6 +50,7 @@ class TensorRt:
     suffix = ".plan"
     device = "cuda"
     bf16 = False  # the graph's types decide
+    quantizes = True
 
     def __init__(self, flavour: Flavour, capability: str | None = None) -> None:
         self.flavour, self.capability = flavour, capability
@@ -77,32 +83,73 @@ class TensorRt:
         except UserError:
             return False
 
-    def compile(self, graph: Path, engine: Path, profile: Profile) -> None:
+    def compile(self, job: Job) -> None:
+        if job.options.refit and not self.runs_here():
+            raise UserError(
+                f"{self.package} makes plans for refitting on a GPU only: build for {self.capability} where there is "
+                "one, or leave engine.tensorrt.refit out"
+            )
+        if job.base is None or not self.runs_here() or not self._refit(job):
+            self._build(job)
+
+    def _build(self, job: Job) -> None:
+        """Make the plan from nothing but the graph."""
         trt = self._library()
         logger = trt.Logger(trt.Logger.ERROR)
         builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, logger)
-        if not parser.parse_from_file(str(graph)):
-            problems = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-            raise PolygenError(f"{self.package} cannot parse {graph.name}: {problems}")
+        if not parser.parse_from_file(str(job.graph)):
+            raise PolygenError(f"{self.package} cannot parse {job.graph.name}: {_problems(parser)}")
         config = builder.create_builder_config()
         if self.capability:
-            # No timing cache: asking for one asks for a GPU.
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(trt.ComputeCapability, self.capability), 0)
+        if job.options.optimization_level is not None:
+            config.builder_optimization_level = job.options.optimization_level
+        if job.options.refit:
+            config.set_flag(trt.BuilderFlag.REFIT)
         shapes = builder.create_optimization_profile()
         for index in range(network.num_inputs):
             name = network.get_input(index).name
-            shapes.set_shape(name, *((rows, *profile.shapes[name]) for rows in profile.rows))
+            shapes.set_shape(name, *((rows, *job.profile.shapes[name]) for rows in job.profile.rows))
         config.add_optimization_profile(shapes)
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            raise PolygenError(f"{self.package} cannot build {graph.name} for {self.target()}: its log above says why")
-        engine.write_bytes(plan)
+        timings = timing_cache(config, self._timings(job.keep)) if self.flavour.timing_cache else nullcontext()
+        with timings, job.engine.open("wb") as stream:
+            # Piece by piece: a plan in one piece would hold the weights once more in memory.
+            built = builder.build_serialized_network_to_stream(network, config, _writer(trt, stream))
+        if not built:
+            raise PolygenError(f"{self.package} cannot build {job.graph.name} for {self.target()}: its log says why")
 
-    def open(self, engine: Path, profile: Profile, threads: int) -> TensorRtSession:
-        return TensorRtSession(self._library(), engine, profile)
+    def _refit(self, job: Job) -> bool:
+        """Make it of the base's plan and the graph's weights: seconds, where a build takes minutes.
+
+        Returns:
+            False if the plan does not take them all, for instance where a weight was folded into something else.
+        """
+        trt = self._library()
+        logger = trt.Logger(trt.Logger.ERROR)
+        engine = trt.Runtime(logger).deserialize_cuda_engine(job.base.read_bytes())
+        if engine is None:
+            raise PolygenError(f"{job.base} does not load here: remove it with build-engines --collect")
+        refitter = trt.Refitter(engine, logger)
+        parser = trt.OnnxParserRefitter(refitter, logger)
+        if parser.refit_from_file(str(job.graph)) and refitter.refit_cuda_engine():
+            job.engine.write_bytes(engine.serialize())
+            return True
+        logging.warning("%s takes no other weights, it is built anew: %s", job.base, _problems(parser))
+        return False
+
+    def _timings(self, keep: Path) -> Path:
+        measured_on = hashlib.sha256(f"{self.package} {installed_version(self)} {gpu()}".encode()).hexdigest()
+        return keep / f"{self.package}-{measured_on[:16]}.timings"
+
+    def open(
+        self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
+    ) -> dict[str, Session]:
+        from polygen_stream.engine.backends.tensorrt_runtime import open_plans
+
+        return open_plans(self._library(), engines, options.cuda_graphs)
 
     def _library(self) -> Any:
         try:
@@ -113,115 +160,18 @@ class TensorRt:
             ) from None
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A CUDA device: name, architecture ("SM80"), driver version."""
+def _writer(trt: Any, stream: BinaryIO) -> Any:
+    """A file as TensorRT's IStreamWriter."""
 
-    name: str
-    capability: str
-    driver: str
+    class Writer(trt.IStreamWriter):
+        def __init__(self) -> None:
+            trt.IStreamWriter.__init__(self)  # super() would not tell pybind11's half of the object
 
-    def __str__(self) -> str:
-        return f"{self.name} {self.capability} driver {self.driver}"
+        def write(self, data: bytes) -> int:
+            return stream.write(data)
 
-
-def gpu() -> Gpu:
-    """This machine's current CUDA device.
-
-    Raises:
-        UserError: there is none.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UserError("no NVIDIA GPU here: build on the GPU node, or with --backend tensorrt-rtx --target SM89")
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
-    major, minor = torch.cuda.get_device_capability()
-    return Gpu(torch.cuda.get_device_name(), f"SM{major}{minor}", driver)
+    return Writer()
 
 
-@dataclass(frozen=True)
-class Binding:
-    """One tensor of a call as the driver gets it."""
-
-    name: str
-    shape: tuple[int, ...]
-    tensor: Any  # on the device, of the engine's type
-
-
-def bind(inputs: Mapping[str, Tensor], profile: Profile) -> list[Binding]:
-    """The inputs of a call as an engine takes them: its names, its types, rows within its profile.
-
-    Raises:
-        PolygenError: a name too few or too many, a row of another shape, or a number of rows outside the profile.
-    """
-    import torch
-
-    if set(inputs) != set(profile.shapes):
-        raise PolygenError(f"the engine takes {sorted(profile.shapes)}, the pipeline gives {sorted(inputs)}")
-    fewest, _, most = profile.rows
-    bindings = []
-    for name, tensor in inputs.items():
-        rows, *shape = tensor.shape
-        if tuple(shape) != tuple(profile.shapes[name]) or not fewest <= rows <= most:
-            raise PolygenError(
-                f"{name}: the engine takes {fewest} to {most} rows of {list(profile.shapes[name])}, "
-                f"the pipeline gives {rows} of {shape}: rebuild it for this size"
-            )
-        tensor = tensor.to(getattr(torch, profile.dtypes[name])).contiguous()
-        bindings.append(Binding(name, tuple(tensor.shape), tensor))
-    return bindings
-
-
-class TensorRtSession:
-    """A plan on the current CUDA device; runs on torch's current stream, on torch's own memory."""
-
-    def __init__(self, trt: Any, engine: Path, profile: Profile) -> None:
-        self._profile = profile
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
-        if self._engine is None:
-            raise PolygenError(f"{engine} does not load here: rebuild it on this machine")
-        self._context = self._engine.create_execution_context()
-        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        self._outputs = {
-            name: _torch_type(trt, self._engine.get_tensor_dtype(name))
-            for name in names
-            if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
-        }
-
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        from polygen_stream.engine.batching import run_in_sizes
-
-        fewest, _, most = self._profile.rows
-        return run_in_sizes(self._run, inputs, range(fewest, most + 1))
-
-    def _run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        import torch
-
-        for binding in (bound := bind(inputs, self._profile)):
-            self._context.set_input_shape(binding.name, binding.shape)
-            self._context.set_tensor_address(binding.name, binding.tensor.data_ptr())
-        outputs = {
-            name: torch.empty(tuple(self._context.get_tensor_shape(name)), dtype=dtype, device=bound[0].tensor.device)
-            for name, dtype in self._outputs.items()
-        }
-        for name, tensor in outputs.items():
-            self._context.set_tensor_address(name, tensor.data_ptr())
-        if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-            raise PolygenError("TensorRT refused to run: its log above says why")
-        return outputs
-
-
-def _torch_type(trt: Any, dtype: Any) -> Any:
-    import torch
-
-    return {
-        trt.DataType.FLOAT: torch.float32,
-        trt.DataType.HALF: torch.float16,
-        trt.DataType.BF16: torch.bfloat16,
-        trt.DataType.INT64: torch.int64,
-        trt.DataType.INT32: torch.int32,
-        trt.DataType.BOOL: torch.bool,
-    }[dtype]
+def _problems(parser: Any) -> str:
+    return "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))

@@ -1,0 +1,177 @@
+"""`polygen-stream bench captions`: captions per second of the caption sources, side by side.
+
+Every source has a process of its own; at each concurrency they take turns, round by round, with the same tasks, so
+that whatever else the machine does falls on all of them alike. The openai source is measured on `vllm serve` here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import psutil
+
+from polygen_stream.bench.repeated import summarise
+from polygen_stream.bench.ring import machine
+from polygen_stream.bench.server import vllm_server
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped
+from polygen_stream.captions.sources import caption_source
+from polygen_stream.config import RunConfig
+from polygen_stream.ledger import Ledger
+
+MIB = 2**20
+REFERENCE = "transformers"
+
+
+def bench_captions(
+    config: RunConfig,
+    sources: Sequence[str],
+    concurrencies: Sequence[int],
+    tasks: int,
+    rounds: int,
+    negatives: bool,
+    threads: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measures every source at every concurrency.
+
+    Args:
+        config: models, bank and sampling; its captions.source and captions.batch are replaced.
+        concurrencies: replies that are being written at once (captions.batch).
+        tasks: of a round. Before the measured ones comes one with as many tasks as are in flight.
+        negatives: ask for a hard negative of every caption too.
+        threads: compute threads of a model.
+
+    Returns:
+        {"machine", "captions": the config's section, "tasks", "negatives", "threads", "results": [one row per source
+        and concurrency, see `_row`]}; ready for JSON.
+    """
+    # Read by the libraries of the processes that are started below.
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    found = {
+        "machine": machine(),
+        "captions": config.captions.model_dump(mode="json"),
+        "tasks": tasks,
+        "negatives": negatives,
+        "threads": threads,
+        "results": [],
+    }
+    for concurrency in concurrencies:
+        with ExitStack() as stack:
+            hosts = {}
+            for source in sources:
+                say(f"{concurrency} in flight: starting {source}")
+                changed = {"source": source, "batch": concurrency, "backlog": max(concurrency, config.captions.backlog)}
+                if source == "openai":
+                    changed |= stack.enter_context(_served(config, concurrency))
+                captions = config.captions.model_copy(update=changed)
+                hosts[source] = stack.enter_context(_Host(config.model_copy(update={"captions": captions})))
+            say(f"{concurrency} in flight: {rounds} rounds of {tasks} tasks, {len(hosts)} in turns")
+            answers = {source: [] for source in hosts}
+            for host in hosts.values():
+                host.round(0, concurrency, negatives)
+            for number in range(rounds):
+                for source, host in hosts.items():
+                    answers[source].append(host.round(concurrency + number * tasks, tasks, negatives))
+                    say(f"{source}, round {number + 1}: {answers[source][-1]}")
+            for source, host in hosts.items():
+                found["results"].append({"source": source, "in_flight": concurrency, **_row(host, answers[source])})
+    found["machine"]["load_at_end"] = os.getloadavg()[0]
+    return found
+
+
+def _row(host: _Host, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rates over the rounds (median, spread, n); of all replies the accepted share; of all tasks those dropped."""
+    accepted, refused = (sum(answer[name] for answer in answers) for name in ("accepted", "refused"))
+    return {
+        "start_s": host.start_s,
+        "memory_mib": host.memory_mib,
+        "captions_per_s": summarise([answer["captions"] / answer["seconds"] for answer in answers]),
+        "tokens_per_s": summarise([answer["tokens"] / answer["seconds"] for answer in answers]),
+        "accepted": accepted / (accepted + refused),
+        "dropped": sum(answer["dropped"] for answer in answers) / sum(answer["tasks"] for answer in answers),
+    }
+
+
+@contextmanager
+def _served(config: RunConfig, concurrency: int) -> Iterator[dict[str, str]]:
+    """Servers of the config's models; the keys with which the openai source finds them."""
+    captions = config.captions
+    with ExitStack() as stack:
+        writer = stack.enter_context(vllm_server(captions.writer, captions.dtype, concurrency))
+        editor = writer
+        if captions.editor != captions.writer:
+            editor = stack.enter_context(vllm_server(captions.editor, captions.dtype, concurrency))
+        yield {"endpoint": writer, "editor_endpoint": editor}
+
+
+class _Host:
+    """A source in a process of its own."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        try:
+            self.start_s, self.memory_mib = self._pool.submit(_open, config).result()
+        except BaseException:
+            self._pool.shutdown()
+            raise
+
+    def __enter__(self) -> _Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.submit(_close)
+        self._pool.shutdown()
+
+    def round(self, first: int, count: int, negatives: bool) -> dict[str, Any]:
+        return self._pool.submit(_round, first, count, negatives).result()
+
+
+# In the process of a source:
+
+_work: dict[str, Any] = {}
+
+
+def _open(config: RunConfig) -> tuple[float, int]:
+    """Seconds that the source took to start, and MiB that it and its children then hold."""
+    began = time.perf_counter()
+    source = _work["source"] = caption_source(config.captions)
+    seconds = time.perf_counter() - began
+    _work["ledger"] = Ledger(config.seed, source.concepts, source.axes, 1, 1)
+    this = psutil.Process()
+    return seconds, sum(p.memory_info().rss for p in (this, *this.children(recursive=True))) // MIB
+
+
+def _round(first: int, count: int, negatives: bool) -> dict[str, Any]:
+    source: CaptionSource = _work["source"]
+    tasks = [_work["ledger"].task(number) for number in range(first, first + count)]
+    tokens, began = source.tokens, time.perf_counter()
+    results = source.write(tasks, [negatives] * count)
+    seconds = time.perf_counter() - began
+    dropped = [result for result in results if isinstance(result, Dropped)]
+    return {
+        "tasks": count,
+        "seconds": seconds,
+        "tokens": source.tokens - tokens,
+        "captions": count - len(dropped),
+        "dropped": len(dropped),
+        "accepted": sum(_accepted(result) for result in results),
+        "refused": sum(len(result.rejected) for result in results),
+    }
+
+
+def _accepted(result: Caption | Dropped) -> int:
+    """Replies that were taken for the caption or its hard negative."""
+    if isinstance(result, Dropped):
+        return int(result.rejected[-1].startswith("negative"))  # its caption was
+    return 1 + (result.negative is not None)
+
+
+def _close() -> None:
+    with closing(_work.pop("source")):
+        pass

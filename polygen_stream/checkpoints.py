@@ -1,0 +1,142 @@
+"""Checkpoint folders from the outside: which there are, and whether one can be used. Needs no torch.
+
+    checkpoints/step_000200/
+        model.safetensors   weights and buffers of the model
+        average.safetensors their moving average, if train.ema asks for one
+        state.pt            optimizer, curriculum, data reader; loads with weights_only=True
+        ring.safetensors    the ring at that step
+        meta.json           step, final, model, precision, config hash, size and checksum of every other file
+
+A folder is written under a name no reader looks for, flushed to disk, and renamed: it is complete or absent. What a
+killed trainer leaves half-written is removed when the next one starts; what the disk did to a complete one is found by
+the checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from polygen_stream.config import RunConfig
+from polygen_stream.errors import UserError
+
+RING = "ring.safetensors"
+META = "meta.json"
+PARTIAL = ".partial-"  # prefix of folders being written or removed
+UNUSABLE = "unusable-"  # prefix of folders that were found damaged, for their owner to look at
+_NAME = re.compile(r"step_(\d{6,})")
+
+
+def checkpoint_folder(run_dir: Path, step: int) -> Path:
+    return run_dir / "checkpoints" / f"step_{step:06d}"
+
+
+def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every complete checkpoint, in order of steps."""
+    root = run_dir / "checkpoints"
+    found = [(_NAME.fullmatch(p.name), p) for p in root.iterdir()] if root.is_dir() else []
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def config_hash(config: RunConfig) -> str:
+    """Short hash of what decides a run's training: two checkpoints with the same one belong to the same settings.
+
+    How a run is named, launched and evaluated may change when it is resumed.
+    """
+    # Defaults apart, so that a key that a later release adds does not make every checkpoint another run's.
+    decisive = config.model_dump_json(exclude={"name", "evaluate", "launch"}, exclude_defaults=True)
+    return hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """meta.json of a checkpoint folder.
+
+    Raises:
+        UserError: no such file, or not a checkpoint's.
+    """
+    file = folder / META
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN") from None
+    except ValueError:
+        raise UserError(damaged(file, "it is not JSON")) from None
+    if not isinstance(meta, dict) or not {"step", "final", "model"} <= meta.keys():
+        raise UserError(damaged(file, "step, final or model is missing from it"))
+    return meta
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Replaces meta.json: readers see the old one or the new one."""
+    partial = folder / f"{PARTIAL}{META}"
+    partial.write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    flush(partial)
+    partial.rename(folder / META)
+    flush(folder)
+
+
+def check(folder: Path, config: RunConfig) -> None:
+    """Compares a checkpoint with its own checksums, its name and the run it lies in.
+
+    Raises:
+        UserError: it is damaged, incomplete, or another run's.
+    """
+    meta = read_meta(folder)
+    ours = config_hash(config)
+    if meta.get("config_hash") != ours:
+        raise UserError(f"it is another run's: config hash {meta.get('config_hash')}, this run's is {ours}")
+    if checkpoint_folder(folder.parents[1], meta["step"]) != folder:
+        raise UserError(f"it is another step's: its meta.json says step {meta['step']}")
+    for name, expected in meta.get("files", {}).items():
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise UserError(f"{name} is missing") from None
+        if size != expected["bytes"]:
+            raise UserError(f"{name} is truncated: {size} of {expected['bytes']} bytes")
+        if checksum(folder / name) != expected["blake2b"]:
+            raise UserError(f"{name} is damaged: it has another checksum than when it was written")
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and checksum of every file of a folder, as meta.json has them."""
+    return {file.name: {"bytes": file.stat().st_size, "blake2b": checksum(file)} for file in sorted(folder.iterdir())}
+
+
+def checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def remove_partial(run_dir: Path) -> None:
+    """Remove what an earlier trainer left half-written."""
+    for leftover in (run_dir / "checkpoints").glob(PARTIAL + "*"):
+        shutil.rmtree(leftover)
+
+
+def retain(run_dir: Path, keep: int) -> None:
+    """Removes all but the newest `keep`, step 0 (the untrained model evaluation compares with) and final ones."""
+    for step, folder in list_checkpoints(run_dir)[:-keep]:
+        if step != 0 and not read_meta(folder)["final"]:
+            # Renamed first: a reader must never find a checkpoint with half of its files gone.
+            doomed = folder.with_name(PARTIAL + folder.name)
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+def damaged(file: Path, why: str) -> str:
+    return f"cannot use {file}: {why}; delete {file.parent} and use an older checkpoint beside it"
+
+
+def flush(path: Path) -> None:
+    """Makes a file's content, or a folder's entries, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

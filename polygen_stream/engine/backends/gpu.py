@@ -1,0 +1,36 @@
+"""The NVIDIA GPU of this machine, as far as it decides which engines it can run."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+from polygen_stream.errors import UserError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device: name, architecture ("SM80"), driver version."""
+
+    name: str
+    capability: str
+    driver: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.capability} driver {self.driver}"
+
+
+def gpu() -> Gpu:
+    """This machine's current CUDA device.
+
+    Raises:
+        UserError: there is none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("no NVIDIA GPU here: build on the GPU node, or with --backend tensorrt-rtx --target SM89")
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    major, minor = torch.cuda.get_device_capability()
+    return Gpu(torch.cuda.get_device_name(), f"SM{major}{minor}", driver)

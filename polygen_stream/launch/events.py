@@ -1,0 +1,29 @@
+"""events.jsonl: what happened to a run that should not have, and when. One JSON object per line.
+
+    {"time": "2026-01-31T12:00:00+0000", "event": "restart", "process": "captioner", "reason": "...", "pause_s": 0.5}
+
+Events: "restart" (a process died and is started again), "degraded" (a generator was given up), "unusable" (a checkpoint
+was put aside), "resume" (a supervisor took an unfinished run up again).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from polygen_stream.launch.tail import read_jsonl
+
+EVENTS = "events.jsonl"
+
+
+def note(run_dir: Path, event: str, **what: object) -> None:
+    """Appends an event."""
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | what
+    with (run_dir / EVENTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def events(run_dir: Path, event: str) -> list[dict]:
+    """All of one sort, oldest first."""
+    return [line for line in read_jsonl(run_dir / EVENTS) if line.get("event") == event]

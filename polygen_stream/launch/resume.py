@@ -1,0 +1,98 @@
+"""Taking up an unfinished run: which one, from which of its checkpoints, and with which ring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from polygen_stream.checkpoints import RING, UNUSABLE, check, list_checkpoints, read_meta, write_meta
+from polygen_stream.config import RunConfig
+from polygen_stream.errors import UserError
+from polygen_stream.launch.events import note
+from polygen_stream.launch.run_folder import RUNS
+from polygen_stream.monitor.metrics import cut
+from polygen_stream.ring import Ring, RingSpec
+from polygen_stream.ring.restore import restore_snapshot
+
+AUTO = "auto"
+
+
+def find_run(which: str, runs: Path = RUNS) -> Path:
+    """The folder of the unfinished run to go on with: `which`, or with "auto" the newest one under `runs`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if which == AUTO:
+        found = [folder for folder in runs.glob("*/") if _is_run(folder) and not _is_finished(folder)]
+        if not found:
+            raise UserError(f"--resume auto: no unfinished run under {runs.absolute()}; name its folder: --resume RUN")
+        run_dir = max(found, key=lambda folder: (folder / "provenance.json").stat().st_mtime)
+    else:
+        run_dir = Path(which)
+        if not _is_run(run_dir):
+            raise UserError(f"--resume {which}: no run folder (it has no config.toml and provenance.json)")
+    return run_dir.absolute()
+
+
+def refuse_finished(run_dir: Path) -> None:
+    """Raises UserError when there is nothing left to do. Asked under the lock: it may have ended a moment ago."""
+    if _is_finished(run_dir):
+        raise UserError(f"the run in {run_dir} is finished, see its summary.json: start a new one")
+
+
+def last_usable(
+    run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None]
+) -> tuple[int, Ring | None]:
+    """The newest checkpoint that can be used: its step, and its ring if `spec` asks for one.
+
+    Those that cannot are put aside, with one line each for the user, so that the trainer will find this one. Without
+    any, training begins again at step 0 and with an empty ring.
+    """
+    folders = [folder for _, folder in reversed(list_checkpoints(run_dir))]
+    for folder in folders:
+        try:
+            check(folder, config)
+            ring = None if spec is None else restore_snapshot(folder / RING, spec)
+        except UserError as problem:
+            aside = _put_aside(folder)
+            say(f"checkpoint {folder} cannot be used ({problem}), it is {aside.name} now; going on from the one before")
+            note(run_dir, "unusable", checkpoint=folder.name, reason=str(problem))
+            continue
+        return read_meta(folder)["step"], ring
+    if folders:
+        say(f"no checkpoint in {run_dir} can be used: training begins again at step 0")
+    return 0, None if spec is None else Ring.create(spec)
+
+
+def rewind(run_dir: Path, step: int, steps: int) -> None:
+    """Makes a run folder look as it did when the checkpoint of `step` (of `steps`) was written.
+
+    The journal stays, for captions are not written twice, and so do evaluations of checkpoints up to this one. The
+    trainer cuts its draw log.
+    """
+    cut(run_dir / "metrics.jsonl", step)
+    cut(run_dir / "eval.jsonl", step + 1)
+    for number, folder in list_checkpoints(run_dir):
+        meta = read_meta(folder)
+        if meta["final"] and number < steps:  # the last one of an interrupted run, but not of the run
+            write_meta(folder, meta | {"final": False})
+
+
+def _put_aside(folder: Path) -> Path:
+    names = (f"{UNUSABLE}{folder.name}{suffix}" for suffix in ("", *(f".{n}" for n in range(2, 1000))))
+    aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+    folder.rename(aside)
+    return aside
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.toml").is_file() and (folder / "provenance.json").is_file()
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "completed"
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False

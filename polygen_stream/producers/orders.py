@@ -1,0 +1,73 @@
+"""What the captioner asks its source for: tasks in the order of their ids, and which of them get a hard negative."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from polygen_stream.captions.banks import chosen_axes
+from polygen_stream.captions.base import CaptionSource
+from polygen_stream.config import curriculum_of
+from polygen_stream.curriculum import ErrorDiffusion
+from polygen_stream.ledger import Ledger, Task
+from polygen_stream.producers.lead_time import LeadTime
+from polygen_stream.ring import Kind, RingStats
+from polygen_stream.role import RoleContext
+
+
+@dataclass
+class Begun:
+    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds."""
+
+    task_id: int = 0
+    opened: int = 0
+    pairs: ErrorDiffusion = field(default_factory=ErrorDiffusion)
+
+
+class Orders:
+    """Takes a run on from where it has come.
+
+    Raises:
+        UserError: captions.axes has one that the source does not know.
+    """
+
+    def __init__(self, context: RoleContext, source: CaptionSource, begun: Begun) -> None:
+        config = context.config
+        axes = chosen_axes(config.captions, source.axes)
+        self._ledger = Ledger(
+            config.seed, source.concepts, axes, len(config.generators.recipes), config.generators.positives
+        )
+        self._context, self._begun = context, begun
+        self._curriculum, self._lead = curriculum_of(config), LeadTime()
+        self._under_way: deque[tuple[Task, Kind]] = deque()
+
+    def next(self, count: int, stats: RingStats) -> list[tuple[Task, Kind]]:
+        """The next tasks, mixed for the step at which their pictures will be ready."""
+        begun, ahead = self._begun, self._lead.steps(time.monotonic(), stats)
+        found = []
+        for _ in range(count):
+            opened = begun.opened + len(self._under_way)
+            share = self._curriculum.production_share(*aim(self._context, stats.step, ahead, begun.task_id, opened))
+            found.append((self._ledger.task(begun.task_id), Kind.PAIR if begun.pairs.take(share, 1) else Kind.PLAIN))
+            self._under_way.append(found[-1])
+            begun.task_id += 1
+        return found
+
+    def done(self) -> tuple[Task, Kind]:
+        """The oldest task under way, which is no longer."""
+        return self._under_way.popleft()
+
+
+def aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
+    """The training step that a new group is made for, as the trainer's step and the steps from there on."""
+    config, spec = context.config, context.ring.spec
+    target = config.captions.target or None
+    if spec.deterministic:
+        # What a task is must not depend on when it is written: the window moves at a fixed pace.
+        return int(task_id / (spec.inserts_per_step or target / config.train.steps)), 0.0
+    if target is not None:
+        # Producers that outrun the trainer will have stopped when the last steps ask for hard negatives: a
+        # group that spends the k-th part of the budget is made for the k-th part of the run, or a later one.
+        ahead = max(ahead, config.train.steps * opened / target - step)
+    return step, ahead

@@ -1,0 +1,164 @@
+"""Interrupted and resumed, a deterministic run ends with the same bits as one that nobody interrupted."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from launched import Launched
+from resumable_run import STEPS
+from safetensors.torch import load_file
+
+from polygen_stream.checkpoints import PARTIAL, list_checkpoints
+
+RUN = [sys.executable, str(Path(__file__).with_name("resumable_run.py"))]
+START_S = 150.0  # imports of torch and open_clip on a machine that is busy
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(*overrides) begins the run, or goes on with it: each process tree is a Launched."""
+    started = []
+
+    def start(*overrides: str) -> Launched:
+        words = ("resume",) if (tmp_path / "run").exists() else overrides
+        attempt = tmp_path / f"attempt-{len(started)}"
+        attempt.mkdir()
+        started.append(Launched(attempt, RUN, words, run_dir=tmp_path / "run"))
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.close()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What the run gives that nobody interrupts."""
+    run = Launched(tmp_path_factory.mktemp("whole"), RUN)
+    try:
+        assert run.wait(300) == 0, run.stderr
+        found = result(run.run_dir)
+    finally:
+        run.close()
+    assert found["step"] == STEPS
+    assert {kind for draw in found["draws"] for kind in ("plain", "pair") if draw[kind]} == {"plain", "pair"}
+    return found
+
+
+def result(run_dir: Path) -> dict[str, object]:
+    """Everything that has to be equal."""
+    step, folder = list_checkpoints(run_dir)[-1]
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "step": step,
+        "weights": load_file(folder / "model.safetensors"),
+        "average": load_file(folder / "average.safetensors"),
+        "optimizer": torch.load(folder / "state.pt", weights_only=True)["optimizer"]["state"],
+        "training": [{name: line[name] for name in ("step", "loss", "lr", "p", "grad_norm")} for line in lines],
+        "draws": [json.loads(line) for line in (run_dir / "draw_log.jsonl").read_text().splitlines()],
+        "journal": (run_dir / "journal.jsonl").read_text(),
+    }
+
+
+def assert_same(ours: object, theirs: object, where: str = "") -> None:
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{where}/{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), where
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(one, other, f"{where}/{place}")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    else:
+        assert ours == theirs, where
+
+
+def kill(run: Launched) -> None:
+    run.process("supervisor").send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+
+
+def stop(number: int):
+    def send(run: Launched) -> None:
+        run.process("supervisor").send_signal(number)
+        assert run.wait() == 128 + number
+        assert f"to go on: polygen-stream run --resume {run.run_dir}" in run.stderr
+
+    return send
+
+
+def fill_the_disk(run: Launched) -> None:
+    """No file of the trainer may become larger than 100 kB, as if the disk were full from there on."""
+    before = list_checkpoints(run.run_dir)[-1][0]
+    resource.prlimit(run.process("trainer").pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    assert run.wait() == 2
+    assert "error: cannot write the checkpoint of step" in run.stderr and "free some space" in run.stderr
+    assert list_checkpoints(run.run_dir)[-1][0] == before
+
+
+def kill_while_it_writes(run: Launched) -> None:
+    def is_writing() -> bool:
+        return any((run.run_dir / "checkpoints").glob(f"{PARTIAL}*/*"))
+
+    deadline = time.monotonic() + 60
+    while not is_writing():
+        assert time.monotonic() < deadline and run.popen.poll() is None, run.stderr
+    run.process("supervisor").send_signal(signal.SIGKILL)
+    run.wait()
+
+
+INTERRUPTIONS = {
+    "SIGKILL": kill,
+    "SIGTERM": stop(signal.SIGTERM),
+    "Ctrl-C": stop(signal.SIGINT),
+    "full disk": fill_the_disk,
+    "killed while it writes a checkpoint": kill_while_it_writes,
+}
+
+
+@pytest.mark.timeout(1500)
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(start, expected):
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    moments = sorted(chance.sample(range(2, STEPS - 7), len(INTERRUPTIONS)))
+    ways = chance.sample(sorted(INTERRUPTIONS), len(INTERRUPTIONS))
+    print(f"seed {seed}: {list(zip(moments, ways, strict=True))}")
+    for moment, way in zip(moments, ways, strict=True):
+        run = start()
+        run.wait_until(lambda: run.steps() >= moment or run.popen.poll() is not None, "it", START_S)  # noqa: B023
+        assert run.popen.poll() is None, run.stderr
+        INTERRUPTIONS[way](run)
+        run.assert_nothing_left(limit_s=5)
+    run = start()
+    assert run.wait(300) == 0, run.stderr
+    run.assert_nothing_left()
+    assert_same(result(run.run_dir), expected)
+    summary = run.summary
+    assert len(summary["resumes"]) == len(INTERRUPTIONS)
+    assert summary["unusable_checkpoints"] == [] and summary["restarts"] == []
+
+
+@pytest.mark.timeout(900)
+def test_processes_that_die_and_come_back_change_no_bit(start, expected):
+    """The trainer goes on from its last checkpoint with the ring of that time; producers go on where they were."""
+    run = start("launch.restarts", "5")
+    victims = ["captioner", "trainer", "renderer-micro-sana", "trainer"]
+    for moment, victim in zip((8, 14, 22, 29), victims, strict=True):
+        run.wait_until(lambda: run.steps() >= moment, f"step {moment}", START_S)  # noqa: B023
+        run.process(victim).send_signal(signal.SIGKILL)
+    assert run.wait(300) == 0, run.stderr
+    run.assert_nothing_left()
+    assert_same(result(run.run_dir), expected)
+    assert sorted(restart["process"] for restart in run.summary["restarts"]) == sorted(victims)
+    assert run.summary["resumes"] == []

@@ -1,0 +1,96 @@
+"""What of the written captions a run uses: balancing and de-duplication by config, and when a source is given up."""
+
+from __future__ import annotations
+
+import pytest
+
+from polygen_stream.captions.balance import Balancer, Drop
+from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.journal import Entry
+from polygen_stream.captions.selection import Selection
+from polygen_stream.config import CaptionsConfig
+from polygen_stream.errors import PolygenError
+from polygen_stream.ledger import Task
+from polygen_stream.producers.failures import MOST, Failures
+
+CONCEPTS = ["dog", "crane", "ball"]
+WHY = ("caption: the model refuses",)
+
+
+def selection(**changes) -> Selection:
+    return Selection(CaptionsConfig(**changes), CONCEPTS, seed=1)
+
+
+def stream(count: int) -> list[Caption | Dropped]:
+    """About a frequent concept and rare ones; some come again, and some tasks failed."""
+    return [
+        Dropped(WHY)
+        if i % 11 == 5
+        else Caption(
+            f"a dog near number n{i % 700} with a {'crane' if i % 400 == 0 else 'ball'}", rejected=WHY * (i % 2)
+        )
+        for i in range(count)
+    ]
+
+
+def use(chosen: Selection, written: list[Caption | Dropped], start: int = 0) -> list[Caption | Dropped]:
+    return [chosen.used(i, outcome) for i, outcome in enumerate(written[start:], start)]
+
+
+def test_without_keys_everything_is_used():
+    assert use(selection(), stream(900)) == stream(900)
+
+
+def test_duplicates_are_dropped_with_their_text_and_the_reasons_so_far():
+    first, same, near = (Caption("a dog", "a cat", "object", WHY), Caption("a dog"), Caption("the dogs"))
+    assert use(selection(deduplicate=True), [first, same, near]) == [
+        first,
+        Dropped((f"caption: {Drop.EXACT}",), "a dog"),
+        Dropped((f"caption: {Drop.NEAR}",), "the dogs"),
+    ]
+
+
+def test_balancing_decides_as_the_balancer_does():
+    balancer = Balancer(CONCEPTS, 20, 1)
+    written = stream(3000)
+    for i, used in enumerate(use(selection(deduplicate=True, balance=20.0), written)):
+        if isinstance(written[i], Dropped):
+            assert used == written[i]
+            continue
+        verdict = balancer.decide(i, written[i].text)
+        assert used == (
+            written[i] if verdict is None else Dropped((*written[i].rejected, f"caption: {verdict}"), written[i].text)
+        )
+    assert {None, Drop.EXACT, Drop.FREQUENT} <= balancer.verdicts.keys()
+
+
+@pytest.mark.parametrize("keys", [{}, {"deduplicate": True}, {"deduplicate": True, "balance": 20.0}])
+def test_a_journal_brings_a_selection_to_where_it_was(keys):
+    written = stream(2000)
+    whole = use(selection(**keys), written)
+    resumed = selection(**keys)
+    tasks = [Task(i, "dog", "colour", 0, (0,), (0,)) for i in range(1300)]
+    resumed.remember(Entry(task, False, outcome) for task, outcome in zip(tasks, whole, strict=False))
+    assert use(resumed, written, 1300) == whole[1300:]
+
+
+def test_a_source_that_only_fails_is_given_up_with_its_reasons():
+    failures = Failures()
+    failures.note(Dropped(("caption: empty",)))
+    failures.note(Caption("a dog"))  # what was before no longer counts
+    for _ in range(MOST - 1):
+        failures.note(Dropped(WHY * 5))
+    with pytest.raises(
+        PolygenError, match=r"512 tasks in a row .*the model refuses \(2,560 times\).*captions\.writer"
+    ) as caught:
+        failures.note(Dropped(WHY * 5))
+    assert "empty" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_balancing_refuses_is_no_failure():
+    failures = Failures()
+    for _ in range(3 * MOST):
+        failures.note(Dropped((f"caption: {Drop.FREQUENT}",), "a dog"))
+    with pytest.raises(PolygenError, match="came before"):
+        for _ in range(MOST):
+            failures.note(Dropped((f"caption: {Drop.EXACT}",), "a dog"))

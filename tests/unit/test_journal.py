@@ -1,0 +1,91 @@
+"""The journal of captions: what is written comes back, half-written lines go, and other files are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.journal import Entry, Journal, provenances, read_journal
+from polygen_stream.errors import UserError
+from polygen_stream.ledger import Ledger
+
+LEDGER = Ledger(3, ("a cat", "a dog"), ("colour", "size"), 4, 2)
+ENTRIES = [
+    Entry(LEDGER.task(0), False, Caption("a cat on a mat")),
+    Entry(LEDGER.task(1), True, Caption("ein großer Hund", "ein kleiner Hund", "size", ("caption: no caption",))),
+    Entry(LEDGER.task(2), True, Dropped(("negative: other axis",) * 3)),
+]
+
+
+def write(file, entries):
+    journal = Journal(file)
+    journal.write(entries)
+    journal.close()
+
+
+def test_entries_come_back_as_they_were(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    assert list(read_journal(file)) == []
+    write(file, ENTRIES[:2])
+    write(file, ENTRIES[2:])
+    assert list(read_journal(file)) == ENTRIES
+
+
+def test_a_line_that_its_writer_did_not_finish_is_removed(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    write(file, ENTRIES)
+    whole = file.read_bytes()
+    second = whole.index(b"\n") + 1
+    for size in (second + 5, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        kept = 1 if size == second + 5 else 2
+        assert list(read_journal(file)) == ENTRIES[:kept]
+        write(file, ENTRIES[kept:])
+        assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("text", ["{}\n", "[1]\n", "no JSON\n", '{"task": 1, "kind": "plain", "caption": {}}\n'])
+def test_another_file_is_refused_and_left_as_it_is(tmp_path, text):
+    file = tmp_path / "journal.jsonl"
+    file.write_text(text)
+    with pytest.raises(UserError, match="line 1 is no entry of a journal"):
+        Journal(file)
+    assert file.read_text() == text
+
+
+def test_a_task_that_comes_twice_is_refused(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    write(file, [ENTRIES[0], ENTRIES[1], ENTRIES[1]])
+    with pytest.raises(UserError, match="line 3 has task 1 after task 1"):
+        list(read_journal(file))
+
+
+MISTRAL = {"bank": "english", "concepts": {"sha256": "00"}, "writer": {"model": "mistral", "sha256": "01"}}
+
+
+def described(file, provenance, entries):
+    journal = Journal(file)
+    journal.describe(provenance)
+    journal.write(entries)
+    journal.close()
+
+
+def test_who_wrote_stands_above_what_they_wrote_and_only_where_it_changes(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    other = {**MISTRAL, "writer": {"model": "mistral", "sha256": "02"}}
+    described(file, MISTRAL, ENTRIES[:1])
+    described(file, dict(MISTRAL), ENTRIES[1:2])
+    described(file, other, ENTRIES[2:])
+    assert list(read_journal(file)) == ENTRIES
+    assert list(provenances(file)) == [MISTRAL, other]
+    kinds = ["provenance" in line for line in file.read_text(encoding="utf-8").splitlines()]
+    assert kinds == [True, False, False, True, False]
+
+
+def test_a_task_is_never_about_another_concept_than_it_was(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    described(file, MISTRAL, ENTRIES)
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"was begun with the concepts .*00.* now .*99.*captions\.concepts"):
+        described(file, {**MISTRAL, "concepts": {"sha256": "99"}}, [])
+    assert file.read_bytes() == before

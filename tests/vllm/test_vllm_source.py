@@ -1,0 +1,149 @@
+"""The vllm source with real engines: continuous feeding, both stages, seeds, structured output, death and rest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+
+import psutil
+import pytest
+import torch
+
+from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.captions.micro import MicroBank
+from polygen_stream.captions.sources import language_models
+from polygen_stream.captions.transformers import TransformersModel
+from polygen_stream.captions.words import heard
+from polygen_stream.config import CaptionsConfig
+from polygen_stream.errors import UserError
+from polygen_stream.micro.verification import caption_fault, negative_fault
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
+
+
+def engines() -> list[psutil.Process]:
+    """The processes of this process's engines."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        if process.status() != psutil.STATUS_ZOMBIE and "EngineCore" in " ".join(process.cmdline()):
+            found.append(process)
+    return found
+
+
+def test_captions_and_hard_negatives_are_right_and_repeat(micro, tasks):
+    """Whatever else is in flight: the same task gets the same caption, and T+ is the same without its negative."""
+    asked = tasks(micro, 192)
+    pairs = micro.write(asked, [True] * 192)
+    for task, result in zip(asked, pairs, strict=True):
+        if isinstance(result, Caption):
+            assert caption_fault(result.text, task.concept, task.axis) is None
+            assert negative_fault(result.text, result.negative, task.axis) is None
+    assert sum(isinstance(result, Caption) for result in pairs) >= 0.95 * 192
+    again = [micro.write(asked[first : first + 64], [True] * 64) for first in (64, 128)]
+    assert [*again[0], *again[1]] == pairs[64:]
+    plain = micro.write(asked[5:25], [False] * 20)
+    for alone, pair in zip(plain, pairs[5:25], strict=True):
+        assert not isinstance(pair, Caption) or alone.text == pair.text
+
+
+def test_it_is_fed_while_it_works_with_64_in_flight_and_both_engines_busy(micro, tasks):
+    asked = tasks(micro, 600)
+    waiting, written, most_in_flight, both = iter(asked), [], 0, 0
+    writer, editor = micro._writer, micro._editor
+    for _ in range(96):
+        micro.submit(next(waiting), True)
+    while micro.pending:
+        results = micro.collect()
+        written += results
+        for _, task in zip(results, waiting, strict=False):
+            micro.submit(task, True)
+        most_in_flight = max(most_in_flight, writer.pending + editor.pending)
+        both += bool(writer.pending and editor.pending)
+    assert len(written) == 600
+    assert most_in_flight >= 64
+    assert both > 10, "the stages took turns"
+    assert written[:192] == micro.write(asked[:192], [True] * 192)
+
+
+def test_an_engine_killed_in_mid_batch_is_replaced_and_asked_again(micro, tasks):
+    asked = tasks(micro, 256)
+    whole = micro.write(asked, [True] * 256)
+    before = engines()
+    assert len(before) == 2
+    for task in asked:
+        micro.submit(task, True)
+    pieced = []
+    while len(pieced) < 20:
+        pieced += micro.collect()
+    before[0].kill()
+    while micro.pending:
+        pieced += micro.collect()
+    # Every task came back once, in order, with what it would have got anyway.
+    assert pieced == whole
+    after = engines()
+    assert len(after) == 2 and before[0] not in after
+
+
+def test_models_at_rest_give_their_memory_back_and_come_back(micro, tasks):
+    asked = tasks(micro, 8)
+    written = micro.write(asked, [True] * 8)
+    freed = micro.rest()
+    assert engines() == []
+    assert freed > 1e9, "two engines have a gigabyte of cache each"
+    assert micro.rest() == 0
+    assert micro.write(asked, [True] * 8) == written
+
+
+@pytest.mark.parametrize("role", ["writer", "editor"])
+def test_greedy_replies_are_those_of_transformers(micro, tasks, role, open_source):
+    """The same weights, tokens and templates: greedy decoding in float32 gives the same texts."""
+    bank = MicroBank()
+    asked = tasks(micro, 64)
+    ask = {
+        "writer": lambda task: bank.ask_caption(task.concept, task.axis),
+        "editor": lambda task: bank.ask_negative(f"a red {task.concept} at night", task.axis),
+    }[role]
+    prompts = [ask(task) for task in asked]
+    name = getattr(CaptionsConfig(), role)
+    [greedy, _] = language_models(CaptionsConfig(source="vllm", writer=name, editor=name, temperature=0.0, batch=64))
+    try:
+        found = greedy.complete(prompts, range(64))
+    finally:
+        greedy.close()
+    torch.set_num_threads(1)
+    reference = TransformersModel(
+        name, device="cpu", dtype="auto", temperature=0.0, top_p=0.95, max_tokens=32, batch=64
+    )
+    assert found == reference.complete(prompts, range(64))
+    assert greedy.tokens == reference.tokens
+
+
+def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, concepts, smollm2):
+    """SmolLM2 talks; held to one line of a few words, its captions come to an end and all are checked as ever."""
+    pattern = r"An? [a-z ,]{12,80}\."
+    source = open_source(
+        source="vllm", bank="english", concepts=str(concepts), writer=smollm2, editor=smollm2, dtype="bfloat16",
+        batch=32, max_tokens=48, retries=3, pattern=pattern,
+    )  # fmt: skip
+    assert len(engines()) >= 1
+    asked = tasks(source, 96)
+    began = time.monotonic()
+    results = source.write(asked, [False] * 96)
+    seconds = time.monotonic() - began
+    written = [(task, result) for task, result in zip(asked, results, strict=True) if isinstance(result, Caption)]
+    for task, result in written:
+        assert re.fullmatch(pattern, result.text)
+        assert set(heard(task.concept)) <= set(heard(result.text)), (task.concept, result.text)
+        assert len(result.text.split()) <= 20
+    refused = Counter(reason for result in results for reason in result.rejected)
+    assert sum(isinstance(result, Dropped) for result in results) + len(written) == 96
+    print(f"{len(written)} of 96 tasks, {len(written) / (len(written) + refused.total()):.0%} of replies accepted, "
+          f"{seconds:.0f} s, refused: {dict(refused)}")  # fmt: skip
+    assert len(written) >= 48
+
+
+def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, open_source):
+    with pytest.raises(UserError, match=r"language model .*vLLM cannot run"):
+        open_source(source="vllm", writer=str(tmp_path))
+    assert engines() == [] or len(engines()) == 2  # those of the shared source
