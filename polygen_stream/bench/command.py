@@ -63,7 +63,7 @@ def generators(
     recipes: Annotated[
         list[str] | None, typer.Argument(help="Recipes (default: those of the micro preset).", show_default=False)
     ] = None,
-    backends: Annotated[str, typer.Option(help="Compared backends; those without engines are left out.")] = (
+    backends: Annotated[str, typer.Option(help="Compared, torch-compile too; those without engines are left out.")] = (
         "eager,onnxruntime,openvino,openvino-bf16"
     ),
     batches: Annotated[str, typer.Option(help="Pictures per call.")] = "1,4,16,64",

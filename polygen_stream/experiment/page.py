@@ -64,7 +64,8 @@ def _budget(experiment: Experiment, rows: pd.DataFrame) -> str:
                 f"| {arm.name} | {first.n_positives} | {first.m} | {shown} | {rates[arm.name]:g} | {len(own)} |"
             )
     minutes = tested.seconds.sum() / 60 + rows[rows.phase == "tune"].seconds.sum() / 60
-    return "\n".join(lines) + f"\n\n{tuned} {len(rows)} runs, {minutes:.0f} minutes of one CPU thread."
+    took = f"{len(rows)} runs of one CPU thread took {minutes:.0f} minutes, added up."
+    return "\n".join(lines) + f"\n\n{tuned} {took}"
 
 
 def _delta_table(experiment: Experiment, deltas: pd.DataFrame) -> str:

@@ -43,7 +43,9 @@ class EngineSpec(BaseModel):
     def _quantizes_what_it_compiles(self) -> EngineSpec:
         unknown = set(self.tensorrt.quantize) - set(self.parts)
         if unknown:
-            raise ValueError(f"tensorrt.quantize names {', '.join(sorted(unknown))}, which parts does not")
+            raise ValueError(
+                f"engine.tensorrt.quantize names {', '.join(sorted(unknown))}, which engine.parts does not"
+            )
         return self
 
 
@@ -144,5 +146,7 @@ def read_recipe(path: Path, name: str) -> Recipe:
         raise UserError(f"{path} is not valid TOML: {problem}") from None
     except ValidationError as problem:
         first = problem.errors()[0]
+        if first["type"] == "value_error":  # of a check of ours: it names the keys itself
+            raise UserError(f"{path}: {first['ctx']['error']}") from None
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None

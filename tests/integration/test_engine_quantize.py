@@ -35,7 +35,10 @@ def quantized(kind: str, **changes: object) -> Recipe:
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ('quantize = { vae_2 = "fp8" }', "tensorrt.quantize names vae_2, which parts does not"),
+        (
+            'quantize = { vae_2 = "fp8" }',
+            r"sd15\.toml: engine\.tensorrt\.quantize names vae_2, which engine\.parts does not$",
+        ),
         ('quantize = { unet = "int4" }', "quantize.unet: input should be 'fp8' or 'int8', got 'int4'"),
         ("optimization_level = 6", "optimization_level: input should be less than or equal to 5, got 6"),
         ("precision = 8", "engine.tensorrt.precision: extra inputs are not permitted"),
@@ -53,7 +56,9 @@ def test_bfloat16_parts_are_not_quantized(tmp_path: Path):
     shipped = Path(__file__).parents[2] / "engines" / "sana.toml"
     path = tmp_path / "sana.toml"
     path.write_text(f'{shipped.read_text()}\n[engine.tensorrt]\nquantize = {{ transformer = "fp8" }}\n')
-    with pytest.raises(UserError, match="names transformer, which is bfloat16"):
+    with pytest.raises(
+        UserError, match=r"sana\.toml: engine\.tensorrt\.quantize names transformer, which is bfloat16: .*others$"
+    ):
         read_recipe(path, "sana")
 
 
