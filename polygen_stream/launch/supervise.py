@@ -36,7 +36,7 @@ POLL_S = 0.1
 # Producers and the evaluator keep nothing worth waiting for; the trainer's checkpoint gets launch.grace_s.
 PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
-REPORT_LIMIT_S = 300.0
+REPORT_LIMIT_S = 900.0
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 # Roles with a heartbeat in the ring.
 RING_ROLES = ("trainer", "renderer", "captioner")
@@ -155,6 +155,8 @@ class _Supervisor:
         if self._steps_done() >= self.config.train.steps:  # a run that was interrupted while it was evaluated
             return
         self._start(*self.plan.with_role(*RING_ROLES))
+        for process in self.plan.with_role("dashboard"):
+            self.children.start(process).stopping = True  # a page that ends is no reason to end the run
 
         def trained() -> bool:
             # Not earlier: its imports would delay the first step. The untrained checkpoint is there by then.
