@@ -9,7 +9,7 @@ VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM2 := .models/smollm2-135m-instruct
 
-.PHONY: install run engines test lint vllm-env vllm-test
+.PHONY: install run engines test browser lint vllm-env vllm-test
 
 install: engines
 
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: polygen-stream needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -e '.[dev,onnxruntime,openvino]'
+	$(VENV)/bin/python -m pip install -e '.[dev,evaluate,onnxruntime,openvino]'
 	touch $@
 
 # Compiled generators for the micro preset, built once into the cache; without them a run starts eager all the same.
@@ -35,6 +35,12 @@ $(TRT_STAMP): $(STAMP)
 
 test: $(TRT_STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# The report in Chromium. What is missing of a browser comes from Debian's packages, which takes root.
+browser: $(STAMP)
+	$(VENV)/bin/python -m pip install -q -e '.[browser]'
+	command -v chromium || { apt-get update && apt-get install -y chromium; }
+	$(VENV)/bin/python -m pytest -m browser tests/browser $(ARGS)
 
 # vLLM needs torchvision, torchaudio and torchcodec by name only, and those that go with its torch cannot be had from the
 # general package index: with others it does not start, without them it does.

@@ -1,4 +1,4 @@
-"""The command line: polygen-stream run | inspect | audit | bench | concepts | build-engines | doctor | version."""
+"""The command line: what users type, checked and handed on; every command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,8 +15,11 @@ from polygen_stream import __version__
 from polygen_stream.analyze.command import app as audit
 from polygen_stream.bench.command import app as bench
 from polygen_stream.captions.command import app as concepts
-from polygen_stream.config import load_config, parse_overrides, split_config_name
+from polygen_stream.config import RunConfig, load_config, parse_overrides, split_config_name
 from polygen_stream.errors import PolygenError, UserError
+
+if TYPE_CHECKING:
+    from polygen_stream.launch.plan import Plan
 
 app = typer.Typer(
     name="polygen-stream",
@@ -40,6 +43,9 @@ def run(
         typer.Option(help="New folder for the run (else runs/<time>-<name>)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, start nothing.")] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
+    ] = False,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -60,22 +66,155 @@ def run(
         from polygen_stream.launch.supervise import supervise
 
         folder = find_run(resume)
-        return supervise(load_config(folder / "config.toml"), folder, resumed=True)
+        config = load_config(folder / "config.toml")
+        return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    config = load_config(config_name, parse_overrides(words, other_options=("run-dir", "dry-run", "resume", "help")))
+    options = ("run-dir", "dry-run", "dashboard", "resume", "help")
+    config = load_config(config_name, parse_overrides(words, other_options=options))
     from polygen_stream.captions.banks import check_bank
 
     check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
-        from polygen_stream.launch.plan import build_plan
         from polygen_stream.launch.plan_view import show_plan
 
-        show_plan(config, build_plan(config), run_folder.choose(config, run_dir), Console(highlight=False))
+        show_plan(config, _plan(config, dashboard), run_folder.choose(config, run_dir), Console(highlight=False))
         return 0
     from polygen_stream.launch.supervise import supervise
 
-    return supervise(config, run_dir)
+    return supervise(config, run_dir, _plan(config, dashboard))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", show_default=False, help="A checkpoint folder, a run folder, or an open_clip model."
+        ),
+    ],
+    pretrained: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Weights of that open_clip model, or a tag, which open_clip downloads."),
+    ] = None,
+    tasks: Annotated[str, typer.Option(metavar="KIND[:DATASET],...", help="What to score.")] = "micro",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of standard datasets; of WebDatasets also a URL."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model computes.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+) -> None:
+    """Score a checkpoint, or any open_clip model, on standard datasets or your own.
+
+    Kinds that take a DATASET: zero_shot, linear_probe and few_shot (a
+    folder CLASS/picture, or train/ and test/ of such; or a name that
+    clip_benchmark knows, e.g. cifar10, imagenet1k, wds/vtab/pets; or
+    fashion_mnist, or micro), retrieval (a TSV of image and caption; or
+    mscoco_captions, flickr30k, flickr8k), edits (a TSV of image, caption
+    and negative), pairs (a TSV of image_0, caption_0, image_1, caption_1).
+    Kinds without: micro, sugarcrepe, sugarcrepe_pp (pictures: COCO's
+    val2017 in DIR), sugarcrepe_pp_tot (needs no pictures).
+    """
+    from polygen_stream.evaluate.command import evaluate as run_evaluation
+
+    names = [name for name in tasks.split(",") if name]
+    run_evaluation(model, pretrained, names, data, device, threads, workers, as_json, Console(highlight=False))
+
+
+@app.command()
+def analyze(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    captions: Annotated[int, typer.Option(min=8, help="Captions of the run to draw again.")] = 48,
+    seeds: Annotated[int, typer.Option(min=2, help="Pictures of each by each generator.")] = 6,
+    reference: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A fixed CLIP that judges, as `evaluate` names it.")
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(metavar="FILE", help="Weights of that open_clip model.")] = None,
+    real: Annotated[Path | None, typer.Option(metavar="DIR", help="Real pictures, for their spectrum.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Measure a run's generators: recognizability, diversity, spectra; and whether its model can tell them apart.
+
+    Some of the run's captions are drawn again by every generator, several
+    times each. The figures go into RUN/analysis.json, which
+    `polygen-stream report` shows and, over several runs, correlates with
+    Delta_MTL.
+    """
+    from polygen_stream.analyze.run_analysis import analyze_run
+
+    analyze_run(
+        run_dir, captions=captions, seeds=seeds, threads=threads, reference=reference, pretrained=pretrained,
+        real=real, console=Console(highlight=False),
+    )  # fmt: skip
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN]...", show_default=False, help="Run folders.")],
+    query: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Show the pictures nearest to this text; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where a comparison goes.", show_default=True)] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Write the report of a run again, or compare runs with the first one.
+
+    Of one run, RUN/report.html is renewed with what `evaluate` and
+    `analyze` have left since. Several runs are laid side by side in one
+    page: curves, scores, Delta_MTL against the first, and how the
+    generators' coordinates go with it.
+    """
+    if len(runs) == 1:
+        from polygen_stream.analyze.report import write_report
+
+        print(write_report(runs[0], query or ()))
+        return
+    from polygen_stream.analyze.compare import write_comparison
+
+    print(write_comparison(runs, out))
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a completed run.")],
+    run_dir: Annotated[Path | None, typer.Option(help="New folder for the replay (else runs/<time>-<name>).")] = None,
+) -> int:
+    """Train once more on what a run was trained on, without any language model.
+
+    Captions come from its journal, batches from its draw log: the same groups in the same order at every step. Pictures
+    are rendered again from the same seeds. Evaluated and reported like any run.
+    """
+    from polygen_stream.launch.replay import replay_of
+    from polygen_stream.launch.supervise import supervise
+
+    config, fill = replay_of(run)
+    return supervise(config, run_dir, fill=fill)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    out: Annotated[Path | None, typer.Option(help="New folder for the shards (else RUN/export).")] = None,
+    shards: Annotated[str, typer.Option("--format", help="What to write; webdataset is all there is.")] = "webdataset",
+    per_shard: Annotated[int, typer.Option(min=1, help="Pictures in a shard.")] = 10_000,
+) -> None:
+    """Write a run's captions and pictures as shards that open_clip's training script reads.
+
+    Pictures are rendered again from the journal, without any language model; hard negatives are pairs of a picture and
+    a caption like any other. Train on them with: python -m open_clip_train.main --dataset-type webdataset
+    --train-data 'DIR/{000000..NNNNNN}.tar'
+    """
+    if shards != "webdataset":
+        raise UserError(f"--format {shards}: the only format is webdataset")
+    from polygen_stream.export.webdataset import export as export_run
+
+    out = out or run / "export"
+    count = export_run(run, out, per_shard, lambda line: print(line, file=sys.stderr, flush=True))
+    print(f"{count} pictures in {out}")
 
 
 @app.command()
@@ -252,6 +391,16 @@ def main() -> None:
     except PolygenError as problem:
         _fail(str(problem), problem.exit_code)
     sys.exit(code or 0)
+
+
+def _plan(config: RunConfig, dashboard: bool) -> Plan:
+    """What a run starts; where its dashboard will be is said at once."""
+    from polygen_stream.launch.plan import build_plan, dashboard_port
+
+    port = dashboard_port() if dashboard else None
+    if port is not None:
+        print(f"dashboard: http://127.0.0.1:{port}/", file=sys.stderr)
+    return build_plan(config, port)
 
 
 def _fail(message: str, code: int) -> None:

@@ -80,6 +80,9 @@ def wreak(chaos: Chaos, seed: int, every_s: float, trainer_kills: int) -> float:
     moments = [part + chance.randint(0, max(1, chaos.steps // (2 * (trainer_kills + 1)))) for part in parts]
     next_kill = started + chance.uniform(0, 2 * every_s)
     while chaos.run.poll() is None:
+        if chaos.step() >= chaos.steps - 1:  # the supervisor is about to end the producers itself
+            time.sleep(0.5)
+            continue
         names = sorted(chaos.processes())
         producers = [name for name in names if name.startswith(PRODUCERS)]
         if producers and time.monotonic() >= next_kill:

@@ -15,8 +15,9 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from polygen_stream import seeding
-from polygen_stream.analyze.diversity import radial_spectrum, unbiased_std, vendi_score
+from polygen_stream.analyze.diversity import unbiased_std, vendi_score
 from polygen_stream.analyze.share import share
+from polygen_stream.analyze.spectra import radial_spectrum
 from polygen_stream.generators.pipelines import Generator
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, write_pair

@@ -13,8 +13,8 @@ from rich.console import Console
 from polygen_stream.analyze.audit import audit_generator, sample_pairs
 from polygen_stream.analyze.audit_captions import audit_editor, audit_writer
 from polygen_stream.analyze.audit_view import audit_figure, audit_table, language_table
-from polygen_stream.analyze.diversity import radial_spectrum
 from polygen_stream.analyze.samples import Sample, draw_samples
+from polygen_stream.analyze.spectra import radial_spectrum
 from polygen_stream.captions.sources import language_models
 from polygen_stream.config import RunConfig
 from polygen_stream.engine.runtime import accelerate

@@ -1,6 +1,8 @@
-"""How much the pictures of one caption differ, and the spectrum they have."""
+"""How much pictures of one thing differ, and where the difference comes from: seeds or generators."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,20 +33,45 @@ def vendi_score(features: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def radial_spectrum(images: np.ndarray) -> np.ndarray:
-    """Mean log10 power of square pictures by radius: float [side // 2 + 1], from the mean colour to Nyquist.
+@dataclass(frozen=True)
+class Scatter:
+    """Sums of squared distances from the mean of a caption's pictures, over captions.
 
-    Luma 0.2989 R + 0.5870 G + 0.1140 B in 0..1, Hann window, power of the 2-D Fourier transform, averaged over rings of
-    width 1, its logarithm averaged over pictures (after Durall et al. 2020, cc-hpc-itwm/UpConv radialProfile.py).
-
-    Args:
-        images: uint8 [n, side, side, 3].
+    within + between = total. `expected_share` of `between` is what one generator under m names would show.
     """
-    side = images.shape[1]
-    luma = images.astype(np.float64) @ [0.2989, 0.5870, 0.1140] / 255
-    window = np.hanning(side)
-    power = np.abs(np.fft.fftshift(np.fft.fft2(luma * np.outer(window, window)), axes=(1, 2))) ** 2
-    y, x = np.indices((side, side)) - side // 2
-    radius = np.hypot(x, y).round().astype(int)
-    rings = [power[:, radius == r].mean(axis=1) for r in range(side // 2 + 1)]
-    return np.log10(np.stack(rings, axis=1) + 1e-12).mean(axis=0)
+
+    within: float
+    between: float
+    expected_share: float
+
+    @property
+    def between_share(self) -> float:
+        return self.between / (self.within + self.between)
+
+
+def scatter(features: np.ndarray, captions: np.ndarray, generators: np.ndarray) -> Scatter:
+    """The scatter of features [n, d] about their caption's mean, split as in a one-way analysis of variance.
+
+    within: of pictures about the mean of their caption and generator; between: of those means about the caption's.
+    Captions drawn by fewer than two generators tell nothing about either and are left out; so is a split in which no
+    generator drew two pictures, where everything would be between.
+
+    Raises:
+        ValueError: no caption has two generators and a generator with two pictures.
+    """
+    within = between = expected = total = 0.0
+    for caption in np.unique(captions):
+        mine = captions == caption
+        groups = [features[mine & (generators == g)] for g in np.unique(generators[mine])]
+        pictures = sum(map(len, groups))
+        if len(groups) < 2 or pictures == len(groups):
+            continue
+        centre = np.concatenate(groups).mean(0)
+        caption_within = sum(((group - group.mean(0)) ** 2).sum() for group in groups)
+        caption_between = sum(len(group) * ((group.mean(0) - centre) ** 2).sum() for group in groups)
+        within, between = within + caption_within, between + caption_between
+        expected += (caption_within + caption_between) * (len(groups) - 1) / (pictures - 1)
+        total += caption_within + caption_between
+    if not total:
+        raise ValueError("no caption was drawn by two generators, one of them more than once")
+    return Scatter(float(within), float(between), float(expected / total))

@@ -1,118 +1,92 @@
-"""The report process: at the end of a run, writes samples.png, curves.png and report.md into the run folder."""
+"""The report process: at the end of a run, keeps some pictures, measures the generators, and writes report.html."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib import pyplot as plt
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
 
-from polygen_stream.analyze.samples import draw_samples, pick_samples
-from polygen_stream.config import RunConfig
+from polygen_stream.analyze import gallery, pictures
+from polygen_stream.analyze.gallery import GALLERY, Gallery
+from polygen_stream.analyze.live import look
+from polygen_stream.analyze.measure import measure
+from polygen_stream.analyze.page import run_page
+from polygen_stream.analyze.record import ANALYSIS, Record, read_record
+from polygen_stream.analyze.samples import draw_samples
+from polygen_stream.analyze.wall import Neighbours, neighbours
+from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.evaluate.encoder import load_encoder
+from polygen_stream.micro.grammar import Style, describe
+from polygen_stream.micro.world import Split, sample_scene
+from polygen_stream.ring.inspection import Inspection
 from polygen_stream.role import RoleContext, run_role
+from polygen_stream.train.checkpoint import list_checkpoints
 
-SAMPLES = 12
-HEADLINE = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
+REPORT = "report.html"
+MEASURED = 1500  # pictures of the ring
+SAMPLES = 12  # captions in TensorBoard's grid
+QUERIES = 4
 
 
 def main(context: RoleContext) -> None:
-    config, ring, folder = context.config, context.ring, context.run_dir
-    context.ring.heartbeat("writing the report")
-    groups = ring.groups_snapshot(ring.spec.groups)
-    samples = pick_samples(groups, SAMPLES, lambda slots: dict(zip(slots, ring.read(slots), strict=True)))
-    if samples:
-        draw_samples(samples, config.generators.recipes).savefig(folder / "samples.png", dpi=130)
-    metrics, evaluations = _lines(folder / "metrics.jsonl"), _lines(folder / "eval.jsonl")
-    if metrics:
-        _draw_curves(metrics, evaluations, folder / "curves.png")
-    text = _report(config, metrics, evaluations, dict(ring.stats().images_committed))
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    ring, folder = context.ring, context.run_dir
+    ring.heartbeat("measuring the generators")
+    seen = look(ring)
+    kept = gallery.of_ring(seen.groups, seen.read, ring.spec.generators)
+    if kept:
+        gallery.save(kept, folder / GALLERY)
+        _to_tensorboard(kept, folder)
+    concepts = {entry.task.task_id: entry.task.concept for entry in read_journal(folder / JOURNAL)}
+    found = pictures.of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
+    if found:
+        about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
+        analysis = {"about": about, "classes": "concept", **measure(found, found.concept, folder)}
+        (folder / ANALYSIS).write_text(json.dumps(analysis, indent=1) + "\n", encoding="utf-8")
+    ring.heartbeat("writing the report")
+    write_report(folder, ring=seen.inspection)
 
 
-def _report(config: RunConfig, metrics: list[dict], evaluations: list[dict], images: dict[str, int]) -> str:
-    by_step = sorted(evaluations, key=lambda line: line["step"])
-    sections = [f"# {config.name}, seed {config.seed}", _sentence(metrics, images)]
-    if by_step:
-        sections += [
-            "## Evaluation",
-            _headline_table(by_step),
-            "## Compositional accuracy by edit",
-            _edit_table(by_step[-1]),
-        ]
-    sections += [
-        "## Pictures of this run", "![samples](samples.png)",
-        "## Training", "![curves](curves.png)",
-    ]  # fmt: skip
-    return "\n\n".join(sections) + "\n"
+def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | None = None) -> Path:
+    """RUN/report.html from what lies in the run folder.
+
+    Args:
+        queries: texts whose nearest pictures are shown; by default of combinations that nobody trained on.
+        ring: as it stands, while its run has not left a snapshot of it.
+
+    Raises:
+        UserError: not a run folder.
+    """
+    run = read_record(folder, ring)
+    file = folder / REPORT
+    partial = file.with_name(f".partial-{REPORT}")
+    partial.write_text(run_page(run, _neighbours(run, queries)), encoding="utf-8")
+    partial.replace(file)
+    return file
 
 
-def _sentence(metrics: list[dict], images: dict[str, int]) -> str:
-    if not metrics:
-        return "No optimizer step was taken."
-    last = metrics[-1]
-    shares = ", ".join(f"{name} {count}" for name, count in images.items())
-    return (
-        f"{last['step'] + 1} steps in {last['time']:.0f} s. {sum(images.values())} images rendered ({shares}), "
-        f"{sum(line['images'] for line in metrics)} seen; mean reuse of a caption {last['mean_reuse']:.1f}. "
-        f"Final loss {last['loss']:.3f}, hard-negative share {last['p']:.2f}, logit scale {last['logit_scale']:.1f}."
-    )
-
-
-def _headline_table(evaluations: list[dict]) -> str:
-    """One row per score; the unseen combinations are the headline, the seen ones stand beside the last column."""
-    steps = [line["step"] for line in evaluations]
-    head = ["%", "chance", *(f"step {s}" if s else "untrained" for s in steps), "seen combinations, last"]
-    rows = [
-        [
-            key.replace("_", " "),
-            _percent(evaluations[-1]["chance"][key]),
-            *(_percent(line["metrics"][key]) for line in evaluations),
-            _percent(evaluations[-1]["metrics"]["seen"][key]),
-        ]
-        for key in HEADLINE
-    ]
-    return _markdown(head, rows)
-
-
-def _edit_table(line: dict) -> str:
-    unseen, seen = line["metrics"]["compositional_by_edit"], line["metrics"]["seen"]["compositional_by_edit"]
-    rows = [[name.replace("_", " "), _percent(unseen[name]), _percent(seen[name])] for name in unseen]
-    return _markdown(["% (chance 50)", "unseen", "seen"], rows)
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _draw_curves(metrics: list[dict], evaluations: list[dict], path: Path) -> None:
-    figure, (loss, images, score) = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
-    steps = [line["step"] for line in metrics]
-    loss.plot(steps, [line["loss"] for line in metrics], linewidth=0.8)
-    loss.set(title="loss", xlabel="step")
-    share = loss.twinx()
-    share.plot(steps, [line["p_realised"] for line in metrics], color="tab:red", linewidth=0.8)
-    share.set_ylabel("hard-negative share", color="tab:red")
-    images.plot(steps, [line["images_committed"] for line in metrics])
-    images.set(title="images rendered by step", xlabel="step")
-    by_step = sorted(evaluations, key=lambda line: line["step"])
-    for key in HEADLINE:
-        points = [100 * line["metrics"][key] for line in by_step]
-        score.plot([line["step"] for line in by_step], points, marker="o", label=key.replace("_", " "))
-    score.set(title="unseen combinations, %", xlabel="step")
-    if by_step:
-        score.legend(fontsize=7)
-    figure.savefig(path, dpi=110)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _lines(path: Path) -> list[dict]:
-    if not path.exists():
+def _neighbours(run: Record, queries: Sequence[str]) -> list[Neighbours]:
+    found = list_checkpoints(run.folder)
+    if run.gallery is None or not found:
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return neighbours(run.gallery, load_encoder(str(found[-1][1])), queries or _default_queries(run))
+
+
+def _default_queries(run: Record) -> list[str]:
+    if run.config.captions.bank == "micro":
+        rng = np.random.default_rng(run.config.seed)
+        return [describe(sample_scene(rng, Split.UNSEEN), Style.sample(rng)) for _ in range(QUERIES)]
+    assert run.gallery is not None
+    samples = run.gallery.samples
+    return [samples[i].caption for i in np.unique(np.linspace(0, len(samples) - 1, QUERIES).round().astype(int))]
+
+
+def _to_tensorboard(kept: Gallery, folder: Path) -> None:
+    writer = SummaryWriter(str(folder / "tensorboard"))
+    writer.add_figure("pictures", draw_samples(kept.samples[:SAMPLES], kept.generators))
+    writer.close()
 
 
 if __name__ == "__main__":

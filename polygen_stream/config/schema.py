@@ -60,7 +60,7 @@ class RingConfig(Section):
     slots: int = Field(12288, ge=1, le=2**32)  # images
     image_size: int = Field(32, ge=8, le=8192)  # pixels, square
     caption_bytes: int = Field(192, ge=16, le=65536)  # UTF-8; a longer caption is rejected, never cut
-    mode: Literal["throughput", "deterministic"] = "throughput"
+    mode: Literal["throughput", "deterministic", "replay"] = "throughput"
     window: int = Field(0, ge=0)  # deterministic mode: tasks a step draws from; 0 = as many as fit
     min_fill: int = Field(128, ge=1)  # complete groups before step 0
     max_age: int = Field(0, ge=0)  # training steps; 0 = no limit

@@ -18,6 +18,8 @@ from polygen_stream.micro.world import Split
 
 SEED = 20260201
 PROMPTS = ("a {}", "a picture of a {}", "a photo of a {}", "an image of a {}", "there is a {}")
+IMAGES_PER_THING = 20  # of the test set, unless a run asks for others
+PROBE_IMAGES_PER_THING = 40
 RETRIEVAL_PAIRS = 200
 PAIRS_PER_EDIT = 60
 

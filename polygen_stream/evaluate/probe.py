@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from polygen_stream.errors import UserError
 from polygen_stream.seeding import rng
 
 COSTS = tuple(10.0**exponent for exponent in range(-2, 5))  # inverse regularisation C; features have length 1
@@ -22,10 +23,21 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.nda
         features: float [n, d], L2-normalised.
         labels: int64 [n].
     """
+    return float(linear_probe_right(features, labels, test_features, test_labels).mean())
+
+
+def linear_probe_right(
+    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
+) -> np.ndarray:
+    """As `linear_probe`: whether each test example is right, bool [test examples]; one with a NaN never is.
+
+    Training examples with a NaN are left out.
+    """
+    features, labels = _finite(features, labels)
     split = StratifiedShuffleSplit(1, test_size=0.2, random_state=0)
     [(train, held_out)] = split.split(features, labels)
-    scores = [_accuracy(features[train], labels[train], features[held_out], labels[held_out], c) for c in COSTS]
-    return _accuracy(features, labels, test_features, test_labels, COSTS[int(np.argmax(scores))])
+    scores = [_right(features[train], labels[train], features[held_out], labels[held_out], c).mean() for c in COSTS]
+    return _right(features, labels, test_features, test_labels, COSTS[int(np.argmax(scores))])
 
 
 def few_shot(
@@ -46,16 +58,49 @@ def few_shot(
         features: float [n, d], L2-normalised.
         labels: int64 [n], each class at least `shots` times.
     """
-    accuracies = []
+    return float(
+        few_shot_right(features, labels, test_features, test_labels, shots=shots, draws=draws, cost=cost).mean()
+    )
+
+
+def few_shot_right(
+    features: np.ndarray,
+    labels: np.ndarray,
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    *,
+    shots: int = 5,
+    draws: int = 5,
+    cost: float = 100.0,
+) -> np.ndarray:
+    """As `few_shot`: whether each test example is right in each draw, bool [draws, test examples]; a NaN never is."""
+    features, labels = _finite(features, labels)
+    right = []
     for draw in range(draws):
         order = rng("few-shot", draw).permutation(len(labels))
         chosen = np.concatenate([order[labels[order] == label][:shots] for label in np.unique(labels)])
-        accuracies.append(_accuracy(features[chosen], labels[chosen], test_features, test_labels, cost))
-    return float(np.mean(accuracies))
+        right.append(_right(features[chosen], labels[chosen], test_features, test_labels, cost))
+    return np.stack(right)
 
 
-def _accuracy(
+def _right(
     features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray, cost: float
-) -> float:
+) -> np.ndarray:
     probe = LogisticRegression(C=cost, max_iter=ITERATIONS).fit(features, labels)
-    return float(probe.score(test_features, test_labels))
+    usable = np.isfinite(test_features).all(1)
+    right = np.zeros(len(test_labels), bool)
+    if usable.any():
+        right[usable] = probe.predict(test_features[usable]) == test_labels[usable]
+    return right
+
+
+def _finite(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the examples that hold a NaN.
+
+    Raises:
+        UserError: fewer than two classes are left.
+    """
+    usable = np.isfinite(features).all(1)
+    if len(np.unique(labels[usable])) < 2:
+        raise UserError(f"{int(usable.sum())} of {len(labels)} training features are finite: too few to fit a probe")
+    return features[usable], labels[usable]

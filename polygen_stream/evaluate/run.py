@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from polygen_stream.errors import UserError
+from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
-from polygen_stream.evaluate.score import Scorer
+from polygen_stream.evaluate.score import intervals, score_suite, values
 from polygen_stream.micro.world import Split
 from polygen_stream.monitor.metrics import read_json_lines
 from polygen_stream.role import RoleContext, run_role
@@ -50,14 +51,16 @@ def main(context: RoleContext) -> None:
 
 
 def evaluate(checkpoint: Path, suites: dict[Split, MicroSuite], device: str) -> dict[str, object]:
-    """{"metrics": unseen scores with the seen ones under "seen", "chance": ...} of a checkpoint folder.
+    """{"metrics": unseen scores with the seen ones under "seen", "intervals": ..., "chance": ...} of a checkpoint.
 
     Raises:
         UserError: the checkpoint is missing or damaged.
     """
-    scorer = Scorer(*load_clip(checkpoint, device), device)
+    encoder = Encoder(*load_clip(checkpoint, device), device)
+    unseen, seen = (score_suite(encoder, suites[split]) for split in (Split.UNSEEN, Split.SEEN))
     return {
-        "metrics": {**scorer.score(suites[Split.UNSEEN]), "seen": scorer.score(suites[Split.SEEN])},
+        "metrics": {**values(unseen), "seen": values(seen)},
+        "intervals": {**intervals(unseen), "seen": intervals(seen)},  # 95 %
         "chance": chance(),
     }
 

@@ -2,68 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from polygen_stream.evaluate.metrics import (
-    class_features,
-    compositional_accuracy,
-    recall_at_k,
-    zero_shot_accuracy,
-)
-from polygen_stream.evaluate.micro_suite import MicroSuite, colour_prompts, thing_prompts
+from polygen_stream.evaluate.encoder import Encoder
+from polygen_stream.evaluate.metrics import more_similar, ranks
+from polygen_stream.evaluate.micro_suite import MicroSuite, chance, colour_prompts, thing_prompts
+from polygen_stream.evaluate.scores import Score, mean_of, proportion
 from polygen_stream.micro.edits import EDITS
-from polygen_stream.train.augment import preprocess
-from polygen_stream.train.model import Tokenizer, image_size
-
-BATCH = 256
 
 
-class Scorer:
-    """One open_clip model in eval mode with its tokenizer, encoding in batches."""
+def score_suite(encoder: Encoder, suite: MicroSuite) -> dict[str, Score | dict[str, Score]]:
+    """Every score of the suite, with the keys of `micro_suite.chance`."""
+    single, retrieval, pairs = suite.classification, suite.retrieval, suite.compositional
+    guess = chance()
+    images = encoder.images(single.images)
+    found_images, found_texts = encoder.images(retrieval.images), encoder.texts(retrieval.captions)
+    own = torch.arange(len(found_images))
+    shown = more_similar(encoder.images(pairs.images), encoder.texts(pairs.captions), encoder.texts(pairs.negatives))
+    names = np.array(pairs.edits)
+    by_edit = {e: proportion(shown.numpy()[names == e], 0.5) for e in EDITS}
+    right = {
+        "zero_shot_things": ranks(images, encoder.classes(thing_prompts()), torch.from_numpy(single.things)) == 1,
+        "zero_shot_colours": ranks(images, encoder.classes(colour_prompts()), torch.from_numpy(single.colours)) == 1,
+        "retrieval_i2t_r1": ranks(found_images, found_texts, own) == 1,
+        "retrieval_t2i_r1": ranks(found_texts, found_images, own) == 1,
+    }
+    return {
+        **{name: proportion(answers.numpy(), guess[name]) for name, answers in right.items()},
+        # the mean over edit types: each weighs the same however many pairs it has
+        "compositional": mean_of(list(by_edit.values())),
+        "compositional_by_edit": by_edit,
+    }
 
-    def __init__(self, model: torch.nn.Module, tokenizer: Tokenizer, device: str) -> None:
-        self.model, self.tokenizer, self.device = model, tokenizer, device
-        self.size = image_size(model)
 
-    @torch.inference_mode()
-    def score(self, suite: MicroSuite) -> dict[str, object]:
-        """Every score of the suite, with the keys of `micro_suite.chance`."""
-        single, retrieval, pairs = suite.classification, suite.retrieval, suite.compositional
-        images = self.images(single.images)
-        found_images, found_texts = self.images(retrieval.images), self.texts(retrieval.captions)
-        right = compositional_accuracy(
-            self.images(pairs.images), self.texts(pairs.captions), self.texts(pairs.negatives)
-        )
-        names = np.array(pairs.edits)
-        by_edit = {e: right[torch.from_numpy(names == e)].float().mean().item() for e in EDITS}
-        return {
-            "zero_shot_things": zero_shot_accuracy(
-                images, self.classes(thing_prompts()), torch.from_numpy(single.things)
-            ),
-            "zero_shot_colours": zero_shot_accuracy(
-                images, self.classes(colour_prompts()), torch.from_numpy(single.colours)
-            ),
-            "retrieval_i2t_r1": recall_at_k(found_images, found_texts, 1),
-            "retrieval_t2i_r1": recall_at_k(found_texts, found_images, 1),
-            # the mean over edit types: each weighs the same however many pairs it has
-            "compositional": sum(by_edit.values()) / len(by_edit),
-            "compositional_by_edit": by_edit,
-        }
+def values(scores: Mapping[str, Score | Mapping[str, Score]]) -> dict[str, object]:
+    """The scores alone, as eval.jsonl has them."""
+    return {k: s.score if isinstance(s, Score) else {e: one.score for e, one in s.items()} for k, s in scores.items()}
 
-    def images(self, images: np.ndarray) -> Tensor:
-        """Features [n, d] of uint8 [n, h, w, 3]."""
-        parts = torch.from_numpy(images).to(self.device).split(BATCH)
-        return torch.cat([F.normalize(self.model.encode_image(preprocess(p, self.size)), dim=-1) for p in parts]).cpu()
 
-    def texts(self, texts: list[str]) -> Tensor:
-        """Features [n, d] of n texts."""
-        parts = self.tokenizer(texts).to(self.device).split(BATCH)
-        return torch.cat([F.normalize(self.model.encode_text(p), dim=-1) for p in parts]).cpu()
-
-    def classes(self, prompts: list[list[str]]) -> Tensor:
-        """Features [c, d] of c classes with equally many prompts each."""
-        flat = self.texts([p for group in prompts for p in group])
-        return class_features(flat.view(len(prompts), len(prompts[0]), -1))
+def intervals(scores: Mapping[str, Score | Mapping[str, Score]]) -> dict[str, object]:
+    """[low, high] of every score, with the same keys."""
+    return {
+        k: [s.low, s.high] if isinstance(s, Score) else {e: [one.low, one.high] for e, one in s.items()}
+        for k, s in scores.items()
+    }

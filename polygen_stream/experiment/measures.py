@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import Classification, MicroSuite, build_suite, classification
 from polygen_stream.evaluate.probe import few_shot, linear_probe
-from polygen_stream.evaluate.score import Scorer
+from polygen_stream.evaluate.score import score_suite, values
 from polygen_stream.experiment.pool import Pool
 from polygen_stream.micro.world import Split
 from polygen_stream.train.model import Tokenizer
@@ -45,11 +46,11 @@ class Questions:
 @torch.inference_mode()
 def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) -> dict[str, float]:
     """Every score of a model in eval mode on the test set, in 0..1."""
-    scorer = Scorer(model, tokenizer, "cpu")
+    encoder = Encoder(model, tokenizer)
     probe, asked = questions.probe, questions.test.classification
-    features = [scorer.images(part.images).numpy() for part in (probe, asked)]
+    features = [encoder.images(part.images).numpy() for part in (probe, asked)]
     probed = features[0], probe.things, features[1], asked.things
-    scores = scorer.score(questions.test)
+    scores = values(score_suite(encoder, questions.test))
     return {
         "zero_shot": scores["zero_shot_things"],
         "linear_probe": linear_probe(*probed),
@@ -58,25 +59,25 @@ def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) 
         "text_to_image_r1": scores["retrieval_t2i_r1"],
         "compositional": scores["compositional"],
         "zero_shot_colours": scores["zero_shot_colours"],
-        "generator_probe": generator_probe(scorer, questions.pool),
+        "generator_probe": generator_probe(encoder, questions.pool),
     }
 
 
 @torch.inference_mode()
 def validate(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) -> float:
     """What learning rates are chosen by: the mean of zero-shot and both retrievals on the validation set."""
-    scores = Scorer(model, tokenizer, "cpu").score(questions.validation)
+    scores = values(score_suite(Encoder(model, tokenizer), questions.validation))
     return float(np.mean([scores[name] for name in ("zero_shot_things", "retrieval_i2t_r1", "retrieval_t2i_r1")]))
 
 
-def generator_probe(scorer: Scorer, pool: Pool) -> float:
+def generator_probe(encoder: Encoder, pool: Pool) -> float:
     """How often a linear probe on the embedding names the generator of a picture; chance is 1 / generators.
 
     Pictures of the pool's held-out captions by every generator; the probe trains on three quarters of the captions and
     is asked about the others.
     """
     rows = range(len(pool.captions) - pool.spec.held_out, len(pool.captions))
-    features = [scorer.images(pool.images(name, False, 0)[rows]).numpy() for name in pool.spec.generators]
+    features = [encoder.images(pool.images(name, False, 0)[rows]).numpy() for name in pool.spec.generators]
     train = 3 * len(rows) // 4
 
     def side(part: slice) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,8 @@ MEMORY_BYTES = {
     "renderer": 900 * MIB,
     "trainer": 1000 * MIB,
     "evaluator": 800 * MIB,
-    "report": 300 * MIB,
+    "report": 900 * MIB,
+    "dashboard": 700 * MIB,
     "guardian": 10 * MIB,
 }
 
@@ -37,6 +39,7 @@ MODULES = {
     "trainer": "polygen_stream.train.run",
     "evaluator": "polygen_stream.evaluate.run",
     "report": "polygen_stream.analyze.report",
+    "dashboard": "polygen_stream.analyze.dashboard",
 }
 
 
@@ -88,8 +91,11 @@ class Plan:
         return self.ring.nbytes + processes + MEMORY_BYTES["guardian"]
 
 
-def build_plan(config: RunConfig) -> Plan:
-    """The plan of a run: trainer first, for its imports are the slowest, and the report last."""
+def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
+    """The plan of a run: trainer first, for its imports are the slowest, and the report last.
+
+    dashboard_port: where the report is served while the run goes on; None = nowhere.
+    """
     launch = config.launch
     processes = [
         *_trainers(config),
@@ -101,7 +107,23 @@ def build_plan(config: RunConfig) -> Plan:
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
     ]
+    if dashboard_port is not None:
+        dashboard = _process("dashboard", "cpu", 1)
+        port = {"POLYGEN_STREAM_DASHBOARD_PORT": str(dashboard_port)}
+        processes.append(replace(dashboard, env={**dashboard.env, **port}))
     return Plan(tuple(processes), ring_spec(config))
+
+
+def dashboard_port(wanted: int = 8089) -> int:
+    """A port of the loopback interface that is free now: the wanted one, or any."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise UserError("no port of 127.0.0.1 is free for the dashboard: leave --dashboard away")
 
 
 def ring_spec(config: RunConfig) -> RingSpec:

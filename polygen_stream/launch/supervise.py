@@ -36,19 +36,26 @@ POLL_S = 0.1
 # Producers and the evaluator keep nothing worth waiting for; the trainer's checkpoint gets launch.grace_s.
 PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
-REPORT_LIMIT_S = 300.0
+REPORT_LIMIT_S = 900.0
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 # Roles with a heartbeat in the ring.
 RING_ROLES = ("trainer", "renderer", "captioner")
 
 
-def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None = None, resumed: bool = False) -> int:
+def supervise(
+    config: RunConfig,
+    run_dir: Path | None = None,
+    plan: Plan | None = None,
+    resumed: bool = False,
+    fill: Callable[[Path], None] = lambda run_dir: None,
+) -> int:
     """Carries out a run and returns its exit code.
 
     0: completed. 1: a process died, hung or failed too often; 2: it blamed its input. 130, 143, 129: stopped by SIGINT,
     SIGTERM, SIGHUP, with a checkpoint if the trainer had begun; a second signal kills everything at once.
 
     resumed: `run_dir` holds an unfinished run of this config, which goes on from its last checkpoint.
+    fill: puts into a new run folder what its processes will look for there.
 
     Raises UserError, with nothing started, when the run folder is taken, or the ring does not fit into memory, or its
     checkpoints not on the disk.
@@ -74,6 +81,7 @@ def supervise(config: RunConfig, run_dir: Path | None = None, plan: Plan | None 
             else:
                 run_folder.create(config, run_dir)
                 stack.callback(os.close, run_folder.lock(run_dir))
+                fill(run_dir)
             supervisor = _Supervisor(config, run_dir, plan, ring, signals, started)
         finally:
             if supervisor is None:
@@ -147,6 +155,8 @@ class _Supervisor:
         if self._steps_done() >= self.config.train.steps:  # a run that was interrupted while it was evaluated
             return
         self._start(*self.plan.with_role(*RING_ROLES))
+        for process in self.plan.with_role("dashboard"):
+            self.children.start(process).stopping = True  # a page that ends is no reason to end the run
 
         def trained() -> bool:
             # Not earlier: its imports would delay the first step. The untrained checkpoint is there by then.

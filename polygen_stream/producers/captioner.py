@@ -25,7 +25,7 @@ def main(context: RoleContext) -> None:
     file = context.run_dir / JOURNAL
     with closing(Journal(file)) as journal:
         begun = _go_on(context, read_journal(file))
-        if begun is not None and begun.opened < _target(context):
+        if begun is not None and begun.opened < _target(context) and ring.spec.mode != "replay":
             ring.heartbeat("loading the caption source")
             with closing(caption_source(config.captions)) as source:
                 journal.describe(source.provenance)

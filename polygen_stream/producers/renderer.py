@@ -40,6 +40,7 @@ def main(context: RoleContext) -> None:
     if not compiled and prefer_xformers(generator.pipeline):
         logging.info("%s renders eager with xformers' attention", name)
     index = config.generators.recipes.index(name)
+    batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:
         began = time.monotonic()
         claims = ring.claim([index], config.generators.batch)
@@ -50,7 +51,7 @@ def main(context: RoleContext) -> None:
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
-        _hand_over(ring, claims, _render(generator, claims, config.generators.batch if ring.spec.deterministic else 1))
+        _hand_over(ring, claims, _render(generator, claims, batch))
         ring.heartbeat("rendered", busy_s=time.monotonic() - began)
 
 

@@ -35,6 +35,7 @@ def try_post(
     pair: int,
     world: int,
     first: Sequence[tuple[int, int]],
+    exactly: Sequence[int] | None,
 ) -> Post | None:
     """Draws the batch of `step` and posts it; None while groups or a place on the board are missing."""
     c = control.columns
@@ -42,7 +43,7 @@ def try_post(
         place = _place_for(c, step)
         if place is None:
             return None
-        picked = lease_batch(control, journal, process, step, plain, pair, first)
+        picked = lease_batch(control, journal, process, step, plain, pair, first, exactly)
         if picked is None:
             return None
         # Nobody reads this place: what was there has been taken. It counts once board_step says so.

@@ -33,6 +33,8 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
             )
         if spec.deterministic:
             return head + _open_window(control, step)
+        if spec.mode == "replay":
+            return head + _lagging_producer(control)
         if completed < limiter.min_fill:
             fill = f"{completed} of ring.min_fill {limiter.min_fill} groups are complete"
             return f"{head}{fill}; {_lagging_producer(control)}"

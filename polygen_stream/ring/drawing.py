@@ -26,11 +26,17 @@ class Picked:
 
 
 def try_draw(
-    control: Control, process: int, step: int, plain: int, pair: int, first: Sequence[tuple[int, int]]
+    control: Control,
+    process: int,
+    step: int,
+    plain: int,
+    pair: int,
+    first: Sequence[tuple[int, int]],
+    exactly: Sequence[int] | None,
 ) -> Picked | None:
     """Leases plain + pair groups if that is allowed and possible now. RingExhausted: it never will be."""
     with control.transition(Operation.DRAW) as journal:
-        return lease_batch(control, journal, process, step, plain, pair, first)
+        return lease_batch(control, journal, process, step, plain, pair, first, exactly)
 
 
 def lease_batch(
@@ -40,11 +46,12 @@ def lease_batch(
     step: int,
     plain: int,
     pair: int,
-    first: Sequence[tuple[int, int]] = (),
+    first: Sequence[tuple[int, int]],
+    exactly: Sequence[int] | None,
 ) -> Picked | None:
     """Picks, counts and leases the batch of a step, inside the caller's transition; None if it has to wait."""
     c, spec = control.columns, control.spec
-    picked = pick(control, journal, process, step, plain, pair, first)
+    picked = pick(control, journal, process, step, plain, pair, first, exactly)
     if picked is None:
         return None
     plains, pairs = picked

@@ -1,7 +1,9 @@
-"""Which groups the draw of a step takes, in either mode. The caller holds the mutex in a DRAW transition.
+"""Which groups the draw of a step takes, in each mode. The caller holds the mutex in a DRAW transition.
 
 Throughput: from all complete groups the reuse and age limits leave, least sampled first, after those that the caller
 wants first; the rate limiter may say no.
+
+Replay: the tasks that the caller names, as the draw log of another run does, once all of them are complete.
 
 Deterministic: from the complete groups of the step's window of task ids (window.py), once every task of it has ended.
 The order is a keyed hash of (seed, step, task id) alone; how often a group was drawn before has no say, or a resumed
@@ -41,12 +43,23 @@ Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, i
 
 
 def pick(
-    control: Control, journal: Journal, process: int, step: int, plain: int, pair: int, first: Sequence[tuple[int, int]]
+    control: Control,
+    journal: Journal,
+    process: int,
+    step: int,
+    plain: int,
+    pair: int,
+    first: Sequence[tuple[int, int]],
+    exactly: Sequence[int] | None = None,
 ) -> Rows | None:
     """Group rows of the batch of `step`, or None when it has to wait. RingExhausted: it would wait for ever.
 
     first: (row, generation) of groups that go before others of their kind; a deterministic ring takes none.
+    exactly: the tasks of the batch in its order, PLAIN before PAIR, for a ring in replay mode.
     """
+    if control.spec.mode == "replay":
+        assert exactly is not None and len(exactly) == plain + pair, "a replay is told what to draw"
+        return _told(control, step, plain, np.array(exactly, np.int64))
     if plain + pair > control.total(Total.LARGEST_DRAW):
         journal.set("total", int(Total.LARGEST_DRAW), plain + pair)
     if control.spec.deterministic:
@@ -54,6 +67,25 @@ def pick(
     generation = control.columns.group_generation
     rows = [row for row, given in first if generation[row] == given]
     return _from_ready(control, journal, process, step, plain, pair, np.array(rows, np.int64))
+
+
+def _told(control: Control, step: int, plain: int, tasks: np.ndarray) -> Rows | None:
+    c = control.columns
+    complete = np.flatnonzero(c.group_state == GroupState.COMPLETE)
+    complete = complete[np.argsort(c.group_task[complete], kind="stable")]
+    places = np.searchsorted(c.group_task[complete], tasks)
+    there = np.zeros(tasks.size, bool)
+    inside = places < complete.size
+    there[inside] = c.group_task[complete[places[inside]]] == tasks[inside]
+    if there.all():
+        rows = complete[places]
+        return rows[:plain], rows[plain:]
+    if control.total(Total.FINISHED) and not (c.group_state == GroupState.OPEN).any():
+        raise RingExhausted(
+            f"step {step} replays task {tasks[~there][0]}, which is not in the ring although production is over: it "
+            "failed to render, or the journal is not that of the draw log"
+        )
+    return None
 
 
 def _from_ready(

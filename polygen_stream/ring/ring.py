@@ -251,17 +251,24 @@ class Ring:
         timeout_s: float,
         stop: Callable[[], bool] | None = None,
         first: Sequence[tuple[int, int]] = (),
+        exactly: Sequence[int] | None = None,
     ) -> Draw:
         """Leases `plain` + `pair` different captions; waits until they are ready.
 
         Which ones: least sampled first, or, in deterministic mode, a function of (seed, step); see picking.py. Groups
-        `first`, by (row, generation), go before others of their kind as far as they are there; not in that mode.
+        `first`, by (row, generation), go before others of their kind as far as they are there; not in that mode. A ring
+        in replay mode takes the tasks `exactly`, in the order of the batch, and nothing else.
         Raises RingTimeout past the deadline, RingExhausted when the batch can never be filled, WaitStopped when
         `stop` returns True, UserError when the limiter's window is too narrow.
         """
         control, row = self._control, self._registered()
         picked, waited_s = self._await_draw(
-            lambda: drawing.try_draw(control, row, step, plain, pair, first), step, plain, pair, timeout_s, stop
+            lambda: drawing.try_draw(control, row, step, plain, pair, first, exactly),
+            step,
+            plain,
+            pair,
+            timeout_s,
+            stop,
         )
         return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), waited_s)
 
@@ -274,6 +281,7 @@ class Ring:
         timeout_s: float,
         stop: Callable[[], bool] | None = None,
         first: Sequence[tuple[int, int]] = (),
+        exactly: Sequence[int] | None = None,
     ) -> tuple[Post, float]:
         """Draws the batch of `step` for `world` ranks of this node and puts it on the draw board (board.py).
 
@@ -284,7 +292,12 @@ class Ring:
             raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
         control, row = self._control, self._registered()
         return self._await_draw(
-            lambda: board.try_post(control, row, step, plain, pair, world, first), step, plain, pair, timeout_s, stop
+            lambda: board.try_post(control, row, step, plain, pair, world, first, exactly),
+            step,
+            plain,
+            pair,
+            timeout_s,
+            stop,
         )
 
     def take(self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:

@@ -30,7 +30,8 @@ class RingSpec:
     max_backlog: images of one generator that may be WANTED or WRITING when a further group asks for some of it (0 =
         no bound). It bounds the lead over the slowest generator where captions do not use all of them.
     mode: "throughput" draws from what is ready; "deterministic" draws the batch of a step as a function of (seed,
-        step) from a window of task ids, and waits until that window has ended (window.py).
+        step) from a window of task ids, and waits until that window has ended (window.py); "replay" draws what it is
+        told.
     window, inserts_per_step: that window's width in tasks, and how many tasks it moves on per step.
     """
 
@@ -49,7 +50,7 @@ class RingSpec:
     max_open: int = 0
     max_age: int = 0
     max_backlog: int = 0
-    mode: Literal["throughput", "deterministic"] = "throughput"
+    mode: Literal["throughput", "deterministic", "replay"] = "throughput"
     window: int = 0
     inserts_per_step: float = 0.0
 
@@ -80,8 +81,8 @@ class RingSpec:
         Limits.of(self).check(self.groups, self.slots)
         if self.mode == "deterministic":
             check_window(self)
-        elif self.mode != "throughput":
-            raise UserError(f'ring.mode is {self.mode!r}; it must be "throughput" or "deterministic"')
+        elif self.mode not in ("throughput", "replay"):
+            raise UserError(f'ring.mode is {self.mode!r}; it must be "throughput", "deterministic" or "replay"')
 
     @property
     def deterministic(self) -> bool:

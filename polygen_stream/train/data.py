@@ -19,6 +19,7 @@ from polygen_stream.seeding import key
 from polygen_stream.train.gate import Gate, Verdict, open_gate
 from polygen_stream.train.layout import Layout
 from polygen_stream.train.model import Tokenizer
+from polygen_stream.train.script import Script
 from polygen_stream.train.staging import Staging
 
 _MOST_IMAGES = 1 << 10  # of one text; the config allows no more
@@ -76,6 +77,7 @@ class RingReader(BaseNode[Batch]):
         gate: what the ranks agree by.
         leftover: keeps what the batches leave behind and has it drawn first; rank 0's, for it draws, with a ring in
             throughput mode. A ring hands out whole groups of whole batches, so that its ragged lane stays empty.
+        script: what another run drew, for a ring in replay mode.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class RingReader(BaseNode[Batch]):
         world: int = 1,
         gate: Gate = open_gate,
         leftover: LeftoverQueue | None = None,
+        script: Script | None = None,
     ) -> None:
         super().__init__()
         assert leftover is None or (rank == 0 and not ring.spec.deterministic), "a leftover queue is for who draws"
@@ -108,6 +111,7 @@ class RingReader(BaseNode[Batch]):
         self._world = world
         self._gate = gate
         self._leftover = leftover
+        self._script = script
         self._step = 0
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
@@ -153,6 +157,8 @@ class RingReader(BaseNode[Batch]):
         try:
             if self._leftover is not None:
                 self._keep_leftovers(self._leftover, post, mix)
+            if self._script is not None and post is not None:
+                self._script.keep(self._ring, post)
             batch = self._assemble(draw, mix, draw.record if post is None else post.record, waited_s)
         finally:
             self._ring.release(draw)
@@ -170,13 +176,16 @@ class RingReader(BaseNode[Batch]):
             return None, None, 0.0
         ring, waiting = self._ring, (self._timeout_s, self._stop)
         first: list[Group] = []
+        exactly = self._script and self._script.tasks(self._step, mix.plain, mix.pair)
         if self._leftover is not None:
             self._leftover.expire(self._step)
             first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
         if self._world > 1:
-            post, waited_s = ring.post(self._step, mix.plain, mix.pair, self._world, *waiting, first=first)
+            post, waited_s = ring.post(
+                self._step, mix.plain, mix.pair, self._world, *waiting, first=first, exactly=exactly
+            )
             return None, post, waited_s
-        draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first)
+        draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first, exactly=exactly)
         return draw, draw.post, draw.waited_s
 
     def _keep_leftovers(self, queue: LeftoverQueue, post: Post, mix: DrawMix) -> None:

@@ -42,6 +42,7 @@ from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.peers import naming_lost_peers
 from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
+from polygen_stream.train.script import SCRIPT, Script
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import train_step
 
@@ -98,6 +99,7 @@ def main(context: RoleContext) -> None:
         world=gang.world,
         gate=gang.gate,
         leftover=leftover,
+        script=Script(run_dir / SCRIPT) if ring.spec.mode == "replay" and gang.leads else None,
     )
     if found is not None:
         reader.reset(found.training["data"])

@@ -2,6 +2,7 @@
 
     python resumable_run.py RUN_DIR              a new run, exit code of the supervisor
     python resumable_run.py RUN_DIR resume       goes on with it
+    python resumable_run.py RUN_DIR replay RUN   a replay of RUN
     python resumable_run.py renderer ...         how the supervisor starts its renderers
 
 Supervisor, ring in deterministic mode, captioner with the grammar, and trainer are those of every run. Renderers paint
@@ -58,12 +59,16 @@ def renderer(context: RoleContext) -> None:
         ring.heartbeat("painting", busy_s=0.001)
 
 
-def main(run_dir: Path, resumed: bool, words: list[str]) -> int:
+def main(run_dir: Path, way: str, words: list[str]) -> int:
     from polygen_stream.launch.plan import Plan, build_plan
+    from polygen_stream.launch.replay import replay_of
     from polygen_stream.launch.supervise import supervise
 
-    if resumed:
+    more = {}
+    if way == "resume":
         config = load_config(run_dir / "config.toml")
+    elif way == "replay":
+        config, more["fill"] = replay_of(Path(words[0]))
     else:
         config = load_config(None, {**OVERRIDES, **dict(zip(words[::2], words[1::2], strict=True))})
     plan = build_plan(config)
@@ -71,7 +76,7 @@ def main(run_dir: Path, resumed: bool, words: list[str]) -> int:
         replace(process, command=(sys.executable, __file__, "renderer")) if process.role == "renderer" else process
         for process in plan.with_role("trainer", "renderer", "captioner")
     ]
-    return supervise(config, run_dir, Plan(tuple(processes), plan.ring), resumed)
+    return supervise(config, run_dir, Plan(tuple(processes), plan.ring), resumed=way == "resume", **more)
 
 
 if __name__ == "__main__":
@@ -79,8 +84,9 @@ if __name__ == "__main__":
         sys.argv.pop(1)
         run_role(renderer, "renderer")
     folder, *rest = sys.argv[1:]
+    what = rest.pop(0) if rest[:1] in (["resume"], ["replay"]) else "run"
     try:
-        sys.exit(main(Path(folder), rest[:1] == ["resume"], rest if rest[:1] != ["resume"] else []))
+        sys.exit(main(Path(folder), what, rest))
     except PolygenError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)

@@ -12,7 +12,7 @@ def test_completed_run_leaves_its_folder_and_nothing_else(start_toy):
     run.assert_nothing_left()
     names = {path.name for path in run.run_dir.iterdir()}
     assert names == {
-        "checkpoints", "config.toml", "eval.jsonl", "logs", "metrics.jsonl", "provenance.json", "report.md",
+        "checkpoints", "config.toml", "eval.jsonl", "logs", "metrics.jsonl", "provenance.json", "report.html",
         "ring.safetensors", "summary.json",
     }  # fmt: skip
     summary = run.summary

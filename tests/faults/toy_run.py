@@ -182,7 +182,7 @@ def evaluator(context: RoleContext) -> None:
 def report(context: RoleContext) -> None:
     misbehave("report", context)
     assert context.ring.groups_snapshot(4)
-    (context.run_dir / "report.md").write_text("a toy run\n")
+    (context.run_dir / "report.html").write_text("a toy run\n")
 
 
 ROLES = {role.__name__: role for role in (captioner, renderer, trainer, evaluator, report)}

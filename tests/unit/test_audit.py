@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from polygen_stream.analyze.audit import share, shows_edit
-from polygen_stream.analyze.diversity import radial_spectrum, unbiased_std, vendi_score
+from polygen_stream.analyze.diversity import unbiased_std, vendi_score
+from polygen_stream.analyze.spectra import radial_spectrum
 from polygen_stream.micro import edits
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import paint

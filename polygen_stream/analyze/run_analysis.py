@@ -1,0 +1,162 @@
+"""`polygen-stream analyze`: what a run's generators are like, and what its model knows of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from polygen_stream.analyze.measure import measure
+from polygen_stream.analyze.pictures import PictureSet, drawn
+from polygen_stream.analyze.record import ANALYSIS
+from polygen_stream.captions.base import Caption
+from polygen_stream.captions.journal import JOURNAL, Entry, read_journal
+from polygen_stream.config import RunConfig, load_config
+from polygen_stream.engine.runtime import use_engines
+from polygen_stream.errors import UserError
+from polygen_stream.evaluate.encoder import Encoder, load_encoder, resolve_checkpoint
+from polygen_stream.generators.pipelines import load_generator
+from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.micro.painter import SIZE
+
+REAL_MOST = 2000  # of a user's own
+
+
+def analyze_run(
+    run_dir: Path,
+    *,
+    captions: int,
+    seeds: int,
+    threads: int,
+    reference: str | None,
+    pretrained: str | None,
+    real: Path | None,
+    console: Console,
+) -> dict[str, object]:
+    """Draw some of a run's captions by all of its generators, measure, and write RUN/analysis.json.
+
+    Args:
+        captions, seeds: how many, and pictures of each by each generator.
+        reference, pretrained: a fixed CLIP, as `evaluate` names it, for CLIPScore and for diversity; without one the
+            micro world's oracle judges.
+        real: folder of real pictures whose spectrum the generators' are compared with; micro runs have the painter's.
+
+    Raises:
+        UserError: no run, no caption; a reference that the run itself trained; no judge for pictures of this size.
+    """
+    config, run_dir = _config(run_dir), run_dir.resolve()
+    entries = [entry for entry in read_journal(run_dir / JOURNAL) if isinstance(entry.outcome, Caption)]
+    if not entries:
+        raise UserError(f"{run_dir} has no caption in its {JOURNAL}, so there is nothing to draw")
+    torch.set_num_threads(threads)
+    logging.getLogger().setLevel(logging.ERROR)
+    judge = None if reference is None else _reference(reference, pretrained, run_dir)
+    size = config.ring.image_size
+    if judge is None and size != SIZE:
+        raise UserError(
+            f"{run_dir} draws {size}x{size} pictures, and only the micro world ({SIZE}x{SIZE}) has a judge of its own:"
+            " name a fixed CLIP with --reference MODEL --pretrained FILE"
+        )
+    chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, captions).round().astype(int))]
+    pictures = _draw(config, chosen, seeds, threads, console)
+    found = {
+        "about": f"{len(chosen)} captions of the run, drawn {seeds} times by every generator, judged by"
+        f" {reference or 'the oracle'}.",
+        "classes": "caption",
+        **measure(pictures, pictures.caption, run_dir, judge=judge, real=_real(real, size)),
+    }
+    (run_dir / ANALYSIS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    console.print(analysis_table(found))
+    console.print(f"figures: {run_dir / ANALYSIS}", soft_wrap=True)
+    return found
+
+
+def analysis_table(found: dict[str, object]) -> Table:
+    """One column per generator and one for the ensemble; ± half of a 95 % interval."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    columns = {**found["generators"], "ensemble": found["ensemble"]}
+    for name in columns:
+        table.add_column(name.rpartition("/")[2], justify="right", no_wrap=True)
+
+    def row(label: str, cell: Callable[[Any], str], key: str) -> None:
+        if any(key in one for one in columns.values()):
+            table.add_row(label, *(cell(one[key]) if key in one else "" for one in columns.values()))
+
+    row("oracle reads the caption, %", _percent, "oracle")
+    row("CLIPScore", _mean, "clip_score")
+    row("nearest prototype is its own, %", _percent, "prototype")
+    row("diversity, unbiased std", _mean, "diversity")
+    row("Vendi score per picture", "{:.3f}".format, "vendi_share")
+    row("scatter between generators", "{:.3f}".format, "between_share")
+    row("  if they were all one", "{:.3f}".format, "between_share_if_one_generator")
+    row("spectral slope", "{:.2f}".format, "slope")
+    row("power above Nyquist / 2, %", lambda share: f"{100 * share:.2f}", "high_frequency_share")
+    row("spectrum from real, decades", "{:.3f}".format, "spectral_distance")
+    for which, probe in found["invariance"].items():
+        blank = [""] * len(found["generators"])
+        table.add_row(f"told apart, {which}, % (chance {100 * probe['chance']:.0f})", *blank, _percent(probe))
+    return table
+
+
+def _percent(share: Mapping[str, float]) -> str:
+    return f"{100 * share['share']:.0f} ±{50 * (share['high'] - share['low']):.0f}"
+
+
+def _mean(value: Mapping[str, float]) -> str:
+    return f"{value['mean']:.2f} ±{(value['high'] - value['low']) / 2:.2f}"
+
+
+def _config(run_dir: Path) -> RunConfig:
+    if not (run_dir / "config.toml").is_file():
+        raise UserError(f"{run_dir} is no run folder (it has no config.toml)")
+    return load_config(run_dir / "config.toml")
+
+
+def _reference(name: str, pretrained: str | None, run_dir: Path) -> Encoder:
+    if pretrained is None and run_dir in resolve_checkpoint(name).resolve().parents:
+        raise UserError(
+            f"--reference {name} is a model that {run_dir} itself trained: what it learned from the pictures cannot"
+            " grade them; name another one"
+        )
+    return load_encoder(name, pretrained)
+
+
+def _draw(config: RunConfig, entries: Sequence[Entry], seeds: int, threads: int, console: Console) -> PictureSet:
+    diffusers.utils.logging.set_verbosity_error()
+    generators = {}
+    for name in config.generators.recipes:
+        recipe = load_recipe(name)
+        size = config.ring.image_size if recipe.width != config.ring.image_size else None
+        generators[name] = load_generator(recipe, config.generators.device, size)
+        if config.generators.backend != "eager":
+            use_engines(generators[name], config.generators.backend, threads)
+    with console.status(f"drawing {len(entries)} captions {seeds} times by {len(generators)} generators"):
+        texts, concepts = [e.outcome.text for e in entries], [e.task.concept for e in entries]
+        return drawn(generators, texts, concepts, seeds, config.seed)
+
+
+def _real(folder: Path | None, size: int) -> np.ndarray | None:
+    """Square centres of up to REAL_MOST pictures below a folder, uint8 [n, size, size, 3]."""
+    if folder is None:
+        return None
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[:REAL_MOST]
+    if not files:
+        raise UserError(f"--real {folder} holds no picture (png, jpg, webp)")
+    pictures = []
+    for file in files:
+        with Image.open(file) as picture:
+            side = min(picture.size)
+            left, top = (picture.width - side) // 2, (picture.height - side) // 2
+            square = picture.convert("RGB").crop((left, top, left + side, top + side))
+            pictures.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
+    return np.stack(pictures)
