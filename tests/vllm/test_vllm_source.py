@@ -14,7 +14,7 @@ from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.micro import MicroBank
 from polygen_stream.captions.sources import language_models
 from polygen_stream.captions.transformers import TransformersModel
-from polygen_stream.captions.words import heard
+from polygen_stream.captions.words import heard, spoken
 from polygen_stream.config import CaptionsConfig
 from polygen_stream.errors import UserError
 from polygen_stream.micro.verification import caption_fault, negative_fault
@@ -135,7 +135,7 @@ def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, conce
     for task, result in written:
         assert re.fullmatch(pattern, result.text)
         assert set(heard(task.concept)) <= set(heard(result.text)), (task.concept, result.text)
-        assert len(result.text.split()) <= 20
+        assert len(spoken(result.text)) <= 20
     refused = Counter(reason for result in results for reason in result.rejected)
     assert sum(isinstance(result, Dropped) for result in results) + len(written) == 96
     print(f"{len(written)} of 96 tasks, {len(written) / (len(written) + refused.total()):.0%} of replies accepted, "
