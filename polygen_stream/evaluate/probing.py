@@ -14,7 +14,7 @@ SHOTS = 5
 
 def linear_probe_task(data: Data, dataset: str) -> dict[str, Score]:
     """Accuracy and mean per-class recall of logistic regression on the whole training split."""
-    asked, known = data.labelled(dataset, "test"), data.labelled(dataset, "train")
+    known, asked = data.labelled(dataset, "train"), data.labelled(dataset, "test")
     labels = asked.labels.numpy()
     right = linear_probe_right(known.features.numpy(), known.labels.numpy(), asked.features.numpy(), labels)
     chance = 1 / len(asked.classes)
@@ -24,7 +24,7 @@ def linear_probe_task(data: Data, dataset: str) -> dict[str, Score]:
 
 def few_shot_task(data: Data, dataset: str) -> dict[str, Score]:
     """Mean accuracy over draws of SHOTS training pictures per class; the interval is that of one draw."""
-    asked, known = data.labelled(dataset, "test"), data.labelled(dataset, "train")
+    known, asked = data.labelled(dataset, "train"), data.labelled(dataset, "test")
     labels = known.labels.numpy()
     fewest = np.bincount(labels, minlength=len(known.classes)).min()
     if fewest < SHOTS:
