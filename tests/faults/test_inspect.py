@@ -68,11 +68,17 @@ def test_a_run_that_is_over_shows_how_it_ended(start_toy):
     assert found["stats"]["finished_opening"] is True
 
 
-def test_a_killed_run_leaves_no_socket_and_says_so(start_toy):
+def test_of_a_killed_run_the_ring_of_its_newest_checkpoint_is_left(start_toy):
     run = training(start_toy)
+    run.wait_until(lambda: any(run.run_dir.glob("checkpoints/step_*/ring.safetensors")), "a checkpoint with its ring")
     run.process("supervisor").send_signal(signal.SIGKILL)
     run.wait()
     run.assert_nothing_left()
+    done = inspect(run)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoints/step_" in "".join(done.stdout.split())  # a terminal of 80 columns breaks the path
+    for snapshot in run.run_dir.glob("checkpoints/step_*/ring.safetensors"):
+        snapshot.unlink()
     done = inspect(run)
     assert done.returncode == 2
     assert f"the run in {run.run_dir} is over and left no ring.safetensors" in done.stderr
