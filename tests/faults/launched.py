@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from polygen_stream.launch.tail import read_jsonl
+
 TOY = Path(__file__).with_name("toy_run.py")
 
 
@@ -72,6 +74,26 @@ class Launched:
             return self._supervisor
         self.wait_until(lambda: name in self.processes(), f"{name} to start")
         return self.processes()[name]
+
+    def assert_goes_on_without(self, label: str, killed_by: str = "died with signal SIGKILL") -> None:
+        """One generator of two is no reason to end a run: what is left of it trains, and stops when asked to.
+
+        label: of the renderer. killed_by: how it ended.
+        """
+
+        def degraded() -> list[dict]:
+            return [event for event in read_jsonl(self.run_dir / "events.jsonl") if event["event"] == "degraded"]
+
+        self.wait_until(degraded, "the generator to be given up")
+        [event] = degraded()
+        assert label == f"renderer {event['generator']}"
+        assert f"{label} {killed_by}" in event["reason"]
+        steps = self.steps()
+        self.wait_until(lambda: self.steps() > steps, "a step without it", limit_s=240)
+        self.process("supervisor").send_signal(signal.SIGINT)
+        assert self.wait() == 130
+        assert [lost["generator"] for lost in self.summary["degraded"]] == [event["generator"]]
+        self.assert_nothing_left()
 
     def steps(self) -> int:
         """Training steps done so far."""

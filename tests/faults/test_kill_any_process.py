@@ -11,8 +11,6 @@ import time
 import pytest
 from launched import Launched
 
-from polygen_stream.launch.tail import read_jsonl
-
 TINY = (
     "--generators.recipes", "micro/sd15,micro/sana",
     "--train.batch", "8",
@@ -46,7 +44,7 @@ def start(tmp_path):
 
 def assert_named_and_gone(run: Launched, victim: str) -> None:
     if victim.startswith("renderer"):
-        return assert_goes_on_without(run, LABELS[victim])
+        return run.assert_goes_on_without(LABELS[victim])
     code = run.wait(limit_s=60)
     run.assert_nothing_left(limit_s=5)
     if victim == "supervisor":
@@ -56,23 +54,6 @@ def assert_named_and_gone(run: Launched, victim: str) -> None:
         assert code == 1
         assert f"error: {LABELS[victim]} died with signal SIGKILL" in run.stderr
         assert run.summary["status"] == "failed"
-
-
-def assert_goes_on_without(run: Launched, label: str) -> None:
-    """One generator of two is no reason to end a run; what is left of it trains, and stops when asked to."""
-
-    def degraded() -> list[dict]:
-        return [event for event in read_jsonl(run.run_dir / "events.jsonl") if event["event"] == "degraded"]
-
-    run.wait_until(degraded, "the generator to be given up")
-    [event] = degraded()
-    assert label == f"renderer {event['generator']}"
-    assert f"{label} died with signal SIGKILL" in event["reason"]
-    steps = run.steps()
-    run.wait_until(lambda: run.steps() > steps, "a step without it", limit_s=240)
-    run.process("supervisor").send_signal(signal.SIGINT)
-    assert run.wait() == 130
-    run.assert_nothing_left()
 
 
 @pytest.mark.parametrize("victim", ["renderer-micro-sana", "supervisor"])

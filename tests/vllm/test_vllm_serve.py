@@ -61,7 +61,8 @@ def test_the_bench_measures_every_source_on_the_same_tasks(tmp_path):
     for row in rows:
         assert row["captions_per_s"]["n"] == 2
         assert row["tokens_per_s"]["median"] > row["captions_per_s"]["median"] > 0
-        assert 0.8 < row["accepted"] <= 1 and row["start_s"] > 0 and row["memory_mib"] > 100
+        assert 0.8 < row["accepted"] <= 1 and row["start_s"] > 0
+        assert row["memory_mib"] > (20 if row["source"] == "openai" else 100)  # its model is the server's
     lines = done.stdout.splitlines()
     assert len(lines) == 5 and [line.split(" | ")[0] for line in lines[2:]] == ["| transformers", "| vllm", "| openai"]
     assert lines[2].split(" | ")[3] == "1.00"
