@@ -76,7 +76,9 @@ def _write(file: Path, content: Mapping[str, object]) -> None:
 def _table(found: Mapping[str, Mapping[str, Score]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "score", "% [95 % interval]", "chance", "n"):
-        table.add_column(heading, justify="left" if heading in ("task", "score") else "right", no_wrap=True)
+        # A dataset's path may be long: it is what gives way, on lines of its own.
+        wraps = {"overflow": "fold"} if heading == "task" else {"no_wrap": True}
+        table.add_column(heading, justify="left" if heading in ("task", "score") else "right", **wraps)
     for task, scores in found.items():
         for row, (name, s) in enumerate(scores.items()):
             shown = f"{100 * s.score:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]"
