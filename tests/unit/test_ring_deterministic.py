@@ -215,7 +215,7 @@ def test_what_would_make_batches_depend_on_time_is_refused(new_ring):
         ({"groups": 5}, r"at most 5 groups.*lower ring.window to 5"),
         ({"window": 3}, "ring.window is 3 tasks, less than ring.min_fill = 4"),
         ({"max_age": 9}, "max_age is 9, but in deterministic mode"),
-        ({"mode": "certain"}, 'it must be "throughput" or "deterministic"'),
+        ({"mode": "certain"}, 'it must be "throughput", "deterministic" or "replay"'),
     ],
 )
 def test_a_ring_that_must_deadlock_is_refused(changes, complaint):
