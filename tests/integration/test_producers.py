@@ -195,6 +195,7 @@ def finish(start, config: RunConfig, ring: Ring) -> int:
     while captioner.poll() is None:
         fill(ring)
         time.sleep(0.01)
+    fill(ring)  # what it opened last of all
     return captioner.returncode
 
 
