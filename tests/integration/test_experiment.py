@@ -25,7 +25,7 @@ def write(path: Path, arms: list[dict]) -> None:
         "name": "tiny",
         "title": "A tiny experiment",
         "text": "Nothing can be learnt from it.",
-        "steps": 3,
+        "steps": 40,
         "images_per_step": 16,
         "baseline": "one",
         "learning_rates": [1e-3],
@@ -105,7 +105,7 @@ def test_an_experiment_is_killed_continued_and_changed(tmp_path: Path):
     assert {(row["arm"], row["seed"]) for row in all_rows} == {(a, s) for a in ("one", "both") for s in "01"}
     assert first[0] in all_rows  # what was done before the kill is not done again
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pools").rglob("*.npy")} == rendered
-    assert {row["images_seen"] for row in all_rows} == {"48"}
+    assert {row["images_seen"] for row in all_rows} == {"640"}
     assert {row["images_rendered"] for row in all_rows} == {"32"}
     page = (tmp_path / "results" / "tiny.md").read_text()
     assert re.search(r"\| two generators\? \| both - one \| Delta_MTL \| [+-]\d", page)
