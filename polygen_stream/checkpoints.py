@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from polygen_stream.config import RunConfig
+from polygen_stream.durable import flush
 from polygen_stream.errors import UserError
 
 RING = "ring.safetensors"
@@ -131,12 +131,3 @@ def retain(run_dir: Path, keep: int) -> None:
 
 def damaged(file: Path, why: str) -> str:
     return f"cannot use {file}: {why}; delete {file.parent} and use an older checkpoint beside it"
-
-
-def flush(path: Path) -> None:
-    """Makes a file's content, or a folder's entries, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

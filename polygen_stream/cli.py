@@ -1,4 +1,7 @@
-"""The command line: what users type, checked and handed on; every command imports what it needs when it runs."""
+"""The command line: what users type, checked and handed on; every command imports what it needs when it runs.
+
+Long because it is every command's options with their help, on one page; what a command does lies in its own part.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from polygen_stream.analyze.share import share
-from polygen_stream.evaluate.probe import linear_probe_right
+from polygen_stream.evaluate.probe import linear_probe
 
 TRAIN = 0.75  # of the captions
 
@@ -20,5 +20,5 @@ def generator_probe(features: np.ndarray, generators: np.ndarray, captions: np.n
         generators, captions: int64 [n].
     """
     known = captions < np.quantile(np.unique(captions), TRAIN)
-    right = linear_probe_right(features[known], generators[known], features[~known], generators[~known])
+    right = linear_probe(features[known], generators[known], features[~known], generators[~known])
     return {**share(right.astype(float)), "chance": round(1 / len(np.unique(generators)), 4)}

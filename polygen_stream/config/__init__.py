@@ -1,7 +1,14 @@
 """The run config: schema, loading, and what follows from it."""
 
 from polygen_stream.config.derived import curriculum_of, curriculum_shares, expected_group_draws, task_window
-from polygen_stream.config.load import config_keys, dump_config, load_config, parse_overrides, split_config_name
+from polygen_stream.config.load import (
+    config_keys,
+    dump_config,
+    load_config,
+    parse_overrides,
+    read_toml,
+    split_config_name,
+)
 from polygen_stream.config.schema import (
     CaptionsConfig,
     CurriculumConfig,
@@ -29,6 +36,7 @@ __all__ = [
     "expected_group_draws",
     "load_config",
     "parse_overrides",
+    "read_toml",
     "split_config_name",
     "task_window",
 ]

@@ -34,7 +34,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
         UserError: anything wrong, in one line that names the file or option, the key and the remedy.
     """
     file = config_path(path)
-    values = _read_toml(file)
+    values = read_toml(file)
     origins: dict[str, str] = {}
     pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
     for dotted, text in pairs.items():
@@ -117,7 +117,12 @@ def _nearest(dotted: str, others: Sequence[str] = (), prefix: str = "") -> str:
     return f"did you mean {prefix}{close[0]}?" if close else f"{config_path()} shows every key"
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8, or no TOML.
+    """
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8"))
     except tomllib.TOMLDecodeError as problem:

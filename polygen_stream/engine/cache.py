@@ -24,6 +24,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from polygen_stream.durable import flush
 from polygen_stream.engine.key import EngineKey, file_hash
 from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import PolygenError
@@ -166,7 +167,7 @@ class EngineCache:
         manifest = {"key": asdict(key), "parts": parts, "report": dict(report)}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for path in staging.iterdir():
-            _flush(path)
+            flush(path)
         staging.chmod(0o755)  # a temporary folder is its owner's alone; a cache may be shared
         place = self.folder(key)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -210,11 +211,3 @@ def _read_entry(folder: Path) -> Entry | None:
 def _inventory(folder: Path, part: str) -> dict[str, dict[str, Any]]:
     paths = sorted(folder.glob(f"{part}.*"))
     return {path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size} for path in paths}
-
-
-def _flush(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,25 +13,21 @@ COSTS = tuple(10.0**exponent for exponent in range(-2, 5))  # inverse regularisa
 ITERATIONS = 1000
 
 
-def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray) -> float:
-    """Top-1 accuracy of multinomial logistic regression.
+def linear_probe(
+    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
+) -> np.ndarray:
+    """Multinomial logistic regression: whether each test example is right, bool [test examples]; its mean is top-1.
 
     As CLIP's linear probe (Radford et al. 2021, section 3.2): L-BFGS, C by accuracy on a fifth of the training set,
-    then fitted to all of it. Of equally good C the smallest.
+    then fitted to all of it. Of equally good C the smallest. Training examples with a NaN are left out, a test example
+    with one is never right.
 
     Args:
         features: float [n, d], L2-normalised.
         labels: int64 [n].
-    """
-    return float(linear_probe_right(features, labels, test_features, test_labels).mean())
 
-
-def linear_probe_right(
-    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
-) -> np.ndarray:
-    """As `linear_probe`: whether each test example is right, bool [test examples]; one with a NaN never is.
-
-    Training examples with a NaN are left out.
+    Raises:
+        UserError: fewer than two classes have finite features.
     """
     features, labels = _finite(features, labels)
     split = StratifiedShuffleSplit(1, test_size=0.2, random_state=0)
@@ -49,31 +45,15 @@ def few_shot(
     shots: int = 5,
     draws: int = 5,
     cost: float = 100.0,
-) -> float:
-    """Mean top-1 accuracy of logistic regression on `shots` examples per class, over some draws of them.
+) -> np.ndarray:
+    """Logistic regression on `shots` examples per class, over some draws of them: bool [draws, test examples].
 
-    There are too few examples to choose C by, so it is given.
+    There are too few examples to choose C by, so it is given. NaN and errors as in `linear_probe`.
 
     Args:
         features: float [n, d], L2-normalised.
         labels: int64 [n], each class at least `shots` times.
     """
-    return float(
-        few_shot_right(features, labels, test_features, test_labels, shots=shots, draws=draws, cost=cost).mean()
-    )
-
-
-def few_shot_right(
-    features: np.ndarray,
-    labels: np.ndarray,
-    test_features: np.ndarray,
-    test_labels: np.ndarray,
-    *,
-    shots: int = 5,
-    draws: int = 5,
-    cost: float = 100.0,
-) -> np.ndarray:
-    """As `few_shot`: whether each test example is right in each draw, bool [draws, test examples]; a NaN never is."""
     features, labels = _finite(features, labels)
     right = []
     for draw in range(draws):

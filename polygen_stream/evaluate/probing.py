@@ -6,7 +6,7 @@ import numpy as np
 
 from polygen_stream.errors import UserError
 from polygen_stream.evaluate.data import Data
-from polygen_stream.evaluate.probe import few_shot_right, linear_probe_right
+from polygen_stream.evaluate.probe import few_shot, linear_probe
 from polygen_stream.evaluate.scores import Score, mean_of, proportion
 
 SHOTS = 5
@@ -16,7 +16,7 @@ def linear_probe_task(data: Data, dataset: str) -> dict[str, Score]:
     """Accuracy and mean per-class recall of logistic regression on the whole training split."""
     known, asked = data.labelled(dataset, "train"), data.labelled(dataset, "test")
     labels = asked.labels.numpy()
-    right = linear_probe_right(known.features.numpy(), known.labels.numpy(), asked.features.numpy(), labels)
+    right = linear_probe(known.features.numpy(), known.labels.numpy(), asked.features.numpy(), labels)
     chance = 1 / len(asked.classes)
     per_class = [proportion(right[labels == c], chance) for c in np.unique(labels)]
     return {"acc1": proportion(right, chance), "mean_per_class_recall": mean_of(per_class)}
@@ -29,7 +29,7 @@ def few_shot_task(data: Data, dataset: str) -> dict[str, Score]:
     fewest = np.bincount(labels, minlength=len(known.classes)).min()
     if fewest < SHOTS:
         raise UserError(f"few_shot:{dataset}: a class has {fewest} pictures for training, {SHOTS} are needed")
-    draws = few_shot_right(
+    draws = few_shot(
         known.features.numpy(), labels, asked.features.numpy(), asked.labels.numpy(), shots=SHOTS
     )  # bool [draws, n]
     chance = 1 / len(asked.classes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from polygen_stream.analyze.invariance import generator_probe
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import Classification, MicroSuite, build_suite, classification
 from polygen_stream.evaluate.probe import few_shot, linear_probe
@@ -53,13 +54,13 @@ def measure(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions) 
     scores = values(score_suite(encoder, questions.test))
     return {
         "zero_shot": scores["zero_shot_things"],
-        "linear_probe": linear_probe(*probed),
-        "few_shot": few_shot(*probed),
+        "linear_probe": float(linear_probe(*probed).mean()),
+        "few_shot": float(few_shot(*probed).mean()),
         "image_to_text_r1": scores["retrieval_i2t_r1"],
         "text_to_image_r1": scores["retrieval_t2i_r1"],
         "compositional": scores["compositional"],
         "zero_shot_colours": scores["zero_shot_colours"],
-        "generator_probe": generator_probe(encoder, questions.pool),
+        "generator_probe": _generator_probe(encoder, questions.pool),
     }
 
 
@@ -70,18 +71,9 @@ def validate(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions)
     return float(np.mean([scores[name] for name in ("zero_shot_things", "retrieval_i2t_r1", "retrieval_t2i_r1")]))
 
 
-def generator_probe(encoder: Encoder, pool: Pool) -> float:
-    """How often a linear probe on the embedding names the generator of a picture; chance is 1 / generators.
-
-    Pictures of the pool's held-out captions by every generator; the probe trains on three quarters of the captions and
-    is asked about the others.
-    """
-    rows = range(len(pool.captions) - pool.spec.held_out, len(pool.captions))
+def _generator_probe(encoder: Encoder, pool: Pool) -> float:
+    """How well a linear probe names the generator of pictures of held-out captions; chance is 1 / generators."""
+    rows = np.arange(len(pool.captions) - pool.spec.held_out, len(pool.captions))
     features = [encoder.images(pool.images(name, False, 0)[rows]).numpy() for name in pool.spec.generators]
-    train = 3 * len(rows) // 4
-
-    def side(part: slice) -> tuple[np.ndarray, np.ndarray]:
-        of_each = [f[part] for f in features]
-        return np.concatenate(of_each), np.repeat(np.arange(len(of_each)), [len(f) for f in of_each])
-
-    return linear_probe(*side(slice(train)), *side(slice(train, None)))
+    generators = np.repeat(np.arange(len(features)), len(rows))
+    return generator_probe(np.concatenate(features), generators, np.tile(rows, len(features)))["share"]

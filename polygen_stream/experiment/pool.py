@@ -38,11 +38,7 @@ class PoolCaption:
 
 
 class Pool:
-    """A rendered pool, in memory as far as it was asked for.
-
-    Raises:
-        UserError: a part is missing or of another shape.
-    """
+    """A rendered pool, in memory as far as it was asked for."""
 
     def __init__(self, spec: PoolSpec, folder: Path) -> None:
         self.spec, self._folder = spec, folder

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from polygen_stream.config import RunConfig, load_config
+from polygen_stream.config import RunConfig, load_config, read_toml
 from polygen_stream.errors import UserError
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -166,9 +165,9 @@ def load_experiment(path: Path) -> Experiment:
     Raises:
         UserError: anything wrong, in one line that names the file, the key and the remedy.
     """
-    values = _read(path)
+    values = read_toml(path)
     if "pool" not in values:
-        values["pool"] = _read(path.parent / "pool.toml")
+        values["pool"] = read_toml(path.parent / "pool.toml")
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as problem:
@@ -242,14 +241,3 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
     tables = {"arms": Arm, "contrasts": Contrast, "pool": PoolSpec, "layers": Layer}
     inner = [tables[part] for part in location[:-1] if part in tables]
     return list((inner[-1] if inner else Experiment).model_fields)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise UserError(f"{path} is not valid TOML: {problem}") from None
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{path} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
-    except OSError as problem:
-        raise UserError(f"cannot read {path}: {problem.strerror or problem}") from None

@@ -69,8 +69,8 @@ def estimate(values: np.ndarray) -> Estimate:
     mean, n = values.mean(), len(values)
     if n < 2:
         return Estimate(float(mean), float("nan"), float("nan"), n)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return Estimate(float(mean), float(mean - half), float(mean + half), n)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
+    return Estimate(float(mean), float(low), float(high), n)
 
 
 def differences(experiment: Experiment, deltas: pd.DataFrame) -> list[Difference]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.launch.inspect_server import address, peer
+from polygen_stream.launch.contact import ANSWER_LIMIT_S, address, connect_to_run, no_answer
 from polygen_stream.launch.run_folder import RING_SNAPSHOT
 from polygen_stream.ring import DrawnGroup
 from polygen_stream.ring.checksum import checksums
@@ -21,8 +21,6 @@ from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.layout import Columns, Layout
 from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.ring.state import RingState
-
-ANSWER_LIMIT_S = 30.0  # the supervisor looks once a second; it may be waiting for a stuck mutex
 
 
 @dataclass(frozen=True)
@@ -87,23 +85,15 @@ def _ask_supervisor(run_dir: Path, answer_limit_s: float) -> tuple[int, int] | N
     """Descriptors of the column snapshot and of the ring; None when nobody runs in this folder."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(answer_limit_s)
-        try:
-            connection.connect(address(run_dir))
-        except ConnectionRefusedError:
+        pid = connect_to_run(connection, address(run_dir), run_dir)
+        if pid is None:
             return None
-        pid, uid = peer(connection)
-        owner = run_dir.stat().st_uid
-        if uid not in (owner, os.geteuid(), 0):  # anybody may sit on an abstract address
-            raise PolygenError(f"{run_dir} belongs to uid {owner}, but uid {uid} (pid {pid}) answers for it")
         try:
             text, descriptors, _, _ = socket.recv_fds(connection, 4096, 2)
         except ConnectionResetError:
             text, descriptors = b"", []
         except TimeoutError as error:
-            raise PolygenError(
-                f"the supervisor (pid {pid}) of {run_dir} gave no answer in {answer_limit_s:g} s; "
-                "is it stopped or in a debugger?"
-            ) from error
+            raise no_answer(pid, run_dir, answer_limit_s) from error
     if len(descriptors) == 2:
         return descriptors[0], descriptors[1]
     raise PolygenError(text.decode() or f"the run in {run_dir} is just ending; look at it again in a moment")

@@ -1,6 +1,6 @@
 """Changing the limits of a running ring from another terminal: the supervisor's side and the asker's.
 
-Like inspecting (inspect_server.py), through an abstract unix socket and for the run's own user alone; one JSON object
+Through a socket (contact.py) and for the run's own user alone; one JSON object
 goes in, one comes out.
 """
 
@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.launch.inspect_server import address, peer
+from polygen_stream.launch.contact import ANSWER_LIMIT_S, address, connect_to_run, listen, no_answer, peer
 from polygen_stream.ring import Limits, Ring
 
-ANSWER_LIMIT_S = 30.0  # the supervisor looks once a second
 MESSAGE_LIMIT_S = 0.5  # between the connection and its message
 MESSAGE_BYTES = 4096
 NAMES = tuple(field.name for field in fields(Limits))
@@ -28,13 +26,7 @@ class LimitsServer:
     """Listens for changes to one run's limits; `serve` makes those that have come."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        try:
-            self._socket.bind(limits_address(run_dir))
-            self._socket.listen(1)
-        except OSError as error:  # a sandbox, or somebody who sits on our address: no reason not to train
-            print(f"polygen-stream limits will not reach this run: {error.strerror}", file=sys.stderr)
+        self._socket = listen(limits_address(run_dir), 1, "limits")
 
     def serve(self, ring: Ring) -> str | None:
         """Answer who asks, if anybody does; the change that was made, for the log. Raises what the mutex raises."""
@@ -77,22 +69,14 @@ def change_limits(run_dir: Path, changes: dict[str, float], answer_limit_s: floa
         raise UserError(f"{run_dir} is no run folder (it has no config.toml); name one")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(answer_limit_s)
-        try:
-            connection.connect(limits_address(run_dir))
-        except ConnectionRefusedError:
-            raise UserError(f"no run is going on in {run_dir}; its limits are those of its config.toml") from None
-        pid, uid = peer(connection)
-        owner = run_dir.stat().st_uid
-        if uid not in (owner, os.geteuid(), 0):  # anybody may sit on an abstract address
-            raise PolygenError(f"{run_dir} belongs to uid {owner}, but uid {uid} (pid {pid}) answers for it")
+        pid = connect_to_run(connection, limits_address(run_dir), run_dir)
+        if pid is None:
+            raise UserError(f"no run is going on in {run_dir}; its limits are those of its config.toml")
         _send(connection, changes)
         try:
             answer = json.loads(connection.recv(MESSAGE_BYTES) or "{}")
         except TimeoutError:
-            raise PolygenError(
-                f"the supervisor (pid {pid}) of {run_dir} gave no answer in {answer_limit_s:g} s; "
-                "is it stopped or in a debugger?"
-            ) from None
+            raise no_answer(pid, run_dir, answer_limit_s) from None
     if "error" in answer:
         raise UserError(answer["error"])
     if "limits" not in answer:

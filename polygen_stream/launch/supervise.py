@@ -3,6 +3,9 @@
 One thread and one loop. Ten times a second it looks at its children, once a second at the ring. Whatever
 happens, on the way out every process, the ring and every temporary file are gone; when the supervisor itself
 is killed, the guardian does the same.
+
+Long because the life of a run is to be read on one page: what it consists of, the loop, deaths, the end. How each part
+is done lies elsewhere (children.py, restarts.py, resume.py, health.py, summary.py).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from polygen_stream.durable import flush
 from polygen_stream.errors import UserError
 from polygen_stream.ring import memory
 from polygen_stream.ring.control import Control
@@ -67,7 +68,7 @@ def save_snapshot(
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _flush_folder(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise UserError(
             f"cannot write ring snapshot {path}: {error.strerror}; free some space there or choose another folder"
@@ -169,11 +170,3 @@ def _header(state: RingState, tensors: list[tuple[str, str, tuple[int, ...]]]) -
     text = json.dumps(described, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _flush_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -25,13 +25,13 @@ from polygen_stream.checkpoints import (
     config_hash,
     damaged,
     describe_files,
-    flush,
     list_checkpoints,
     read_meta,
     retain,
     write_meta,
 )
 from polygen_stream.config import RunConfig
+from polygen_stream.durable import flush
 from polygen_stream.errors import UserError
 from polygen_stream.ring import Ring
 from polygen_stream.ring.snapshot import copy_columns, save_snapshot

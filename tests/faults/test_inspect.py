@@ -14,8 +14,8 @@ from launched import Launched
 from PIL import Image
 
 from polygen_stream.errors import PolygenError
+from polygen_stream.launch.contact import address
 from polygen_stream.launch.inspect_client import open_inspected
-from polygen_stream.launch.inspect_server import address
 
 ENDLESS = ("--train.steps", "100000", "--captions.target", "0")
 

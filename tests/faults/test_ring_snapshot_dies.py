@@ -67,7 +67,7 @@ def test_killed_anywhere_in_saving_leaves_the_old_snapshot_or_the_new_one(new_ri
         *(
             lines_of(function.__code__)
             for function in (
-                snapshot.save_snapshot, snapshot._write, snapshot._write_pictures, snapshot._flush_folder,
+                snapshot.save_snapshot, snapshot._write, snapshot._write_pictures, snapshot.flush,
                 state.copy_state,
             )
         )

@@ -22,10 +22,11 @@ PACKAGE = ROOT / "polygen_stream"
 NAME = PACKAGE.name
 
 # What a part may import of the package, besides itself. A part is a subpackage or a top-level module.
-BASE = {"errors", "seeding"}
+BASE = {"durable", "errors", "seeding"}
 ALLOWED = {
     "__init__": set(),
     "__main__": {"cli"},
+    "durable": set(),
     "errors": set(),
     "seeding": BASE,
     "resources": BASE,
@@ -58,7 +59,8 @@ ALLOWED = {
         "role",
         "train",
     },
-    "experiment": BASE | {"captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
+    "experiment": BASE
+    | {"analyze", "captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"checkpoints", "config", "ring", "monitor"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},

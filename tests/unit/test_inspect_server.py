@@ -9,7 +9,8 @@ import socket
 import pytest
 from ring_kit import open_plain, render
 
-from polygen_stream.launch.inspect_server import InspectServer, address
+from polygen_stream.launch.contact import address
+from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
 
@@ -58,7 +59,7 @@ def test_a_supervisor_without_descriptors_says_so_and_goes_on(new_ring, server, 
 
 def test_a_taken_address_does_not_keep_a_run_from_starting(new_ring, server, tmp_path, capsys):
     second = InspectServer(tmp_path)
-    assert "will not see this run: Address already in use" in capsys.readouterr().err
+    assert "will not reach this run: Address already in use" in capsys.readouterr().err
     second.serve(new_ring())
     second.close()
 
