@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from polygen_stream.analyze.correlation import FEWEST, coordinates, correlations
-from polygen_stream.analyze.page import render
+from polygen_stream.analyze.html import render
 from polygen_stream.analyze.plots import COLOURS, Plot, label, plot, smooth
 from polygen_stream.analyze.record import HEADLINE, Record, read_record
 from polygen_stream.errors import UserError

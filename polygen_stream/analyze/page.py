@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import jinja2
 
 from polygen_stream.analyze.generator_plots import generator_plots
+from polygen_stream.analyze.html import render
 from polygen_stream.analyze.plots import label, score_plots, training_plots
 from polygen_stream.analyze.record import HEADLINE, Record
 from polygen_stream.analyze.wall import Neighbours, wall
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,  # captions are written by language models
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-def render(template: str, **values: object) -> str:
-    return _TEMPLATES.get_template(template).render(**values)
 
 
 def run_page(run: Record, neighbours: Sequence[Neighbours] = (), refresh_s: int | None = None) -> str:

@@ -21,7 +21,7 @@ from polygen_stream.analyze.record import ANALYSIS
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import JOURNAL, Entry, read_journal
 from polygen_stream.config import RunConfig, load_config
-from polygen_stream.engine.runtime import use_engines
+from polygen_stream.engine.runtime import accelerate
 from polygen_stream.errors import UserError
 from polygen_stream.evaluate.encoder import Encoder, load_encoder, resolve_checkpoint
 from polygen_stream.generators.pipelines import load_generator
@@ -138,8 +138,7 @@ def _draw(config: RunConfig, entries: Sequence[Entry], seeds: int, threads: int,
         recipe = load_recipe(name)
         size = config.ring.image_size if recipe.width != config.ring.image_size else None
         generators[name] = load_generator(recipe, config.generators.device, size)
-        if config.generators.backend != "eager":
-            use_engines(generators[name], config.generators.backend, threads)
+        accelerate(generators[name], config.generators.backend, threads)
     with console.status(f"drawing {len(entries)} captions {seeds} times by {len(generators)} generators"):
         texts, concepts = [e.outcome.text for e in entries], [e.task.concept for e in entries]
         return drawn(generators, texts, concepts, seeds, config.seed)

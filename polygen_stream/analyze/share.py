@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import binomtest
+
+from polygen_stream.evaluate.scores import proportion
 
 
 def share(right: np.ndarray) -> dict[str, float]:
@@ -11,6 +12,6 @@ def share(right: np.ndarray) -> dict[str, float]:
     asked = right[~np.isnan(right)]
     if not len(asked):
         return {"share": float("nan"), "low": 0.0, "high": 1.0, "n": 0}
-    interval = binomtest(int(asked.sum()), len(asked)).proportion_ci(method="wilson")
-    shown = {"share": asked.mean(), "low": interval.low, "high": interval.high}
-    return {**{k: round(float(v), 4) for k, v in shown.items()}, "n": len(asked)}
+    found = proportion(asked)
+    shown = {"share": found.score, "low": found.low, "high": found.high}
+    return {**{k: round(v, 4) for k, v in shown.items()}, "n": found.n}

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import SequenceMatcher
 from itertools import groupby
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from polygen_stream.analyze.html import render
 from polygen_stream.analyze.verdicts import FIELDS, Question
 from polygen_stream.captions.difference import common_length
 from polygen_stream.seeding import key
@@ -20,10 +18,8 @@ Piece = tuple[str, bool]  # words, and whether the other caption has others in t
 def verdict_page(questions: Sequence[Question], title: str) -> str:
     """The page as HTML."""
     asked = [asdict(question) for question in questions]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("verdict_page.html").render(
+    return render(
+        "verdicts.html",
         title=title,
         questions=[(question, *marked(question.caption, question.negative)) for question in questions],
         asked=asked,

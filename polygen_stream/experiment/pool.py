@@ -123,7 +123,7 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
     """Render some shards of one generator; how many. For a process of its own."""
     import torch
 
-    from polygen_stream.engine.runtime import use_engines
+    from polygen_stream.engine.runtime import accelerate
     from polygen_stream.generators.pipelines import load_generator
     from polygen_stream.generators.quality import refuse_reasons
     from polygen_stream.generators.recipe import load_recipe
@@ -131,8 +131,7 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
     torch.set_num_threads(1)
     config = _config(spec)
     loaded = load_generator(load_recipe(generator), config.generators.device, config.ring.image_size)
-    if config.generators.backend != "eager":
-        use_engines(loaded, config.generators.backend, threads=1)
+    accelerate(loaded, config.generators.backend, threads=1)
     captions = read_captions(folder)
     ledger = Ledger(spec.seed, ["-"], ["-"], 1, 1 + max(copy for _, copy, _ in shards))
     for negatives, copy, start in shards:

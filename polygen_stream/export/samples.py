@@ -11,7 +11,7 @@ import numpy as np
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import Entry
 from polygen_stream.config import RunConfig
-from polygen_stream.engine.runtime import use_engines
+from polygen_stream.engine.runtime import accelerate
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
@@ -61,8 +61,7 @@ def render(config: RunConfig, samples: Sequence[Sample], file: Path, say: Callab
         if not mine:
             continue
         generator = load_generator(load_recipe(name), config.generators.device, size)
-        if config.generators.backend != "eager":
-            use_engines(generator, config.generators.backend, config.launch.renderer_threads)
+        accelerate(generator, config.generators.backend, config.launch.renderer_threads)
         for start in range(0, len(mine), batch):
             part = mine[start : start + batch]
             filled = [samples[number] for number in part + part[-1:] * (batch - len(part))]
