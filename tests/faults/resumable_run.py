@@ -25,6 +25,7 @@ from polygen_stream.errors import PolygenError
 from polygen_stream.role import RoleContext, run_role
 
 STEPS = 40
+CHECKPOINT_EVERY = 5
 OVERRIDES = {
     "captions.source": "grammar",
     "captions.target": "100",
@@ -38,7 +39,7 @@ OVERRIDES = {
     "train.batch": "12",
     "train.steps": str(STEPS),
     "train.warmup": "4",
-    "train.checkpoint_every": "5",
+    "train.checkpoint_every": str(CHECKPOINT_EVERY),
     "train.ema": "0.9",
     "evaluate.every": "0",
     "launch.restarts": "0",
