@@ -39,9 +39,7 @@ def ring(
     from polygen_stream.bench import view
     from polygen_stream.bench.ring import bench_ring
 
-    for path in (json_file, plot):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    _check_folders(json_file, plot)
     try:
         result = bench_ring(peers, quick, soak, reverb_python, say=_say)
     except KeyboardInterrupt:
@@ -80,8 +78,7 @@ def generators(
     from polygen_stream.bench.generators_view import markdown
     from polygen_stream.config import load_config
 
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UserError(f"{json_file}: the folder {json_file.parent} does not exist; make it first")
+    _check_folders(json_file)
     try:
         sizes = [int(size) for size in batches.split(",")]
     except ValueError:
@@ -111,9 +108,7 @@ def balance(
     from polygen_stream.bench.balance import bench_balance, made_up_bank
     from polygen_stream.captions.concepts import load_bank
 
-    for path in (json_file, plot):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    _check_folders(json_file, plot)
     entries = load_bank(str(bank)) if bank is not None else made_up_bank(500_000)
     result = bench_balance(entries, captions, threshold, say=_say)
     if json_file is not None:
@@ -152,8 +147,7 @@ def captions(
             raise UserError(f"--sources {sources}: {source!r} is none of {', '.join(known)}")
     others = ("sources", "in-flight", "tasks", "rounds", "negatives", "threads", "json", "help")
     config = load_config(None, parse_overrides(context.args, other_options=others))
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UserError(f"{json_file}: the folder {json_file.parent} does not exist; make it first")
+    _check_folders(json_file)
     try:
         concurrencies = [int(number) for number in in_flight.split(",")]
     except ValueError:
@@ -162,6 +156,34 @@ def captions(
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
     print(markdown(result), end="")
+
+
+@app.command()
+def trainer(
+    model: Annotated[str, typer.Option(help="A model that open_clip knows, or micro.")] = "micro",
+    batch: Annotated[int, typer.Option(min=2, help="Images, and captions, of a step.")] = 128,
+    pairs: Annotated[int, typer.Option(min=10, help="Measured steps of each loop.")] = 300,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 1,
+    device: Annotated[str, typer.Option(help="Where the models train.")] = "cpu",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+) -> None:
+    """Measure a training step beside open_clip's own loop: same model and batch, in turns, in one process.
+
+    The table goes to stdout as Markdown.
+    """
+    from polygen_stream.bench.trainer import bench_trainer, markdown
+
+    _check_folders(json_file)
+    result = bench_trainer(model, batch, pairs, threads, device, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    print(markdown(result), end="")
+
+
+def _check_folders(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,257 @@
+"""`polygen-stream bench trainer`: a step of our trainer beside a step of open_clip's own training loop.
+
+All loops live in one process and take turns step by step, so that whatever else the machine does hits them alike. Each
+runs in a thread of its own that stands still wherever its loop asks for the next batch; a step is the time from there
+to there, on the whole loop's account: ours is the `main` of a run's trainer, drawing from a ring, cropping, writing
+metrics; open_clip's is `open_clip_train.train.train_one_epoch` on batches that lie ready as normalised floats.
+
+    open_clip            as `open_clip_train.main` sets it up: NCHW, AdamW and attention as torch has them
+    open_clip, our way   the same loop with what our trainer chooses beside the loop: channels last, fused AdamW, and on
+                         a CPU plain attention
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip.loss import ClipLoss
+from open_clip_train.params import parse_args
+from open_clip_train.scheduler import cosine_lr
+from open_clip_train.train import train_one_epoch
+from scipy import stats
+
+from polygen_stream.bench.work import CAPTION_BYTES, caption_of
+from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
+from polygen_stream.ring import Draw, GroupRequest, Kind, Member, Ring, RingSpec
+from polygen_stream.role import RoleContext
+from polygen_stream.train import run as trainer
+from polygen_stream.train.model import create_clip, image_size
+from polygen_stream.train.optim import build_optimizer
+from polygen_stream.train.precision import autocast_dtype
+
+WARM_UP = 10  # pairs that are not counted
+BATCHES = 8  # different ones that open_clip's loop goes round
+OURS, STOCK, EQUAL = "ours", "open_clip", "open_clip, our way"
+
+
+def bench_trainer(
+    model: str, batch: int, pairs: int, threads: int, device: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Milliseconds of a step of every loop, and ours over each of the others, paired: {"median", "low", "high"}.
+
+    One image per caption and no hard negatives, in which our loss is open_clip's. low and high bound the median of the
+    paired ratios by the bootstrap, at 95 %.
+
+    Raises:
+        UserError: open_clip has no such model, or there is no such device.
+    """
+    torch.set_num_threads(threads)
+    config = _config(model, batch, WARM_UP + pairs, device)
+    where = trainer.training_device(device)
+    with TemporaryDirectory() as folder:
+        loops = [
+            Loop(OURS, lambda turn: _ours(config, Path(folder), turn), plain_attention=where.type == "cpu"),
+            Loop(STOCK, lambda turn: _open_clip(config, where, turn, equal=False), plain_attention=False),
+            Loop(EQUAL, lambda turn: _open_clip(config, where, turn, equal=True), plain_attention=where.type == "cpu"),
+        ]
+        seconds: dict[str, list[float]] = {loop.name: [] for loop in loops}
+        for loop in loops:
+            say(f"starting {loop.name}")
+            loop.start()
+        for pair in range(WARM_UP + pairs):
+            turned = pair % len(loops)  # nobody always comes first
+            for loop in loops[turned:] + loops[:turned]:
+                seconds[loop.name].append(loop.step())
+            if (pair + 1) % 50 == 0:
+                say(f"{pair + 1} of {WARM_UP + pairs} pairs")
+        for loop in loops:
+            loop.finish()
+    measured = {name: np.array(of_loop[WARM_UP:]) for name, of_loop in seconds.items()}
+    return {
+        "model": model,
+        "batch": batch,
+        "pairs": pairs,
+        "threads": threads,
+        "device": str(where),
+        "autocast": str(autocast_dtype(config.train.precision, where)),
+        "step_ms": {name: round(1e3 * float(np.median(of_loop)), 2) for name, of_loop in measured.items()},
+        "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in (STOCK, EQUAL)},
+    }
+
+
+def median_ratio(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Median of ours / theirs, paired, with its 95 % bootstrap interval (percentiles, 10,000 resamples)."""
+    ratios = ours / theirs
+    interval = stats.bootstrap((ratios,), np.median, n_resamples=9_999, method="percentile", rng=0).confidence_interval
+    return {"median": float(np.median(ratios)), "low": float(interval.low), "high": float(interval.high)}
+
+
+class Loop:
+    """A training loop that does one step whenever it is told to.
+
+    Args:
+        body: runs the whole loop, and calls what it is given wherever the loop asks for its next batch.
+        plain_attention: what the process's switch is to be during its steps.
+    """
+
+    def __init__(self, name: str, body: Callable[[Callable[[], None]], None], *, plain_attention: bool) -> None:
+        self.name = name
+        self._body, self._plain_attention = body, plain_attention
+        self._go, self._asked = threading.Semaphore(0), threading.Semaphore(0)
+        self._problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Until it asks for its first batch."""
+        self._thread.start()
+        self._asked.acquire()
+        self._check()
+
+    def step(self) -> float:
+        """Seconds from handing over a batch until the next one is asked for, or the loop has ended."""
+        torch.backends.cuda.enable_flash_sdp(not self._plain_attention)
+        began = time.perf_counter()
+        self._go.release()
+        self._asked.acquire()
+        seconds = time.perf_counter() - began
+        self._check()
+        return seconds
+
+    def finish(self) -> None:
+        self._go.release()
+        self._thread.join()
+        self._check()
+
+    def _turn(self) -> None:
+        self._asked.release()
+        self._go.acquire()
+
+    def _run(self) -> None:
+        try:
+            self._body(self._turn)
+        except BaseException as problem:
+            self._problem = problem
+        self._asked.release()
+
+    def _check(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+
+
+class _RingInTurns(Ring):
+    """A ring whose draws wait for their turn."""
+
+    turn: Callable[[], None]
+
+    def draw(self, *arguments: Any, **options: Any) -> Draw:
+        self.turn()
+        return super().draw(*arguments, **options)
+
+
+def _config(model: str, batch: int, steps: int, device: str) -> RunConfig:
+    return RunConfig(
+        generators=GeneratorsConfig(recipes=("micro/sd15",), positives=1, negatives=0),
+        ring=RingConfig(slots=16 * batch, min_fill=batch),
+        curriculum=CurriculumConfig(schedule="constant", start=0.0, end=0.0),
+        train=TrainConfig(model=model, batch=batch, steps=steps, device=device, checkpoint_every=steps),
+    )
+
+
+def _ours(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
+    size = image_size(create_clip(config.train.model)[0])
+    ring = _RingInTurns.create(
+        RingSpec(
+            slots=config.ring.slots,
+            image_shape=(size, size, 3),
+            groups=config.ring.slots,
+            members=1,
+            caption_bytes=CAPTION_BYTES,
+            generators=config.generators.recipes,
+            seed=config.seed,
+            min_fill=config.ring.min_fill,
+        )
+    )
+    ring.turn = turn
+    try:
+        ring.register("trainer", "trainer")
+        rng, batch = np.random.default_rng(config.seed), config.train.batch
+        for first in range(0, config.ring.slots, batch):
+            tasks = range(first, first + batch)
+            ring.open_groups(
+                [GroupRequest(task, Kind.PLAIN, caption_of(task), None, [Member(0, 0, task)]) for task in tasks],
+                timeout_s=60.0,
+            )
+            ring.commit(ring.claim([0], batch), rng.integers(0, 256, (batch, size, size, 3), np.uint8))
+        ring.finish_opening()
+        trainer.main(RoleContext(config, folder, ring, "trainer", None))
+    finally:
+        ring.close()
+
+
+@dataclass
+class _Batches:
+    """What open_clip's loop takes for its DataLoader."""
+
+    made: list[tuple[torch.Tensor, torch.Tensor]]  # float [B, 3, S, S] and int64 [B, context length]
+    num_batches: int
+    turn: Callable[[], None]
+
+    @property
+    def num_samples(self) -> int:
+        return self.num_batches * len(self.made[0][0])
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for number in range(self.num_batches):
+            self.turn()
+            yield self.made[number % len(self.made)]
+        self.turn()
+
+
+def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None], *, equal: bool) -> None:
+    train = config.train
+    precision = "fp32" if autocast_dtype(train.precision, device) is None else "amp_bf16"
+    words = ["--model", train.model, "--batch-size", str(train.batch), "--lr", str(train.lr), "--wd",
+             str(train.weight_decay), "--beta1", str(train.beta1), "--beta2", str(train.beta2), "--eps",
+             str(train.eps), "--warmup", str(train.warmup), "--grad-clip-norm", str(train.grad_clip), "--precision",
+             precision, "--device", str(device)]  # fmt: skip
+    args = parse_args(words)
+    args.rank, args.world_size, args.distill, args.wandb = 0, 1, False, False  # set by open_clip_train.main
+    model, tokenizer = create_clip(train.model, device)
+    model.output_dict = True
+    if not equal:
+        model.to(memory_format=torch.contiguous_format)
+    optimizer = build_optimizer(model, train)
+    if not equal:  # the same two groups, as open_clip_train.main hands them over
+        groups = [{key: group[key] for key in ("params", "weight_decay")} for group in optimizer.param_groups]
+        optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(args.beta1, args.beta2), eps=args.eps)
+    size, rng = image_size(model), np.random.default_rng(config.seed)
+    made = [
+        (
+            torch.from_numpy(rng.standard_normal((train.batch, 3, size, size), np.float32)),
+            tokenizer([caption_of(number * train.batch + row) for row in range(train.batch)]),
+        )
+        for number in range(BATCHES)
+    ]
+    data = SimpleNamespace(dataloader=_Batches(made, train.steps, turn), set_epoch=lambda epoch: None)
+    scheduler = cosine_lr(optimizer, args.lr, args.warmup, train.steps)
+    loss = ClipLoss(cache_labels=True)
+    train_one_epoch(model, {"train": data}, loss, 0, optimizer, None, scheduler, None, args)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """A Markdown table, one line per loop."""
+    lines = ["| loop | ms a step | ours / it, median of paired ratios [95 %] |", "| --- | ---: | ---: |"]
+    for name, milliseconds in result["step_ms"].items():
+        ratio = result["ratio"].get(name)
+        shown = "" if ratio is None else f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
+        lines.append(f"| {name} | {milliseconds} | {shown} |")
+    return "\n".join(lines) + "\n"
