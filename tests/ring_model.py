@@ -34,6 +34,7 @@ class Group:
     images: list[Image]
     born: int  # step at its opening
     times: int = 0  # draws so far
+    round: int = 0  # in which it is to be drawn next
     held: bool = False
     leases: Counter = field(default_factory=Counter)  # process -> leases
 
@@ -58,6 +59,7 @@ class RingModel:
         self.ratio, self.buffer = spec.samples_per_insert, spec.error_buffer
         self.credit = 0.0  # of the rate limiter, by changes of its numbers
         self.most, self.age = spec.max_times_sampled, spec.max_age
+        self.rounds = dict.fromkeys(Kind, 0)  # that draws have reached
         self.largest_draw = 0
         self.totals: Counter = Counter()
         self.committed: Counter = Counter()  # by generator
@@ -204,6 +206,7 @@ class RingModel:
         if any(image.member.polarity == 1 for image in group.images) and not group.ready(1):
             group.kind = Kind.PLAIN
             self.totals["demoted"] += 1
+        group.round = self.rounds[group.kind]
 
     # ---- trainer
 
@@ -228,6 +231,8 @@ class RingModel:
         for group, _ in chosen:
             self.totals["groups_drawn"] += group.times == 0
             group.times += 1
+            self.rounds[group.kind] = max(self.rounds[group.kind], group.round)
+            group.round += 1
             group.leases[process] += 1
         self.totals["draws"] += 1
         self.totals["samples"] += count
@@ -237,7 +242,7 @@ class RingModel:
         fresh = [group for group in self.complete_groups() if not self.is_old(group)]
         order = sorted(
             [group for group in fresh if not self.most or group.times < self.most],
-            key=lambda group: (group.times, draw_hash(self.spec.seed, step, group.task)),
+            key=lambda group: (group.round, draw_hash(self.spec.seed, step, group.task)),
         )
         used: set[str] = set()
         taken: list[int] = []

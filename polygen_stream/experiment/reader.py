@@ -92,10 +92,10 @@ def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[B
 
 
 def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[Batch]:
-    """The batches of all steps from a ring that holds `arm.buffer` captions and lets go of one after `arm.reuse` draws.
+    """The batches of all steps from a ring of `arm.buffer` captions that gets a new one for every `arm.reuse` draws.
 
-    Before every draw the next captions go in where others left; after the last caption the first one comes again. Ring
-    and reader are those of a run. Positives only.
+    Before every draw the captions go in that the rate limiter admits, and a full ring lets go of others; after the last
+    caption the first one comes again. Ring and reader are those of a run. Positives only.
     """
     arm = data.arm
     spec = RingSpec(
@@ -106,7 +106,9 @@ def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iter
         caption_bytes=config.ring.caption_bytes,
         generators=data.ensemble,
         seed=config.seed,
-        max_times_sampled=arm.reuse,
+        min_fill=arm.start or arm.buffer,
+        samples_per_insert=arm.reuse,
+        error_buffer=config.train.batch + arm.reuse,
         max_open=1,
     )
     ring = Ring.create(spec)
@@ -135,7 +137,7 @@ def endless_order(captions: int, seed: int) -> Iterator[int]:
 
 
 def _insert(ring: Ring, data: ArmData, row: int, task: int) -> bool:
-    """Put a caption with its pictures into the ring; False when the ring is full."""
+    """Put a caption with its pictures into the ring; False when there is no room for it yet."""
     members = [Member(int(generator), 0, 0) for generator in data.generators[row]]
     try:
         ring.open_groups([GroupRequest(task, Kind.PLAIN, data.captions[row].text, None, members)], timeout_s=0.0)

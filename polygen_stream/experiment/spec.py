@@ -66,7 +66,8 @@ class Arm(Table):
         seeds: runs, if not the experiment's.
         buffer: 0 trains on passes over all captions. Else a ring of that many captions through which the pool passes,
             as if it were rendered meanwhile.
-        reuse: of a ring: draws of a caption before it leaves.
+        reuse: of a ring: draws per caption that goes in; the rate limiter's samples per insert.
+        start: of a ring: captions in it before the first step, if not `buffer`.
         config: keys of the run config and their values, over the experiment's.
     """
 
@@ -80,6 +81,7 @@ class Arm(Table):
     seeds: int = Field(0, ge=0)
     buffer: int = Field(0, ge=0)
     reuse: int = Field(0, ge=0)
+    start: int = Field(0, ge=0)
     config: dict[str, Any] = {}
 
     def ensemble(self, seed: int) -> tuple[str, ...]:
@@ -206,6 +208,8 @@ def _check(experiment: Experiment) -> None:
     for arm in experiment.arms:
         if bool(arm.buffer) != bool(arm.reuse):
             raise UserError(f"arm {arm.name}: buffer is {arm.buffer} and reuse {arm.reuse}; a ring needs both")
+        if arm.start > arm.buffer:
+            raise UserError(f"arm {arm.name}: start is {arm.start}, more than the {arm.buffer} captions its ring holds")
         texts = experiment.texts(arm)
         if texts > arm.captions:
             raise UserError(f"arm {arm.name}: a batch has {texts} texts, but the arm {arm.captions} captions")
@@ -218,8 +222,10 @@ def _check(experiment: Experiment) -> None:
             )
         if arm.buffer and draws_negatives(config):
             raise UserError(f"arm {arm.name} goes through a ring and has hard negatives: set curriculum.end = 0")
-        if 0 < arm.buffer < texts:
-            raise UserError(f"arm {arm.name}: a batch has {texts} texts, but its ring {arm.buffer}")
+        if arm.buffer and (arm.start or arm.buffer) < texts:
+            raise UserError(
+                f"arm {arm.name}: a batch has {texts} texts, but its ring {arm.start or arm.buffer} at the first step"
+            )
         for ensemble in arm.ensembles:
             for name in ensemble:
                 for negatives in polarities:

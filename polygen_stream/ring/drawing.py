@@ -12,7 +12,7 @@ import numpy as np
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import PROCESSES, Total
-from polygen_stream.ring.picking import note_hunger, pick, ready_groups
+from polygen_stream.ring.picking import note_hunger, note_rounds, pick, ready_groups
 from polygen_stream.ring.records import Draw, DrawnGroup, Kind, Polarity, SlotState
 
 
@@ -59,6 +59,7 @@ def lease_batch(
     times = c.group_times[rows]
     journal.add("group_leased", rows, 1)
     journal.add("group_times", rows, 1)
+    note_rounds(control, journal, rows)
     journal.add("lease", process * spec.groups + rows, 1)
     for total, amount in (
         (Total.DRAWS, 1),

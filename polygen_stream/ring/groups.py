@@ -16,7 +16,7 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
 from polygen_stream.ring.journal import Journal, Operation
-from polygen_stream.ring.layout import CHUNK, Total
+from polygen_stream.ring.layout import CHUNK, Columns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.records import GroupRequest, GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
@@ -210,6 +210,7 @@ def _fill_rows(control: Control, journal: Journal, openings: Sequence[Opening]) 
         ("group_positives", 0),
         ("group_negatives", 0),
         ("group_times", 0),
+        ("group_round", -1),
         ("group_generation", c.group_generation[rows] + 1),
         ("group_task", np.array([opening.task_id for opening in openings])),
         ("group_order", control.total(Total.SEQUENCE) + np.arange(len(openings))),
@@ -247,6 +248,13 @@ def finish_groups(control: Control, journal: Journal, groups: np.ndarray) -> Non
     journal.add("total", int(Total.DEGRADED), int(np.count_nonzero(degraded)))
     journal.set("group_kind", demoted, int(Kind.PLAIN))
     journal.add("total", int(Total.DEMOTED), demoted.size)
+    new = groups[c.group_round[groups] < 0]  # a restored group whose pictures were rendered again keeps its own
+    journal.set("group_round", new, round_of(c, new))
+
+
+def round_of(c: Columns, groups: np.ndarray) -> np.ndarray:
+    """The round (picking.py) of the kind of each group, int64 [n]."""
+    return np.where(c.group_kind[groups] == Kind.PAIR, c.total[Total.PAIR_ROUND], c.total[Total.ROUND])
 
 
 def _free_groups(control: Control, journal: Journal, groups: np.ndarray) -> None:

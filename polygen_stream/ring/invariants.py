@@ -54,6 +54,7 @@ def _broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     )
     complete = c.group_state == GroupState.COMPLETE
     claim("group is COMPLETE without a READY positive", ~complete | (c.group_positives > 0))
+    claim("group is COMPLETE and in no round of draws", ~complete | (c.group_round >= 0))
 
     leases = c.lease.reshape(PROCESSES, spec.groups)
     claim("group's lease count is not the sum over processes", leases.sum(axis=0) == c.group_leased)

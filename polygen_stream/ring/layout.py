@@ -20,7 +20,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 4
+VERSION = 5
 PAGE = 4096
 # numpy's large arrays start 16 bytes into a page. A copy from the same place of another page, or a few bytes before it,
 # is a third slower: the processor takes loads for dependent on stores whose addresses agree in their last 12 bits.
@@ -79,6 +79,8 @@ class Total(IntEnum):
     NEXT_STEP = 27  # latest step that was drawn or tried, deterministic mode
     PASSED = 28  # 1 + largest task id that made room, deterministic mode
     HELD_BACK = 29  # 1 + process row of a draw that the rate limiter makes wait for inserts, 0 = none
+    ROUND = 30  # that draws of PLAIN groups have reached, see picking.py
+    PAIR_ROUND = 31  # same of PAIR groups
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_leased", "i4", (groups,)),
         Column("group_held", "u1", (groups,)),  # 1 = somebody will come back for it: not evicted
         Column("group_times", "i8", (groups,)),  # draws so far
+        Column("group_round", "i8", (groups,)),  # in which it is to be drawn next, -1 = not complete yet
         Column("group_generation", "i8", (groups,)),  # raised by every opening
         Column("group_task", "i8", (groups,)),
         Column("group_order", "i8", (groups,)),  # opening number: smaller is older

@@ -1,7 +1,10 @@
 """Which groups the draw of a step takes, in each mode. The caller holds the mutex in a DRAW transition.
 
-Throughput: from all complete groups the reuse and age limits leave, least sampled first, after those that the caller
-wants first; the rate limiter may say no.
+Throughput: from all complete groups the reuse and age limits leave, in rounds, after those that the caller wants first;
+the rate limiter may say no. A round is one pass over the groups of a kind: each is drawn once, in an order of its own.
+A group that becomes complete joins the round that draws have reached. Were the least sampled drawn first instead,
+a new group would come in every batch until it had caught up with the old ones: batches of the newest captions alone,
+each a few times in a row, and the rest of the ring idle (docs/results/streaming.md has what that costs).
 
 Replay: the tasks that the caller names, as the draw log of another run does, once all of them are complete.
 
@@ -129,7 +132,18 @@ def ready_groups(c: Columns) -> Candidates:
         drawable &= c.group_times < limits.max_times_sampled
     if limits.max_age:
         drawable &= c.group_step >= int(c.total[Total.STEP]) - limits.max_age
-    return _candidates(c, drawable, c.group_times)
+    return _candidates(c, drawable, c.group_round)
+
+
+def note_rounds(control: Control, journal: Journal, rows: np.ndarray) -> None:
+    """Drawn groups wait for the next round; the round is that of the groups just drawn."""
+    c = control.columns
+    is_pair = c.group_kind[rows] == Kind.PAIR
+    for total, mine in ((Total.ROUND, rows[~is_pair]), (Total.PAIR_ROUND, rows[is_pair])):
+        latest = int(c.group_round[mine].max(initial=0))
+        if latest > control.total(total):
+            journal.set("total", int(total), latest)
+    journal.add("group_round", rows, 1)
 
 
 def _from_window(control: Control, journal: Journal, step: int, plain: int, pair: int) -> Rows | None:
@@ -147,7 +161,7 @@ def _from_window(control: Control, journal: Journal, step: int, plain: int, pair
         return None
     inside = (c.group_state == GroupState.COMPLETE) & (c.group_task >= ended.start) & (c.group_task < ended.stop)
     for stop in _promising_stops(c, inside, tasks, ended, plain, pair):
-        groups = _candidates(c, inside & (c.group_task < stop), np.zeros_like(c.group_times))
+        groups = _candidates(c, inside & (c.group_task < stop), np.zeros_like(c.group_round))
         selected = select(groups, spec.seed, step, plain, pair)
         if not isinstance(selected, Shortage):
             return selected
@@ -190,11 +204,11 @@ def window_now(control: Control, step: int) -> range:
     return TaskWindow.of(control.spec).tasks(step, total)
 
 
-def _candidates(c: Columns, drawable: np.ndarray, times: np.ndarray) -> Candidates:
+def _candidates(c: Columns, drawable: np.ndarray, rounds: np.ndarray) -> Candidates:
     return Candidates(
         drawable=drawable,
         kind=c.group_kind,
-        times=times,
+        round=rounds,
         task=c.group_task,
         caption_key=c.group_caption_key,
         negative_key=c.group_negative_key,

@@ -255,7 +255,7 @@ class Ring:
     ) -> Draw:
         """Leases `plain` + `pair` different captions; waits until they are ready.
 
-        Which ones: least sampled first, or, in deterministic mode, a function of (seed, step); see picking.py. Groups
+        Which ones: round by round, or, in deterministic mode, a function of (seed, step); see picking.py. Groups
         `first`, by (row, generation), go before others of their kind as far as they are there; not in that mode. A ring
         in replay mode takes the tasks `exactly`, in the order of the batch, and nothing else.
         Raises RingTimeout past the deadline, RingExhausted when the batch can never be filled, WaitStopped when

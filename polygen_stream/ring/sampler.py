@@ -1,10 +1,9 @@
-"""Which groups a draw takes: least sampled first, ties broken by a keyed hash, never one caption twice.
+"""Which groups a draw takes: round by round, within a round by a keyed hash, never one caption twice.
 
 A caller may name groups that go before all others of their kind, in the order given.
 
-Order inside a kind: (times sampled, hash of (seed, step, task id)). Reuse spreads evenly, and the result
-depends only on which groups are ready, not on the order in which they arrived or on the rows they happen to
-lie in."""
+Order inside a kind: (round, hash of (seed, step, task id)). Reuse spreads evenly, and the result depends only on which
+groups are ready, not on the order in which they arrived or on the rows they happen to lie in."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from polygen_stream.ring.records import Kind
 from polygen_stream.seeding import key, mixed
 
 _BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in the cache
-_NEVER = np.int64(2**62)  # more draws than there will be
-_FAR = 255  # draws beyond the least drawn group's, from where on groups are sorted one by one
+_NEVER = np.int64(2**62)  # later than any round
+_FAR = 255  # rounds beyond the earliest, from where on groups are sorted one by one
 _SPARE = 32  # groups put in order beyond those wanted, for texts that occur twice
 
 NO_ROWS = np.empty(0, np.int64)
@@ -31,7 +30,7 @@ class Candidates:
 
     drawable: np.ndarray  # bool
     kind: np.ndarray  # uint8
-    times: np.ndarray
+    round: np.ndarray
     task: np.ndarray
     caption_key: np.ndarray
     negative_key: np.ndarray
@@ -128,7 +127,7 @@ class _DrawOrder:
         yield self._sorted(np.flatnonzero(rest))
 
     def _head(self, among: np.ndarray, head: int) -> np.ndarray:
-        """Rows of the first `head` or a few more, unordered: whole levels of `times`, then the lowest hashes of one."""
+        """Rows of the first `head` or a few more, unordered: whole rounds, then the lowest hashes of one."""
         levels, left, parts = self._levels(among), int(np.count_nonzero(among)), []
         for number in range(_FAR):
             if head <= 0 or left == 0:
@@ -148,14 +147,14 @@ class _DrawOrder:
         return np.flatnonzero(among)
 
     def _levels(self, among: np.ndarray) -> np.ndarray:
-        """How often each group of `among` (a mask) was drawn more than the least drawn one, uint8 [n], at most _FAR."""
-        times = self._groups.times
-        blocks = [slice(start, start + _BLOCK) for start in range(0, times.size, _BLOCK)]
+        """Rounds from the earliest of `among` (a mask) to each group's, uint8 [n], at most _FAR."""
+        rounds = self._groups.round
+        blocks = [slice(start, start + _BLOCK) for start in range(0, rounds.size, _BLOCK)]
         # not np.where: it branches on each row, and the processor guesses wrong when kinds are mixed
-        least = min(int((times[block] | ~among[block] * _NEVER).min()) for block in blocks)
-        levels = np.empty(times.size, "u1")
+        least = min(int((rounds[block] | ~among[block] * _NEVER).min()) for block in blocks)
+        levels = np.empty(rounds.size, "u1")
         for block in blocks:
-            np.minimum(times[block] - least, _FAR, out=levels[block], casting="unsafe")
+            np.minimum(rounds[block] - least, _FAR, out=levels[block], casting="unsafe")
         return levels
 
     def _hashed_below(self, among: np.ndarray, bound: int) -> np.ndarray:
@@ -170,4 +169,4 @@ class _DrawOrder:
 
     def _sorted(self, rows: np.ndarray) -> np.ndarray:
         tasks = self._groups.task[rows]
-        return rows[np.lexsort((tasks, mixed(tasks, self._salt), self._groups.times[rows]))]
+        return rows[np.lexsort((tasks, mixed(tasks, self._salt), self._groups.round[rows]))]

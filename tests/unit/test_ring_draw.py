@@ -51,6 +51,29 @@ def test_reuse_spreads_evenly(new_ring):
     assert (ring.stats().draws, ring.stats().samples, ring.stats().mean_reuse) == (13, 104, 6.5)
 
 
+def test_new_captions_join_the_old_ones_and_do_not_crowd_the_batches(new_ring):
+    """A full ring with a steady flow, two new groups a step and batches of eight: each is drawn once a pass."""
+    ring = new_ring(slots=64, groups=32)
+    drawn: dict[int, list[int]] = {}
+    tasks_opened = iter(range(10_000))
+    for _ in range(32):
+        open_plain(ring, next(tasks_opened))
+        render(ring)
+    for step in range(60):
+        draw = ring.draw(step, 8, 0, 0.0)
+        for task in tasks(draw):
+            drawn.setdefault(task, []).append(step)
+        ring.release(draw)
+        for _ in range(2):
+            open_plain(ring, next(tasks_opened))  # evicts one that was drawn
+        render(ring)
+    lived = {task: steps for task, steps in drawn.items() if 32 <= task < 90}  # came and went within the run
+    gaps = np.concatenate([np.diff(steps) for steps in lived.values()])
+    assert gaps.mean() == pytest.approx(32 / 8, rel=0.15)  # a pass over the ring is four steps
+    assert (gaps == 1).mean() < 0.1  # at the seam of two passes
+    assert len(lived) == 58 and {len(steps) for steps in lived.values()} <= {2, 3, 4, 5, 6}
+
+
 def test_pairs_serve_plain_demand_only_when_plain_groups_are_short(new_ring):
     ring = filled(new_ring, list(range(16)))
     assert all(task % 4 for task in tasks(ring.draw(0, 12, 0, 0.0)))

@@ -38,7 +38,7 @@ def candidates(rng: np.random.Generator, size: int) -> Candidates:
     return Candidates(
         drawable=rng.random(size) < 0.9,
         kind=rng.integers(0, 2, size).astype("u1"),
-        times=rng.integers(0, 3, size),
+        round=rng.integers(0, 3, size),
         task=rng.permutation(size).astype("i8"),
         caption_key=rng.integers(1, max(2, size // 2), size),
         negative_key=rng.integers(-size, -1, size),
@@ -55,7 +55,7 @@ def test_selection_equals_a_full_sort(size, some_first):
         plain, pair = int(rng.integers(0, size // 3 + 1)), int(rng.integers(0, size // 6 + 1))
         hashes = draw_hash(5, step, groups.task).tolist()
         order = sorted(
-            np.flatnonzero(groups.drawable).tolist(), key=lambda i: (groups.times[i], hashes[i], groups.task[i])
+            np.flatnonzero(groups.drawable).tolist(), key=lambda i: (groups.round[i], hashes[i], groups.task[i])
         )
         first = rng.permutation(size)[: size // 4] if some_first else np.empty(0, np.int64)
         front = [i for i in first.tolist() if groups.drawable[i]]
