@@ -11,8 +11,11 @@ import pytest
 import torch
 from torchdata.nodes import Loader
 
+from polygen_stream.config import load_config
 from polygen_stream.curriculum import Curriculum
 from polygen_stream.errors import PeerLost
+from polygen_stream.launch.plan import build_plan
+from polygen_stream.ledger import Ledger
 from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
 from polygen_stream.seeding import key
 from polygen_stream.train.data import RingReader
@@ -94,6 +97,29 @@ def test_every_image_points_at_the_caption_it_was_rendered_from(ring):
     said = dict(zip(batch.layout.text_caption.tolist(), batch.texts, strict=True))
     assert len(said) == 8 and {key(text) >> 1: text for text in said.values()} == said  # the same on any other rank
     assert batch.tokens.shape == (8, 1) and batch.images.dtype == torch.uint8
+
+
+def test_six_generators_draw_every_caption_of_an_ensemble_of_six():
+    """More than the paper's four: plan, ledger, ring and batch for the recipes of SD 3.5 and FLUX besides."""
+    recipes = ("sd15", "sd2", "sana", "sdxl_turbo", "sd35_medium", "flux_schnell")
+    overrides = {"generators.recipes": ",".join(recipes), "generators.positives": "6", "ring.image_size": "8"}
+    overrides |= {"ring.slots": "256", "ring.min_fill": "4", "train.batch": "4", "generators.negatives": "6"}
+    plan = build_plan(load_config(None, overrides))
+    assert [process.generator for process in plan.with_role("renderer")] == list(recipes)
+    ledger = Ledger(0, ("tree", "cup"), ("colour",), num_generators=len(recipes), positives=6)
+    with closing(Ring.create(plan.ring)) as ring:
+        ring.register("test", "test")
+        for number in range(4):
+            task = ledger.task(number)
+            members = [Member(g, 0, seed) for g, seed in zip(task.generators, task.image_seeds, strict=True)]
+            ring.open_group(number, Kind.PLAIN, f"caption {number}", None, members, timeout_s=1)
+        for generator in range(len(recipes)):
+            claims = ring.claim([generator], limit=8)
+            ring.commit(claims, np.full((len(claims), 8, 8, 3), generator, np.uint8))
+        batch = next(reader(ring))
+        assert [sorted(batch.generators[start : start + 6]) for start in range(0, 24, 6)] == [list(range(6))] * 4
+        assert batch.images.flatten(1).float().mean(1).tolist() == list(batch.generators)
+        assert batch.layout.image_text.bincount().tolist() == [6] * 4
 
 
 def test_a_degraded_caption_comes_with_fewer_images(ring):
