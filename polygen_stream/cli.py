@@ -270,6 +270,29 @@ def inspect(
 
 
 @app.command()
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how a run stands, from any terminal.
+
+    While a run is going on, its supervisor answers within about a second; the run does not wait for it. Of a run that
+    has ended, what its folder says is shown: its ring as it last was saved, metrics, checkpoints and events.
+    """
+    import json
+
+    from polygen_stream.launch.status_contact import status_of
+
+    found = status_of(run)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from polygen_stream.launch.status_report import show_status
+
+    show_status(found, Console(highlight=False))
+
+
+@app.command()
 def limits(
     run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a running run.")],
     samples_per_insert: Annotated[float | None, typer.Option(help="Draws per produced caption; 0 = off.")] = None,

@@ -24,6 +24,6 @@ def note(run_dir: Path, event: str, **what: object) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def events(run_dir: Path, event: str) -> list[dict]:
-    """All of one sort, oldest first."""
-    return [line for line in read_jsonl(run_dir / EVENTS) if line.get("event") == event]
+def events(run_dir: Path, event: str | None = None) -> list[dict]:
+    """All of one sort, or of any, oldest first."""
+    return [line for line in read_jsonl(run_dir / EVENTS) if event in (None, line.get("event"))]

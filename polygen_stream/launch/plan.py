@@ -31,6 +31,9 @@ MEMORY_BYTES = {
     "guardian": 10 * MIB,
 }
 
+# Roles that bring captions and pictures into the ring.
+PRODUCERS = ("captioner", "renderer")
+
 VLLM_BYTES = 1700 * MIB  # of an engine with a micro model, its cache of 1 GiB included
 
 MODULES = {

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.launch.events import events
+from polygen_stream.launch.plan import PRODUCERS
 from polygen_stream.launch.tail import read_jsonl
 from polygen_stream.ring import RingStats
 
@@ -54,7 +55,7 @@ def summarize(
         "waiting": {
             "trainer_share": training["trainer_wait_share"],
             "producer_limiter_share": {
-                row["name"]: wait_share(row) for row in stats.processes if row["role"] in ("captioner", "renderer")
+                row["name"]: wait_share(row) for row in stats.processes if row["role"] in PRODUCERS
             },
         },
         "overlap": training["overlap"],

@@ -30,7 +30,9 @@ from polygen_stream.launch.limits import LimitsServer
 from polygen_stream.launch.plan import Plan, Process, build_plan
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
+from polygen_stream.launch.snapshot import Watch
 from polygen_stream.launch.status import StatusView
+from polygen_stream.launch.status_contact import StatusServer
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
 from polygen_stream.ring import LockTimeout, Ring
 from polygen_stream.ring.snapshot import save_snapshot
@@ -114,6 +116,8 @@ class _Supervisor:
         self.children = Children(run_dir, ring.fd)
         self.inspectors = InspectServer(run_dir)
         self.limits = LimitsServer(run_dir)
+        self.askers = StatusServer(config, run_dir)
+        self.watch = Watch()
         self.view = StatusView(config, run_dir)
         self.restarts = Restarts(config.launch.restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
@@ -144,6 +148,7 @@ class _Supervisor:
             self.children.close()
             self.inspectors.close()
             self.limits.close()
+            self.askers.close()
             self.view.close()
             try:
                 self._conclude(status, message)
@@ -279,7 +284,9 @@ class _Supervisor:
         self.inspectors.serve(self.ring)
         if changed := self.limits.serve(self.ring):
             self.view.say(changed)
-        self.view.update(self.stats, self.tail, self.children.all)
+        shot = self.watch.take(self.stats, self.tail, self.children.all)
+        self.view.update(shot)
+        self.askers.serve(shot)
         silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)
         if silent:
             self._end_silent(*silent)
@@ -363,7 +370,7 @@ class _Supervisor:
         note(
             self.run_dir, "degraded", generator=child.process.generator, reason=reason, step=self.stats.step, text=text
         )
-        self.view.degraded = text
+        self.watch.degraded = text
         self.view.say(f"{reason}, too often in a row: the run goes on {text}")
 
     def _too_often(self, child: Child, reason: str, name: str) -> ChildDied:
