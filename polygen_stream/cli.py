@@ -49,6 +49,10 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
     ] = False,
+    tee: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the pictures as WebDataset shards in this new folder (launch.tee)."),
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -60,10 +64,10 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run:
+        if context.args or run_dir or dry_run or tee:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
-                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+                f"--resume {resume} takes no config, override, --run-dir, --tee or --dry-run: a run goes on as it "
+                "began; its config.toml may be edited where that does not concern training ([launch], [evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise
@@ -72,8 +76,11 @@ def run(
         config = load_config(folder / "config.toml")
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    options = ("run-dir", "dry-run", "dashboard", "resume", "help")
-    config = load_config(config_name, parse_overrides(words, other_options=options))
+    options = ("run-dir", "dry-run", "dashboard", "tee", "resume", "help")
+    overrides = parse_overrides(words, other_options=options)
+    if tee:
+        overrides["launch.tee"] = str(tee.absolute())
+    config = load_config(config_name, overrides)
     from polygen_stream.captions.banks import check_bank
 
     check_bank(config.captions)

@@ -130,6 +130,8 @@ class LaunchConfig(Section):
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)
     restarts: int = Field(5, ge=0)  # of each process, without progress in between
+    tee: str = ""  # folder of shards written while the run goes on; "" = none
+    tee_pictures: int = Field(10_000, ge=1)  # in a shard of it
 
 
 class RunConfig(Section):

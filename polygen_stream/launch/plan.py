@@ -26,6 +26,7 @@ MEMORY_BYTES = {
     "renderer": 900 * MIB,
     "trainer": 1000 * MIB,
     "evaluator": 800 * MIB,
+    "tee": 350 * MIB,
     "report": 900 * MIB,
     "dashboard": 700 * MIB,
     "guardian": 10 * MIB,
@@ -41,6 +42,7 @@ MODULES = {
     "renderer": "polygen_stream.producers.renderer",
     "trainer": "polygen_stream.train.run",
     "evaluator": "polygen_stream.evaluate.run",
+    "tee": "polygen_stream.export.tee",
     "report": "polygen_stream.analyze.report",
     "dashboard": "polygen_stream.analyze.dashboard",
 }
@@ -50,7 +52,7 @@ MODULES = {
 class Process:
     """One process of the run.
 
-    role decides when it runs: trainer, captioner and renderer from the start, evaluator once there is a
+    role decides when it runs: trainer, captioner, renderer and tee from the start, evaluator once there is a
     checkpoint, report after the rest has ended.
     """
 
@@ -107,6 +109,7 @@ def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
             for generator in config.generators.recipes
         ),
         _captioner(config),
+        *([_process("tee", "cpu", 1)] if launch.tee else []),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
     ]

@@ -14,7 +14,7 @@ from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
 from polygen_stream.launch.plan import PRODUCERS
 from polygen_stream.launch.run_folder import last_checkpoint
-from polygen_stream.launch.summary import wait_share
+from polygen_stream.launch.summary import tee_of, wait_share
 from polygen_stream.launch.tail import MetricsTail
 from polygen_stream.ring import RingStats
 
@@ -159,6 +159,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: Snapshot) -> dic
         },
         "processes": [asdict(row) for row in shot.processes],
         "checkpoint": checkpoint and {"step": checkpoint[0], "age_s": _age_s(checkpoint[1])},
+        "tee": tee_of(run_dir, stats),
         "restarts": dict(Counter(event["process"] for event in happened if event["event"] == "restart")),
         "degraded": shot.degraded or "; ".join(event["text"] for event in happened if event["event"] == "degraded"),
         "events": happened[-LAST_EVENTS:],

@@ -43,6 +43,8 @@ def _training(found: dict) -> Table:
         table.add_row("last checkpoint", f"step {checkpoint['step']}" + ("" if age is None else f", {clock(age)} ago"))
     restarts = ", ".join(f"{name} {count}" for name, count in found["restarts"].items())
     table.add_row("started again", restarts or "nothing")
+    if tee := found["tee"]:
+        table.add_row("tee", f"{tee.get('captions', 0)} captions, {tee.get('pictures', 0)} pictures")
     return table
 
 

@@ -27,7 +27,7 @@ from polygen_stream.launch.events import note
 from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.limits import LimitsServer
-from polygen_stream.launch.plan import Plan, Process, build_plan
+from polygen_stream.launch.plan import PRODUCERS, Plan, Process, build_plan
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
 from polygen_stream.launch.snapshot import Watch
@@ -43,8 +43,9 @@ PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 900.0
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
-# Roles with a heartbeat in the ring.
-RING_ROLES = ("trainer", "renderer", "captioner")
+TEE_LIMIT_S = 900.0  # after the last step, for what the ring still has
+# Roles that start with the run and have a heartbeat in the ring.
+RING_ROLES = ("trainer", *PRODUCERS, "tee")
 
 
 def supervise(
@@ -78,6 +79,7 @@ def supervise(
             ring = Ring.create(plan.ring)
         supervisor = None
         try:
+            preflight.check_tee(config, run_dir, resumed)
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
@@ -130,6 +132,7 @@ class _Supervisor:
         status, code, message = "failed", 1, "the supervisor crashed"
         try:
             self._train()
+            self._finish_tee()
             self._evaluate()
             self._report()
             status, code, message = "completed", 0, None
@@ -174,7 +177,26 @@ class _Supervisor:
 
         self._wait(trained)
         self._due.clear()
-        self._stop(self.children.with_role("renderer", "captioner"), PRODUCER_GRACE_S)
+        self._stop(self.children.with_role(*PRODUCERS), PRODUCER_GRACE_S)
+
+    def _finish_tee(self) -> None:
+        """Nothing gets complete any more: the tee writes what the ring still has, and ends."""
+        for process in self.plan.with_role("tee"):
+            tees = self.children.with_role("tee")
+            # None: the run was interrupted after its last step. Or it died just now.
+            if not tees or not (tees[0].alive or tees[0].stopping):
+                self._start(process)
+            deadline = time.monotonic() + TEE_LIMIT_S
+            self._wait(lambda process=process, deadline=deadline: self._tee_is_over(process, deadline))
+
+    def _tee_is_over(self, process: Process, deadline: float) -> bool:
+        tee = self.children.named(process.name)
+        if tee.alive and time.monotonic() > deadline:
+            self._give_up_tee(tee, f"{process.label} did not finish within {TEE_LIMIT_S:.0f} s")
+        elif not tee.asked and any(row["pid"] == tee.popen.pid for row in self.stats.processes):
+            tee.asked = True  # not before it was in the ring's table, by when it heeds signals
+            tee.signal(signal.SIGTERM)
+        return not tee.alive and not self._due
 
     def _start(self, *processes: Process) -> None:
         """Starts processes; the ranks of a trainer have to be among them all or none."""
@@ -251,6 +273,8 @@ class _Supervisor:
             return early + "before all captions were written"
         if role == "renderer" and not (stats.finished_opening and stats.backlog[child.process.generator] == 0):
             return early + "before all its pictures were rendered"
+        if role == "tee" and self._steps_done() < steps:
+            return early + "before the last step"
         if role == "evaluator" and not self._is_evaluated():
             return early + "without evaluating the final checkpoint"
         return None
@@ -267,6 +291,8 @@ class _Supervisor:
                 return stats.images_committed[process.generator]
             case "evaluator":
                 return sum(1 for _ in read_jsonl(self.run_dir / "eval.jsonl"))
+            case "tee":
+                return run_folder.tee_so_far(self.run_dir).get("captions", 0)
         return 0
 
     def _steps_done(self) -> int:
@@ -312,12 +338,15 @@ class _Supervisor:
     def _lost(self, child: Child, reason: str) -> None:
         """Has the process started again, or the run go on without it. ChildDied: neither."""
         child.lost = True
-        if child.returncode == 2:  # it blamed its input, which will be the same the next time
+        if child.returncode == 2 and child.process.role != "tee":  # it blamed its input, the same the next time
             raise ChildDied(child, reason)
         if child.process.role == "trainer":
             self._lost_trainer(child, reason)
             return
         pause = self.restarts.pause(child.process.name, self._work(child.process) > child.work_before)
+        if child.process.role == "tee" and (pause is None or child.returncode == 2):
+            self._give_up_tee(child, reason)
+            return
         if pause is None:
             self._give_up(child, reason)
             return
@@ -372,6 +401,12 @@ class _Supervisor:
         )
         self.watch.degraded = text
         self.view.say(f"{reason}, too often in a row: the run goes on {text}")
+
+    def _give_up_tee(self, child: Child, reason: str) -> None:
+        child.stopping, child.plans = True, "given up"
+        self.children.kill([child])
+        note(self.run_dir, "tee", reason=reason)
+        self.view.say(f"{reason}: the run goes on and writes no more shards, log: {child.log}")
 
     def _too_often(self, child: Child, reason: str, name: str) -> ChildDied:
         again = self.restarts.in_a_row(name)

@@ -49,11 +49,13 @@ def toy_plan(config):
     def process(role: str, name: str, generator: str | None = None) -> Process:
         return Process(name, role, (sys.executable, __file__, role), generator, env=env)
 
-    ranks = build_plan(config).with_role("trainer")
+    plan = build_plan(config)
+    ranks = plan.with_role("trainer")
     processes = (
         *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
         *(process("renderer", f"renderer-{generator.replace('/', '-')}", generator) for generator in GENERATORS),
         process("captioner", "captioner"),
+        *plan.with_role("tee"),  # the real one
         process("evaluator", "evaluator"),
         process("report", "report"),
     )

@@ -43,7 +43,7 @@ ALLOWED = {
     "engine": BASE | {"generators", "resources"},
     "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
     "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor"},
-    "export": BASE | {"captions", "config", "engine", "generators", "ledger"},
+    "export": BASE | {"captions", "config", "engine", "generators", "ledger", "ring", "role"},
     "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
     "analyze": BASE
     | {
