@@ -49,6 +49,10 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="shards:DIR", help="Train from the shards of --tee or an export; nothing is rendered."),
+    ] = None,
     tee: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the pictures as WebDataset shards in this new folder (launch.tee)."),
@@ -64,10 +68,11 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run or tee:
+        if context.args or run_dir or dry_run or source or tee:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir, --tee or --dry-run: a run goes on as it "
-                "began; its config.toml may be edited where that does not concern training ([launch], [evaluate])"
+                f"--resume {resume} takes no config, override, --run-dir, --source, --tee or --dry-run: a run goes "
+                "on as it began; its config.toml may be edited where that does not concern training ([launch], "
+                "[evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise
@@ -76,14 +81,20 @@ def run(
         config = load_config(folder / "config.toml")
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    options = ("run-dir", "dry-run", "dashboard", "tee", "resume", "help")
+    options = ("run-dir", "dry-run", "dashboard", "source", "tee", "resume", "help")
     overrides = parse_overrides(words, other_options=options)
+    if source:
+        kind, _, folder = source.partition(":")
+        if kind != "shards" or not folder:
+            raise UserError(f"--source {source}: write shards:DIR; who else writes captions says captions.source")
+        overrides |= {"captions.source": kind, "captions.shards": str(Path(folder).absolute())}
     if tee:
         overrides["launch.tee"] = str(tee.absolute())
     config = load_config(config_name, overrides)
-    from polygen_stream.captions.banks import check_bank
+    if config.captions.source != "shards":
+        from polygen_stream.captions.banks import check_bank
 
-    check_bank(config.captions)
+        check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan_view import show_plan

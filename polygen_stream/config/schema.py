@@ -18,7 +18,8 @@ class Section(BaseModel):
 
 
 class CaptionsConfig(Section):
-    source: Literal["transformers", "vllm", "openai", "grammar"] = "transformers"
+    source: Literal["transformers", "vllm", "openai", "grammar", "shards"] = "transformers"
+    shards: str = ""  # source shards: their folder
     bank: Literal["micro", "english"] = "micro"
     concepts: str = ""  # english: path or URL of a JSON list of strings
     axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank

@@ -59,9 +59,7 @@ class ShardWriter:
         try:
             from webdataset import TarWriter
         except ImportError:
-            raise UserError(
-                "writing shards needs the webdataset package: pip install 'polygen-stream[export]'"
-            ) from None
+            raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'") from None
         self._tar_writer = TarWriter
         self._folder, self._generators, self._per_shard = folder, tuple(generators), per_shard
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,14 +69,33 @@ def check_tee(config: RunConfig, run_dir: Path, resumed: bool) -> None:
     """
     if not config.launch.tee:
         return
-    if importlib.util.find_spec("webdataset") is None:
-        raise UserError("writing shards needs the webdataset package: pip install 'polygen-stream[export]'")
+    _check_webdataset()
     folder = Path(config.launch.tee).absolute()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--tee {folder} is a file: choose a new folder")
     ours = resumed and tee_so_far(run_dir).get("folder") == str(folder)
     if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise UserError(f"--tee {folder} is not empty, and this run did not write it: choose another, or move it away")
+
+
+def check_shards(config: RunConfig) -> None:
+    """Refuses a run from shards when there are none; what is in them the reader checks.
+
+    Raises:
+        UserError: the webdataset package is missing, or the folder, or it has no shards.
+    """
+    if config.captions.source != "shards":
+        return
+    _check_webdataset()
+    folder = Path(config.captions.shards)
+    if not any(folder.glob("*.tar")):
+        what = "no *.tar in it" if folder.is_dir() else "no such folder"
+        raise UserError(f"--source shards:{folder}: {what}; name a folder that --tee or an export wrote")
+
+
+def _check_webdataset() -> None:
+    if importlib.util.find_spec("webdataset") is None:
+        raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'")
 
 
 def _existing(folder: Path) -> Path:

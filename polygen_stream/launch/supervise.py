@@ -30,7 +30,7 @@ from polygen_stream.launch.limits import LimitsServer
 from polygen_stream.launch.plan import PRODUCERS, Plan, Process, build_plan
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
-from polygen_stream.launch.snapshot import Watch
+from polygen_stream.launch.snapshot import Watch, counters
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.status_contact import StatusServer
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
@@ -80,6 +80,7 @@ def supervise(
         supervisor = None
         try:
             preflight.check_tee(config, run_dir, resumed)
+            preflight.check_shards(config)
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
@@ -269,8 +270,8 @@ class _Supervisor:
         early = f"{child.process.label} ended, perhaps by a SIGTERM that was not the supervisor's, "
         if role == "trainer" and not child.process.rank and self._steps_done() < steps:
             return f"{early}at step {self._steps_done()} of {steps}"
-        if role == "captioner" and not stats.finished_opening:
-            return early + "before all captions were written"
+        if role in ("captioner", "reader") and not stats.finished_opening:
+            return early + "before all captions were in the ring"
         if role == "renderer" and not (stats.finished_opening and stats.backlog[child.process.generator] == 0):
             return early + "before all its pictures were rendered"
         if role == "tee" and self._steps_done() < steps:
@@ -285,7 +286,7 @@ class _Supervisor:
         match process.role:
             case "trainer":
                 return self._steps_done()
-            case "captioner":
+            case "captioner" | "reader":
                 return stats.known
             case "renderer":
                 return stats.images_committed[process.generator]

@@ -51,11 +51,12 @@ def toy_plan(config):
 
     plan = build_plan(config)
     ranks = plan.with_role("trainer")
+    made_by = () if plan.with_role("reader") else GENERATORS
     processes = (
         *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
-        *(process("renderer", f"renderer-{generator.replace('/', '-')}", generator) for generator in GENERATORS),
-        process("captioner", "captioner"),
-        *plan.with_role("tee"),  # the real one
+        *(process("renderer", f"renderer-{renderer.replace('/', '-')}", renderer) for renderer in made_by),
+        *([process("captioner", "captioner")] if made_by else []),
+        *plan.with_role("reader", "tee"),  # the real ones
         process("evaluator", "evaluator"),
         process("report", "report"),
     )

@@ -41,7 +41,8 @@ ALLOWED = {
     "captions": BASE | {"config", "ledger", "micro", "resources"},
     "generators": BASE | {"resources"},
     "engine": BASE | {"generators", "resources"},
-    "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
+    "producers": BASE
+    | {"captions", "engine", "export", "generators", "ring", "ledger", "curriculum", "config", "role"},
     "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor"},
     "export": BASE | {"captions", "config", "engine", "generators", "ledger", "ring", "role"},
     "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
