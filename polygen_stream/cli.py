@@ -311,6 +311,23 @@ def status(
 
 
 @app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="Where the trace goes.", show_default=True)] = Path(
+        "trace.json"
+    ),
+) -> None:
+    """Write what the processes of a run did when, for ui.perfetto.dev or chrome://tracing.
+
+    Of a run with launch.trace = true, during the run or after: what every process did and waited for, captions in the
+    ring, backlog by generator, and what happened.
+    """
+    from polygen_stream.launch.trace import write_trace
+
+    print(f"{write_trace(run, out)} spans in {out}")
+
+
+@app.command()
 def limits(
     run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a running run.")],
     samples_per_insert: Annotated[float | None, typer.Option(help="Draws per produced caption; 0 = off.")] = None,

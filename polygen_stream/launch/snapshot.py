@@ -124,6 +124,14 @@ def producers_wait_share(stats: RingStats) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
+def counters(stats: RingStats) -> dict[str, dict[str, float]]:
+    """What goes up and down, chart by chart, for a trace."""
+    fill = {
+        f"{kind}, {state}": counts[state] for kind, counts in stats.groups.items() for state in ("open", "complete")
+    }
+    return {"captions in the ring": fill, "backlog": stats.backlog, "free slots": {"slots": stats.free_slots}}
+
+
 def to_dict(config: RunConfig, run_dir: Path, state: str, shot: Snapshot) -> dict:
     """For JSON: the snapshot, and what the run folder says of checkpoints and events."""
     stats, metrics = shot.stats, shot.metrics

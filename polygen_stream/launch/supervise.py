@@ -34,6 +34,7 @@ from polygen_stream.launch.snapshot import Watch, counters
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.status_contact import StatusServer
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
+from polygen_stream.monitor.trace import TraceFile
 from polygen_stream.ring import LockTimeout, Ring
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -79,8 +80,8 @@ def supervise(
             ring = Ring.create(plan.ring)
         supervisor = None
         try:
-            preflight.check_tee(config, run_dir, resumed)
             preflight.check_shards(config)
+            preflight.check_tee(config, run_dir, resumed)
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
@@ -121,6 +122,7 @@ class _Supervisor:
         self.limits = LimitsServer(run_dir)
         self.askers = StatusServer(config, run_dir)
         self.watch = Watch()
+        self.trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
         self.view = StatusView(config, run_dir)
         self.restarts = Restarts(config.launch.restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
@@ -153,6 +155,8 @@ class _Supervisor:
             self.inspectors.close()
             self.limits.close()
             self.askers.close()
+            if self.trace:
+                self.trace.close()
             self.view.close()
             try:
                 self._conclude(status, message)
@@ -314,6 +318,8 @@ class _Supervisor:
         shot = self.watch.take(self.stats, self.tail, self.children.all)
         self.view.update(shot)
         self.askers.serve(shot)
+        if self.trace:
+            self.trace.counters(**counters(self.stats))
         silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)
         if silent:
             self._end_silent(*silent)

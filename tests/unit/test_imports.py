@@ -36,7 +36,7 @@ ALLOWED = {
     "curriculum": BASE,
     "leftover": BASE,
     "ring": BASE,
-    "role": BASE | {"config", "ring"},
+    "role": BASE | {"config", "monitor", "ring"},
     "probes": set(),
     "captions": BASE | {"config", "ledger", "micro", "resources"},
     "generators": BASE | {"resources"},
