@@ -21,6 +21,7 @@ SETTINGS = {
     "ring.error_buffer": "0",
     "curriculum.leftover_age": "0",
     "captions.target": "0",
+    "launch.tee": "",  # its folder has the run's own pictures
 }
 
 

@@ -28,6 +28,7 @@ from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.limits import LimitsServer
 from polygen_stream.launch.plan import PRODUCERS, Plan, Process, build_plan
+from polygen_stream.launch.prometheus import MetricsPage
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
 from polygen_stream.launch.snapshot import Watch, counters
@@ -80,6 +81,10 @@ def supervise(
             ring = Ring.create(plan.ring)
         supervisor = None
         try:
+            page = None
+            if config.launch.prometheus_port:
+                page = MetricsPage(config.launch.prometheus_port, config.train.steps)
+                stack.callback(page.close)
             preflight.check_shards(config)
             preflight.check_tee(config, run_dir, resumed)
             preflight.check_disk(config, plan, run_dir)
@@ -91,7 +96,7 @@ def supervise(
                 run_folder.create(config, run_dir)
                 stack.callback(os.close, run_folder.lock(run_dir))
                 fill(run_dir)
-            supervisor = _Supervisor(config, run_dir, plan, ring, signals, started)
+            supervisor = _Supervisor(config, run_dir, plan, ring, signals, page, started)
         finally:
             if supervisor is None:
                 ring.close()
@@ -106,6 +111,7 @@ class _Supervisor:
         plan: Plan,
         ring: Ring,
         signals: Signals,
+        page: MetricsPage | None,
         started: float,
     ):
         self.config = config
@@ -113,6 +119,7 @@ class _Supervisor:
         self.plan = plan
         self.ring = ring
         self.signals = signals
+        self.page = page
         self.started = started
         self.stats = ring.stats()
         self.tail = MetricsTail(run_dir / "metrics.jsonl")
@@ -318,6 +325,8 @@ class _Supervisor:
         shot = self.watch.take(self.stats, self.tail, self.children.all)
         self.view.update(shot)
         self.askers.serve(shot)
+        if self.page:
+            self.page.update(shot, self.run_dir)
         if self.trace:
             self.trace.counters(**counters(self.stats))
         silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)

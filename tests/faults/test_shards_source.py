@@ -7,6 +7,9 @@ import signal
 import pytest
 from launched import toy
 
+from polygen_stream.config import dump_config, load_config
+from polygen_stream.errors import UserError
+from polygen_stream.launch.replay import replay_of
 from polygen_stream.launch.status_contact import status_of
 
 
@@ -59,6 +62,12 @@ def test_shards_that_do_not_do_end_the_run_with_one_line(start_toy, shards):
     [line, *_] = run.stderr.splitlines()
     assert line.startswith("error: reader exited with code 2: error: the shards in ")
     assert "60 have fewer pictures of their caption than generators.positives = 3" in line
+
+
+def test_a_run_from_shards_is_not_replayed(shards, tmp_path):
+    dump_config(load_config(None, source(shards)), tmp_path / "config.toml")
+    with pytest.raises(UserError, match=r"trained from the shards in .* and has no journal to replay: run it again"):
+        replay_of(tmp_path)
 
 
 def test_a_folder_without_shards_is_refused_before_anything_starts(start_toy, tmp_path):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from launched import Launched
 
-from polygen_stream.config import load_config
+from polygen_stream.config import dump_config, load_config
+from polygen_stream.launch.replay import replay_of
 from polygen_stream.launch.status_contact import status_of
 from polygen_stream.launch.tail import read_jsonl
 
@@ -106,6 +107,15 @@ def test_too_little_room_for_the_shards_is_refused(start_toy, tmp_path):
     assert run.wait() == 2
     assert "but shards of up to 400000000000 pictures need up to" in run.stderr and len(run.stderr.splitlines()) == 1
     assert not run.run_dir.exists() and not (tmp_path / "shards").exists()
+
+
+def test_a_replay_has_no_tee(tmp_path):
+    """The folder has the pictures already."""
+    dump_config(load_config(None, {"launch.tee": "shards", "train.steps": "1"}), tmp_path / "config.toml")
+    (tmp_path / "journal.jsonl").touch()
+    (tmp_path / "draw_log.jsonl").write_text('{"step": 0, "plain": [], "pair": []}\n')
+    config, _ = replay_of(tmp_path)
+    assert config.launch.tee == ""
 
 
 def test_the_option_is_the_key(tmp_path, monkeypatch):
