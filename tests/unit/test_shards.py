@@ -46,6 +46,17 @@ def test_a_shard_appears_when_it_is_complete(tmp_path):
     assert (writer.samples, writer.shards, writer.tasks) == (6, 2, {0, 1, 2})
 
 
+def test_equal_samples_make_equal_shards(tmp_path):
+    shards = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        writer = ShardWriter(folder, GENERATORS, per_shard=100)
+        for task in range(3):
+            write(writer, task)
+        writer.publish()
+        shards.append((folder / "000000.tar").read_bytes())
+    assert shards[0] == shards[1]
+
+
 def test_a_second_writer_goes_on_behind_the_first(tmp_path):
     first = ShardWriter(tmp_path, GENERATORS, per_shard=4)
     for task in range(3):
