@@ -49,6 +49,14 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="shards:DIR", help="Train from the shards of --tee or an export; nothing is rendered."),
+    ] = None,
+    tee: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the pictures as WebDataset shards in this new folder (launch.tee)."),
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -60,10 +68,11 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run:
+        if context.args or run_dir or dry_run or source or tee:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
-                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+                f"--resume {resume} takes no config, override, --run-dir, --source, --tee or --dry-run: a run goes "
+                "on as it began; its config.toml may be edited where that does not concern training ([launch], "
+                "[evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise
@@ -72,11 +81,20 @@ def run(
         config = load_config(folder / "config.toml")
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    options = ("run-dir", "dry-run", "dashboard", "resume", "help")
-    config = load_config(config_name, parse_overrides(words, other_options=options))
-    from polygen_stream.captions.banks import check_bank
+    options = ("run-dir", "dry-run", "dashboard", "source", "tee", "resume", "help")
+    overrides = parse_overrides(words, other_options=options)
+    if source:
+        kind, _, folder = source.partition(":")
+        if kind != "shards" or not folder:
+            raise UserError(f"--source {source}: write shards:DIR; who else writes captions says captions.source")
+        overrides |= {"captions.source": kind, "captions.shards": str(Path(folder).absolute())}
+    if tee:
+        overrides["launch.tee"] = str(tee.absolute())
+    config = load_config(config_name, overrides)
+    if config.captions.source != "shards":
+        from polygen_stream.captions.banks import check_bank
 
-    check_bank(config.captions)
+        check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan_view import show_plan
@@ -267,6 +285,46 @@ def inspect(
             raise UserError(f"cannot write {images}: {error.strerror}; choose another --images") from error
         print(f"{len(samples)} captions in {images}", file=sys.stderr)
     return 0
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how a run stands, from any terminal.
+
+    While a run is going on, its supervisor answers within about a second; the run does not wait for it. Of a run that
+    has ended, what its folder says is shown: its ring as it last was saved, metrics, checkpoints and events.
+    """
+    import json
+
+    from polygen_stream.launch.status_contact import status_of
+
+    found = status_of(run)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from polygen_stream.launch.status_report import show_status
+
+    show_status(found, Console(highlight=False))
+
+
+@app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="Where the trace goes.", show_default=True)] = Path(
+        "trace.json"
+    ),
+) -> None:
+    """Write what the processes of a run did when, for ui.perfetto.dev or chrome://tracing.
+
+    Of a run with launch.trace = true, during the run or after: what every process did and waited for, captions in the
+    ring, backlog by generator, and what happened.
+    """
+    from polygen_stream.launch.trace import write_trace
+
+    print(f"{write_trace(run, out)} spans in {out}")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from polygen_stream.config import LaunchConfig, RunConfig, load_config
 from polygen_stream.errors import PolygenError
+from polygen_stream.monitor.trace import TraceFile, Tracer
 
 if TYPE_CHECKING:
     from polygen_stream.ring import Ring
@@ -77,6 +78,9 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
     from polygen_stream.ring import Ring  # after the thread limit: it loads numpy
 
     ring = Ring.attach(arguments.ring_fd)
+    tracer = Tracer(TraceFile(arguments.run_dir, arguments.name)) if config.launch.trace else None
+    if tracer:
+        ring.observe(tracer.heartbeat)
     try:
         context = RoleContext(config, arguments.run_dir, ring, arguments.name, arguments.generator)
 
@@ -87,6 +91,8 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
         ring.register(role, arguments.name)
         main(context)
     finally:
+        if tracer:
+            tracer.close()
         ring.close()
 
 

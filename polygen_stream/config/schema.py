@@ -18,7 +18,8 @@ class Section(BaseModel):
 
 
 class CaptionsConfig(Section):
-    source: Literal["transformers", "vllm", "openai", "grammar"] = "transformers"
+    source: Literal["transformers", "vllm", "openai", "grammar", "shards"] = "transformers"
+    shards: str = ""  # source shards: their folder
     bank: Literal["micro", "english"] = "micro"
     concepts: str = ""  # english: path or URL of a JSON list of strings
     axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank
@@ -130,6 +131,10 @@ class LaunchConfig(Section):
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)
     restarts: int = Field(5, ge=0)  # of each process, without progress in between
+    prometheus_port: int = Field(0, ge=0, le=65535)  # of 127.0.0.1; 0 = no such page
+    trace: bool = False  # what every process does when, for `polygen-stream trace`
+    tee: str = ""  # folder of shards written while the run goes on; "" = none
+    tee_pictures: int = Field(10_000, ge=1)  # in a shard of it
 
 
 class RunConfig(Section):

@@ -1,1 +1,1 @@
-"""A run's captions and pictures as an ordinary dataset. Imports torch, through the generators."""
+"""A run's captions and pictures as an ordinary dataset: shards, exported after a run or written while it goes on."""

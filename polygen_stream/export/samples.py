@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +11,10 @@ from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import Entry
 from polygen_stream.config import RunConfig
 from polygen_stream.engine.runtime import accelerate
+from polygen_stream.export.shards import Sample
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture of a task: `member` counts the task's, its positives first."""
-
-    task_id: int
-    member: int
-    negative: bool
-    text: str
-    generator: int
-    seed: int
 
 
 def samples_of(entries: Sequence[Entry], negatives: int) -> Iterator[Sample]:

@@ -34,6 +34,7 @@ class Child:
     started: float  # monotonic seconds
     returncode: int | None = None
     stopping: bool = False  # we told it to: how it ends is nobody's failure
+    asked: bool = False  # to finish its work and end: if it fails to, that is its failure
     killed: bool = False  # by us, because it did not
     reason: str | None = None  # why we killed it, if not for that
     lost: bool = False  # it ended before its work was done

@@ -10,6 +10,8 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from polygen_stream.errors import PolygenError
@@ -39,6 +41,22 @@ def listen(where: str, waiting: int, command: str) -> socket.socket:
     except OSError as error:  # a sandbox, or somebody who sits on our address: no reason not to train
         print(f"polygen-stream {command} will not reach this run: {error.strerror}", file=sys.stderr)
     return listening
+
+
+def accept(listening: socket.socket, most: int, refusal: Callable[[str], bytes]) -> list[socket.socket]:
+    """Up to `most` connections of the run's own user or root; others are told why not, in the command's own words."""
+    accepted = []
+    with suppress(OSError):  # nobody waits (any more), or descriptors are short: the others ask again
+        while len(accepted) < most:
+            connection, _ = listening.accept()
+            _, uid = peer(connection)
+            if uid in (0, os.geteuid()):
+                accepted.append(connection)
+                continue
+            with connection, suppress(OSError):
+                connection.setblocking(False)
+                connection.sendall(refusal(f"this run belongs to uid {os.geteuid()}, not to uid {uid}"))
+    return accepted
 
 
 def connect_to_run(connection: socket.socket, where: str, run_dir: Path) -> int | None:

@@ -3,7 +3,7 @@
     {"time": "2026-01-31T12:00:00+0000", "event": "restart", "process": "captioner", "reason": "...", "pause_s": 0.5}
 
 Events: "restart" (a process died and is started again), "degraded" (a generator was given up), "unusable" (a checkpoint
-was put aside), "resume" (a supervisor took an unfinished run up again).
+was put aside), "tee" (the tee was given up), "resume" (a supervisor took an unfinished run up again).
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ def note(run_dir: Path, event: str, **what: object) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def events(run_dir: Path, event: str) -> list[dict]:
-    """All of one sort, oldest first."""
-    return [line for line in read_jsonl(run_dir / EVENTS) if line.get("event") == event]
+def events(run_dir: Path, event: str | None = None) -> list[dict]:
+    """All of one sort, or of any, oldest first."""
+    return [line for line in read_jsonl(run_dir / EVENTS) if event in (None, line.get("event"))]

@@ -46,12 +46,20 @@ def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspec
     descriptors = _ask_supervisor(path, answer_limit_s)
     if descriptors is not None:
         return _from_run(path, *descriptors)
-    snapshots = [file for name in (RING_SNAPSHOT, f"checkpoints/step_*/{RING_SNAPSHOT}") for file in path.glob(name)]
-    if not snapshots:
+    snapshot = newest_snapshot(path)
+    if snapshot is None:
         raise UserError(
             f"the run in {path} is over and left no {RING_SNAPSHOT} (its supervisor was killed); nothing to inspect"
         )
-    return _from_file(max(snapshots, key=lambda file: file.stat().st_mtime))
+    return _from_file(snapshot)
+
+
+def newest_snapshot(run_dir: Path) -> Path | None:
+    """What a run left of its ring: at its end, or in a checkpoint."""
+    names = (RING_SNAPSHOT, f"checkpoints/step_*/{RING_SNAPSHOT}")
+    return max(
+        (file for name in names for file in run_dir.glob(name)), key=lambda file: file.stat().st_mtime, default=None
+    )
 
 
 def _from_file(path: Path) -> Inspected:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from polygen_stream.errors import UserError
-from polygen_stream.launch.contact import address, listen, peer
+from polygen_stream.launch.contact import accept, address, listen
 from polygen_stream.ring import Ring
 from polygen_stream.ring.snapshot import snapshot_in_memory
 
@@ -30,7 +30,7 @@ class InspectServer:
     def serve(self, ring: Ring) -> None:
         """Answers all waiting inspectors with one copy. Raises what taking the ring's mutex raises."""
         with ExitStack() as stack:
-            waiting = [stack.enter_context(connection) for connection in self._accept()]
+            waiting = [stack.enter_context(asker) for asker in accept(self._socket, WAITING_INSPECTORS, str.encode)]
             if not waiting:
                 return
             try:
@@ -45,19 +45,6 @@ class InspectServer:
 
     def close(self) -> None:
         self._socket.close()
-
-    def _accept(self) -> list[socket.socket]:
-        accepted = []
-        with suppress(OSError):  # nobody waits (any more), or descriptors are short: the others ask again
-            while len(accepted) < WAITING_INSPECTORS:
-                connection, _ = self._socket.accept()
-                _, uid = peer(connection)
-                if uid in (0, os.geteuid()):
-                    accepted.append(connection)
-                else:
-                    _answer([connection], f"this run belongs to uid {os.geteuid()}, not to uid {uid}", [])
-                    connection.close()
-        return accepted
 
 
 def _answer(connections: list[socket.socket], text: str, descriptors: list[int]) -> None:

@@ -7,14 +7,13 @@ goes in, one comes out.
 from __future__ import annotations
 
 import json
-import os
 import socket
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.launch.contact import ANSWER_LIMIT_S, address, connect_to_run, listen, no_answer, peer
+from polygen_stream.launch.contact import ANSWER_LIMIT_S, accept, address, connect_to_run, listen, no_answer
 from polygen_stream.ring import Limits, Ring
 
 MESSAGE_LIMIT_S = 0.5  # between the connection and its message
@@ -30,16 +29,12 @@ class LimitsServer:
 
     def serve(self, ring: Ring) -> str | None:
         """Answer who asks, if anybody does; the change that was made, for the log. Raises what the mutex raises."""
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
+        askers = accept(self._socket, 1, lambda refusal: json.dumps({"error": refusal}).encode())
+        if not askers:
             return None
+        [connection] = askers
         with connection, suppress(OSError):  # it went away, or never says anything
             connection.settimeout(MESSAGE_LIMIT_S)
-            _, uid = peer(connection)
-            if uid not in (0, os.geteuid()):
-                _send(connection, {"error": f"this run belongs to uid {os.geteuid()}, not to uid {uid}"})
-                return None
             try:
                 changes = _changes(connection.recv(MESSAGE_BYTES))
                 limits = ring.set_limits(**changes) if changes else ring.limits

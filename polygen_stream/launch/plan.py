@@ -26,18 +26,25 @@ MEMORY_BYTES = {
     "renderer": 900 * MIB,
     "trainer": 1000 * MIB,
     "evaluator": 800 * MIB,
+    "reader": 550 * MIB,
+    "tee": 550 * MIB,
     "report": 900 * MIB,
     "dashboard": 700 * MIB,
     "guardian": 10 * MIB,
 }
+
+# Roles that bring captions and pictures into the ring.
+PRODUCERS = ("captioner", "renderer", "reader")
 
 VLLM_BYTES = 1700 * MIB  # of an engine with a micro model, its cache of 1 GiB included
 
 MODULES = {
     "captioner": "polygen_stream.producers.captioner",
     "renderer": "polygen_stream.producers.renderer",
+    "reader": "polygen_stream.producers.reader",
     "trainer": "polygen_stream.train.run",
     "evaluator": "polygen_stream.evaluate.run",
+    "tee": "polygen_stream.export.tee",
     "report": "polygen_stream.analyze.report",
     "dashboard": "polygen_stream.analyze.dashboard",
 }
@@ -47,7 +54,7 @@ MODULES = {
 class Process:
     """One process of the run.
 
-    role decides when it runs: trainer, captioner and renderer from the start, evaluator once there is a
+    role decides when it runs: trainer, captioner, renderer, reader and tee from the start, evaluator once there is a
     checkpoint, report after the rest has ended.
     """
 
@@ -99,11 +106,8 @@ def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
     launch = config.launch
     processes = [
         *_trainers(config),
-        *(
-            _process("renderer", config.generators.device, launch.renderer_threads, generator)
-            for generator in config.generators.recipes
-        ),
-        _captioner(config),
+        *_producers(config),
+        *([_process("tee", "cpu", 1)] if launch.tee else []),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
     ]
@@ -168,6 +172,14 @@ def _trainers(config: RunConfig) -> list[Process]:
         environment = {**process.env, **place, **world}
         ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, env=environment))
     return ranks
+
+
+def _producers(config: RunConfig) -> list[Process]:
+    generators, threads = config.generators, config.launch.renderer_threads
+    if config.captions.source == "shards":
+        return [_process("reader", "cpu", 1)]
+    renderers = [_process("renderer", generators.device, threads, generator) for generator in generators.recipes]
+    return [*renderers, _captioner(config)]
 
 
 def _captioner(config: RunConfig) -> Process:

@@ -52,7 +52,10 @@ def _amounts(config: RunConfig, plan: Plan) -> list[tuple[str, str]]:
         training += f", {draws / captions.target:.1f} of each caption"
     else:
         production = f"captions until training ends, {generators.positives} images each"
-    production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
+    if captions.source == "shards":
+        production += f", read from {captions.shards}"
+    else:
+        production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
     every = config.evaluate.every
     evaluation = f"at step 0, every {every} steps and at the end" if every else "at step 0 and at the end"
     return [

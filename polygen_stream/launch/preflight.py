@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.launch.plan import Plan
+from polygen_stream.launch.run_folder import tee_so_far
 
 MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a
@@ -15,18 +17,22 @@ MIB = 2**20
 REST_BYTES = 256 * MIB
 
 
+# What tar adds to a picture, its text and its JSON: three headers, and each file filled up to 512 bytes.
+TAR_BYTES = 3072
+
+
 def check_disk(config: RunConfig, plan: Plan, run_dir: Path) -> None:
-    """Refuses to start a run whose checkpoints will not fit.
+    """Refuses to start a run whose checkpoints will not fit, or the shards of its tee.
 
     Raises:
-        UserError: too little space where the run folder is or will be.
+        UserError: too little space where the run folder or the shards are or will be.
     """
     train = config.train
     pictures = plan.ring.slots * config.ring.image_size**2 * 3
     snapshot = plan.ring.nbytes - (0 if train.checkpoint_pictures else pictures)
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES
-    there = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
+    there = _existing(run_dir)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise UserError(
@@ -34,3 +40,64 @@ def check_disk(config: RunConfig, plan: Plan, run_dir: Path) -> None:
             f"each and the rest of the run need {needed / MIB:.0f} MiB: free some space, choose another --run-dir, "
             "lower train.keep_checkpoints or ring.slots, or set train.checkpoint_pictures = false"
         )
+    if config.launch.tee:
+        shards = _existing(Path(config.launch.tee).absolute())
+        beside = needed if shards.stat().st_dev == there.stat().st_dev else 0
+        _check_shards_fit(config, plan, shards, beside)
+
+
+def _check_shards_fit(config: RunConfig, plan: Plan, folder: Path, beside: int) -> None:
+    """beside: bytes that the run itself needs on the same disk."""
+    generators, target = config.generators, config.captions.target
+    # Without a target nobody knows how many there will be, but a ring full there will.
+    pictures = target * (generators.positives + generators.negatives) or plan.ring.slots
+    needed = pictures * (config.ring.image_size**2 * 3 + TAR_BYTES)
+    free = shutil.disk_usage(folder).free - beside
+    if free < needed:
+        run = f" beside the run's own {beside / MIB:.0f} MiB" if beside else ""
+        raise UserError(
+            f"{folder} has {free / MIB:.0f} MiB free{run}, but shards of up to {pictures} pictures need up to "
+            f"{needed / MIB:.0f} MiB: free some space, choose another --tee, or lower captions.target"
+        )
+
+
+def check_tee(config: RunConfig, run_dir: Path, resumed: bool) -> None:
+    """Refuses a tee that could not write, or would write into what is not its own.
+
+    Raises:
+        UserError: the webdataset package is missing, or the folder holds something that this run did not write.
+    """
+    if not config.launch.tee:
+        return
+    _check_webdataset()
+    folder = Path(config.launch.tee).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--tee {folder} is a file: choose a new folder")
+    ours = resumed and tee_so_far(run_dir).get("folder") == str(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise UserError(f"--tee {folder} is not empty, and this run did not write it: choose another, or move it away")
+
+
+def check_shards(config: RunConfig) -> None:
+    """Refuses a run from shards when there are none; what is in them the reader checks.
+
+    Raises:
+        UserError: the webdataset package is missing, or the folder, or it has no shards.
+    """
+    if config.captions.source != "shards":
+        return
+    _check_webdataset()
+    folder = Path(config.captions.shards)
+    if not any(folder.glob("*.tar")):
+        what = "no *.tar in it" if folder.is_dir() else "no such folder"
+        raise UserError(f"--source shards:{folder}: {what}; name a folder that --tee or an export wrote")
+
+
+def _check_webdataset() -> None:
+    if importlib.util.find_spec("webdataset") is None:
+        raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or what is there of its path."""
+    return next(there for there in (folder, *folder.parents) if there.exists())

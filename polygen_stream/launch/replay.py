@@ -21,6 +21,7 @@ SETTINGS = {
     "ring.error_buffer": "0",
     "curriculum.leftover_age": "0",
     "captions.target": "0",
+    "launch.tee": "",  # its folder has the run's own pictures
 }
 
 
@@ -32,6 +33,11 @@ def replay_of(run: Path) -> tuple[RunConfig, Callable[[Path], None]]:
     Raises:
         UserError: no run folder, or a step is missing from its draw log.
     """
+    if (run / "config.toml").is_file() and (config := load_config(run / "config.toml")).captions.source == "shards":
+        raise UserError(
+            f"{run} trained from the shards in {config.captions.shards} and has no journal to replay: run it again, "
+            f"`polygen-stream run {run / 'config.toml'}`"
+        )
     for name in ("config.toml", "journal.jsonl", "draw_log.jsonl"):
         if not (run / name).is_file():
             raise UserError(f"{run} has no {name}: name the folder of a completed run")

@@ -96,6 +96,14 @@ def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
     return max(list_checkpoints(run_dir), default=None)
 
 
+def tee_so_far(run_dir: Path) -> dict:
+    """What the tee noted last: folder, captions, pictures, shards; {} before it began, or without one."""
+    try:
+        return json.loads((run_dir / "tee.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
 def _git() -> dict[str, str | bool] | None:
     """Commit of the checkout this package runs from, and whether it was changed; None when installed."""
     checkout = Path(__file__).parents[2]

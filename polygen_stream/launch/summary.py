@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.launch.events import events
+from polygen_stream.launch.plan import PRODUCERS
+from polygen_stream.launch.run_folder import tee_so_far
 from polygen_stream.launch.tail import read_jsonl
 from polygen_stream.ring import RingStats
 
@@ -54,7 +56,7 @@ def summarize(
         "waiting": {
             "trainer_share": training["trainer_wait_share"],
             "producer_limiter_share": {
-                row["name"]: wait_share(row) for row in stats.processes if row["role"] in ("captioner", "renderer")
+                row["name"]: wait_share(row) for row in stats.processes if row["role"] in PRODUCERS
             },
         },
         "overlap": training["overlap"],
@@ -62,8 +64,21 @@ def summarize(
         "degraded": events(run_dir, "degraded"),
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
+        "tee": tee_of(run_dir, stats),
         "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
     }
+
+
+def tee_of(run_dir: Path, stats: RingStats) -> dict | None:
+    """What the shards have, and how many complete captions they miss; None without a tee.
+
+    Captions are missing that made room in the ring before the tee got to them, or after it was given up.
+    """
+    so_far, given_up = tee_so_far(run_dir), events(run_dir, "tee")
+    if not so_far and not given_up:
+        return None
+    missing = max(0, stats.groups_completed - so_far.get("captions", 0))
+    return {**so_far, "missing": missing, "given_up": [event["reason"] for event in given_up]}
 
 
 def refusals(journal: Iterable[dict]) -> dict:
@@ -167,6 +182,12 @@ def show(result: dict, run_dir: Path) -> None:
         console.print("started again: " + ", ".join(f"{name} {count}" for name, count in again.items()))
     for degraded in result["degraded"]:
         console.print(f"from step {degraded['step']} on {degraded['text']}", soft_wrap=True)
+    if tee := result["tee"]:
+        console.print(
+            f"tee: {tee.get('captions', 0)} captions, {tee.get('pictures', 0)} pictures in {tee.get('folder')}; "
+            f"{tee['missing']} captions are missing",
+            soft_wrap=True,
+        )
     console.print(f"run folder: {run_dir}", soft_wrap=True)
 
 

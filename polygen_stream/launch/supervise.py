@@ -27,11 +27,15 @@ from polygen_stream.launch.events import note
 from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.inspect_server import InspectServer
 from polygen_stream.launch.limits import LimitsServer
-from polygen_stream.launch.plan import Plan, Process, build_plan
+from polygen_stream.launch.plan import PRODUCERS, Plan, Process, build_plan
+from polygen_stream.launch.prometheus import MetricsPage
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
+from polygen_stream.launch.snapshot import Watch, counters
 from polygen_stream.launch.status import StatusView
+from polygen_stream.launch.status_contact import StatusServer
 from polygen_stream.launch.tail import MetricsTail, read_jsonl
+from polygen_stream.monitor.trace import TraceFile
 from polygen_stream.ring import LockTimeout, Ring
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -41,8 +45,9 @@ PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 900.0
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
-# Roles with a heartbeat in the ring.
-RING_ROLES = ("trainer", "renderer", "captioner")
+TEE_LIMIT_S = 900.0  # after the last step, for what the ring still has
+# Roles that start with the run and have a heartbeat in the ring.
+RING_ROLES = ("trainer", *PRODUCERS, "tee")
 
 
 def supervise(
@@ -76,6 +81,12 @@ def supervise(
             ring = Ring.create(plan.ring)
         supervisor = None
         try:
+            page = None
+            if config.launch.prometheus_port:
+                page = MetricsPage(config.launch.prometheus_port, config.train.steps)
+                stack.callback(page.close)
+            preflight.check_shards(config)
+            preflight.check_tee(config, run_dir, resumed)
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
@@ -85,7 +96,7 @@ def supervise(
                 run_folder.create(config, run_dir)
                 stack.callback(os.close, run_folder.lock(run_dir))
                 fill(run_dir)
-            supervisor = _Supervisor(config, run_dir, plan, ring, signals, started)
+            supervisor = _Supervisor(config, run_dir, plan, ring, signals, page, started)
         finally:
             if supervisor is None:
                 ring.close()
@@ -100,6 +111,7 @@ class _Supervisor:
         plan: Plan,
         ring: Ring,
         signals: Signals,
+        page: MetricsPage | None,
         started: float,
     ):
         self.config = config
@@ -107,6 +119,7 @@ class _Supervisor:
         self.plan = plan
         self.ring = ring
         self.signals = signals
+        self.page = page
         self.started = started
         self.stats = ring.stats()
         self.tail = MetricsTail(run_dir / "metrics.jsonl")
@@ -114,6 +127,9 @@ class _Supervisor:
         self.children = Children(run_dir, ring.fd)
         self.inspectors = InspectServer(run_dir)
         self.limits = LimitsServer(run_dir)
+        self.askers = StatusServer(config, run_dir)
+        self.watch = Watch()
+        self.trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
         self.view = StatusView(config, run_dir)
         self.restarts = Restarts(config.launch.restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
@@ -126,6 +142,7 @@ class _Supervisor:
         status, code, message = "failed", 1, "the supervisor crashed"
         try:
             self._train()
+            self._finish_tee()
             self._evaluate()
             self._report()
             status, code, message = "completed", 0, None
@@ -144,6 +161,9 @@ class _Supervisor:
             self.children.close()
             self.inspectors.close()
             self.limits.close()
+            self.askers.close()
+            if self.trace:
+                self.trace.close()
             self.view.close()
             try:
                 self._conclude(status, message)
@@ -169,7 +189,26 @@ class _Supervisor:
 
         self._wait(trained)
         self._due.clear()
-        self._stop(self.children.with_role("renderer", "captioner"), PRODUCER_GRACE_S)
+        self._stop(self.children.with_role(*PRODUCERS), PRODUCER_GRACE_S)
+
+    def _finish_tee(self) -> None:
+        """Nothing gets complete any more: the tee writes what the ring still has, and ends."""
+        for process in self.plan.with_role("tee"):
+            tees = self.children.with_role("tee")
+            # None: the run was interrupted after its last step. Or it died just now.
+            if not tees or not (tees[0].alive or tees[0].stopping):
+                self._start(process)
+            deadline = time.monotonic() + TEE_LIMIT_S
+            self._wait(lambda process=process, deadline=deadline: self._tee_is_over(process, deadline))
+
+    def _tee_is_over(self, process: Process, deadline: float) -> bool:
+        tee = self.children.named(process.name)
+        if tee.alive and time.monotonic() > deadline:
+            self._give_up_tee(tee, f"{process.label} did not finish within {TEE_LIMIT_S:.0f} s")
+        elif not tee.asked and any(row["pid"] == tee.popen.pid for row in self.stats.processes):
+            tee.asked = True  # not before it was in the ring's table, by when it heeds signals
+            tee.signal(signal.SIGTERM)
+        return not tee.alive and not self._due
 
     def _start(self, *processes: Process) -> None:
         """Starts processes; the ranks of a trainer have to be among them all or none."""
@@ -242,10 +281,12 @@ class _Supervisor:
         early = f"{child.process.label} ended, perhaps by a SIGTERM that was not the supervisor's, "
         if role == "trainer" and not child.process.rank and self._steps_done() < steps:
             return f"{early}at step {self._steps_done()} of {steps}"
-        if role == "captioner" and not stats.finished_opening:
-            return early + "before all captions were written"
+        if role in ("captioner", "reader") and not stats.finished_opening:
+            return early + "before all captions were in the ring"
         if role == "renderer" and not (stats.finished_opening and stats.backlog[child.process.generator] == 0):
             return early + "before all its pictures were rendered"
+        if role == "tee" and self._steps_done() < steps:
+            return early + "before the last step"
         if role == "evaluator" and not self._is_evaluated():
             return early + "without evaluating the final checkpoint"
         return None
@@ -256,12 +297,14 @@ class _Supervisor:
         match process.role:
             case "trainer":
                 return self._steps_done()
-            case "captioner":
+            case "captioner" | "reader":
                 return stats.known
             case "renderer":
                 return stats.images_committed[process.generator]
             case "evaluator":
                 return sum(1 for _ in read_jsonl(self.run_dir / "eval.jsonl"))
+            case "tee":
+                return run_folder.tee_so_far(self.run_dir).get("captions", 0)
         return 0
 
     def _steps_done(self) -> int:
@@ -279,7 +322,13 @@ class _Supervisor:
         self.inspectors.serve(self.ring)
         if changed := self.limits.serve(self.ring):
             self.view.say(changed)
-        self.view.update(self.stats, self.tail, self.children.all)
+        shot = self.watch.take(self.stats, self.tail, self.children.all)
+        self.view.update(shot)
+        self.askers.serve(shot)
+        if self.page:
+            self.page.update(shot, self.run_dir)
+        if self.trace:
+            self.trace.counters(**counters(self.stats))
         silent = self.heartbeats.silent(self.children.with_role(*RING_ROLES), self.stats, now)
         if silent:
             self._end_silent(*silent)
@@ -305,12 +354,15 @@ class _Supervisor:
     def _lost(self, child: Child, reason: str) -> None:
         """Has the process started again, or the run go on without it. ChildDied: neither."""
         child.lost = True
-        if child.returncode == 2:  # it blamed its input, which will be the same the next time
+        if child.returncode == 2 and child.process.role != "tee":  # it blamed its input, the same the next time
             raise ChildDied(child, reason)
         if child.process.role == "trainer":
             self._lost_trainer(child, reason)
             return
         pause = self.restarts.pause(child.process.name, self._work(child.process) > child.work_before)
+        if child.process.role == "tee" and (pause is None or child.returncode == 2):
+            self._give_up_tee(child, reason)
+            return
         if pause is None:
             self._give_up(child, reason)
             return
@@ -363,8 +415,14 @@ class _Supervisor:
         note(
             self.run_dir, "degraded", generator=child.process.generator, reason=reason, step=self.stats.step, text=text
         )
-        self.view.degraded = text
+        self.watch.degraded = text
         self.view.say(f"{reason}, too often in a row: the run goes on {text}")
+
+    def _give_up_tee(self, child: Child, reason: str) -> None:
+        child.stopping, child.plans = True, "given up"
+        self.children.kill([child])
+        note(self.run_dir, "tee", reason=reason)
+        self.view.say(f"{reason}: the run goes on and writes no more shards, log: {child.log}")
 
     def _too_often(self, child: Child, reason: str, name: str) -> ChildDied:
         again = self.restarts.in_a_row(name)

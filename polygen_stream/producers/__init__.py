@@ -1,1 +1,1 @@
-"""Producers: the captioner opens groups in the ring, the renderers fill them."""
+"""Producers: the captioner opens groups in the ring and renderers fill them, or the reader does both from shards."""

@@ -17,6 +17,8 @@ from polygen_stream.ring.records import GroupState, Kind, Member, ProcessState, 
 from polygen_stream.ring.sampler import Shortage, select
 from polygen_stream.ring.window import TaskWindow
 
+OPENERS = ("captioner", "reader")  # roles that open groups
+
 
 def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: float) -> str:
     """Why a draw got nothing."""
@@ -57,7 +59,7 @@ def _open_window(control: Control, step: int) -> str:
     what = f"it draws from the tasks {tasks.start} to {max(awaited, tasks.stop - 1)} and task {awaited}"
     if ((c.group_task == awaited) & (c.group_state == GroupState.OPEN)).any():
         return f"{what} is being rendered; {_lagging_producer(control)}"
-    captioner = _waiting_for(control, _role_rows(control, "captioner"), "captioner")
+    captioner = _waiting_for(control, _role_rows(control, *OPENERS), "captioner")
     return f"{what} was neither opened nor skipped; {captioner}"
 
 
@@ -125,7 +127,7 @@ def _lagging_producer(control: Control, kind: Kind | None = None) -> str:
         pending = pending[c.group_kind[c.slot_group[pending]] == kind]
     if pending.size == 0:
         what = "group" if kind is None else f"{kind.name} group"
-        return f"no {what} is open; {_waiting_for(control, _role_rows(control, 'captioner'), 'captioner')}"
+        return f"no {what} is open; {_waiting_for(control, _role_rows(control, *OPENERS), 'captioner')}"
     generator = int(np.bincount(c.slot_generator[pending]).argmax())
     mine = pending[c.slot_generator[pending] == generator]
     writing = mine[c.slot_state[mine] == SlotState.WRITING]
@@ -142,10 +144,10 @@ def _lagging_trainer(control: Control) -> str:
     return _waiting_for(control, _role_rows(control, "trainer"), "trainer") + " to draw"
 
 
-def _role_rows(control: Control, role: str) -> np.ndarray:
+def _role_rows(control: Control, *roles: str) -> np.ndarray:
     c = control.columns
     live = np.flatnonzero(c.process_state == ProcessState.LIVE).tolist()
-    return np.array([row for row in live if get_text(c.process_role[row]) == role], dtype=np.int64)
+    return np.array([row for row in live if get_text(c.process_role[row]) in roles], dtype=np.int64)
 
 
 def _waiting_for(control: Control, rows: np.ndarray, role: str) -> str:

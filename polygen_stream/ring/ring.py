@@ -61,6 +61,7 @@ class Ring:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._row: int | None = None
+        self._observer: Callable[[str, float, float], None] | None = None
         self._leases: dict[int, Draw] = {}
         self._lease_numbers = itertools.count(1)
 
@@ -130,6 +131,12 @@ class Ring:
         c.process_wait_ns[row] += int(waited_s * 1e9)
         c.process_busy_ns[row] += int(busy_s * 1e9)
         c.process_heartbeat[row] = time.monotonic_ns()
+        if self._observer:
+            self._observer(doing, waited_s, busy_s)
+
+    def observe(self, observer: Callable[[str, float, float], None]) -> None:
+        """Has `observer` called with each of this process's heartbeats, in the thread that makes it."""
+        self._observer = observer
 
     def _beat(self, doing: str) -> Callable[[], None]:
         """Keeps the heartbeat of a process fresh while it waits inside the ring."""

@@ -43,6 +43,12 @@ def copied_columns(spec: RingSpec) -> tuple[Column, ...]:
     return tuple(column for column in columns_of(spec) if column.name not in _NOT_COPIED)
 
 
+def empty_state(spec: RingSpec) -> RingState:
+    """A ring that nobody has used."""
+    columns = {column.name: np.zeros(column.shape, column.dtype) for column in copied_columns(spec)}
+    return RingState(spec, SimpleNamespace(**columns), time.monotonic_ns(), pid_namespace())
+
+
 def copy_state(control: Control) -> RingState:
     """Copies the columns under the mutex."""
     names = [column.name for column in copied_columns(control.spec)]

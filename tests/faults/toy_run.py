@@ -49,11 +49,14 @@ def toy_plan(config):
     def process(role: str, name: str, generator: str | None = None) -> Process:
         return Process(name, role, (sys.executable, __file__, role), generator, env=env)
 
-    ranks = build_plan(config).with_role("trainer")
+    plan = build_plan(config)
+    ranks = plan.with_role("trainer")
+    made_by = () if plan.with_role("reader") else GENERATORS
     processes = (
         *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
-        *(process("renderer", f"renderer-{generator.replace('/', '-')}", generator) for generator in GENERATORS),
-        process("captioner", "captioner"),
+        *(process("renderer", f"renderer-{renderer.replace('/', '-')}", renderer) for renderer in made_by),
+        *([process("captioner", "captioner")] if made_by else []),
+        *plan.with_role("reader", "tee"),  # the real ones
         process("evaluator", "evaluator"),
         process("report", "report"),
     )

@@ -36,14 +36,15 @@ ALLOWED = {
     "curriculum": BASE,
     "leftover": BASE,
     "ring": BASE,
-    "role": BASE | {"config", "ring"},
+    "role": BASE | {"config", "monitor", "ring"},
     "probes": set(),
     "captions": BASE | {"config", "ledger", "micro", "resources"},
     "generators": BASE | {"resources"},
     "engine": BASE | {"generators", "resources"},
-    "producers": BASE | {"captions", "engine", "generators", "ring", "ledger", "curriculum", "config", "role"},
+    "producers": BASE
+    | {"captions", "engine", "export", "generators", "ring", "ledger", "curriculum", "config", "role"},
     "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor"},
-    "export": BASE | {"captions", "config", "engine", "generators", "ledger"},
+    "export": BASE | {"captions", "config", "engine", "generators", "ledger", "ring", "role"},
     "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
     "analyze": BASE
     | {

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from polygen_stream.config import load_config
+from polygen_stream.launch.snapshot import Watch
 from polygen_stream.launch.status import StatusView
 from polygen_stream.launch.tail import MetricsTail
 from polygen_stream.ring import Kind, Member, Ring, RingSpec
@@ -32,10 +33,10 @@ def show(tmp_path, ring, terminal, updates=1):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=140, height=40, highlight=False)
     view = StatusView(load_config(None, {"train.steps": "600"}), tmp_path, console)
-    tail = MetricsTail(tmp_path / "metrics.jsonl")
+    tail, watch = MetricsTail(tmp_path / "metrics.jsonl"), Watch()
     for _ in range(updates):
         tail.read()
-        view.update(ring.stats(), tail, [])
+        view.update(watch.take(ring.stats(), tail, []))
     view.close()
     return screen.getvalue()
 
@@ -89,7 +90,7 @@ def test_process_table_names_what_each_process_does(tmp_path, ring):
         tmp_path,
         Console(file=screen, force_terminal=True, width=140, height=40),
     )
-    view.update(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child])
+    view.update(Watch().take(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child]))
     view.close()
     assert "renderer micro/sd15" in screen.getvalue()
     assert "painting" in screen.getvalue()

@@ -1,0 +1,114 @@
+"""Reading shards back: the pictures of one task after the other, checked."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from polygen_stream.errors import UserError
+
+PICTURES = ("png", "jpg", "jpeg")
+FIELDS = {"task": int, "member": int, "polarity": str, "generator": str, "seed": int}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One sample. generator: index among those of the run; data: the compressed picture."""
+
+    where: str  # shard and key
+    task_id: int
+    negative: bool
+    text: str
+    generator: int
+    seed: int
+    data: bytes
+
+    def picture(self, size: int) -> np.ndarray:
+        """uint8 [size, size, 3].
+
+        Raises:
+            UserError: it is no picture, or has another size.
+        """
+        try:
+            with Image.open(io.BytesIO(self.data)) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError) as problem:
+            raise UserError(f"{self.where} is no picture that can be read: {problem}") from None
+        if pixels.shape[:2] != (size, size):
+            height, width = pixels.shape[:2]
+            raise UserError(
+                f"{self.where} is {width}x{height} pixels, but ring.image_size = {size}: set the shards' own size"
+            )
+        return pixels
+
+
+def read_tasks(folder: Path, generators: Sequence[str]) -> Iterator[list[Stored]]:
+    """The samples of each task, in the order of a folder's shards. Those of a task have to follow each other.
+
+    Raises:
+        UserError: a damaged shard, a sample without a field, a generator that the run does not have, or a
+            task with two different captions; or the webdataset package is missing.
+    """
+    task: list[Stored] = []
+    for sample in _samples(sorted(folder.glob("*.tar")), generators):
+        if task and sample.task_id != task[-1].task_id:
+            yield task
+            task = []
+        for other in task:
+            if other.negative == sample.negative and other.text != sample.text:
+                raise UserError(
+                    f"{sample.where} has the caption {sample.text!r}, but {other.where} of the same task and polarity "
+                    f"has {other.text!r}: a task has one caption, and one hard negative"
+                )
+        task.append(sample)
+    if task:
+        yield task
+
+
+def _samples(shards: Sequence[Path], generators: Sequence[str]) -> Iterator[Stored]:
+    try:
+        from webdataset import WebDataset
+    except ImportError:
+        raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'") from None
+    index = {name: number for number, name in enumerate(generators)}
+    try:
+        for sample in WebDataset([str(shard) for shard in shards], shardshuffle=False):
+            yield _stored(sample, index)
+    except tarfile.TarError as problem:
+        raise UserError(f"a shard of {shards[0].parent} is damaged ({problem}): move it away") from None
+
+
+def _stored(sample: dict, generators: dict[str, int]) -> Stored:
+    where = f"{sample['__url__']}: sample {sample['__key__']}"
+    kind = next((kind for kind in PICTURES if kind in sample), None)
+    missing = [name for name in ("txt", "json") if name not in sample] + ([] if kind else ["picture (png, jpg)"])
+    if missing:
+        raise UserError(f"{where} has no {missing[0]}: a sample is a picture (png, jpg), its txt and its json")
+    try:
+        about = json.loads(sample["json"])
+        wrong = [name for name, type_ in FIELDS.items() if not isinstance(about.get(name), type_)]
+    except (ValueError, AttributeError):
+        raise UserError(f"{where}: its json is no JSON object") from None
+    if wrong or about["polarity"] not in ("positive", "negative") or not 0 <= about["seed"] < 2**64:
+        raise UserError(
+            f"{where}: its json has no {wrong[0] if wrong else 'polarity or seed'} that can be used; it needs task, "
+            "member, polarity (positive, negative), generator and seed, as --tee and an export write them"
+        )
+    if about["generator"] not in generators:
+        raise UserError(
+            f"{where} was made by {about['generator']}, which is not among generators.recipes = "
+            f"{', '.join(generators)}: name all generators of the shards there"
+        )
+    try:
+        text = sample["txt"].decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: its txt is not UTF-8") from None
+    negative = about["polarity"] == "negative"
+    return Stored(where, about["task"], negative, text, generators[about["generator"]], about["seed"], sample[kind])
