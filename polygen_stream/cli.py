@@ -88,6 +88,34 @@ def run(
     return supervise(config, run_dir, _plan(config, dashboard))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def fetch(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is needed, go nowhere.")] = False,
+    accept_license: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A licence that forbids commercial use, by name; may be repeated."),
+    ] = None,
+) -> None:
+    """Download the weights that a config needs; afterwards everything runs offline.
+
+    Listed are repositories, revisions, sizes, licences and gates, from recipes alone. Each file is downloaded once: an
+    interrupted download keeps those that arrived. HF_HOME says where to, HF_TOKEN who asks.
+    """
+    from polygen_stream.fetch import command
+
+    config_name, words = split_config_name(context.args)
+    config = load_config(config_name, parse_overrides(words, other_options=("dry-run", "accept-license", "help")))
+    console = Console(highlight=False)
+    if dry_run:
+        command.show(config, console)
+    else:
+        command.fetch(config, accept_license or (), console)
+
+
 @app.command()
 def evaluate(
     model: Annotated[

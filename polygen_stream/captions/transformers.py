@@ -16,6 +16,7 @@ from polygen_stream.captions.bank import Completion, Messages
 from polygen_stream.captions.chat import as_chat, check_chat_template
 from polygen_stream.captions.language_model import LanguageModel
 from polygen_stream.errors import UserError
+from polygen_stream.hub import download_command, language_model
 from polygen_stream.resources import model_folder, model_path, weights_hash
 from polygen_stream.seeding import key
 
@@ -65,13 +66,16 @@ class TransformersModel(LanguageModel):
     def __init__(
         self, name: str, *, device: str, dtype: str, temperature: float, top_p: float, max_tokens: int, batch: int
     ) -> None:
-        self._name, source = name, model_path(name)
+        self._name, source, revision = name, model_path(name), language_model(name).revision
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         transformers.utils.logging.disable_progress_bar()
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, padding_side="left")
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=revision, local_files_only=offline, padding_side="left"
+            )
             self._model = AutoModelForCausalLM.from_pretrained(
                 source,
+                revision=revision,
                 dtype="float32" if device == "cpu" and dtype == "auto" else dtype,
                 use_safetensors=True,
                 local_files_only=offline,
@@ -81,7 +85,8 @@ class TransformersModel(LanguageModel):
             logging.exception("loading %s", source)
             raise UserError(
                 f"language model {name}: cannot load {source}: {type(problem).__name__}: {problem}; give a folder or "
-                "hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: hf download ID"
+                f"hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: "
+                f"{download_command(name, revision)}"
             ) from None
         check_chat_template(self._tokenizer, name)
         self._model.eval()
