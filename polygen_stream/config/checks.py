@@ -20,6 +20,13 @@ def check_possible(config: RunConfig) -> None:
         raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
     for name in generators.recipes:
         recipe_path(name)
+    for name, devices in config.launch.renderers.items():
+        if name not in generators.recipes:
+            raise UserError(
+                f"launch.renderers names {name}, which generators.recipes does not: {', '.join(generators.recipes)}"
+            )
+        if not devices:
+            raise UserError(f"launch.renderers.{name} is empty: name a device for each process, or leave {name} out")
 
     with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
     if with_negatives and generators.negatives < 1:

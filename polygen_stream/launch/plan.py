@@ -56,6 +56,7 @@ class Process:
     command: tuple[str, ...]  # interpreter and module (or script), without the arguments all roles share
     generator: str | None = None
     rank: int | None = None  # of a trainer that is one of several
+    replica: int | None = None  # of a renderer that is one of several of its generator, from 1
     device: str = "cpu"
     threads: int = 1
     memory_bytes: int = 0
@@ -63,13 +64,14 @@ class Process:
 
     @property
     def label(self) -> str:
-        """The process in words: "trainer", "trainer rank 1", "renderer micro/sana"."""
+        """The process in words: "trainer", "trainer rank 1", "renderer micro/sana", "renderer sd15 #2"."""
         if self.rank is not None:
             return f"{self.role} rank {self.rank}"
-        return f"{self.role} {self.generator}" if self.generator else self.role
+        number = f" #{self.replica}" if self.replica else ""
+        return f"{self.role} {self.generator}{number}" if self.generator else self.role
 
     def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
-        generator = ["--generator", self.generator] if self.generator else []
+        generator = ["--generator", self.generator, "--device", self.device] if self.generator else []
         shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
         return [*self.command, *shared, *generator]
 
@@ -99,10 +101,7 @@ def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
     launch = config.launch
     processes = [
         *_trainers(config),
-        *(
-            _process("renderer", config.generators.device, launch.renderer_threads, generator)
-            for generator in config.generators.recipes
-        ),
+        *_renderers(config),
         _captioner(config),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
@@ -168,6 +167,19 @@ def _trainers(config: RunConfig) -> list[Process]:
         environment = {**process.env, **place, **world}
         ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, env=environment))
     return ranks
+
+
+def _renderers(config: RunConfig) -> list[Process]:
+    """Of every generator one process, or one on each of its devices: they claim out of the same ring."""
+    renderers = []
+    for generator in config.generators.recipes:
+        devices = config.launch.renderers.get(generator, (config.generators.device,))
+        for number, device in enumerate(devices, 1):
+            process = _process("renderer", device, config.launch.renderer_threads, generator)
+            if len(devices) > 1:
+                process = replace(process, name=f"{process.name}-{number}", replica=number)
+            renderers.append(process)
+    return renderers
 
 
 def _captioner(config: RunConfig) -> Process:

@@ -31,7 +31,7 @@ def main(context: RoleContext) -> None:
     from polygen_stream.generators.attention import prefer_xformers
     from polygen_stream.generators.pipelines import load_generator
 
-    generator, compiled = load_generator(recipe, config.generators.device, config.ring.image_size), False
+    generator, compiled = load_generator(recipe, context.device, config.ring.image_size), False
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
         from polygen_stream.engine.runtime import accelerate

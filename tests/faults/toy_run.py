@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,10 @@ def toy_plan(config):
     ranks = build_plan(config).with_role("trainer")
     processes = (
         *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
-        *(process("renderer", f"renderer-{generator.replace('/', '-')}", generator) for generator in GENERATORS),
+        *(
+            replace(process("renderer", real.name, real.generator), replica=real.replica)
+            for real in build_plan(config).with_role("renderer")
+        ),
         process("captioner", "captioner"),
         process("evaluator", "evaluator"),
         process("report", "report"),
