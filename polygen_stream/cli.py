@@ -49,6 +49,15 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
     ] = False,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="COUNTxNAME-MEMORY", help="With --dry-run: plan for 8xH100-80G.")
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="First fetch weights and build engines that are missing.")
+    ] = False,
+    accept_license: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With --prepare: as `fetch` takes it.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -60,9 +69,9 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run:
+        if context.args or run_dir or dry_run or prepare:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
+                f"--resume {resume} takes no config, override, --run-dir, --dry-run or --prepare: a run goes on as it "
                 "config.toml may be edited where that does not concern training ([launch], [evaluate])"
             )
         from polygen_stream.launch.resume import find_run
@@ -72,20 +81,67 @@ def run(
         config = load_config(folder / "config.toml")
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    options = ("run-dir", "dry-run", "dashboard", "resume", "help")
+    options = ("run-dir", "dry-run", "dashboard", "resume", "gpus", "prepare", "accept-license", "help")
     config = load_config(config_name, parse_overrides(words, other_options=options))
+    if gpus is not None and not dry_run:
+        raise UserError(f"--gpus {gpus} is for planning: add --dry-run (a run takes the GPUs that its config names)")
     from polygen_stream.captions.banks import check_bank
+    from polygen_stream.planning import readiness
 
-    check_bank(config.captions)
+    if not readiness.bank_is_absent(config):
+        check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan_view import show_plan
+        from polygen_stream.planning.budget_view import show_budget
+        from polygen_stream.planning.gpus import local_gpus, parse_gpus
 
-        show_plan(config, _plan(config, dashboard), run_folder.choose(config, run_dir), Console(highlight=False))
+        plan, folder = _plan(config, dashboard, there=False), run_folder.choose(config, run_dir)
+        console, there = Console(highlight=False), local_gpus() if gpus is None else parse_gpus(gpus)
+        show_plan(config, plan, folder, console, here=gpus is None)
+        show_budget(config, plan, there, console)
         return 0
+    name = config_name or "micro"
+    if prepare:
+        readiness.prepare(config, name, accept_license or ())
+    else:
+        readiness.refuse(name, readiness.missing(config, name, _plan(config, False, there=False)))
     from polygen_stream.launch.supervise import supervise
 
     return supervise(config, run_dir, _plan(config, dashboard))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def plan(
+    context: typer.Context,
+    gpus: Annotated[int, typer.Option(min=1, help="How many there are.", show_default=False)],
+    rates: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.json", help="Measured by `bench generators` or `bench captions`; may be repeated."),
+    ] = None,
+    reuse: Annotated[float, typer.Option(min=1.0, help="Draws of each caption.")] = 40.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the run (default: the config's).")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Instead of steps: rendered images of the run.")] = None,
+) -> None:
+    """Propose which GPU does what, with the arithmetic: images/s, reuse, ring, hours, and how long the trainer waits.
+
+    CONFIG is a TOML file or a preset (default: paper). Without --rates, figures from the literature are used.
+    """
+    from polygen_stream.planning.proposal import propose
+    from polygen_stream.planning.proposal_view import show_proposal
+    from polygen_stream.planning.rates import find_rates
+
+    if steps is not None and images is not None:
+        raise UserError(f"--steps {steps} and --images {images} are two budgets: give one")
+    config_name, words = split_config_name(context.args)
+    options = ("gpus", "rates", "reuse", "steps", "images", "help")
+    config = load_config(config_name or "paper", parse_overrides(words, other_options=options))
+    found = find_rates(config, rates or ())
+    proposal = propose(config, found, gpus, reuse, steps, images)
+    show_proposal(config, found, proposal, Console(highlight=False))
 
 
 @app.command(
@@ -424,14 +480,14 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _plan(config: RunConfig, dashboard: bool) -> Plan:
-    """What a run starts; where its dashboard will be is said at once."""
+def _plan(config: RunConfig, dashboard: bool, there: bool = True) -> Plan:
+    """What a run starts; where its dashboard will be is said at once. there: as `build_plan` has it."""
     from polygen_stream.launch.plan import build_plan, dashboard_port
 
     port = dashboard_port() if dashboard else None
     if port is not None:
         print(f"dashboard: http://127.0.0.1:{port}/", file=sys.stderr)
-    return build_plan(config, port)
+    return build_plan(config, port, there)
 
 
 def _fail(message: str, code: int) -> None:

@@ -61,6 +61,7 @@ class Process:
     threads: int = 1
     memory_bytes: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
+    sees: str | None = None  # the name that its device has for it, if it is shown that one alone
 
     @property
     def label(self) -> str:
@@ -71,7 +72,7 @@ class Process:
         return f"{self.role} {self.generator}{number}" if self.generator else self.role
 
     def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
-        generator = ["--generator", self.generator, "--device", self.device] if self.generator else []
+        generator = ["--generator", self.generator, "--device", self.sees or self.device] if self.generator else []
         shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
         return [*self.command, *shared, *generator]
 
@@ -93,16 +94,20 @@ class Plan:
         return self.ring.nbytes + processes + MEMORY_BYTES["guardian"]
 
 
-def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
+def build_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> Plan:
     """The plan of a run: trainer first, for its imports are the slowest, and the report last.
 
     dashboard_port: where the report is served while the run goes on; None = nowhere.
+    there: whether what it names has to be on this machine.
+
+    Raises:
+        UserError: launch.captioner_python is not.
     """
     launch = config.launch
     processes = [
         *_trainers(config),
         *_renderers(config),
-        _captioner(config),
+        _captioner(config, there),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
     ]
@@ -178,20 +183,16 @@ def _renderers(config: RunConfig) -> list[Process]:
             process = _process("renderer", device, config.launch.renderer_threads, generator)
             if len(devices) > 1:
                 process = replace(process, name=f"{process.name}-{number}", replica=number)
-            renderers.append(process)
+            renderers.append(_alone_with_its_gpu(process))
     return renderers
 
 
-def _captioner(config: RunConfig) -> Process:
-    """The captioner under its own interpreter, if it has one; vLLM sees the one GPU it is to use as its first.
-
-    Raises:
-        UserError: there is no such interpreter.
-    """
+def _captioner(config: RunConfig, there: bool) -> Process:
+    """The captioner under its own interpreter, if it has one. vLLM takes the first GPU that it sees."""
     captions, launch = config.captions, config.launch
     process = _process("captioner", captions.device, launch.captioner_threads)
     if launch.captioner_python:
-        if not os.access(launch.captioner_python, os.X_OK):
+        if there and not os.access(launch.captioner_python, os.X_OK):
             raise UserError(
                 f"launch.captioner_python = {launch.captioner_python!r} cannot be started: give the path of a Python "
                 "interpreter (make vllm-env makes .venv-vllm/bin/python)"
@@ -201,12 +202,19 @@ def _captioner(config: RunConfig) -> Process:
     if captions.source == "vllm":
         engines = 1 if captions.writer == captions.editor else 2
         process = replace(process, memory_bytes=process.memory_bytes + engines * VLLM_BYTES)
-        device, _, index = captions.device.partition(":")
-        if device == "cuda" and index:
-            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            chosen = seen[int(index)] if len(seen) > int(index) and seen[0] else index
-            process = replace(process, env={**process.env, "CUDA_VISIBLE_DEVICES": chosen})
+        process = _alone_with_its_gpu(process)
     return process
+
+
+def _alone_with_its_gpu(process: Process) -> Process:
+    """Shown "cuda:N" as its first and only GPU: TensorRT and vLLM use the current one, and other GPUs of a mixed node
+    would decide which engines are loaded."""
+    device, _, index = process.device.partition(":")
+    if device != "cuda" or not index:
+        return process
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    chosen = seen[int(index)] if len(seen) > int(index) and seen[0] else index
+    return replace(process, env={**process.env, "CUDA_VISIBLE_DEVICES": chosen}, sees="cuda:0")
 
 
 def _process(role: str, device: str, threads: int, generator: str | None = None) -> Process:
@@ -242,4 +250,6 @@ def _environment(device: str, threads: int) -> dict[str, str]:
     }
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # no CUDA context, and no GPU memory, by accident
+    else:
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts; CUDA puts the fastest first
     return environment
