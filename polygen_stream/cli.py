@@ -72,7 +72,7 @@ def run(
         if context.args or run_dir or dry_run or prepare:
             raise UserError(
                 f"--resume {resume} takes no config, override, --run-dir, --dry-run or --prepare: a run goes on as it "
-                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+                "began; its config.toml may be edited where that does not concern training ([launch], [evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from polygen_stream.config import LaunchConfig, RunConfig, load_config
 from polygen_stream.errors import PolygenError
+from polygen_stream.turns import Turns
 
 if TYPE_CHECKING:
     from polygen_stream.ring import Ring
@@ -31,6 +32,10 @@ class RoleContext:
         self.generator = generator  # recipe name of a renderer, None for other roles
         self.device = device  # of a renderer
         self._stopping = False
+
+    def turns(self, device: str) -> Turns:
+        """This process's turns on a device; under launch.turn_s = 0 it always has it."""
+        return Turns(self.run_dir / "turns", "cuda:0" if device == "cuda" else device, self.config.launch.turn_s)
 
     @property
     def stopping(self) -> bool:

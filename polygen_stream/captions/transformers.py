@@ -125,8 +125,18 @@ class TransformersModel(LanguageModel):
         )
         return list(zip(numbers, self._complete(prompts, seeds), strict=True))
 
+    def rest(self) -> int:
+        if self._device == "cpu" or self._model.device.type == "cpu":
+            return 0
+        before = torch.cuda.memory_allocated(self._device)
+        self._model.to("cpu")
+        torch.cuda.empty_cache()
+        return before - torch.cuda.memory_allocated(self._device)
+
     @torch.inference_mode()
     def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
+        if self._model.device.type != torch.device(self._device).type:  # it rested
+            self._model.to(self._device)
         chats = [as_chat(self._tokenizer, prompt) for prompt in prompts]
         asked = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
         sampling = KeyedSampling(seeds, self._temperature, self._top_p)

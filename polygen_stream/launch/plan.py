@@ -183,7 +183,8 @@ def _renderers(config: RunConfig) -> list[Process]:
             process = _process("renderer", device, config.launch.renderer_threads, generator)
             if len(devices) > 1:
                 process = replace(process, name=f"{process.name}-{number}", replica=number)
-            renderers.append(_alone_with_its_gpu(process))
+            # Turns are taken by the name that everybody has for a device, and no engine is loaded then.
+            renderers.append(process if config.launch.turn_s else _alone_with_its_gpu(process))
     return renderers
 
 

@@ -10,7 +10,7 @@ from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.launch.plan import Plan
 from polygen_stream.planning.gpus import GIB, Gpu
-from polygen_stream.planning.memory import SPARE, gpu_needs, problems
+from polygen_stream.planning.memory import SPARE, gpu_needs, problems, together
 from polygen_stream.planning.readiness import engine_builds
 
 
@@ -24,6 +24,7 @@ def show_budget(config: RunConfig, plan: Plan, gpus: Sequence[Gpu], console: Con
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
+    in_turns = config.launch.turn_s > 0
     needs = gpu_needs(config, plan, list(gpus))
     if not needs:
         say("GPUs:        none is used")
@@ -31,7 +32,7 @@ def show_budget(config: RunConfig, plan: Plan, gpus: Sequence[Gpu], console: Con
     say(f"GPUs:        estimates, never compared with a GPU; {SPARE:.0%} of each are kept spare")
     for index, users in needs.items():
         of = f"{gpus[index].nbytes / GIB:.0f} GiB, {gpus[index].name}" if index < len(gpus) else "not there"
-        say(f"  cuda:{index}     {sum(need.gib for need in users):6.1f} GiB of {of}")
+        say(f"  cuda:{index}     {together(users, in_turns):6.1f} GiB of {of}{', in turns' if in_turns else ''}")
         for need in users:
             say(f"    {need.process.label:<24} {need.gib:6.1f} GiB")
             for item in need.items:
@@ -44,5 +45,5 @@ def show_budget(config: RunConfig, plan: Plan, gpus: Sequence[Gpu], console: Con
             names = " ".join(recipe.name for recipe in recipes)
             on = ", ".join(f"cuda:{index}" for index in indices)
             say(f"engines:     {names} for {name or 'a GPU that is not there'} ({on}), {config.generators.backend}")
-    if found := problems(needs, list(gpus)):
+    if found := problems(needs, list(gpus), in_turns):
         raise UserError("; ".join(found))

@@ -20,6 +20,7 @@ NCCL_GIB = 1.0
 PROMPT_TOKENS = 1024  # longest context that captions/vllm.py serves
 VLLM_GRAPHS_GIB = 1.5  # its activations and CUDA graphs
 MIB = 2**20
+STAYS = ("CUDA context", "model state")  # on the GPU while another process has its turn
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,15 @@ def gpu_needs(config: RunConfig, plan: Plan, gpus: list[Gpu]) -> dict[int, list[
     return dict(sorted(needs.items()))
 
 
-def problems(needs: dict[int, list[Need]], gpus: list[Gpu]) -> list[str]:
+def together(users: list[Need], in_turns: bool) -> float:
+    """GiB of a GPU's processes at once. In turns one works, and of the others only what stays is there."""
+    if not in_turns:
+        return sum(need.gib for need in users)
+    stays = [sum(item.gib for item in need.items if item.what in STAYS) for need in users]
+    return sum(stays) + max(need.gib - kept for need, kept in zip(users, stays, strict=True))
+
+
+def problems(needs: dict[int, list[Need]], gpus: list[Gpu], in_turns: bool) -> list[str]:
     """Why the processes cannot share the GPUs as the config has them; empty if they can."""
     found = []
     absent = [index for index in needs if index >= len(gpus)]
@@ -69,13 +78,14 @@ def problems(needs: dict[int, list[Need]], gpus: list[Gpu]) -> list[str]:
         if index >= len(gpus):
             continue
         there = gpus[index].nbytes / GIB * (1 - SPARE)
-        needed = sum(need.gib for need in users)
+        needed = together(users, in_turns)
         if needed > there:
             parts = " + ".join(f"{need.process.label} {need.gib:.1f}" for need in users)
+            how = "in turns " if in_turns else ""
             found.append(
-                f"cuda:{index} ({gpus[index].name}) has {there:.1f} GiB to give, and {parts} = {needed:.1f} GiB are "
-                "asked for: put them on different GPUs, or lower generators.batch, captions.memory_share or "
-                "raise train.accumulate"
+                f"cuda:{index} ({gpus[index].name}) has {there:.1f} GiB to give, and {parts} = {how}{needed:.1f} GiB "
+                "are asked for: put them on different GPUs, let them take turns (launch.turn_s), or lower "
+                "generators.batch, captions.memory_share or raise train.accumulate"
             )
     return found
 
