@@ -101,11 +101,11 @@ def run(
         show_plan(config, plan, folder, console, here=gpus is None)
         show_budget(config, plan, there, console)
         return 0
-    name = config_name or "micro"
+    config_words = [config_name or "micro", *words]
     if prepare:
-        readiness.prepare(config, name, accept_license or ())
+        readiness.prepare(config, config_words, accept_license or ())
     else:
-        readiness.refuse(name, readiness.missing(config, name, _plan(config, False, there=False)))
+        readiness.refuse(config_words, readiness.missing(config, config_words, _plan(config, False, there=False)))
     from polygen_stream.launch.supervise import supervise
 
     return supervise(config, run_dir, _plan(config, dashboard))

@@ -62,10 +62,9 @@ def fetch(config: RunConfig, accepted: Collection[str], console: Console) -> Non
     download(needed, lambda line: console.print(line, soft_wrap=True, markup=False))
 
 
-def command_of(config_name: str, needed: Sequence[Repository]) -> str:
-    """The command that fetches these, licences to accept included."""
-    options = [f"--accept-license {name}" for name in sorted({each.license for each in needed if each.non_commercial})]
-    return " ".join(["polygen-stream fetch", config_name, *options])
+def command_of(config_words: Sequence[str], accepted: Collection[str]) -> tuple[str, ...]:
+    """The words after `polygen-stream` that fetch what a config with its overrides needs."""
+    return ("fetch", *config_words, *(word for name in accepted for word in ("--accept-license", name)))
 
 
 def engines_gb(config: RunConfig) -> float:

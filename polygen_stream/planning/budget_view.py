@@ -10,7 +10,7 @@ from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.launch.plan import Plan
 from polygen_stream.planning.gpus import GIB, Gpu
-from polygen_stream.planning.memory import SPARE, gpu_needs, problems, together
+from polygen_stream.planning.memory import SPARE, STAYS, gpu_needs, problems, together
 from polygen_stream.planning.readiness import engine_builds
 
 
@@ -37,6 +37,10 @@ def show_budget(config: RunConfig, plan: Plan, gpus: Sequence[Gpu], console: Con
             say(f"    {need.process.label:<24} {need.gib:6.1f} GiB")
             for item in need.items:
                 say(f"      {item.what:<26} {item.gib:6.1f}  {item.how}")
+    if in_turns:
+        waiting = sum(item.gib for users in needs.values() for need in users for item in need.items
+                      if need.process.role != "trainer" and item.what not in STAYS)  # fmt: skip
+        say(f"  in turns, what waits lies in main memory: up to {waiting:.0f} GiB more")
     idle = [gpu.index for gpu in gpus if gpu.index not in needs]
     if idle:
         say(f"  unused     {', '.join(f'cuda:{index}' for index in idle)}")

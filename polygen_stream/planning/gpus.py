@@ -38,7 +38,9 @@ def parse_gpus(text: str) -> list[Gpu]:
             raise UserError(f"--gpus {text}: write COUNTxNAME-MEMORY, e.g. 8xH100-80G or 4xA100-80G,4xH100-80G")
         gib = int(match[3]) if match[3] else USUAL_GIB.get(match[2])
         if gib is None:
-            raise UserError(f"--gpus {text}: how much memory a {match[2]} has is not known here: {match[2]}-24G")
+            raise UserError(
+                f"--gpus {text}: how much memory a {match[2]} has is not known here: write it, as in 8xH100-80G"
+            )
         found += [Gpu(len(found) + i, f"{match[2]}-{gib}G", gib * GIB) for i in range(int(match[1] or 1))]
     return found
 

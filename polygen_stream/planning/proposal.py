@@ -176,7 +176,7 @@ def remedies(config: RunConfig, rates: Rates, proposal: Proposal) -> list[tuple[
     if proposal.renderers:
         idle = proposal.trainers * proposal.trainer_waits
         gain = 1 + idle / proposal.renderers
-        what = f"its GPU renders while it waits (launch.turn_s): {idle:.2f} GPU more for {proposal.renderers} renderers"
+        what = f'its GPU renders while it waits ("cuda:0" in launch.renderers): {idle:.2f} GPU more'
         found.append((what, None, f"about {proposal.images_per_s * gain:.1f} images/s instead of"
                                   f" {proposal.images_per_s:.1f}"))  # fmt: skip
         balanced = proposal.reuse / (1 - proposal.trainer_waits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -30,14 +31,17 @@ class Missing:
     env: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        words = [*(f"{name}={value}" for name, value in self.env.items()), "polygen-stream", *self.command]
-        return " ".join(words) if self.command else self.advice
+        variables = "".join(f"{name}={value} " for name, value in self.env.items())
+        return f"{variables}polygen-stream {shlex.join(self.command)}" if self.command else self.advice
 
 
-def missing(config: RunConfig, config_name: str, plan: Plan, gpus: Sequence[Gpu] | None = None) -> list[Missing]:
+def missing(
+    config: RunConfig, config_words: Sequence[str], plan: Plan, gpus: Sequence[Gpu] | None = None
+) -> list[Missing]:
     """What the run lacks, in the order in which to get it.
 
     Args:
+        config_words: how the command line named the config, overrides included.
         gpus: those of this machine, if known.
     """
     gpus = local_gpus() if gpus is None else gpus
@@ -49,8 +53,8 @@ def missing(config: RunConfig, config_name: str, plan: Plan, gpus: Sequence[Gpu]
     lacking = [each for each in repositories(config) if each.lacks]
     if lacking:
         states = ", ".join(f"{each.name} ({each.lacks})" for each in lacking)
-        command = tuple(command_of(config_name, lacking).split()[1:])
-        found.append(Missing(f"weights: {states}", command=command))
+        licenses = sorted({each.license for each in lacking if each.non_commercial})
+        found.append(Missing(f"weights: {states}", command=command_of(config_words, licenses)))
     python = config.launch.captioner_python
     if python and not os.access(python, os.X_OK):
         advice = f"python3 -m venv {Path(python).parents[1]} && {python} -m pip install -e '.[vllm]'"
@@ -115,7 +119,7 @@ def _has_engine(recipe: Recipe, backend: str, gpu: str) -> bool:
     )
 
 
-def refuse(config_name: str, lacking: Sequence[Missing]) -> None:
+def refuse(config_words: Sequence[str], lacking: Sequence[Missing]) -> None:
     """Prints what is missing with its commands, then ends the command in one line.
 
     Raises:
@@ -126,25 +130,24 @@ def refuse(config_name: str, lacking: Sequence[Missing]) -> None:
     for each in lacking:
         print(f"missing  {each.what}\n    {each}")
     names = "; ".join(each.what for each in lacking)
-    raise UserError(f"{config_name} cannot run here yet: {names}; the commands stand above, or: run --prepare")
+    raise UserError(f"{config_words[0]} cannot run here yet: {names}; the commands stand above, or: run --prepare")
 
 
-def prepare(config: RunConfig, config_name: str, accepted: Collection[str]) -> None:
+def prepare(config: RunConfig, config_words: Sequence[str], accepted: Collection[str]) -> None:
     """Gets everything that a command can get: bank, weights, engines.
 
     Raises:
         UserError: something is missing that no command brings, or a command failed.
     """
     plan = build_plan(config, there=False)
-    lacking = missing(config, config_name, plan)
+    lacking = missing(config, config_words, plan)
     if beyond := [each for each in lacking if not each.command]:
-        refuse(config_name, beyond)
+        refuse(config_words, beyond)
     for each in lacking:
-        command = [*each.command]
-        if command[0] == "fetch":  # what --prepare was given, not what it takes
-            command = ["fetch", config_name, *(word for name in accepted for word in ("--accept-license", name))]
-        print(f"prepare: polygen-stream {' '.join(command)}", flush=True)
+        # Accepted are the licences that --prepare was given, not those that it takes.
+        command = command_of(config_words, accepted) if each.command[0] == "fetch" else each.command
+        print(f"prepare: polygen-stream {shlex.join(command)}", flush=True)
         done = subprocess.run([sys.executable, "-m", "polygen_stream", *command], env={**os.environ, **each.env})
         if done.returncode:
-            raise UserError(f"--prepare stopped: polygen-stream {' '.join(command)} failed, see above")
-    refuse(config_name, missing(config, config_name, plan))
+            raise UserError(f"--prepare stopped: polygen-stream {shlex.join(command)} failed, see above")
+    refuse(config_words, missing(config, config_words, plan))

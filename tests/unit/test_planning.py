@@ -149,7 +149,7 @@ def test_engines_are_built_once_for_every_type_of_gpu():
     builds = [(name, indices[0], [r.name for r in recipes]) for name, indices, recipes in
               engine_builds(config, plan, mixed)]  # fmt: skip
     assert builds == [("A100-80G", 2, ["sd15"]), ("H100-80G", 4, ["sd15", "sd2", "sana", "sdxl_turbo"])]
-    commands = [str(each) for each in missing(config, "c.toml", plan, mixed) if "engines" in each.what]
+    commands = [str(each) for each in missing(config, ["c.toml"], plan, mixed) if "engines" in each.what]
     assert commands == [
         "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=2 polygen-stream build-engines sd15 --backend tensorrt",
         "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=4 polygen-stream build-engines sd15 sd2 sana sdxl_turbo "
@@ -159,5 +159,5 @@ def test_engines_are_built_once_for_every_type_of_gpu():
 
 def test_nothing_is_missing_for_the_micro_preset(tmp_path: Path):
     config = RunConfig()
-    assert missing(config, "micro", build_plan(config), [Gpu(0, "H100-80G", 80 * GIB)]) == []
-    assert missing(config, "micro", build_plan(config), []) == []
+    assert missing(config, ["micro"], build_plan(config), [Gpu(0, "H100-80G", 80 * GIB)]) == []
+    assert missing(config, ["micro"], build_plan(config), []) == []
