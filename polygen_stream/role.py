@@ -23,14 +23,14 @@ class RoleContext:
     """What a role's main function works with."""
 
     def __init__(
-        self, config: RunConfig, run_dir: Path, ring: Ring, name: str, generator: str | None, device: str
+        self, config: RunConfig, run_dir: Path, ring: Ring, name: str, generator: str | None, device: str = ""
     ) -> None:
         self.config = config
         self.run_dir = run_dir
         self.ring = ring
         self.name = name  # unique in the run, e.g. "renderer-micro-sd15"; its log is run_dir/logs/<name>.log
         self.generator = generator  # recipe name of a renderer, None for other roles
-        self.device = device  # of a renderer
+        self.device = device or config.generators.device  # of a renderer
         self._stopping = False
 
     def turns(self, device: str) -> Turns:
@@ -75,7 +75,7 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
     parser.add_argument("--ring-fd", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--generator")
-    parser.add_argument("--device")
+    parser.add_argument("--device", default="")
     arguments = parser.parse_args()
 
     config = load_config(arguments.run_dir / "config.toml")
@@ -87,8 +87,8 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
 
     ring = Ring.attach(arguments.ring_fd)
     try:
-        device = arguments.device or config.generators.device
-        context = RoleContext(config, arguments.run_dir, ring, arguments.name, arguments.generator, device)
+        named = (arguments.name, arguments.generator, arguments.device)
+        context = RoleContext(config, arguments.run_dir, ring, *named)
 
         def stop(_signal: int, _frame: object) -> None:
             context._stopping = True  # nothing else: a handler must never touch the ring

@@ -48,7 +48,7 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     """The rates of a config's roles: from the files where they have them, else the reference figures.
 
     Args:
-        files: JSON of `bench generators` or `bench captions`, or {"trainer_images_per_s": N}; later ones win.
+        files: JSON of `bench generators`, `bench captions` or `bench trainer`; later ones win.
 
     Raises:
         UserError: a file that is none of these, or a role of the config that neither they nor the reference know.
@@ -64,8 +64,8 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
         generators |= {name: Rate(rate, "measured", str(file)) for name, rate in _generators(measured).items()}
         if (rate := _captions(measured, config.captions.source)) is not None:
             captions = Rate(rate, "measured", str(file))
-        if "trainer_images_per_s" in measured:
-            trainer = Rate(float(measured["trainer_images_per_s"]), "measured", str(file))
+        if (rate := _trainer(measured, config.train.model)) is not None:
+            trainer = Rate(rate, "measured", str(file))
     for name in config.generators.recipes:
         if name not in generators:
             raise UserError(
@@ -74,8 +74,8 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
             )
     if trainer is None:
         raise UserError(
-            f"no rate of train.model = {config.train.model!r}: give --rates FILE with "
-            '{"trainer_images_per_s": N}, images_seen / (steps / steps_per_second) in the summary.json of a short run'
+            f"no rate of train.model = {config.train.model!r}: measure it (polygen-stream bench trainer --model "
+            f"{config.train.model} --json rates.json) and give --rates rates.json"
         )
     gpu = "as measured" if files else reference["gpu"]
     return Rates(gpu, {name: generators[name] for name in config.generators.recipes}, captions, trainer)
@@ -88,10 +88,9 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise UserError(f"--rates {file}: {problem.strerror}") from None
     except ValueError as problem:
         raise UserError(f"--rates {file} is no JSON: {problem}") from None
-    if not isinstance(found, dict) or not {"results", "trainer_images_per_s"} & found.keys():
+    if not isinstance(found, dict) or not {"results", "step_ms"} & found.keys():
         raise UserError(
-            f"--rates {file} is not the JSON of `bench generators --json` or `bench captions --json`, nor has it "
-            "trainer_images_per_s"
+            f"--rates {file} is not what `bench generators`, `bench captions` or `bench trainer` write with --json"
         )
     return found
 
@@ -109,3 +108,10 @@ def _captions(measured: Mapping[str, Any], source: str) -> float | None:
     """Of a caption source its fastest number in flight; None: it was not measured."""
     rows = [row for row in measured.get("results", []) if row.get("source") == source]
     return max((row["captions_per_s"]["median"] for row in rows), default=None)
+
+
+def _trainer(measured: Mapping[str, Any], model: str) -> float | None:
+    """Images per second of this project's loop; None: another model was measured, or none."""
+    if "step_ms" not in measured or measured["model"] != model:
+        return None
+    return measured["batch"] / measured["step_ms"]["ours"] * 1e3

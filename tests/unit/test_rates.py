@@ -55,11 +55,12 @@ def test_a_rate_that_nobody_knows_is_asked_for_with_the_command_that_measures_it
         find_rates(config_of(("flux_schnell",)))
     with pytest.raises(UserError, match=r"no rate of train\.model = 'RN50'"):
         find_rates(config_of(model="RN50"))
-    measured = written(tmp_path, {"trainer_images_per_s": 1234})
-    assert find_rates(config_of(model="RN50"), [measured]).trainer.per_s == 1234
+    measured = written(tmp_path, {"model": "RN50", "batch": 64, "step_ms": {"ours": 50.0, "open_clip": 60.0}})
+    assert find_rates(config_of(model="RN50"), [measured]).trainer.per_s == 1280
+    assert find_rates(config_of(), [measured]).trainer.basis == "estimate", "of another model"
 
 
 @pytest.mark.parametrize("content", [[], {}, {"steps": 3}])
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
-    with pytest.raises(UserError, match="is not the JSON of `bench generators --json`"):
+    with pytest.raises(UserError, match="is not what `bench generators`"):
         find_rates(config_of(), [written(tmp_path, content)])
