@@ -57,6 +57,15 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the pictures as WebDataset shards in this new folder (launch.tee)."),
     ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="COUNTxNAME-MEMORY", help="With --dry-run: plan for 8xH100-80G.")
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="First fetch weights and build engines that are missing.")
+    ] = False,
+    accept_license: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With --prepare: as `fetch` takes it.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -68,11 +77,11 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run or source or tee:
+        if context.args or run_dir or dry_run or prepare or source or tee:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir, --source, --tee or --dry-run: a run goes "
-                "on as it began; its config.toml may be edited where that does not concern training ([launch], "
-                "[evaluate])"
+                f"--resume {resume} takes no config, override, --run-dir, --source, --tee, --dry-run or --prepare: a "
+                "run goes on as it began; its config.toml may be edited where that does not concern training "
+                "([launch], [evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise
@@ -81,7 +90,9 @@ def run(
         config = load_config(folder / "config.toml")
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    options = ("run-dir", "dry-run", "dashboard", "source", "tee", "resume", "help")
+    options = (
+        "run-dir", "dry-run", "dashboard", "source", "tee", "resume", "gpus", "prepare", "accept-license", "help",
+    )  # fmt: skip
     overrides = parse_overrides(words, other_options=options)
     if source:
         kind, _, folder = source.partition(":")
@@ -91,19 +102,93 @@ def run(
     if tee:
         overrides["launch.tee"] = str(tee.absolute())
     config = load_config(config_name, overrides)
-    if config.captions.source != "shards":
-        from polygen_stream.captions.banks import check_bank
+    if gpus is not None and not dry_run:
+        raise UserError(f"--gpus {gpus} is for planning: add --dry-run (a run takes the GPUs that its config names)")
+    from polygen_stream.captions.banks import check_bank
+    from polygen_stream.planning import readiness
 
+    if config.captions.source != "shards" and not readiness.bank_is_absent(config):
         check_bank(config.captions)
     if dry_run:
         from polygen_stream.launch import run_folder
         from polygen_stream.launch.plan_view import show_plan
+        from polygen_stream.planning.budget_view import show_budget
+        from polygen_stream.planning.gpus import local_gpus, parse_gpus
 
-        show_plan(config, _plan(config, dashboard), run_folder.choose(config, run_dir), Console(highlight=False))
+        plan, folder = _plan(config, dashboard, there=False), run_folder.choose(config, run_dir)
+        console, there = Console(highlight=False), local_gpus() if gpus is None else parse_gpus(gpus)
+        show_plan(config, plan, folder, console, here=gpus is None)
+        show_budget(config, plan, there, console)
         return 0
+    config_words = [config_name or "micro", *words]
+    if prepare:
+        readiness.prepare(config, config_words, accept_license or ())
+    else:
+        readiness.refuse(config_words, readiness.missing(config, config_words, _plan(config, False, there=False)))
     from polygen_stream.launch.supervise import supervise
 
     return supervise(config, run_dir, _plan(config, dashboard))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def plan(
+    context: typer.Context,
+    gpus: Annotated[int, typer.Option(min=1, help="How many there are.", show_default=False)],
+    rates: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.json", help="Measured by `bench generators` or `bench captions`; may be repeated."),
+    ] = None,
+    reuse: Annotated[float, typer.Option(min=1.0, help="Draws of each caption.")] = 40.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the run (default: the config's).")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Instead of steps: rendered images of the run.")] = None,
+) -> None:
+    """Propose which GPU does what, with the arithmetic: images/s, reuse, ring, hours, and how long the trainer waits.
+
+    CONFIG is a TOML file or a preset (default: paper). Without --rates, figures from the literature are used.
+    """
+    from polygen_stream.planning.proposal import propose
+    from polygen_stream.planning.proposal_view import show_proposal
+    from polygen_stream.planning.rates import find_rates
+
+    if steps is not None and images is not None:
+        raise UserError(f"--steps {steps} and --images {images} are two budgets: give one")
+    config_name, words = split_config_name(context.args)
+    options = ("gpus", "rates", "reuse", "steps", "images", "help")
+    config = load_config(config_name or "paper", parse_overrides(words, other_options=options))
+    found = find_rates(config, rates or ())
+    proposal = propose(config, found, gpus, reuse, steps, images)
+    show_proposal(config, found, proposal, Console(highlight=False))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def fetch(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is needed, go nowhere.")] = False,
+    accept_license: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A licence that forbids commercial use, by name; may be repeated."),
+    ] = None,
+) -> None:
+    """Download the weights that a config needs; afterwards everything runs offline.
+
+    Listed are repositories, revisions, sizes, licences and gates, from recipes alone. Each file is downloaded once: an
+    interrupted download keeps those that arrived. HF_HOME says where to, HF_TOKEN who asks.
+    """
+    from polygen_stream.fetch import command
+
+    config_name, words = split_config_name(context.args)
+    config = load_config(config_name, parse_overrides(words, other_options=("dry-run", "accept-license", "help")))
+    console = Console(highlight=False)
+    if dry_run:
+        command.show(config, console)
+    else:
+        command.fetch(config, accept_license or (), console)
 
 
 @app.command()
@@ -454,14 +539,14 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _plan(config: RunConfig, dashboard: bool) -> Plan:
-    """What a run starts; where its dashboard will be is said at once."""
+def _plan(config: RunConfig, dashboard: bool, there: bool = True) -> Plan:
+    """What a run starts; where its dashboard will be is said at once. there: as `build_plan` has it."""
     from polygen_stream.launch.plan import build_plan, dashboard_port
 
     port = dashboard_port() if dashboard else None
     if port is not None:
         print(f"dashboard: http://127.0.0.1:{port}/", file=sys.stderr)
-    return build_plan(config, port)
+    return build_plan(config, port, there)
 
 
 def _fail(message: str, code: int) -> None:

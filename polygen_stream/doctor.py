@@ -231,7 +231,7 @@ def recipes() -> list[Finding]:
         if not here and recipe.weights.startswith("package:"):
             advice = f"python tools/train_micro.py {recipe.weights.partition(':')[2]}"
         elif not here:
-            advice = f"hf download {recipe.weights}"
+            advice = recipe.download
             if recipe.gated:
                 advice = f"agree to the terms at https://huggingface.co/{recipe.weights}, hf auth login, {advice}"
         found = f"{', '.join(terms)}; weights {'here' if here else 'not here'}"

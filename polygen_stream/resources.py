@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from polygen_stream.errors import UserError
+from polygen_stream.hub import cached, download_command, language_model
 
 DEFAULT_PRESET = "micro"
 
@@ -31,12 +32,11 @@ def model_folder(name: str) -> Path:
     source = model_path(name)
     if Path(source).is_dir():
         return Path(source)
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(source, "config.json")
-    if not isinstance(config, str):
-        raise UserError(f"model {name} is neither a folder nor in the hub's cache: hf download {name}")
-    return Path(config).parent
+    revision = language_model(name).revision
+    config = cached(source, "config.json", revision)
+    if config is None:
+        raise UserError(f"model {name} is neither a folder nor in the hub's cache: {download_command(name, revision)}")
+    return config.parent
 
 
 def weights_hash(folder: Path) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from polygen_stream.config import LaunchConfig, RunConfig, load_config
 from polygen_stream.errors import PolygenError
 from polygen_stream.monitor.trace import TraceFile, Tracer
+from polygen_stream.turns import Turns
 
 if TYPE_CHECKING:
     from polygen_stream.ring import Ring
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
 class RoleContext:
     """What a role's main function works with."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, ring: Ring, name: str, generator: str | None) -> None:
+    def __init__(
+        self, config: RunConfig, run_dir: Path, ring: Ring, name: str, generator: str | None, device: str = ""
+    ) -> None:
         self.config = config
         self.run_dir = run_dir
         self.ring = ring
         self.name = name  # unique in the run, e.g. "renderer-micro-sd15"; its log is run_dir/logs/<name>.log
         self.generator = generator  # recipe name of a renderer, None for other roles
+        self.device = device or config.generators.device  # of a renderer
         self._stopping = False
+
+    def turns(self, device: str) -> Turns:
+        """This process's turns on a device; under launch.turn_s = 0 it always has it."""
+        return Turns(self.run_dir / "turns", "cuda:0" if device == "cuda" else device, self.config.launch.turn_s)
 
     @property
     def stopping(self) -> bool:
@@ -68,6 +76,7 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
     parser.add_argument("--ring-fd", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--generator")
+    parser.add_argument("--device", default="")
     arguments = parser.parse_args()
 
     config = load_config(arguments.run_dir / "config.toml")
@@ -82,7 +91,8 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
     if tracer:
         ring.observe(tracer.heartbeat)
     try:
-        context = RoleContext(config, arguments.run_dir, ring, arguments.name, arguments.generator)
+        named = (arguments.name, arguments.generator, arguments.device)
+        context = RoleContext(config, arguments.run_dir, ring, *named)
 
         def stop(_signal: int, _frame: object) -> None:
             context._stopping = True  # nothing else: a handler must never touch the ring

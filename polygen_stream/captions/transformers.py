@@ -16,6 +16,7 @@ from polygen_stream.captions.bank import Completion, Messages
 from polygen_stream.captions.chat import as_chat, check_chat_template
 from polygen_stream.captions.language_model import LanguageModel
 from polygen_stream.errors import UserError
+from polygen_stream.hub import download_command, language_model
 from polygen_stream.resources import model_folder, model_path, weights_hash
 from polygen_stream.seeding import key
 
@@ -65,13 +66,16 @@ class TransformersModel(LanguageModel):
     def __init__(
         self, name: str, *, device: str, dtype: str, temperature: float, top_p: float, max_tokens: int, batch: int
     ) -> None:
-        self._name, source = name, model_path(name)
+        self._name, source, revision = name, model_path(name), language_model(name).revision
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         transformers.utils.logging.disable_progress_bar()
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, padding_side="left")
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=revision, local_files_only=offline, padding_side="left"
+            )
             self._model = AutoModelForCausalLM.from_pretrained(
                 source,
+                revision=revision,
                 dtype="float32" if device == "cpu" and dtype == "auto" else dtype,
                 use_safetensors=True,
                 local_files_only=offline,
@@ -81,7 +85,8 @@ class TransformersModel(LanguageModel):
             logging.exception("loading %s", source)
             raise UserError(
                 f"language model {name}: cannot load {source}: {type(problem).__name__}: {problem}; give a folder or "
-                "hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: hf download ID"
+                f"hub id that transformers' AutoModelForCausalLM reads, downloaded beforehand: "
+                f"{download_command(name, revision)}"
             ) from None
         check_chat_template(self._tokenizer, name)
         self._model.eval()
@@ -120,8 +125,18 @@ class TransformersModel(LanguageModel):
         )
         return list(zip(numbers, self._complete(prompts, seeds), strict=True))
 
+    def rest(self) -> int:
+        if self._device == "cpu" or self._model.device.type == "cpu":
+            return 0
+        before = torch.cuda.memory_allocated(self._device)
+        self._model.to("cpu")
+        torch.cuda.empty_cache()
+        return before - torch.cuda.memory_allocated(self._device)
+
     @torch.inference_mode()
     def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
+        if self._model.device.type != torch.device(self._device).type:  # it rested
+            self._model.to(self._device)
         chats = [as_chat(self._tokenizer, prompt) for prompt in prompts]
         asked = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
         sampling = KeyedSampling(seeds, self._temperature, self._top_p)

@@ -19,6 +19,7 @@ from polygen_stream.captions.bank import Completion, Messages
 from polygen_stream.captions.chat import as_chat, check_chat_template
 from polygen_stream.captions.memory import used_bytes
 from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.hub import language_model
 from polygen_stream.resources import model_folder, model_path, weights_hash
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class VllmModel(BackgroundModel):
         self._on_cpu, self._sleeps = device == "cpu", rests and device != "cpu"
         self._arguments = {
             "model": self._source,
+            "revision": language_model(name).revision,
             "dtype": "float32" if self._on_cpu and dtype == "auto" else dtype,
             "max_num_seqs": batch,
             "enable_sleep_mode": self._sleeps,
@@ -195,7 +197,9 @@ class VllmModel(BackgroundModel):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            longest = AutoConfig.from_pretrained(self._source).max_position_embeddings
+            longest = AutoConfig.from_pretrained(
+                self._source, revision=self._arguments["revision"]
+            ).max_position_embeddings
             arguments = AsyncEngineArgs(**self._arguments, max_model_len=min(CONTEXT, longest))
             return AsyncLLM.from_engine_args(arguments)
         # Every part of vLLM and of transformers has errors of its own for a folder or machine that is not right.

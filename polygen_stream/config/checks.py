@@ -20,6 +20,15 @@ def check_possible(config: RunConfig) -> None:
         raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
     for name in generators.recipes:
         recipe_path(name)
+    for name, devices in config.launch.renderers.items():
+        if name not in generators.recipes:
+            raise UserError(
+                f"launch.renderers names {name}, which generators.recipes does not: {', '.join(generators.recipes)}"
+            )
+        if not devices:
+            raise UserError(f"launch.renderers.{name} is empty: name a device for each process, or leave {name} out")
+
+    _check_turns(config)
 
     with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
     if with_negatives and generators.negatives < 1:
@@ -120,6 +129,28 @@ def check_possible(config: RunConfig) -> None:
             f"a batch of train.batch = {train.batch} texts with {most:.0%} hard negatives needs {wanted} captions that "
             f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
             f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
+        )
+
+
+def _check_turns(config: RunConfig) -> None:
+    """Refuse turns that somebody on a shared device cannot take."""
+    turn_s, captions = config.launch.turn_s, config.captions
+    if not turn_s:
+        return
+    if config.train.ranks > 1:
+        raise UserError(
+            f"launch.turn_s = {turn_s} with train.ranks = {config.train.ranks}: ranks step together and cannot wait "
+            "for turns on devices of their own; set one of them back"
+        )
+    if config.generators.backend.startswith("tensorrt"):
+        raise UserError(
+            f"launch.turn_s = {turn_s} with generators.backend = {config.generators.backend!r}: engines cannot give "
+            "the GPU's memory back between turns; set generators.backend = 'eager' or 'torch-compile'"
+        )
+    if captions.source == "vllm" and captions.device != "cpu" and not captions.rest_after_s:
+        raise UserError(
+            f"launch.turn_s = {turn_s} with captions.rest_after_s = 0: vLLM could not give its memory back; set "
+            "captions.rest_after_s to some seconds"
         )
 
 

@@ -127,6 +127,8 @@ class LaunchConfig(Section):
     renderer_threads: int = Field(1, ge=1)
     captioner_threads: int = Field(1, ge=1)
     evaluator_threads: int = Field(1, ge=1)
+    renderers: dict[str, Names] = {}  # recipe -> devices, one process each; else one on generators.device
+    turn_s: float = Field(0.0, ge=0)  # processes on one device take turns of this length; 0 = all at once
     captioner_python: str = ""  # interpreter of the captioner; "" = the supervisor's
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)

@@ -33,7 +33,7 @@ def architecture(recipe: Recipe, part: str) -> tuple[str, dict[str, Any]]:
     if part not in parts:
         raise UserError(
             f"generator {recipe.name}: the architecture of {part} is not known here: download the generator first "
-            f"(hf download {recipe.weights}), or describe it in {shipped}"
+            f"({recipe.download}), or describe it in {shipped}"
         )
     config = dict(parts[part])
     return config.pop("class"), config

@@ -85,7 +85,7 @@ def _flags(spec: EngineSpec, backend: Backend) -> str:
 def _weights(recipe: Recipe) -> str:
     if recipe.folder is None and not recipe.weights.startswith("package:"):
         raise UserError(
-            f"generator {recipe.name}: its weights are not on this machine: hf download {recipe.weights}; or build "
+            f"generator {recipe.name}: its weights are not on this machine: {recipe.download}; or build "
             "with --random-weights, to see whether everything compiles"
         )
     return weights_hash(recipe.folder or Path(recipe.source), recipe.engine.parts)
@@ -93,7 +93,8 @@ def _weights(recipe: Recipe) -> str:
 
 def recipe_hash(recipe: Recipe) -> str:
     """Of everything in the recipe but its terms of use, where its weights lie (the content counts), how plans run."""
-    left_out = dict.fromkeys(("license", "gated", "non_commercial", "weights"), True)
+    known = ("license", "gated", "non_commercial", "weights", "revision", "download_gb", "parameters")
+    left_out = dict.fromkeys(known, True)
     content = recipe.model_dump(mode="json", exclude=left_out | {"engine": {"tensorrt": {"cuda_graphs"}}})
     return _sha256(json.dumps(content, sort_keys=True).encode())[:16]
 

@@ -81,6 +81,7 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
             recipe.source,
             torch_dtype={part: getattr(torch, recipe.dtype_of(part)) for part in ("default", *recipe.dtypes)},
             variant=recipe.variant,
+            revision=recipe.revision,
             use_safetensors=True,
             local_files_only=os.environ.get("HF_HUB_OFFLINE") == "1",
             **dict.fromkeys(recipe.without),
@@ -133,4 +134,4 @@ def _remedy(recipe: Recipe) -> str:
         name = recipe.weights.partition(":")[2]
         return f"reinstall polygen-stream, or train them: python tools/train_micro.py {name}"
     terms = f", after agreeing to the terms at https://huggingface.co/{recipe.weights}" if recipe.gated else ""
-    return f"download them first: hf download {recipe.weights}{terms}"
+    return f"download them first: {recipe.download}{terms}"

@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import try_to_load_from_cache
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polygen_stream.errors import UserError
+from polygen_stream.hub import cached, download_command
 from polygen_stream.resources import model_path, recipe_path
 
 
@@ -73,6 +73,9 @@ class Recipe(BaseModel):
     name: str
     pipeline: str  # diffusers class
     weights: str
+    revision: str = "main"  # of a hub id: a commit; "main" is what was last uploaded
+    download_gb: float = Field(0.0, ge=0)  # of a hub id, in 10^9 bytes, about
+    parameters: dict[str, float] = {}  # millions, by part; what memory is planned with
     variant: str | None = None  # of the weight files, e.g. "fp16"
     license: str
     gated: bool = False  # the hub wants an account that has agreed to its terms
@@ -105,12 +108,21 @@ class Recipe(BaseModel):
         folder = Path(self.source)
         if not folder.is_dir() and not self.weights.startswith("package:"):
             # Not snapshot_download: it is content with an index of a repository whose files are missing.
-            found = try_to_load_from_cache(self.weights, "model_index.json")
-            folder = Path(found).parent if isinstance(found, str) else folder
+            found = cached(self.weights, "model_index.json", self.revision)
+            folder = folder if found is None else found.parent
         return folder if (folder / "model_index.json").is_file() else None
+
+    @property
+    def download(self) -> str:
+        """The command that downloads the weights of a hub id."""
+        return download_command(self.weights, self.revision)
 
     def dtype_of(self, part: str) -> Dtype:
         return self.dtypes.get(part, self.dtype)
+
+    def bytes_of(self, part: str) -> float:
+        """Memory of a part's weights in the type that it computes in; 0 where `parameters` does not know it."""
+        return self.parameters.get(part, 0.0) * 1e6 * {"float32": 4, "float16": 2, "bfloat16": 2}[self.dtype_of(part)]
 
     def check_size(self, size: int) -> None:
         """Whether pictures of side `size` can be made of this generator's.

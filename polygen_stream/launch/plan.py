@@ -63,20 +63,23 @@ class Process:
     command: tuple[str, ...]  # interpreter and module (or script), without the arguments all roles share
     generator: str | None = None
     rank: int | None = None  # of a trainer that is one of several
+    replica: int | None = None  # of a renderer that is one of several of its generator, from 1
     device: str = "cpu"
     threads: int = 1
     memory_bytes: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
+    sees: str | None = None  # the name that its device has for it, if it is shown that one alone
 
     @property
     def label(self) -> str:
-        """The process in words: "trainer", "trainer rank 1", "renderer micro/sana"."""
+        """The process in words: "trainer", "trainer rank 1", "renderer micro/sana", "renderer sd15 #2"."""
         if self.rank is not None:
             return f"{self.role} rank {self.rank}"
-        return f"{self.role} {self.generator}" if self.generator else self.role
+        number = f" #{self.replica}" if self.replica else ""
+        return f"{self.role} {self.generator}{number}" if self.generator else self.role
 
     def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
-        generator = ["--generator", self.generator] if self.generator else []
+        generator = ["--generator", self.generator, "--device", self.sees or self.device] if self.generator else []
         shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
         return [*self.command, *shared, *generator]
 
@@ -98,15 +101,19 @@ class Plan:
         return self.ring.nbytes + processes + MEMORY_BYTES["guardian"]
 
 
-def build_plan(config: RunConfig, dashboard_port: int | None = None) -> Plan:
+def build_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> Plan:
     """The plan of a run: trainer first, for its imports are the slowest, and the report last.
 
     dashboard_port: where the report is served while the run goes on; None = nowhere.
+    there: whether what it names has to be on this machine.
+
+    Raises:
+        UserError: launch.captioner_python is not.
     """
     launch = config.launch
     processes = [
         *_trainers(config),
-        *_producers(config),
+        *_producers(config, there),
         *([_process("tee", "cpu", 1)] if launch.tee else []),
         _process("evaluator", config.evaluate.device, launch.evaluator_threads),
         _process("report", "cpu", 1),
@@ -174,24 +181,32 @@ def _trainers(config: RunConfig) -> list[Process]:
     return ranks
 
 
-def _producers(config: RunConfig) -> list[Process]:
-    generators, threads = config.generators, config.launch.renderer_threads
+def _producers(config: RunConfig, there: bool) -> list[Process]:
     if config.captions.source == "shards":
         return [_process("reader", "cpu", 1)]
-    renderers = [_process("renderer", generators.device, threads, generator) for generator in generators.recipes]
-    return [*renderers, _captioner(config)]
+    return [*_renderers(config), _captioner(config, there)]
 
 
-def _captioner(config: RunConfig) -> Process:
-    """The captioner under its own interpreter, if it has one; vLLM sees the one GPU it is to use as its first.
+def _renderers(config: RunConfig) -> list[Process]:
+    """Of every generator one process, or one on each of its devices: they claim out of the same ring."""
+    renderers = []
+    for generator in config.generators.recipes:
+        devices = config.launch.renderers.get(generator, (config.generators.device,))
+        for number, device in enumerate(devices, 1):
+            process = _process("renderer", device, config.launch.renderer_threads, generator)
+            if len(devices) > 1:
+                process = replace(process, name=f"{process.name}-{number}", replica=number)
+            # Turns are taken by the name that everybody has for a device, and no engine is loaded then.
+            renderers.append(process if config.launch.turn_s else _alone_with_its_gpu(process))
+    return renderers
 
-    Raises:
-        UserError: there is no such interpreter.
-    """
+
+def _captioner(config: RunConfig, there: bool) -> Process:
+    """The captioner under its own interpreter, if it has one. vLLM takes the first GPU that it sees."""
     captions, launch = config.captions, config.launch
     process = _process("captioner", captions.device, launch.captioner_threads)
     if launch.captioner_python:
-        if not os.access(launch.captioner_python, os.X_OK):
+        if there and not os.access(launch.captioner_python, os.X_OK):
             raise UserError(
                 f"launch.captioner_python = {launch.captioner_python!r} cannot be started: give the path of a Python "
                 "interpreter (make vllm-env makes .venv-vllm/bin/python)"
@@ -201,12 +216,19 @@ def _captioner(config: RunConfig) -> Process:
     if captions.source == "vllm":
         engines = 1 if captions.writer == captions.editor else 2
         process = replace(process, memory_bytes=process.memory_bytes + engines * VLLM_BYTES)
-        device, _, index = captions.device.partition(":")
-        if device == "cuda" and index:
-            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            chosen = seen[int(index)] if len(seen) > int(index) and seen[0] else index
-            process = replace(process, env={**process.env, "CUDA_VISIBLE_DEVICES": chosen})
+        process = _alone_with_its_gpu(process)
     return process
+
+
+def _alone_with_its_gpu(process: Process) -> Process:
+    """Shown "cuda:N" as its first and only GPU: TensorRT and vLLM use the current one, and other GPUs of a mixed node
+    would decide which engines are loaded."""
+    device, _, index = process.device.partition(":")
+    if device != "cuda" or not index:
+        return process
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    chosen = seen[int(index)] if len(seen) > int(index) and seen[0] else index
+    return replace(process, env={**process.env, "CUDA_VISIBLE_DEVICES": chosen}, sees="cuda:0")
 
 
 def _process(role: str, device: str, threads: int, generator: str | None = None) -> Process:
@@ -242,4 +264,6 @@ def _environment(device: str, threads: int) -> dict[str, str]:
     }
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # no CUDA context, and no GPU memory, by accident
+    else:
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts; CUDA puts the fastest first
     return environment

@@ -13,13 +13,15 @@ from polygen_stream.launch.plan import MIB, Plan
 from polygen_stream.ring.memory import available_bytes
 
 
-def show_plan(config: RunConfig, plan: Plan, run_dir: os.PathLike[str], console: Console) -> None:
+def show_plan(config: RunConfig, plan: Plan, run_dir: os.PathLike[str], console: Console, here: bool = True) -> None:
     """Print the plan: a table on a terminal, one line per process anywhere else.
+
+    here: whether it is for this machine, whose memory and cores it is then compared with.
 
     Raises:
         UserError: the ring alone is larger than the memory that is available.
     """
-    checks = _checks(plan)
+    checks = _checks(plan) if here else [("memory", f"about {plan.memory_bytes / MIB:.0f} MiB, ring included")]
     console.print(f"{config.name}: seed {config.seed}, run folder {run_dir}", soft_wrap=True)
     rows = [
         (process.label, process.device, str(process.threads), f"{process.memory_bytes / MIB:.0f} MiB")

@@ -46,6 +46,7 @@ EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 900.0
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 TEE_LIMIT_S = 900.0  # after the last step, for what the ring still has
+GIVEN_UP = "given up"
 # Roles that start with the run and have a heartbeat in the ring.
 RING_ROLES = ("trainer", *PRODUCERS, "tee")
 
@@ -307,6 +308,13 @@ class _Supervisor:
                 return run_folder.tee_so_far(self.run_dir).get("captions", 0)
         return 0
 
+    def _progressed(self, child: Child) -> bool:
+        """Whether a child that died got further than its predecessor."""
+        if child.process.replica:  # what its siblings render is no progress of its own
+            rows = self.ring.stats().processes
+            return any(row["pid"] == child.popen.pid and row["busy_s"] > 0 for row in rows)
+        return self._work(child.process) > child.work_before
+
     def _steps_done(self) -> int:
         """Steps that are in a checkpoint."""
         checkpoint = run_folder.last_checkpoint(self.run_dir)
@@ -359,7 +367,7 @@ class _Supervisor:
         if child.process.role == "trainer":
             self._lost_trainer(child, reason)
             return
-        pause = self.restarts.pause(child.process.name, self._work(child.process) > child.work_before)
+        pause = self.restarts.pause(child.process.name, self._progressed(child))
         if child.process.role == "tee" and (pause is None or child.returncode == 2):
             self._give_up_tee(child, reason)
             return
@@ -406,11 +414,20 @@ class _Supervisor:
         self._due.append((time.monotonic() + pause_s, start))
 
     def _give_up(self, child: Child, reason: str) -> None:
+        siblings = [
+            other
+            for other in self.children.with_role("renderer")
+            if other is not child and other.process.generator == child.process.generator and other.plans != GIVEN_UP
+        ]
+        if child.process.replica and siblings:
+            child.plans = GIVEN_UP
+            self.view.say(f"{reason}, too often in a row: the run goes on with {len(siblings)} of its renderers")
+            return
         generators, down = self.config.generators.recipes, {*self.ring.stats().generators_down, child.process.generator}
         if child.process.role != "renderer" or self.plan.ring.deterministic or len(down) == len(generators):
             raise self._too_often(child, reason, child.process.name)
         self.ring.generator_down(generators.index(child.process.generator))
-        child.plans = "given up"
+        child.plans = GIVEN_UP
         text = without(self.config, down)
         note(
             self.run_dir, "degraded", generator=child.process.generator, reason=reason, step=self.stats.step, text=text

@@ -18,23 +18,27 @@ from polygen_stream.producers.orders import Begun, Orders, aim
 from polygen_stream.producers.pause import Pause
 from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitStopped
 from polygen_stream.role import RoleContext, run_role
+from polygen_stream.turns import POLL_S, Turns
 
 
 def main(context: RoleContext) -> None:
     config, ring = context.config, context.ring
     file = context.run_dir / JOURNAL
     with closing(Journal(file)) as journal:
-        begun = _go_on(context, read_journal(file))
+        turns = context.turns(config.captions.device)
+        begun = _go_on(context, read_journal(file), turns)
         if begun is not None and begun.opened < _target(context) and ring.spec.mode != "replay":
+            if not turns.wait(ring.heartbeat, lambda: context.stopping):
+                return
             ring.heartbeat("loading the caption source")
             with closing(caption_source(config.captions)) as source:
                 journal.describe(source.provenance)
-                _write(context, begun, source, journal)
+                _write(context, begun, source, journal, turns)
     if not context.stopping:
         ring.finish_opening()
 
 
-def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
+def _go_on(context: RoleContext, entries: Iterable[Entry], turns: Turns) -> Begun | None:
     """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
     config, ring = context.config, context.ring
     known, begun, curriculum, pause = ring.stats().known, Begun(), curriculum_of(config), Pause(context)
@@ -42,7 +46,7 @@ def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
         if entry.task.task_id >= known:
             while not context.stopping and _open_groups(ring.stats()) >= config.captions.backlog:
                 pause.take()
-            if context.stopping or not _open(context, entry):
+            if context.stopping or not _open(context, entry, turns):
                 return None
         if ring.spec.deterministic:
             # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
@@ -54,7 +58,7 @@ def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
     return begun
 
 
-def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: Journal) -> None:
+def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: Journal, turns: Turns) -> None:
     """Hands tasks to the source while there is room for their pictures, and opens groups of what comes back, in order,
     until there are enough."""
     config, ring = context.config, context.ring
@@ -68,11 +72,19 @@ def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: J
         wanted = min(writing.batch, target - begun.opened - source.pending)
         # A whole batch at once: a model that is run batch by batch must not be fed one by one. The bound keeps captions
         # close to the step they are written for, and a fast generator close to the slow ones.
-        if wanted and _open_groups(stats) + source.pending <= writing.backlog - writing.batch:
+        room = wanted and _open_groups(stats) + source.pending <= writing.backlog - writing.batch and not turns.over()
+        if (room or source.pending) and not turns.ask():
+            time.sleep(POLL_S)
+            ring.heartbeat(f"waiting for its turn on {turns.device}", waited_s=time.monotonic() - began)
+            continue
+        if room:
             pause.over()
             for task, kind in orders.next(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
         elif not source.pending:
+            if turns.contested():
+                source.rest()
+                turns.give()
             pause.take()
             continue
         ring.heartbeat(f"writing {source.pending} captions")
@@ -85,7 +97,7 @@ def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: J
             journal.write(entries)
         for entry in entries:
             failures.note(entry.outcome)
-            if not _open(context, entry):
+            if not _open(context, entry, turns):
                 return
             begun.opened += isinstance(entry.outcome, Caption)
         ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
@@ -105,10 +117,20 @@ def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
     return caption
 
 
-def _open(context: RoleContext, entry: Entry) -> bool:
-    """Opens the task's group, or skips the task; False when the run stops first."""
+def _open(context: RoleContext, entry: Entry, turns: Turns) -> bool:
+    """Opens the task's group, or skips the task; False when the run stops first.
+
+    While the ring has no room others may have the device, without whom it never will.
+    """
     config, ring, task = context.config, context.ring, entry.task
-    waiting = (config.ring.open_timeout_s, lambda: context.stopping)
+    turns.worked()
+
+    def stop() -> bool:
+        if turns.waiting():
+            turns.give()
+        return context.stopping
+
+    waiting = (config.ring.open_timeout_s, stop)
     try:
         if isinstance(entry.outcome, Dropped):
             ring.skip_task(task.task_id, *waiting)

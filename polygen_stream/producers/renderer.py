@@ -13,6 +13,7 @@ from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.ring import Claim, Ring
 from polygen_stream.role import RoleContext, run_role
+from polygen_stream.turns import Turns
 
 if TYPE_CHECKING:
     from polygen_stream.generators.pipelines import Generator
@@ -31,7 +32,11 @@ def main(context: RoleContext) -> None:
     from polygen_stream.generators.attention import prefer_xformers
     from polygen_stream.generators.pipelines import load_generator
 
-    generator, compiled = load_generator(recipe, config.generators.device, config.ring.image_size), False
+    turns = context.turns(context.device)
+    generator, compiled = (
+        load_generator(recipe, "cpu" if turns.taken else context.device, config.ring.image_size),
+        False,
+    )
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
         from polygen_stream.engine.runtime import accelerate
@@ -43,16 +48,39 @@ def main(context: RoleContext) -> None:
     batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:
         began = time.monotonic()
-        claims = ring.claim([index], config.generators.batch)
+        ready = turns.mine or (ring.stats().backlog[name] > 0 and _begin(turns, generator, context.device))
+        claims = ring.claim([index], config.generators.batch) if ready else []
         if not claims:
             if _production_is_over(ring, name):
                 return
+            if turns.contested():
+                _end(turns, generator)
             time.sleep(POLL_S)
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
         _hand_over(ring, claims, _render(generator, claims, batch))
         ring.heartbeat("rendered", busy_s=time.monotonic() - began)
+        if turns.over():
+            _end(turns, generator)
+
+
+def _begin(turns: Turns, generator: Generator, device: str) -> bool:
+    """Asks for the device; when it is this process's turn, the weights go there."""
+    if not turns.ask():
+        return False
+    if turns.taken:
+        generator.pipeline.to(device)
+    return True
+
+
+def _end(turns: Turns, generator: Generator) -> None:
+    """Lets the next one have the device, and its memory."""
+    import torch
+
+    generator.pipeline.to("cpu")
+    torch.cuda.empty_cache()
+    turns.give()
 
 
 def _render(generator: Generator, claims: list[Claim], at_least: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -45,6 +46,7 @@ from polygen_stream.train.precision import autocast_dtype, prefer_plain_attentio
 from polygen_stream.train.script import SCRIPT, Script
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import train_step
+from polygen_stream.turns import Turns
 
 
 def main(context: RoleContext) -> None:
@@ -57,6 +59,7 @@ def main(context: RoleContext) -> None:
     logging.info("rank %d of %d: %s, autocast %s", rank, train.ranks, device, autocast_dtype(train.precision, device))
     prefer_plain_attention(device)
     gang = join(config, device, ring.heartbeat)
+    turns = context.turns(str(device))
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
     model, tokenizer = create_clip(train.model, device)
@@ -94,7 +97,7 @@ def main(context: RoleContext) -> None:
         device,
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,
-        stop=lambda: context.stopping,
+        stop=_stop_of(context, turns),
         rank=gang.rank,
         world=gang.world,
         gate=gang.gate,
@@ -129,6 +132,8 @@ def main(context: RoleContext) -> None:
     model.train()
     done = start
     for batch in reader:
+        # Told to stop while it waits it takes this one step all the same: the batch has been drawn.
+        turns.wait(ring.heartbeat, lambda: context.stopping)
         begun = time.monotonic()
         torch.manual_seed(key(config.seed, "step", batch.step, gang.rank) >> 1)
         with naming_lost_peers(f"rank {gang.rank} was training step {batch.step}"):
@@ -147,11 +152,30 @@ def main(context: RoleContext) -> None:
             diary.step(batch, result, ring.stats(), leftover, time_s=time.monotonic() - started, step_s=step_s)
         if done % train.checkpoint_every == 0 and done < train.steps:
             save(done, final=False)
+        turns.worked()
+        if turns.over():
+            _give(turns)
     if gang.leads:
         save(done, final=True)
         writer.wait()
         diary.close()
     leave(gang)
+
+
+def _stop_of(context: RoleContext, turns: Turns) -> Callable[[], bool]:
+    """What the reader asks while it waits for a batch; meanwhile the producers may have the device."""
+
+    def stop() -> bool:
+        if turns.waiting():
+            _give(turns)
+        return context.stopping
+
+    return stop
+
+
+def _give(turns: Turns) -> None:
+    torch.cuda.empty_cache()  # the activations' memory; model and optimizer stay
+    turns.give()
 
 
 def training_device(name: str, local_rank: int = 0) -> torch.device:

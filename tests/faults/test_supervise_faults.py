@@ -44,6 +44,17 @@ def test_stopped_role_is_named_and_killed(start_toy):
     run.assert_goes_on_without("renderer micro/sd15", killed_by="")
 
 
+def test_a_renderer_of_several_is_given_up_alone_and_its_generator_stays(start_toy):
+    two = ("--launch.renderers", '{"micro/sana" = ["cpu", "cpu"]}', "--launch.restarts", "0")
+    run = start_toy("--train.steps", "120", "--captions.target", "0", *two, TOY_STEP_S="0.05",
+                    TOY_FAULT="renderer-micro-sana-2:failure")  # fmt: skip
+    assert run.wait() == 0, run.stderr
+    assert "renderer micro/sana #2 exited with code 1" in run.stdout
+    assert "the run goes on with 1 of its renderers" in run.stdout
+    assert run.summary["degraded"] == [] and run.summary["images"]["micro/sana"] > 0
+    run.assert_nothing_left()
+
+
 def test_trainer_stopped_from_outside_is_not_a_completed_run(start_toy):
     run = start_toy(*ENDLESS)
     run.wait_until(lambda: run.steps() > 5, "five steps")

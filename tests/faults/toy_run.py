@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,13 @@ def toy_plan(config):
 
     plan = build_plan(config)
     ranks = plan.with_role("trainer")
-    made_by = () if plan.with_role("reader") else GENERATORS
     processes = (
         *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
-        *(process("renderer", f"renderer-{renderer.replace('/', '-')}", renderer) for renderer in made_by),
-        *([process("captioner", "captioner")] if made_by else []),
+        *(
+            replace(process("renderer", real.name, real.generator), replica=real.replica)
+            for real in plan.with_role("renderer")
+        ),
+        *([process("captioner", "captioner")] if plan.with_role("captioner") else []),
         *plan.with_role("reader", "tee"),  # the real ones
         process("evaluator", "evaluator"),
         process("report", "report"),

@@ -52,6 +52,10 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["run", "--captions.axes", "smell"], ["captions.axes", "'smell'", "replace_colour"]),
         (["run", "--ring.slots", "4000000000"], ["MiB", "available", "ring.slots"]),
         (["run", "--ring.slots", "4000000000", "--dry-run"], ["MiB", "available", "ring.slots"]),
+        (["run", "--gpus", "8"], ["--gpus 8", "--dry-run"]),
+        (["run", "--dry-run", "--gpus", "many"], ["--gpus many", "8xH100-80G"]),
+        (["plan", "--gpus", "8", "--rates", "nosuch.json"], ["--rates nosuch.json", "No such file"]),
+        (["plan", "--gpus", "8", "--steps", "9", "--images", "9"], ["two budgets"]),
         (["train"], ["No such command 'train'"]),
         (["doctor", "--jsno"], ["--jsno"]),
     ],
@@ -71,6 +75,27 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, words, parts):
     line = one_line_error(cli(*words, cwd=tmp_path))
     assert all(part in line for part in parts), line
     assert sorted(tmp_path.rglob("*")) == before  # a refused run leaves nothing
+
+
+def test_a_run_that_lacks_weights_engines_and_gpus_lists_the_commands_and_starts_nothing(tmp_path):
+    done = cli("run", "node_8gpu", cwd=tmp_path)
+    line = one_line_error(done)
+    assert line.startswith("error: node_8gpu cannot run here yet: captions.concepts bank.json: No such file; weights: ")
+    commands = [text.strip() for text in done.stdout.splitlines() if text.startswith("    ")]
+    for command in (
+        "polygen-stream concepts build --out bank.json --drawable",
+        "polygen-stream fetch node_8gpu --accept-license sai-nc-community",
+        "polygen-stream build-engines sd15 sd2 sana sdxl_turbo --backend tensorrt",
+    ):
+        assert command in commands, done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_for_another_machine_needs_nothing_of_this_one(tmp_path):
+    done = cli("run", "node_8gpu", "--dry-run", "--gpus", "8xH100-80G", cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr, done
+    done = cli("plan", "--gpus", "8", "node_8gpu", cwd=tmp_path)
+    assert done.returncode == 0 and "the trainer waits" in done.stdout, done
 
 
 def test_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):

@@ -69,7 +69,7 @@ def test_every_recipe_is_listed_with_its_terms_and_the_way_to_its_weights(tmp_pa
     listed = {finding.item: finding for finding in recipes()}
     assert listed["micro/sd15"].state == "ok"
     assert listed["sdxl_turbo"].found == "licence sai-nc-community, NON-COMMERCIAL; weights not here"
-    assert listed["sdxl_turbo"].advice == "hf download stabilityai/sdxl-turbo"
+    assert listed["sdxl_turbo"].advice.startswith("hf download stabilityai/sdxl-turbo --revision 71153311")
     assert ", gated; " in listed["sd35_medium"].found
     assert "huggingface.co/stabilityai/stable-diffusion-3.5-medium" in listed["sd35_medium"].advice
     assert [name for name, finding in listed.items() if "NON-COMMERCIAL" in finding.found] == ["sdxl_turbo"]

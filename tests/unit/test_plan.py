@@ -29,7 +29,29 @@ def test_command_line_of_a_renderer():
     assert renderer.argv("/runs/x", 7)[1:] == [
         "-m", "polygen_stream.producers.renderer", "--run-dir", "/runs/x", "--ring-fd", "7",
         "--name", "renderer-micro-sd15", "--generator", "micro/sd15",
+        "--device", "cpu",
     ]  # fmt: skip
+
+
+def test_a_generator_may_have_several_renderers_each_on_a_device_of_its_own():
+    words = {"launch.renderers": '{"micro/sana" = ["cuda:1", "cuda:2"]}', "generators.recipes": "micro/sd15,micro/sana"}
+    plan = build_plan(load_config(None, words))
+    placed = [(process.name, process.label, process.device) for process in plan.with_role("renderer")]
+    assert placed == [
+        ("renderer-micro-sd15", "renderer micro/sd15", "cpu"),
+        ("renderer-micro-sana-1", "renderer micro/sana #1", "cuda:1"),
+        ("renderer-micro-sana-2", "renderer micro/sana #2", "cuda:2"),
+    ]
+    assert plan.ring.generators == ("micro/sd15", "micro/sana")
+
+
+@pytest.mark.parametrize(
+    ("renderers", "words"),
+    [('{"sd9" = ["cuda:1"]}', "launch.renderers names sd9"), ('{"micro/sana" = []}', "micro/sana is empty")],
+)
+def test_renderers_of_no_generator_or_on_no_device_are_refused(renderers, words):
+    with pytest.raises(UserError, match=words):
+        load_config(None, {"launch.renderers": renderers})
 
 
 def test_threads_and_device_reach_the_environment():

@@ -1,0 +1,133 @@
+"""The repositories that a config names, on which terms, and what of them is on this machine already."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from polygen_stream.config import RunConfig
+from polygen_stream.generators.recipe import Recipe, load_recipe
+from polygen_stream.hub import cached, language_model
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub and the files of it that a run loads. Known from recipes and tables, not from the hub."""
+
+    name: str  # owner/name
+    needed_by: str  # in words: "generator sd15", "captions.writer"
+    revision: str
+    download_gb: float  # 0: unknown
+    license: str
+    gated: bool
+    non_commercial: bool
+    allow: tuple[str, ...]  # patterns of the files that are loaded
+    ignore: tuple[str, ...]
+    index: str  # a file that only a download brings
+
+    @property
+    def pinned(self) -> bool:
+        return self.revision != "main"
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder in the hub's cache, complete or not."""
+        found = cached(self.name, self.index, self.revision)
+        return None if found is None else found.parent
+
+    @property
+    def lacks(self) -> str | None:
+        """What of it is not on this machine, in words; None: everything is."""
+        if self.folder is None:
+            return "not downloaded"
+        absent = (_of_pipeline if self.index == "model_index.json" else _of_language_model)(self)
+        return f"incomplete, {absent} is missing" if absent else None
+
+
+def repositories(config: RunConfig) -> list[Repository]:
+    """What the roles of a config load from the hub, each once. The trainer and the evaluator need nothing.
+
+    Raises:
+        UserError: an unknown recipe, or one that cannot be read.
+    """
+    found = [_generator(recipe) for recipe in map(load_recipe, config.generators.recipes) if _on_hub(recipe.weights)]
+    if config.captions.source in ("transformers", "vllm"):
+        roles: dict[str, list[str]] = {}
+        for role in ("writer", "editor"):
+            roles.setdefault(getattr(config.captions, role), []).append(f"captions.{role}")
+        found += [_language_model(name, " and ".join(by)) for name, by in roles.items() if _on_hub(name)]
+    return found
+
+
+def _on_hub(name: str) -> bool:
+    return not name.startswith(("package:", "/", ".", "~")) and not Path(name).is_dir()
+
+
+def _generator(recipe: Recipe) -> Repository:
+    kind = f".{recipe.variant}" if recipe.variant else ""
+    others = () if recipe.variant else ("*.fp16.*", "*.fp16-*", "*.bf16.*")
+    return Repository(
+        name=recipe.weights,
+        needed_by=f"generator {recipe.name}",
+        revision=recipe.revision,
+        download_gb=recipe.download_gb,
+        license=recipe.license,
+        gated=recipe.gated,
+        non_commercial=recipe.non_commercial,
+        # Of the folders of the parts alone: repositories also have whole pipelines in one file, beside them.
+        allow=("model_index.json", "*/*.json", "*/*.txt", "*/*.model", f"*/*{kind}.safetensors", f"*/*{kind}-*-of-*"),
+        ignore=("*.non_ema*", "*.bin", "*.msgpack", "*.onnx*", *others, *(f"{part}/*" for part in recipe.without)),
+        index="model_index.json",
+    )
+
+
+def _language_model(name: str, needed_by: str) -> Repository:
+    facts = language_model(name)
+    return Repository(
+        name=name,
+        needed_by=needed_by,
+        revision=facts.revision,
+        download_gb=facts.download_gb,
+        license=facts.license,
+        gated=facts.gated,
+        non_commercial=facts.non_commercial,
+        allow=("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors"),
+        ignore=("*/*", "consolidated*"),  # e.g. original/: the same weights in another form
+        index="config.json",
+    )
+
+
+def _of_pipeline(repository: Repository) -> str | None:
+    """A file or folder that a pipeline lacks: parts are named by its index, their files by theirs."""
+    parts = json.loads((repository.folder / "model_index.json").read_text(encoding="utf-8"))
+    left_out = {pattern.removesuffix("/*") for pattern in repository.ignore if pattern.endswith("/*")}
+    for part, what in parts.items():
+        if part.startswith("_") or part in left_out or not isinstance(what, list) or what[0] is None:
+            continue
+        folder = repository.folder / part
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return part
+        if (folder / "config.json").is_file() and (absent := _weights_missing(folder)):
+            return f"{part}/{absent}"
+    return None
+
+
+def _of_language_model(repository: Repository) -> str | None:
+    if not (repository.folder / "tokenizer_config.json").is_file():
+        return "tokenizer_config.json"
+    return _weights_missing(repository.folder)
+
+
+def _weights_missing(folder: Path) -> str | None:
+    """A weight file that is not there; those in several pieces have an index that names them."""
+    for index in folder.glob("*.index*.json"):
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        absent = [name for name in sorted(names) if not (folder / name).is_file()]
+        if not absent:
+            return None
+        if names & {path.name for path in folder.iterdir()}:
+            return absent[0]
+    return None if any(folder.glob("*.safetensors")) else "*.safetensors"

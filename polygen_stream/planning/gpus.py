@@ -1,0 +1,68 @@
+"""The GPUs that a run is planned for: as asked ("8xH100-80G"), or those of this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polygen_stream.errors import UserError
+from polygen_stream.probes import gpus as installed
+
+GIB = 2**30
+# Memory of a card whose name does not say it, GiB.
+USUAL_GIB = {"A100": 80, "H100": 80, "H200": 141, "L40S": 48, "L4": 24, "A10": 24, "RTX4090": 24, "RTX3090": 24}
+ASKED = re.compile(r"(?:(\d+)x)?([A-Za-z][A-Za-z0-9 ]*?)(?:-(\d+)G[Bi]*)?")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: `index` as in "cuda:N", a name that tells types apart, memory in bytes."""
+
+    index: int
+    name: str
+    nbytes: int
+
+
+def parse_gpus(text: str) -> list[Gpu]:
+    """GPUs in words: "8xH100-80G", "A100-40G", "4xA100-80G,4xH100-80G"; a bare number is of A100-80G.
+
+    Raises:
+        UserError: it reads as none of these, or names a card whose memory is not known here and not given.
+    """
+    found: list[Gpu] = []
+    for word in text.split(","):
+        word = f"{word}xA100-80G" if word.strip().isdigit() else word.strip()
+        match = ASKED.fullmatch(word)
+        if match is None or match[1] == "0":
+            raise UserError(f"--gpus {text}: write COUNTxNAME-MEMORY, e.g. 8xH100-80G or 4xA100-80G,4xH100-80G")
+        gib = int(match[3]) if match[3] else USUAL_GIB.get(match[2])
+        if gib is None:
+            raise UserError(
+                f"--gpus {text}: how much memory a {match[2]} has is not known here: write it, as in 8xH100-80G"
+            )
+        found += [Gpu(len(found) + i, f"{match[2]}-{gib}G", gib * GIB) for i in range(int(match[1] or 1))]
+    return found
+
+
+def local_gpus() -> list[Gpu]:
+    """Those of this machine, in the order of the bus, which a run numbers them by."""
+    found = []
+    for index, line in enumerate(installed()):
+        name, memory, _ = (field.strip() for field in line.rsplit(",", 2))
+        found.append(Gpu(index, name, int(memory.split()[0]) * 2**20))
+    return found
+
+
+def index_of(device: str) -> int | None:
+    """N of "cuda:N", 0 of "cuda"; None of any other device."""
+    kind, _, index = device.partition(":")
+    return int(index or 0) if kind == "cuda" else None
+
+
+def types_of(gpus: Sequence[Gpu]) -> dict[str, list[int]]:
+    """The indices of each type of GPU."""
+    types: dict[str, list[int]] = {}
+    for gpu in gpus:
+        types.setdefault(gpu.name, []).append(gpu.index)
+    return types
