@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
 from polygen_stream.captions.selection import Selection
 from polygen_stream.captions.sources import caption_source
-from polygen_stream.config import curriculum_of
+from polygen_stream.config import CaptionsConfig, curriculum_of
 from polygen_stream.ledger import Task
 from polygen_stream.producers.failures import Failures
 from polygen_stream.producers.orders import Begun, Orders, aim
@@ -20,14 +20,14 @@ from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitSto
 from polygen_stream.role import RoleContext, run_role
 
 
-def main(context: RoleContext) -> None:
+def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
     config, ring = context.config, context.ring
     file = context.run_dir / JOURNAL
     with closing(Journal(file)) as journal:
         begun = _go_on(context, read_journal(file))
         if begun is not None and begun.opened < _target(context) and ring.spec.mode != "replay":
             ring.heartbeat("loading the caption source")
-            with closing(caption_source(config.captions)) as source:
+            with closing(source_of(config.captions)) as source:
                 journal.describe(source.provenance)
                 _write(context, begun, source, journal)
     if not context.stopping:

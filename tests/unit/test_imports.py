@@ -79,7 +79,21 @@ ALLOWED = {
         "ring",
     },
     "micro": BASE | {"resources"},
-    "bench": BASE | {"captions", "config", "engine", "generators", "ledger", "resources", "ring"},
+    "bench": BASE
+    | {
+        "captions",
+        "checkpoints",
+        "config",
+        "engine",
+        "generators",
+        "launch",
+        "ledger",
+        "monitor",
+        "producers",
+        "resources",
+        "ring",
+        "role",
+    },
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
