@@ -63,6 +63,7 @@ ALLOWED = {
     | {"analyze", "captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
     "monitor": BASE | {"config"},
     "launch": BASE | {"checkpoints", "config", "ring", "monitor"},
+    "planning": BASE | {"config", "engine", "generators", "launch", "probes", "resources", "ring"},
     "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
     "cli": BASE
     | {
@@ -76,6 +77,7 @@ ALLOWED = {
         "experiment",
         "export",
         "launch",
+        "planning",
         "ring",
     },
     "micro": BASE | {"resources"},
@@ -105,6 +107,7 @@ LIGHT = [
     "curriculum",
     "leftover",
     "launch",
+    "planning",
     "cli",
     "seeding",
     "errors",
