@@ -361,6 +361,52 @@ def experiment(
     command.run(file, out, pools, jobs, page_only, Console(highlight=False))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def simulate(
+    context: typer.Context,
+    gpus: Annotated[
+        str, typer.Option(help="GPUs of the run, one simulation each.")
+    ] = "1,2,4,8,16,32,64,128,256,512,1024",
+    rates: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Measured rates; may be repeated (else reference figures)."),
+    ] = None,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="GPUs of a node.")] = 8,
+    trainer_gpus: Annotated[int, typer.Option(min=1, help="Of a node with several, how many train.")] = 1,
+    jitter: Annotated[
+        float, typer.Option(min=0, help="How much steps of nodes differ: share, standard deviation.")
+    ] = 0.05,
+    images: Annotated[int, typer.Option(min=100, help="Pictures to simulate for each, at most.")] = 20_000,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Compare this completed run with its own simulation instead.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the plot there (.png, .svg).")] = None,
+) -> None:
+    """Simulate a run on 1 to 1,024 GPUs: waiting, images, reuse, waste, hours and GPU-hours.
+
+    The ring, its limiter, the curriculum and the order of production are the
+    real ones; what models take is waited for in simulated time. With several
+    nodes, one is simulated, and every step waits for the slowest of all.
+    """
+    from polygen_stream.simulate.command import simulate_against, simulate_run
+
+    if against is not None:
+        if context.args:
+            raise UserError(f"--against {against} takes no config or override: they are the run's own")
+        return simulate_against(against)
+    name, words = split_config_name(context.args)
+    others = ("gpus", "rates", "gpus-per-node", "trainer-gpus", "jitter", "images", "against", "json", "plot", "help")
+    config = load_config(name, parse_overrides(words, other_options=others))
+    simulate_run(
+        config, gpus, rates or (), gpus_per_node=gpus_per_node, trainer_gpus=trainer_gpus, jitter=jitter,
+        images=images, json_file=json_file, plot=plot,
+    )  # fmt: skip
+
+
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> int:
     """Show what this machine can run, and what to install for the rest."""

@@ -1,1 +1,1 @@
-"""Simulation of a run: the project's own ring, limiter, curriculum and production mix, with SimPy supplying the time."""
+"""Simulation of a run: the project's own ring, limiter, curriculum and production mix, and SimPy's clock."""

@@ -21,7 +21,6 @@ import simpy
 
 from polygen_stream import seeding
 from polygen_stream.captions.base import Caption, CaptionSource
-from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.errors import UserError
 from polygen_stream.launch.plan import ring_spec
@@ -85,12 +84,15 @@ class Numbered(CaptionSource):
         return written
 
 
-def simulate_node(config: RunConfig, times: Times, placement: Placement, nodes: int = 1) -> Outcome:
+def simulate_node(
+    config: RunConfig, times: Times, placement: Placement, nodes: int = 1, source: CaptionSource | None = None
+) -> Outcome:
     """Runs a node's share of a run to its last step.
 
     Args:
         config: of the node: its batch is what its own ranks train on.
         nodes: how many such nodes there are.
+        source: of captions; numbers instead of words if there is none.
 
     Raises:
         UserError: it stands still for ever, or the config asks for what is not simulated.
@@ -101,12 +103,15 @@ def simulate_node(config: RunConfig, times: Times, placement: Placement, nodes: 
             "simulated: set curriculum.leftover_age = 0 and ring.mode = 'throughput'"
         )
     with closing(Ring.create(replace(ring_spec(config), image_shape=(1, 1, 3)))) as ring:
-        return _Node(config, times, placement, nodes, ring).run()
+        return _Node(config, times, placement, nodes, source or Numbered(config), ring).run()
 
 
 class _Node:
-    def __init__(self, config: RunConfig, times: Times, placement: Placement, nodes: int, ring: Ring) -> None:
+    def __init__(
+        self, config: RunConfig, times: Times, placement: Placement, nodes: int, source: CaptionSource, ring: Ring
+    ) -> None:
         self.config, self.times, self.placement, self.nodes, self.ring = config, times, placement, nodes, ring
+        self.source = source
         self.clock = simpy.Environment()
         self.gpus = [simpy.Resource(self.clock) for _ in range(placement.gpus)]
         self.changed = self.clock.event()  # of the ring: renewed whenever it has fired
@@ -129,7 +134,7 @@ class _Node:
                 raise
             stats = self.ring.stats()
             raise UserError(
-                f"the simulated run stands still at step {stats.step}: {stats.groups}, limiter {stats.limiter} ({problem})"
+                f"the simulated run stands still at step {stats.step}: groups {stats.groups}, limiter {stats.limiter}"
             ) from problem
         return self._concluded()
 
@@ -147,8 +152,7 @@ class _Node:
 
     def _write(self) -> Steps:
         """As producers/captioner.py, with a source that writes what it is handed as one batch."""
-        config, ring = self.config, self.ring
-        source: CaptionSource = GrammarSource() if config.captions.bank == "micro" else Numbered(config)
+        config, ring, source = self.config, self.ring, self.source
         context, begun = RoleContext(config, Path(), ring, "captioner", None), Begun()
         orders = Orders(context, source, begun, clock=lambda: self.clock.now)
         while begun.opened < target_of(config):
@@ -207,7 +211,7 @@ class _Node:
             if late_s:
                 yield self.clock.timeout(late_s)
             outcome.worked_s.append(work_s)
-            outcome.waited_s.append(self.clock.now - asked - work_s)
+            outcome.waited_s.append(round(self.clock.now - asked - work_s, 9))  # floating seconds leave dust
             ring.set_step(step + 1)
             self._notify()
 
@@ -235,4 +239,3 @@ class _Node:
         """By how much the slowest node is later than this one at a step that takes it `seconds`."""
         deviations = self._random.standard_normal(self.nodes)
         return seconds * self.times.jitter * float(deviations.max() - deviations[0])
-

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil, gcd
 
 from polygen_stream.config import RunConfig, expected_group_draws, node_share
 from polygen_stream.errors import UserError
 from polygen_stream.simulate.hardware import Times, place
 from polygen_stream.simulate.node import Outcome, simulate_node
+
+SMALLEST = 64  # texts of a node's batch
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def sweep(
         config: of the whole run, its batch shared by all nodes.
         gpus: of the run; more than a node has must fill whole nodes.
         trainer_gpus: of a node that has several, how many train.
-        images: about the most pictures to simulate for a point.
+        images: about the most pictures to simulate for a point; one may stand for several, see `coarsened`.
 
     Raises:
         UserError: the batch or the GPUs cannot be shared by nodes.
@@ -62,11 +65,49 @@ def sweep(
         if count > gpus_per_node and count % gpus_per_node:
             raise UserError(f"--gpus {count} do not fill nodes of --gpus-per-node {gpus_per_node}")
         of_node = node_share(config, nodes)
-        short, share = shortened(of_node, images)
+        short, coarse_times, size = coarsened(of_node, times)
+        short, share = shortened(short, images)
         placement = place(config.generators.recipes, min(count, gpus_per_node), trainer_gpus)
-        say(f"{count} GPUs: {share:.2%} of the run on one of {nodes} nodes")
-        points.append(_point(count, nodes, share, simulate_node(short, times, placement, nodes)))
+        say(f"{count} GPUs: {share:.2%} of the run on one of {nodes} nodes, {size} captions as one")
+        outcome = simulate_node(short, coarse_times, placement, nodes)
+        points.append(_point(count, nodes, share, size, outcome))
     return points
+
+
+def coarsened(config: RunConfig, times: Times) -> tuple[RunConfig, Times, int]:
+    """A config in which one caption stands for several, and takes as long as they; and for how many.
+
+    Calls, steps and waits take what they took. At least SMALLEST texts are left of a batch, and one picture of a call.
+    """
+    captions, generators, ring, train = config.captions, config.generators, config.ring, config.train
+    common = gcd(train.batch, generators.batch, captions.batch, captions.backlog)
+    size = max(n for n in range(1, common + 1) if common % n == 0 and (n == 1 or train.batch // n >= SMALLEST))
+    update = {
+        "train": train.model_copy(update={"batch": train.batch // size}),
+        "captions": captions.model_copy(
+            update={
+                "batch": captions.batch // size,
+                "backlog": captions.backlog // size,
+                "target": captions.target // size,
+            }
+        ),
+        "generators": generators.model_copy(update={"batch": generators.batch // size}),
+        "ring": ring.model_copy(
+            update={
+                "slots": ring.slots // size,
+                "min_fill": ring.min_fill // size,
+                "max_backlog": ring.max_backlog // size,
+                "error_buffer": ring.error_buffer / size,
+            }
+        ),
+    }
+    slower = replace(
+        times,
+        image_s={name: size * seconds for name, seconds in times.image_s.items()},
+        caption_s=size * times.caption_s,
+        trained_image_s=size * times.trained_image_s,
+    )
+    return config.model_copy(update=update), slower, size
 
 
 def shortened(config: RunConfig, images: int) -> tuple[RunConfig, float]:
@@ -88,7 +129,7 @@ def shortened(config: RunConfig, images: int) -> tuple[RunConfig, float]:
     update = {
         "train": train.model_copy(update={"steps": steps}),
         "captions": captions.model_copy(update={"target": max(target, fill) if captions.target else 0}),
-        "ring": ring.model_copy(update={"slots": slots, "min_fill": fill}),
+        "ring": ring.model_copy(update={"slots": slots, "min_fill": fill, "max_age": ceil(ring.max_age * share)}),
     }
     return config.model_copy(update=update), share
 
@@ -100,7 +141,7 @@ def _images(config: RunConfig) -> float:
     return groups * (config.generators.positives + config.generators.negatives / 2)
 
 
-def _point(gpus: int, nodes: int, share: float, outcome: Outcome) -> Point:
+def _point(gpus: int, nodes: int, share: float, size: int, outcome: Outcome) -> Point:
     hours = outcome.finished_s / 3600 / share
     return Point(
         gpus=gpus,
@@ -111,8 +152,8 @@ def _point(gpus: int, nodes: int, share: float, outcome: Outcome) -> Point:
         first_step_s=outcome.waited_s[0] + outcome.worked_s[0],
         waiting_share=outcome.waiting_share,
         longest_wait_s=max(outcome.waited_s[1:], default=0.0),
-        images=sum(outcome.images.values()) * nodes / share,
-        views=outcome.images_drawn * nodes / share,
+        images=sum(outcome.images.values()) * size * nodes / share,
+        views=outcome.images_drawn * size * nodes / share,
         reuse=outcome.reuse,
         negatives_unused_share=outcome.negatives_unused / outcome.negatives if outcome.negatives else None,
     )

@@ -79,7 +79,9 @@ ALLOWED = {
         "launch",
         "planning",
         "ring",
+        "simulate",
     },
+    "simulate": BASE | {"captions", "config", "launch", "ledger", "planning", "producers", "ring", "role"},
     "micro": BASE | {"resources"},
     "bench": BASE
     | {
