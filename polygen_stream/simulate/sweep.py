@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, gcd
 
-from polygen_stream.config import RunConfig, expected_group_draws, node_share
+from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws, node_share
 from polygen_stream.errors import UserError
 from polygen_stream.simulate.hardware import Times, place
 from polygen_stream.simulate.node import Outcome, simulate_node
@@ -138,7 +138,9 @@ def _images(config: RunConfig) -> float:
     """Pictures that a run renders, about; of one without a target as many as its limiter or one draw each asks for."""
     draws = expected_group_draws(config)
     groups = config.captions.target or draws / (config.ring.samples_per_insert or 1.0)
-    return groups * (config.generators.positives + config.generators.negatives / 2)
+    shares = curriculum_shares(config)
+    pairs = sum(share / (1 - share) for share in shares) / len(shares)
+    return groups * (config.generators.positives + config.generators.negatives * pairs)
 
 
 def _point(gpus: int, nodes: int, share: float, size: int, outcome: Outcome) -> Point:

@@ -9,9 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from polygen_stream.bench.sleeping import Latency, picture
+from polygen_stream.errors import UserError
 from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.simulate.against import compare, measure
 
 RUN = Path(__file__).parents[1] / "sleeping_run.py"
 CONFIG = {
@@ -43,6 +46,20 @@ def test_a_sleeping_run_takes_the_time_its_models_would(tmp_path):
     lines = list(read_jsonl(run_dir / "metrics.jsonl"))
     assert [line["step"] for line in lines] == list(range(30))
     assert min(line["step_s"] for line in lines) >= latency["step_s"]
+    # What it made does not depend on its pace, so its simulation says the same; paces are compared on a quiet machine.
+    figures = {figure.name: figure for figure in compare(run_dir)}
+    assert figures["images rendered"].measured == summary["images_total"]
+    assert abs(figures["images rendered"].off) < 0.1 and abs(figures["draws of a caption"].off) < 0.1
+    assert measure(run_dir).times.step_s >= latency["step_s"]
+    assert [name for name, _ in measure(run_dir).placement.renderers] == ["micro/sd15", "micro/sd15", "micro/sana"]
+
+
+def test_a_run_that_was_not_completed_is_no_measure(tmp_path):
+    with pytest.raises(UserError, match="has no summary"):
+        measure(tmp_path)
+    (tmp_path / "summary.json").write_text('{"status": "interrupted", "restarts": [], "resumes": []}')
+    with pytest.raises(UserError, match="is interrupted"):
+        measure(tmp_path)
 
 
 def test_pictures_are_a_function_of_caption_and_seed():
