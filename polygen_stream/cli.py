@@ -49,6 +49,14 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve the report at 127.0.0.1 while the run goes on.")
     ] = False,
+    nodes: Annotated[
+        str | None,
+        typer.Option(metavar="N|torchrun|slurm", help="Nodes that train one model; or who started this on each."),
+    ] = None,
+    node: Annotated[int | None, typer.Option(min=0, help="Which of the nodes this is, from 0.")] = None,
+    rendezvous: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where node 0 can be reached by the others.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -60,10 +68,10 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run:
+        if context.args or run_dir or dry_run or nodes or node or rendezvous:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir or --dry-run: a run goes on as it began; its "
-                "config.toml may be edited where that does not concern training ([launch], [evaluate])"
+                f"--resume {resume} takes no config, override, --run-dir, --nodes or --dry-run: a run goes on as it "
+                "began; its config.toml may be edited where that does not concern training ([launch], [evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise
@@ -72,8 +80,12 @@ def run(
         config = load_config(folder / "config.toml")
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
-    options = ("run-dir", "dry-run", "dashboard", "resume", "help")
+    options = ("run-dir", "dry-run", "dashboard", "nodes", "node", "rendezvous", "resume", "help")
+    from polygen_stream.launch.nodes import node_folder, place_node
+
     config = load_config(config_name, parse_overrides(words, other_options=options))
+    config = place_node(config, nodes, node, rendezvous)
+    run_dir = node_folder(config, run_dir)
     from polygen_stream.captions.banks import check_bank
 
     check_bank(config.captions)

@@ -130,6 +130,9 @@ class LaunchConfig(Section):
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)
     restarts: int = Field(5, ge=0)  # of each process, without progress in between
+    nodes: int = Field(1, ge=1)  # machines that train one model together
+    node: int = Field(0, ge=0)  # which of them this is
+    rendezvous: str = ""  # HOST:PORT of node 0, where the ranks of all nodes meet
 
 
 class RunConfig(Section):

@@ -35,7 +35,8 @@ def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSour
 def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
     """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
     config, ring = context.config, context.ring
-    known, begun, curriculum, pause = ring.stats().known, Begun(), curriculum_of(config), Pause(context)
+    known, begun = ring.stats().known, Begun(config.launch.node)
+    curriculum, pause = curriculum_of(config), Pause(context)
     for entry in entries:
         if entry.task.task_id >= known:
             while not context.stopping and open_groups(ring.stats()) >= config.captions.backlog:
@@ -47,7 +48,7 @@ def _go_on(context: RoleContext, entries: Iterable[Entry]) -> Begun | None:
             # pace of everybody anyway, and what rounding left over is less than one caption.
             share = curriculum.production_share(*aim(context, 0, 0.0, entry.task.task_id, begun.opened))
             begun.pairs.take(share, 1)
-        begun.task_id = entry.task.task_id + 1
+        begun.task_id = entry.task.task_id + config.launch.nodes
         begun.opened += isinstance(entry.outcome, Caption)
     return begun
 

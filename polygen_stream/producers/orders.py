@@ -20,9 +20,12 @@ from polygen_stream.role import RoleContext
 
 @dataclass
 class Begun:
-    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds."""
+    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds.
 
-    task_id: int = 0
+    Of N nodes, node k takes the tasks k, k + N, k + 2 N and so on.
+    """
+
+    task_id: int
     opened: int = 0
     pairs: ErrorDiffusion = field(default_factory=ErrorDiffusion)
 
@@ -72,7 +75,7 @@ class Orders:
             share = self._curriculum.production_share(*aim(self._context, stats.step, ahead, begun.task_id, opened))
             found.append((self._ledger.task(begun.task_id), Kind.PAIR if begun.pairs.take(share, 1) else Kind.PLAIN))
             self._under_way.append(found[-1])
-            begun.task_id += 1
+            begun.task_id += self._context.config.launch.nodes
         return found
 
     def done(self) -> tuple[Task, Kind]:

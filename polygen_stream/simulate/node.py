@@ -153,7 +153,7 @@ class _Node:
     def _write(self) -> Steps:
         """As producers/captioner.py, with a source that writes what it is handed as one batch."""
         config, ring, source = self.config, self.ring, self.source
-        context, begun = RoleContext(config, Path(), ring, "captioner", None), Begun()
+        context, begun = RoleContext(config, Path(), ring, "captioner", None), Begun(config.launch.node)
         orders = Orders(context, source, begun, clock=lambda: self.clock.now)
         while begun.opened < target_of(config):
             stats = ring.stats()
