@@ -46,6 +46,18 @@ def start_nodes(tmp_path):
         run.close()
 
 
+def ended(nodes: list[Launched]) -> list[int]:
+    """Exit codes of all, watched until the last one is gone."""
+
+    def over() -> bool:
+        for run in nodes:
+            run.processes()
+        return all(run.popen.poll() is not None for run in nodes)
+
+    nodes[0].wait_until(over, f"both nodes to end\n{nodes[1].stderr}", START_S)
+    return [run.popen.returncode for run in nodes]
+
+
 def weights(run: Launched) -> dict[str, torch.Tensor]:
     return load_file(run.run_dir / "checkpoints" / "step_000012" / "model.safetensors")
 
@@ -61,7 +73,7 @@ def assert_one_model(nodes: list[Launched]) -> None:
 
 def test_two_nodes_train_one_model_on_tasks_of_their_own(start_nodes):
     nodes = start_nodes()
-    assert [run.wait(START_S) for run in nodes] == [0, 0], [run.stderr for run in nodes]
+    assert ended(nodes) == [0, 0], [run.stderr for run in nodes]
     assert_one_model(nodes)
     for node, run in enumerate(nodes):
         tasks = [line["task"]["task_id"] for line in read_jsonl(run.run_dir / "journal.jsonl") if "task" in line]
@@ -73,7 +85,7 @@ def test_two_nodes_train_one_model_on_tasks_of_their_own(start_nodes):
 
 def test_a_starved_node_is_named_by_the_other(start_nodes):
     nodes = start_nodes("--ring.draw_timeout_s", "8", "--launch.restarts", "0", image_s=(QUICK, NEVER))
-    assert [run.wait(START_S) for run in nodes] == [1, 1]
+    assert ended(nodes) == [1, 1]
     assert "trainer rank 1 exited with code 1" in nodes[1].stderr and "renderer-micro-sd15" in nodes[1].stderr
     assert "step 0: rank 1 (node 1) has no batch and says why" in nodes[0].stderr
     for run in nodes:
@@ -84,11 +96,13 @@ def test_a_killed_rank_sends_both_nodes_back_to_the_last_common_checkpoint(start
     nodes = start_nodes()
     nodes[1].wait_until(lambda: nodes[1].steps() > 5, "six steps", START_S)
     nodes[1].process("trainer-1").send_signal(signal.SIGKILL)
-    assert [run.wait(START_S) for run in nodes] == [0, 0], [run.stderr for run in nodes]
+    assert ended(nodes) == [0, 0], [run.stderr for run in nodes]
     assert_one_model(nodes)
+    reasons = []
     for run in nodes:
         [again] = [event for event in read_jsonl(run.run_dir / "events.jsonl") if event["event"] == "restart"]
         assert again["process"] == "trainer"
+        reasons.append(again["reason"])
         run.assert_nothing_left()
-    assert "rank 1 died with signal SIGKILL" in nodes[1].stderr
-    assert "another rank is gone" in nodes[0].stderr
+    assert "another rank is gone" in reasons[0]
+    assert "trainer rank 1 died with signal SIGKILL" in reasons[1]
