@@ -391,7 +391,7 @@ def simulate(
     jitter: Annotated[
         float, typer.Option(min=0, help="How much steps of nodes differ: share, standard deviation.")
     ] = 0.05,
-    images: Annotated[int, typer.Option(min=100, help="Pictures to simulate for each, at most.")] = 20_000,
+    images: Annotated[int, typer.Option(min=100, help="Pictures to simulate for each, at most.")] = 10_000,
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Compare this completed run with its own simulation instead.")
     ] = None,

@@ -114,7 +114,8 @@ class _Node:
         self.source = source
         self.clock = simpy.Environment()
         self.gpus = [simpy.Resource(self.clock) for _ in range(placement.gpus)]
-        self.changed = self.clock.event()  # of the ring: renewed whenever it has fired
+        # Of the ring, renewed whenever one has fired: a group was opened, pictures came, a batch was drawn.
+        self.opened, self.filled, self.drawn = (self.clock.event() for _ in range(3))
         self.outcome = Outcome()
         self._random = seeding.rng(config.seed, "simulation")
         self._pairs: set[int] = set()  # tasks with a hard negative
@@ -159,7 +160,7 @@ class _Node:
             stats = ring.stats()
             wanted = orders.wanted(stats, 0)
             if not wanted:
-                yield from self._idle(pause.POLL_S)
+                yield from self._idle(self.filled, pause.POLL_S)
                 continue
             for task, kind in orders.next(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
@@ -169,13 +170,14 @@ class _Node:
                 members = members_of(task, kind, config.generators.negatives)
                 request = GroupRequest(task.task_id, kind, caption.text, caption.negative, members)
                 while not ring.try_open([request]):
-                    yield self.changed
+                    yield self.drawn | self.filled
                 if kind is Kind.PAIR:
                     self._pairs.add(task.task_id)
-                self._notify()
                 begun.opened += 1
+                self._notify("opened")
         ring.finish_opening()
-        self._notify()
+        self._notify("opened")
+        self._notify("filled")
 
     def _render(self, generator: int, gpu: int) -> Steps:
         """As producers/renderer.py."""
@@ -187,11 +189,11 @@ class _Node:
                 stats = ring.stats()
                 if stats.finished_opening and stats.backlog[name] == 0:
                     return
-                yield from self._idle(renderer.POLL_S)
+                yield from self._idle(self.opened, renderer.POLL_S)
                 continue
             yield from self._compute(gpu, self._varied(times.call_s + times.image_s[name] * len(claims)))
             ring.commit(claims, np.zeros((len(claims), 1, 1, 3), np.uint8))
-            self._notify()
+            self._notify("filled")
 
     def _train(self) -> Steps:
         """As train/run.py: the ranks of the node take one step together."""
@@ -200,10 +202,12 @@ class _Node:
         for step in range(config.train.steps):
             mix, asked = curriculum.draw(step), self.clock.now
             while (draw := ring.try_draw(step, mix.plain, mix.pair)) is None:
-                yield self.changed
+                self._notify("drawn")  # it is hungry now, which lets groups in that the limiter holds back
+                yield self.filled
             images = sum(len(group.positive_slots) + len(group.negative_slots) for group in draw.groups)
             self._drawn.update(group.task_id for group in draw.groups if group.kind is Kind.PAIR)
             ring.release(draw)
+            self._notify("drawn")
             outcome.images_drawn += images
             work_s = times.step_s + times.trained_image_s * images / len(ranks)
             late_s = self._late(self.clock.now - asked + work_s)
@@ -213,7 +217,6 @@ class _Node:
             outcome.worked_s.append(work_s)
             outcome.waited_s.append(round(self.clock.now - asked - work_s, 9))  # floating seconds leave dust
             ring.set_step(step + 1)
-            self._notify()
 
     # ---- time
 
@@ -222,15 +225,15 @@ class _Node:
             yield turn
             yield self.clock.timeout(seconds)
 
-    def _idle(self, poll_s: float) -> Steps:
-        """Until the first look, every `poll_s`, after the ring has changed."""
+    def _idle(self, change: simpy.Event, poll_s: float) -> Steps:
+        """Until the first look, every `poll_s`, after a change."""
         began = self.clock.now
-        yield self.changed
+        yield change
         yield self.clock.timeout(poll_s - (self.clock.now - began) % poll_s)
 
-    def _notify(self) -> None:
-        self.changed.succeed()
-        self.changed = self.clock.event()
+    def _notify(self, change: str) -> None:
+        getattr(self, change).succeed()
+        setattr(self, change, self.clock.event())
 
     def _varied(self, seconds: float) -> float:
         return seconds * max(0.0, 1.0 + self.times.jitter * self._random.standard_normal())

@@ -12,6 +12,7 @@ from polygen_stream.simulate.hardware import Times, place
 from polygen_stream.simulate.node import Outcome, simulate_node
 
 SMALLEST = 64  # texts of a node's batch
+MOST_STEPS = 2000  # to simulate
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def shortened(config: RunConfig, images: int) -> tuple[RunConfig, float]:
     its first fill is at least a batch, as every config's.
     """
     whole = _images(config)
-    share = min(1.0, images / whole)
+    share = min(1.0, images / whole, MOST_STEPS / config.train.steps)
     train, captions, ring = config.train, config.captions, config.ring
     steps = max(10, round(train.steps * share))
     share = min(1.0, steps / train.steps)
