@@ -129,5 +129,14 @@ def retain(run_dir: Path, keep: int) -> None:
             shutil.rmtree(doomed)
 
 
+def discard_after(run_dir: Path, step: int) -> None:
+    """Removes the checkpoints of later steps: training goes on from this one."""
+    for later, folder in list_checkpoints(run_dir):
+        if later > step:
+            doomed = folder.with_name(PARTIAL + folder.name)
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+
 def damaged(file: Path, why: str) -> str:
     return f"cannot use {file}: {why}; delete {file.parent} and use an older checkpoint beside it"

@@ -66,6 +66,14 @@ def run(
     accept_license: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="With --prepare: as `fetch` takes it.")
     ] = None,
+    nodes: Annotated[
+        str | None,
+        typer.Option(metavar="N|torchrun|slurm", help="Nodes that train one model; or who started this on each."),
+    ] = None,
+    node: Annotated[int | None, typer.Option(min=0, help="Which of the nodes this is, from 0.")] = None,
+    rendezvous: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where node 0 can be reached by the others.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|auto", help="Go on with an unfinished run; auto: the newest one under runs/."),
@@ -77,11 +85,11 @@ def run(
     and no download. Any key of it can be overridden: --train.steps 200.
     """
     if resume is not None:
-        if context.args or run_dir or dry_run or prepare or source or tee:
+        if context.args or run_dir or dry_run or prepare or source or tee or nodes or node or rendezvous:
             raise UserError(
-                f"--resume {resume} takes no config, override, --run-dir, --source, --tee, --dry-run or --prepare: a "
-                "run goes on as it began; its config.toml may be edited where that does not concern training "
-                "([launch], [evaluate])"
+                f"--resume {resume} takes no config, override, --run-dir, --source, --tee, --nodes, --dry-run or "
+                "--prepare: a run goes on as it began; its config.toml may be edited where that does not concern "
+                "training ([launch], [evaluate])"
             )
         from polygen_stream.launch.resume import find_run
         from polygen_stream.launch.supervise import supervise
@@ -91,7 +99,8 @@ def run(
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
     options = (
-        "run-dir", "dry-run", "dashboard", "source", "tee", "resume", "gpus", "prepare", "accept-license", "help",
+        "run-dir", "dry-run", "dashboard", "source", "tee", "nodes", "node", "rendezvous", "resume", "gpus", "prepare",
+        "accept-license", "help",
     )  # fmt: skip
     overrides = parse_overrides(words, other_options=options)
     if source:
@@ -101,7 +110,10 @@ def run(
         overrides |= {"captions.source": kind, "captions.shards": str(Path(folder).absolute())}
     if tee:
         overrides["launch.tee"] = str(tee.absolute())
-    config = load_config(config_name, overrides)
+    from polygen_stream.launch.nodes import node_folder, place_node
+
+    config = place_node(load_config(config_name, overrides), nodes, node, rendezvous)
+    run_dir = node_folder(config, run_dir)
     if gpus is not None and not dry_run:
         raise UserError(f"--gpus {gpus} is for planning: add --dry-run (a run takes the GPUs that its config names)")
     from polygen_stream.captions.banks import check_bank
@@ -502,6 +514,52 @@ def experiment(
     from polygen_stream.experiment import command
 
     command.run(file, out, pools, jobs, page_only, Console(highlight=False))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG] [--section.key VALUE]... [OPTIONS]",
+)
+def simulate(
+    context: typer.Context,
+    gpus: Annotated[
+        str, typer.Option(help="GPUs of the run, one simulation each.")
+    ] = "1,2,4,8,16,32,64,128,256,512,1024",
+    rates: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Measured rates; may be repeated (else reference figures)."),
+    ] = None,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="GPUs of a node.")] = 8,
+    trainer_gpus: Annotated[int, typer.Option(min=1, help="Of a node with several, how many train.")] = 1,
+    jitter: Annotated[
+        float, typer.Option(min=0, help="How much steps of nodes differ: share, standard deviation.")
+    ] = 0.05,
+    images: Annotated[int, typer.Option(min=100, help="Pictures to simulate for each, at most.")] = 10_000,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Compare this completed run with its own simulation instead.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the plot there (.png, .svg).")] = None,
+) -> None:
+    """Simulate a run on 1 to 1,024 GPUs: waiting, images, reuse, waste, hours and GPU-hours.
+
+    The ring, its limiter, the curriculum and the order of production are the
+    real ones; what models take is waited for in simulated time. With several
+    nodes, one is simulated, and every step waits for the slowest of all.
+    """
+    from polygen_stream.simulate.command import simulate_against, simulate_run
+
+    if against is not None:
+        if context.args:
+            raise UserError(f"--against {against} takes no config or override: they are the run's own")
+        return simulate_against(against)
+    name, words = split_config_name(context.args)
+    others = ("gpus", "rates", "gpus-per-node", "trainer-gpus", "jitter", "images", "against", "json", "plot", "help")
+    config = load_config(name, parse_overrides(words, other_options=others))
+    simulate_run(
+        config, gpus, rates or (), gpus_per_node=gpus_per_node, trainer_gpus=trainer_gpus, jitter=jitter,
+        images=images, json_file=json_file, plot=plot,
+    )  # fmt: skip
 
 
 @app.command()

@@ -1,6 +1,12 @@
 """The run config: schema, loading, and what follows from it."""
 
-from polygen_stream.config.derived import curriculum_of, curriculum_shares, expected_group_draws, task_window
+from polygen_stream.config.derived import (
+    curriculum_of,
+    curriculum_shares,
+    expected_group_draws,
+    node_share,
+    task_window,
+)
 from polygen_stream.config.load import (
     config_keys,
     dump_config,
@@ -35,6 +41,7 @@ __all__ = [
     "dump_config",
     "expected_group_draws",
     "load_config",
+    "node_share",
     "parse_overrides",
     "read_toml",
     "split_config_name",

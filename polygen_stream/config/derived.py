@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polygen_stream.config.schema import RunConfig
 from polygen_stream.curriculum import Curriculum
+from polygen_stream.errors import UserError
 
 
 def curriculum_of(config: RunConfig) -> Curriculum:
@@ -42,3 +43,22 @@ def task_window(config: RunConfig) -> tuple[int, float]:
     if ring.samples_per_insert:
         return window, expected_group_draws(config) / steps / ring.samples_per_insert
     return window, (captions.target - ring.min_fill) / steps
+
+
+def node_share(config: RunConfig, nodes: int) -> RunConfig:
+    """The config of one of `nodes` nodes that share a run: its part of train.batch and captions.target.
+
+    All else is per node as it is: ring.*, ranks, producers.
+
+    Raises:
+        UserError: the batch cannot be shared evenly.
+    """
+    batch, target = config.train.batch, config.captions.target
+    if batch % nodes or batch // nodes < 2 * config.train.ranks:
+        raise UserError(
+            f"train.batch = {batch} texts cannot be shared by {nodes} nodes with train.ranks = {config.train.ranks} "
+            f"each: make it a multiple of {nodes}, at least {2 * nodes * config.train.ranks}"
+        )
+    train = config.train.model_copy(update={"batch": batch // nodes})
+    captions = config.captions.model_copy(update={"target": -(-target // nodes)})
+    return config.model_copy(update={"train": train, "captions": captions})

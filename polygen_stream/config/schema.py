@@ -137,6 +137,9 @@ class LaunchConfig(Section):
     trace: bool = False  # what every process does when, for `polygen-stream trace`
     tee: str = ""  # folder of shards written while the run goes on; "" = none
     tee_pictures: int = Field(10_000, ge=1)  # in a shard of it
+    nodes: int = Field(1, ge=1)  # machines that train one model together
+    node: int = Field(0, ge=0)  # which of them this is
+    rendezvous: str = ""  # HOST:PORT of node 0, where the ranks of all nodes meet
 
 
 class RunConfig(Section):

@@ -185,11 +185,17 @@ class Children:
             os.write(self._lifeline, f"{line}\n".encode())
 
 
-def meeting_place() -> dict[str, str]:
-    """Where the ranks of a trainer on this machine find each other, as torchrun's environment variables.
+def meeting_place(rendezvous: str = "") -> dict[str, str]:
+    """Where the ranks of a trainer find each other, as torchrun's environment variables.
 
-    The port is free now; should somebody else take it before rank 0 does, rank 0 says so and the run ends.
+    That is at `rendezvous`, HOST:PORT, or else at a port of this machine. The latter is free now; should somebody else
+    take it before rank 0 does, rank 0 says so and the run ends.
     """
+    if rendezvous:
+        host, _, port = rendezvous.rpartition(":")
+        # What torchrun leaves in the environment of its children makes its own store of ours.
+        place = {"MASTER_ADDR": host, "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
+        return place | ({"GLOO_SOCKET_IFNAME": "lo"} if host in ("127.0.0.1", "localhost") else {})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -62,7 +62,8 @@ class Process:
     role: str
     command: tuple[str, ...]  # interpreter and module (or script), without the arguments all roles share
     generator: str | None = None
-    rank: int | None = None  # of a trainer that is one of several
+    rank: int | None = None  # of a trainer that is one of several, on this node or others
+    leads: bool = True  # of a trainer: it draws, and writes checkpoints and metrics, for the ranks of its node
     replica: int | None = None  # of a renderer that is one of several of its generator, from 1
     device: str = "cpu"
     threads: int = 1
@@ -115,9 +116,10 @@ def build_plan(config: RunConfig, dashboard_port: int | None = None, there: bool
         *_trainers(config),
         *_producers(config, there),
         *([_process("tee", "cpu", 1)] if launch.tee else []),
-        _process("evaluator", config.evaluate.device, launch.evaluator_threads),
-        _process("report", "cpu", 1),
     ]
+    if launch.node == 0:  # every node has the same model
+        processes.append(_process("evaluator", config.evaluate.device, launch.evaluator_threads))
+        processes.append(_process("report", "cpu", 1))
     if dashboard_port is not None:
         dashboard = _process("dashboard", "cpu", 1)
         port = {"POLYGEN_STREAM_DASHBOARD_PORT": str(dashboard_port)}
@@ -164,20 +166,25 @@ def ring_spec(config: RunConfig) -> RingSpec:
 
 
 def _trainers(config: RunConfig) -> list[Process]:
-    """One process per rank, with the environment variables by which torchrun tells ranks apart.
+    """One process per rank of this node, with the environment variables by which torchrun tells ranks apart.
 
-    Where rank 0 listens is added when they are started.
+    Ranks are numbered node after node. Where rank 0 listens is added when they are started.
     """
-    train, threads = config.train, config.launch.trainer_threads
-    if train.ranks == 1:
+    train, launch, threads = config.train, config.launch, config.launch.trainer_threads
+    if train.ranks * launch.nodes == 1:
         return [_process("trainer", train.device, threads)]
     ranks = []
-    for rank in range(train.ranks):
-        device = f"cuda:{rank}" if train.device == "cuda" else train.device
-        process, place = _process("trainer", device, threads), {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        world = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(train.ranks))
-        environment = {**process.env, **place, **world}
-        ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, env=environment))
+    for local_rank in range(train.ranks):
+        device = f"cuda:{local_rank}" if train.device == "cuda" else train.device
+        process, rank = _process("trainer", device, threads), launch.node * train.ranks + local_rank
+        numbers = {
+            "RANK": rank,
+            "LOCAL_RANK": local_rank,
+            "WORLD_SIZE": train.ranks * launch.nodes,
+            "LOCAL_WORLD_SIZE": train.ranks,
+        }
+        environment = {**process.env, **{name: str(number) for name, number in numbers.items()}}
+        ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, leads=local_rank == 0, env=environment))
     return ranks
 
 

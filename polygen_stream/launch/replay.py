@@ -42,6 +42,10 @@ def replay_of(run: Path) -> tuple[RunConfig, Callable[[Path], None]]:
         if not (run / name).is_file():
             raise UserError(f"{run} has no {name}: name the folder of a completed run")
     before = load_config(run / "config.toml")
+    if before.launch.nodes > 1:
+        raise UserError(
+            f"{run} is one of {before.launch.nodes} nodes' part of a run: only runs of one node are replayed"
+        )
     config = load_config(run / "config.toml", {**SETTINGS, "name": f"{before.name}-replay"})
     draws = list(read_jsonl(run / "draw_log.jsonl"))
     if [draw["step"] for draw in draws] != list(range(config.train.steps)):

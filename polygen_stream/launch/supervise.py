@@ -213,7 +213,7 @@ class _Supervisor:
 
     def _start(self, *processes: Process) -> None:
         """Starts processes; the ranks of a trainer have to be among them all or none."""
-        meeting = meeting_place()
+        meeting = meeting_place(self.config.launch.rendezvous)
         for process in processes:
             child = self.children.start(process, None if process.rank is None else meeting)
             child.work_before = self._work(process)
@@ -280,7 +280,7 @@ class _Supervisor:
         """Of a child that ended by itself without an error: what it left undone."""
         role, stats, steps = child.process.role, self.ring.stats(), self.config.train.steps
         early = f"{child.process.label} ended, perhaps by a SIGTERM that was not the supervisor's, "
-        if role == "trainer" and not child.process.rank and self._steps_done() < steps:
+        if role == "trainer" and child.process.leads and self._steps_done() < steps:
             return f"{early}at step {self._steps_done()} of {steps}"
         if role in ("captioner", "reader") and not stats.finished_opening:
             return early + "before all captions were in the ring"

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
 from polygen_stream.captions.selection import Selection
 from polygen_stream.captions.sources import caption_source
-from polygen_stream.config import curriculum_of
-from polygen_stream.ledger import Task
+from polygen_stream.config import CaptionsConfig, curriculum_of
 from polygen_stream.producers.failures import Failures
-from polygen_stream.producers.orders import Begun, Orders, aim
+from polygen_stream.producers.orders import Begun, Orders, aim, members_of, open_groups, target_of
 from polygen_stream.producers.pause import Pause
-from polygen_stream.ring import GeneratorsDown, Kind, Member, RingStats, WaitStopped
+from polygen_stream.ring import GeneratorsDown, Kind, WaitStopped
 from polygen_stream.role import RoleContext, run_role
 from polygen_stream.turns import POLL_S, Turns
 
 
-def main(context: RoleContext) -> None:
+def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
     config, ring = context.config, context.ring
     file = context.run_dir / JOURNAL
     with closing(Journal(file)) as journal:
         turns = context.turns(config.captions.device)
         begun = _go_on(context, read_journal(file), turns)
-        if begun is not None and begun.opened < _target(context) and ring.spec.mode != "replay":
+        if begun is not None and begun.opened < target_of(config) and ring.spec.mode != "replay":
             if not turns.wait(ring.heartbeat, lambda: context.stopping):
                 return
             ring.heartbeat("loading the caption source")
-            with closing(caption_source(config.captions)) as source:
+            with closing(source_of(config.captions)) as source:
                 journal.describe(source.provenance)
                 _write(context, begun, source, journal, turns)
     if not context.stopping:
@@ -41,10 +39,11 @@ def main(context: RoleContext) -> None:
 def _go_on(context: RoleContext, entries: Iterable[Entry], turns: Turns) -> Begun | None:
     """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
     config, ring = context.config, context.ring
-    known, begun, curriculum, pause = ring.stats().known, Begun(), curriculum_of(config), Pause(context)
+    known, begun = ring.stats().known, Begun(config.launch.node)
+    curriculum, pause = curriculum_of(config), Pause(context)
     for entry in entries:
         if entry.task.task_id >= known:
-            while not context.stopping and _open_groups(ring.stats()) >= config.captions.backlog:
+            while not context.stopping and open_groups(ring.stats()) >= config.captions.backlog:
                 pause.take()
             if context.stopping or not _open(context, entry, turns):
                 return None
@@ -53,7 +52,7 @@ def _go_on(context: RoleContext, entries: Iterable[Entry], turns: Turns) -> Begu
             # pace of everybody anyway, and what rounding left over is less than one caption.
             share = curriculum.production_share(*aim(context, 0, 0.0, entry.task.task_id, begun.opened))
             begun.pairs.take(share, 1)
-        begun.task_id = entry.task.task_id + 1
+        begun.task_id = entry.task.task_id + config.launch.nodes
         begun.opened += isinstance(entry.outcome, Caption)
     return begun
 
@@ -62,22 +61,19 @@ def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: J
     """Hands tasks to the source while there is room for their pictures, and opens groups of what comes back, in order,
     until there are enough."""
     config, ring = context.config, context.ring
-    writing, target = config.captions, _target(context)
-    selection = Selection(writing, source.concepts, config.seed)
+    target = target_of(config)
+    selection = Selection(config.captions, source.concepts, config.seed)
     selection.remember(read_journal(context.run_dir / JOURNAL))
     orders, failures, pause = Orders(context, source, begun), Failures(), Pause(context, source)
     while not context.stopping and begun.opened < target:
         stats = ring.stats()
         began = time.monotonic()
-        wanted = min(writing.batch, target - begun.opened - source.pending)
-        # A whole batch at once: a model that is run batch by batch must not be fed one by one. The bound keeps captions
-        # close to the step they are written for, and a fast generator close to the slow ones.
-        room = wanted and _open_groups(stats) + source.pending <= writing.backlog - writing.batch and not turns.over()
-        if (room or source.pending) and not turns.ask():
+        wanted = 0 if turns.over() else orders.wanted(stats, source.pending)
+        if (wanted or source.pending) and not turns.ask():
             time.sleep(POLL_S)
             ring.heartbeat(f"waiting for its turn on {turns.device}", waited_s=time.monotonic() - began)
             continue
-        if room:
+        if wanted:
             pause.over()
             for task, kind in orders.next(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
@@ -101,11 +97,6 @@ def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: J
                 return
             begun.opened += isinstance(entry.outcome, Caption)
         ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
-
-
-def _target(context: RoleContext) -> int:
-    """Groups to open."""
-    return context.config.captions.target or sys.maxsize
 
 
 def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
@@ -136,7 +127,7 @@ def _open(context: RoleContext, entry: Entry, turns: Turns) -> bool:
             ring.skip_task(task.task_id, *waiting)
             return True
         kind = Kind.PAIR if entry.pair else Kind.PLAIN
-        members = _members(task, kind, config.generators.negatives)
+        members = members_of(task, kind, config.generators.negatives)
         try:
             ring.open_group(task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, *waiting)
         except GeneratorsDown:
@@ -144,20 +135,6 @@ def _open(context: RoleContext, entry: Entry, turns: Turns) -> bool:
     except WaitStopped:
         return False
     return True
-
-
-def _open_groups(stats: RingStats) -> int:
-    """Captions that wait for pictures."""
-    return sum(counts["open"] for counts in stats.groups.values())
-
-
-def _members(task: Task, kind: Kind, negatives: int) -> list[Member]:
-    """The group's images: n+ positives, then the twins of the first `negatives` of them."""
-    twins = list(zip(task.generators, task.image_seeds, strict=True))
-    members = [Member(generator, 0, seed) for generator, seed in twins]
-    if kind is Kind.PAIR:
-        members += [Member(generator, 1, seed) for generator, seed in twins[:negatives]]
-    return members
 
 
 if __name__ == "__main__":

@@ -198,6 +198,10 @@ class Ring:
             left = left[len(opened) :]
         return rows
 
+    def try_open(self, requests: Sequence[GroupRequest]) -> list[int]:
+        """One attempt of `open_groups`, for who waits by a clock of his own: rows of those there is room for now."""
+        return groups.try_open(self._control, [groups.check_opening(self.spec, request) for request in requests]) or []
+
     def skip_task(self, task_id: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> None:
         """Says that this task will have no group. Draws of a deterministic ring wait for it; `stats().known` counts it.
 
@@ -278,6 +282,14 @@ class Ring:
             stop,
         )
         return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), waited_s)
+
+    def try_draw(self, step: int, plain: int, pair: int, first: Sequence[tuple[int, int]] = ()) -> Draw | None:
+        """One attempt of `draw`, for who waits by a clock of his own; None: not now. Who gives up draws no more."""
+        control, row = self._control, self._registered()
+        picked = drawing.try_draw(control, row, step, plain, pair, first, None)
+        if picked is None:
+            return None
+        return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), 0.0)
 
     def post(
         self,

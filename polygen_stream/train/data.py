@@ -71,6 +71,7 @@ class RingReader(BaseNode[Batch]):
         rank, world: which of how many training processes of this node this is. Each needs a curriculum of its own.
             Rank 0 draws for all of them, and each gets its slice off the ring's draw board: groups, and so texts, are
             shared out evenly, images only about so.
+        nodes: how many there are; each draws from its own ring.
         steps: steps of the whole run.
         timeout_s: longest wait for a batch; then RingTimeout names who lags.
         stop: asked before every draw and while waiting.
@@ -93,6 +94,7 @@ class RingReader(BaseNode[Batch]):
         stop: Callable[[], bool],
         rank: int = 0,
         world: int = 1,
+        nodes: int = 1,
         gate: Gate = open_gate,
         leftover: LeftoverQueue | None = None,
         script: Script | None = None,
@@ -109,6 +111,7 @@ class RingReader(BaseNode[Batch]):
         self._stop = stop
         self._rank = rank
         self._world = world
+        self._nodes = nodes
         self._gate = gate
         self._leftover = leftover
         self._script = script
@@ -145,11 +148,14 @@ class RingReader(BaseNode[Batch]):
         began = time.monotonic()
         agreed, rank = self._gate(self._step, verdict)
         if agreed is not Verdict.READY:
+            if draw is not None:  # of a node with one rank, while another node has none
+                self._ring.release(draw)
             self._curriculum.load_state_dict(before)
             if problem is not None:
                 raise problem
             if agreed is Verdict.FAILED:
-                raise PeerLost(f"step {self._step}: rank {rank} has no batch and says why")
+                where = f"rank {rank} (node {rank // self._world})" if self._nodes > 1 else f"rank {rank}"
+                raise PeerLost(f"step {self._step}: {where} has no batch and says why")
             raise StopIteration
         if draw is None:  # what was posted is there: the gate has seen to that
             waited_s += time.monotonic() - began

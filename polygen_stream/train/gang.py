@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Event, Thread
 
 import torch
 import torch.distributed as dist
 
+from polygen_stream.checkpoints import config_hash
 from polygen_stream.config import RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.train.gate import Gate, gate_of, open_gate
@@ -21,23 +24,46 @@ class Gang:
     """This process's place.
 
     Args:
-        rank, world: which of how many.
+        rank, world: which of how many, over all nodes.
+        local_rank, local_world: which of how many on this node; they share its ring.
         group: of the collectives of a step, gloo on CPUs and NCCL on GPUs; None for a single process.
         gate: what the ranks agree by before a step; gloo, because it decides on the host.
     """
 
     rank: int
     world: int
+    local_rank: int
+    local_world: int
     group: dist.ProcessGroup | None
     gate: Gate
+    device: torch.device
 
     @property
     def leads(self) -> bool:
-        """Whether this process draws for all, and writes checkpoints, metrics and the draw log."""
-        return self.rank == 0
+        """Whether this process draws for its node, and writes the checkpoints, metrics and draw log there."""
+        return self.local_rank == 0
 
+    def agreed_step(self, config: RunConfig, step: int) -> int:
+        """The step that all ranks can go on from, each giving that of its newest checkpoint.
 
-ALONE = Gang(rank=0, world=1, group=None, gate=open_gate)
+        Raises:
+            UserError: another node has another config.
+        """
+        if self.world == 1:
+            return step
+        hashes = [int(config_hash(config), 16) >> 1, step]
+        mine = torch.tensor(hashes, device=self.device)
+        found = [torch.empty_like(mine) for _ in range(self.world)]
+        with naming_lost_peers(f"rank {self.rank} was asking the others where to begin"):
+            dist.all_gather(found, mine)
+        for rank, (theirs, _) in enumerate(torch.stack(found).tolist()):
+            if theirs != hashes[0]:
+                raise UserError(
+                    f"rank {rank} (node {rank // self.local_world}) trains by another config than rank {self.rank} "
+                    f"(node {self.rank // self.local_world}): hash {theirs:x} against {hashes[0]:x}; start every node "
+                    "with the same config, seed and overrides"
+                )
+        return min(step for _, step in torch.stack(found).tolist())
 
 
 def place(ranks: int) -> tuple[int, int]:
@@ -52,33 +78,53 @@ def place(ranks: int) -> tuple[int, int]:
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise UserError(
-            f"train.ranks = {ranks}, but {', '.join(missing)} is not set: `polygen-stream run` starts the ranks with it"
+            f"there are {ranks} ranks, but {', '.join(missing)} is not set: `polygen-stream run` starts them with it"
         )
     rank, local_rank, world = (int(os.environ[name]) for name in names[:3])
     if world != ranks:
         raise UserError(
-            f"train.ranks = {ranks}, but WORLD_SIZE is {world}: start as many processes as train.ranks says"
+            f"train.ranks x launch.nodes = {ranks}, but WORLD_SIZE is {world}: start as many processes as these say"
         )
     return rank, local_rank
 
 
 def join(config: RunConfig, device: torch.device, beat: Callable[[str], None]) -> Gang:
     """Meets the other ranks; `device` is this one's alone. Returns when all are there."""
-    ranks = config.train.ranks
-    if ranks == 1:
-        return ALONE
-    rank, _ = place(ranks)
+    local_world = config.train.ranks
+    world = local_world * config.launch.nodes
+    rank, local_rank = place(world)
+    if world == 1:
+        return Gang(rank, world, local_rank, local_world, None, open_gate, device)
     # A rank waits at the gate while rank 0 waits for a batch or writes a checkpoint. Who hangs instead is found by the
     # supervisor after launch.hang_timeout_s; this limit is for ranks that were started without one.
     patience = timedelta(seconds=config.ring.draw_timeout_s + 2 * config.launch.hang_timeout_s)
-    with naming_lost_peers(f"rank {rank} was meeting the others"):
+    doing = f"waiting for the other {world - 1} ranks to start"
+    with naming_lost_peers(f"rank {rank} was meeting the others"), _beating(beat, doing):
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            dist.init_process_group("nccl", device_id=device)
+            dist.init_process_group("nccl", device_id=device, timeout=patience)
         else:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", timeout=patience)
         gate = dist.new_group(backend="gloo", timeout=patience)
-    return Gang(rank, ranks, dist.group.WORLD, gate_of(gate, beat))
+    return Gang(rank, world, local_rank, local_world, dist.group.WORLD, gate_of(gate, beat), device)
+
+
+@contextmanager
+def _beating(beat: Callable[[str], None], doing: str) -> Iterator[None]:
+    """Beats once a second while this thread is inside a call that cannot."""
+    over = Event()
+
+    def keep_on() -> None:
+        while not over.wait(1.0):
+            beat(doing)
+
+    thread = Thread(target=keep_on, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def leave(gang: Gang) -> None:

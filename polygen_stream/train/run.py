@@ -17,12 +17,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from polygen_stream.checkpoints import remove_partial
-from polygen_stream.config import curriculum_of
+from polygen_stream.checkpoints import checkpoint_folder, discard_after, read_meta, remove_partial
+from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.errors import UserError
 from polygen_stream.leftover import LeftoverQueue
 from polygen_stream.role import RoleContext, run_role
@@ -37,7 +38,7 @@ from polygen_stream.train.checkpoint import (
 )
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.diary import Diary
-from polygen_stream.train.gang import join, leave, place
+from polygen_stream.train.gang import Gang, join, leave, place
 from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_model_state
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
@@ -53,10 +54,11 @@ def main(context: RoleContext) -> None:
     config, ring, run_dir = context.config, context.ring, context.run_dir
     train = config.train
     started = time.monotonic()
-    rank, local_rank = place(train.ranks)
+    world = train.ranks * config.launch.nodes
+    rank, local_rank = place(world)
     device = training_device(train.device, local_rank)
     logging.basicConfig(level=logging.INFO)
-    logging.info("rank %d of %d: %s, autocast %s", rank, train.ranks, device, autocast_dtype(train.precision, device))
+    logging.info("rank %d of %d: %s, autocast %s", rank, world, device, autocast_dtype(train.precision, device))
     prefer_plain_attention(device)
     gang = join(config, device, ring.heartbeat)
     turns = context.turns(str(device))
@@ -67,7 +69,7 @@ def main(context: RoleContext) -> None:
         check_divisible(model, train)
     if train.image_image_head:
         add_image_image_head(model, train.model, train.image_image_head)
-    folder = newest_checkpoint(run_dir)
+    folder = _common_checkpoint(gang, config, run_dir)
     found = None if folder is None else load_checkpoint(folder)
     start = 0 if found is None else found.meta["step"]
     if found is not None:
@@ -98,8 +100,9 @@ def main(context: RoleContext) -> None:
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,
         stop=_stop_of(context, turns),
-        rank=gang.rank,
-        world=gang.world,
+        rank=gang.local_rank,
+        world=gang.local_world,
+        nodes=config.launch.nodes,
         gate=gang.gate,
         leftover=leftover,
         script=Script(run_dir / SCRIPT) if ring.spec.mode == "replay" and gang.leads else None,
@@ -176,6 +179,27 @@ def _stop_of(context: RoleContext, turns: Turns) -> Callable[[], bool]:
 def _give(turns: Turns) -> None:
     torch.cuda.empty_cache()  # the activations' memory; model and optimizer stay
     turns.give()
+
+
+def _common_checkpoint(gang: Gang, config: RunConfig, run_dir: Path) -> Path | None:
+    """The newest checkpoint that every node has, and no later one is left here; None: training begins.
+
+    Raises:
+        UserError: this node has none of the step that another one has to go on from.
+    """
+    newest = newest_checkpoint(run_dir)
+    step = gang.agreed_step(config, 0 if newest is None else read_meta(newest)["step"])
+    folder = checkpoint_folder(run_dir, step)
+    if folder.is_dir():
+        if gang.leads:
+            discard_after(run_dir, step)
+        return folder
+    if step:
+        raise UserError(
+            f"another node goes on from step {step}, the newest here is {newest} and {folder} is not there: raise "
+            "train.keep_checkpoints, or remove the checkpoints of all nodes to begin again"
+        )
+    return None
 
 
 def training_device(name: str, local_rank: int = 0) -> torch.device:

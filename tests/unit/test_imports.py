@@ -84,9 +84,25 @@ ALLOWED = {
         "launch",
         "planning",
         "ring",
+        "simulate",
     },
+    "simulate": BASE | {"captions", "config", "launch", "ledger", "planning", "producers", "ring", "role"},
     "micro": BASE | {"resources"},
-    "bench": BASE | {"captions", "config", "engine", "generators", "ledger", "resources", "ring"},
+    "bench": BASE
+    | {
+        "captions",
+        "checkpoints",
+        "config",
+        "engine",
+        "generators",
+        "launch",
+        "ledger",
+        "monitor",
+        "producers",
+        "resources",
+        "ring",
+        "role",
+    },
 }
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}

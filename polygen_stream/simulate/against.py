@@ -1,0 +1,103 @@
+"""A simulation beside the run it is of: rates measured in the run, and then the same figures of both."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polygen_stream.captions.grammar import GrammarSource
+from polygen_stream.config import load_config
+from polygen_stream.errors import UserError
+from polygen_stream.launch.run_folder import RING_SNAPSHOT
+from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.ring.inspection import inspect_state
+from polygen_stream.ring.snapshot_file import SnapshotFile
+from polygen_stream.simulate.hardware import Placement, Times, alone
+from polygen_stream.simulate.node import simulate_node
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the run and of its simulation. Shares differ by their difference, all else relatively."""
+
+    name: str
+    measured: float
+    simulated: float
+
+    @property
+    def off(self) -> float:
+        """The simulation's error relative to what was measured."""
+        if self.measured == self.simulated:
+            return 0.0
+        return self.simulated / self.measured - 1.0 if self.measured else float("inf")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a finished run tells of its own speed."""
+
+    times: Times
+    placement: Placement
+    lines: Sequence[dict]  # of metrics.jsonl
+    images: int
+    reuse: float
+
+
+def measure(run: Path) -> Measured:
+    """Rates of a completed run of one rank: busy seconds of each process over what it made.
+
+    A captioner's seconds are without its waits for room in the ring. Processes are taken to have a device each: that
+    they took cores from each other is in their rates.
+
+    Raises:
+        UserError: no completed run, or one that went on after an interruption.
+    """
+    try:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{run} has no summary.json: give the folder of a completed run") from None
+    if summary["status"] != "completed" or summary["restarts"] or summary["resumes"]:
+        raise UserError(
+            f"{run} is {summary['status']}, with {len(summary['restarts'])} restarts and {len(summary['resumes'])} "
+            "resumes: give a run that was completed at one go"
+        )
+    found = inspect_state(SnapshotFile(run / RING_SNAPSHOT).state, running=False)
+    config, stats, lines = load_config(run / "config.toml"), found.stats, list(read_jsonl(run / "metrics.jsonl"))
+    busy: Counter[str] = Counter()
+    replicas: Counter[str] = Counter()
+    names = {name.replace("/", "-"): name for name in config.generators.recipes}
+    for owner in found.owners:
+        for short, name in names.items():
+            if owner.role == "renderer" and owner.name.removeprefix(f"renderer-{short}").strip("-0123456789") == "":
+                busy[name] += owner.busy_s
+                replicas[name] += 1
+        if owner.role == "captioner":
+            busy["captioner"] += owner.busy_s
+    times = Times(
+        image_s={name: busy[name] / (stats.images_committed[name] or 1) for name in config.generators.recipes},
+        caption_s=max(0.0, busy["captioner"] - stats.open_wait_s) / (stats.groups_opened or 1),
+        step_s=sum(line["step_s"] for line in lines) / len(lines),
+    )
+    images = sum(stats.images_committed.values())
+    return Measured(times, alone(config.generators.recipes, replicas), lines, images, stats.mean_reuse)
+
+
+def compare(run: Path) -> list[Figure]:
+    """The run and its simulation, from the end of the first step to that of the last."""
+    found = measure(run)
+    config = load_config(run / "config.toml")
+    # In a small world captions repeat, and a batch takes none twice.
+    source = GrammarSource() if config.captions.bank == "micro" else None
+    outcome = simulate_node(config, found.times, found.placement, source=source)
+    first, *later = found.lines
+    waited, worked = (sum(line[name] for line in later) for name in ("wait_s", "step_s"))
+    seconds = later[-1]["time"] - first["time"]
+    return [
+        Figure("steps per second", len(later) / seconds, outcome.steps_per_second),
+        Figure("trainer waiting share", waited / (waited + worked), outcome.waiting_share),
+        Figure("images rendered", found.images, sum(outcome.images.values())),
+        Figure("draws of a caption", found.reuse, outcome.reuse),
+    ]
