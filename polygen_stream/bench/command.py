@@ -180,6 +180,37 @@ def trainer(
     print(markdown(result), end="")
 
 
+@app.command()
+def end_to_end(
+    steps: Annotated[int, typer.Option(min=20, help="Optimizer steps.")] = 1000,
+    captions: Annotated[int, typer.Option(min=32, help="Captions to render.")] = 800,
+    batch: Annotated[int, typer.Option(min=8, help="Texts of a step.")] = 64,
+    folder: Annotated[Path | None, typer.Option(help="Leave runs and shards in this new folder.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write accuracy over time there (.png, .svg).")] = None,
+) -> None:
+    """Measure streaming beside the offline pipeline: render all, write WebDataset shards, train with a DataLoader.
+
+    Renderers sleep as GPUs would compute; the trainer is real. The table goes to stdout as Markdown.
+    """
+    from polygen_stream.bench.end_to_end import bench_end_to_end
+    from polygen_stream.bench.end_to_end_view import markdown, plot_curves
+
+    _check_folders(json_file, plot)
+    if folder is not None and folder.exists():
+        raise UserError(f"{folder} is there already: name a new folder")
+    if batch > captions // 2:
+        raise UserError(
+            f"--batch {batch} of --captions {captions}: take at least twice as many captions as a batch has"
+        )
+    result = bench_end_to_end(steps, captions, batch, folder, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    if plot is not None:
+        plot_curves(result, plot)
+    print(markdown(result), end="")
+
+
 def _check_folders(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.parent.is_dir():

@@ -29,10 +29,13 @@ from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.checkpoints import PARTIAL, checkpoint_folder, config_hash, describe_files, write_meta
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.launch.plan import Plan, Process, build_plan
+from polygen_stream.micro.painter import paint
+from polygen_stream.micro.parse import parse
+from polygen_stream.micro.world import BACKGROUNDS, COLOURS
 from polygen_stream.monitor.metrics import JsonLines
 from polygen_stream.producers import captioner
 from polygen_stream.producers.renderer import POLL_S
-from polygen_stream.ring import Claim, WaitStopped
+from polygen_stream.ring import WaitStopped
 from polygen_stream.role import RoleContext, run_role
 
 FILE = "sleeping.json"
@@ -49,6 +52,7 @@ class Latency:
         replicas: renderer processes of each generator that has more than one.
         step_s: seconds of a training step; None = the real trainer.
         caption_s: seconds per caption, its hard negative included; None = the config's captioner.
+        painted: pictures are the micro painter's of the caption, from which a model can learn; else coarse squares.
     """
 
     image_s: Mapping[str, float]
@@ -56,6 +60,7 @@ class Latency:
     replicas: Mapping[str, int] = field(default_factory=dict)
     step_s: float | None = None
     caption_s: float | None = None
+    painted: bool = False
 
     def write(self, run_dir: Path) -> None:
         """Leaves the latencies in a run folder, where the roles look for them."""
@@ -105,20 +110,36 @@ def renderer(context: RoleContext) -> None:
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
-        images = np.stack([picture(claim, config.ring.image_size) for claim in claims])
+        paint_one = painted if latency.painted else picture
+        images = np.stack([paint_one(claim.caption, claim.seed, config.ring.image_size) for claim in claims])
         _sleep_until(began + latency.call_s + image_s * len(claims))
         ring.commit(claims, images)
         ring.heartbeat("rendered", busy_s=time.monotonic() - began)
 
 
-def picture(claim: Claim, size: int) -> np.ndarray:
-    """A picture of the claim's caption and seed, uint8 [size, size, 3]: coarse squares, half caption and half seed.
+def picture(caption: str, seed: int, size: int) -> np.ndarray:
+    """A picture that costs nothing, uint8 [size, size, 3]: coarse squares, half of the caption and half of the seed.
 
     The pictures of a caption look alike, so that a model could learn which is which.
     """
-    squares = [seeding.rng(part).integers(0, 128, (GRAIN, GRAIN, 3), np.uint8) for part in (claim.caption, claim.seed)]
+    squares = [seeding.rng(part).integers(0, 128, (GRAIN, GRAIN, 3), np.uint8) for part in (caption, seed)]
     place = np.arange(size) * GRAIN // size
     return sum(squares)[place][:, place]
+
+
+def painted(caption: str, seed: int, size: int) -> np.ndarray:
+    """What a caption of the micro world says, painted, uint8 [size, size, 3]; size is a multiple of the painter's 32.
+
+    Colours and a background that it does not name follow from the seed.
+
+    Raises:
+        NotACaption: it is none of the micro world.
+    """
+    rng, scene = seeding.rng(caption, seed), parse(caption)
+    things = [replace(thing, colour=thing.colour or str(rng.choice(list(COLOURS)))) for thing in scene.things]
+    background = scene.background or str(rng.choice(list(BACKGROUNDS)))
+    small = paint(replace(scene, things=tuple(things), background=background), rng)
+    return small.repeat(size // len(small), 0).repeat(size // len(small), 1)
 
 
 def trainer(context: RoleContext) -> None:
