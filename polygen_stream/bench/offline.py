@@ -32,6 +32,9 @@ from polygen_stream.train.step import train_step
 
 PER_SHARD = 1000
 
+# mix, images uint8 [N, H, W, 3], texts, images of each text, tasks, those of the pairs, generator of each image
+Drawn = tuple[DrawMix, torch.Tensor, list[str], list[int], list[int], list[int], list[int]]
+
 
 def render_all(config: RunConfig, samples: Sequence[Sample], latency: Latency, folder: Path) -> float:
     """Renders all samples, each generator on a device of its own, and writes them into shards; the seconds it took."""
@@ -100,37 +103,39 @@ def _copy(model: torch.nn.Module) -> dict[str, Any]:
 
 
 class _Batches(IterableDataset):
-    """Batches of the curriculum's mix: captions of either kind in passes, each in an order of its own."""
-
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self._config, self._folder = config, folder
 
-    def __iter__(self) -> Iterator[tuple[DrawMix, Any, list[str], list[int], list[int], list[int], list[int]]]:
-        config = self._config
-        captions = list(read_tasks(self._folder, config.generators.recipes))
-        paired = [task for task in captions if any(sample.negative for sample in task)]
-        plain = [task for task in captions if not any(sample.negative for sample in task)]
-        curriculum = curriculum_of(config)
-        orders = {len(tasks): _Passes(tasks, config.seed) for tasks in (plain, paired) if tasks}
-        for step in range(config.train.steps):
-            mix, used = curriculum.draw(step), set()
-            pairs = orders[len(paired)].take(mix.pair, used) if mix.pair else []
-            # Captions with a negative serve as plain ones where these are too few, as in the ring.
-            from_plain = min(mix.plain, len(plain))
-            plains = orders[len(plain)].take(from_plain, used) if from_plain else []
-            plains += orders[len(paired)].take(mix.plain - len(plains), used) if len(plains) < mix.plain else []
-            rows = [(task, False) for task in (*plains, *pairs)] + [(task, True) for task in pairs]
-            shown = [[sample for sample in task if sample.negative is negative] for task, negative in rows]
-            images = np.stack([s.picture(config.ring.image_size) for samples in shown for s in samples])
-            yield (
-                mix,
-                torch.from_numpy(images),
-                [samples[0].text for samples in shown],
-                [len(samples) for samples in shown],
-                [task[0].task_id for task in (*plains, *pairs)],
-                [task[0].task_id for task in pairs],
-                [sample.generator for samples in shown for sample in samples],
-            )
+    def __iter__(self) -> Iterator[Drawn]:
+        return shard_batches(self._config, self._folder)
+
+
+def shard_batches(config: RunConfig, folder: Path) -> Iterator[Drawn]:
+    """A batch for every step: the curriculum's mix, captions of either kind in passes, each in an order of its own."""
+    captions = list(read_tasks(folder, config.generators.recipes))
+    plain, paired = (
+        _Passes([task for task in captions if any(sample.negative for sample in task) is has], config.seed)
+        for has in (False, True)
+    )
+    curriculum = curriculum_of(config)
+    for step in range(config.train.steps):
+        mix, used = curriculum.draw(step), set()
+        pairs = paired.take(mix.pair, used)
+        plains = plain.take(min(mix.plain, len(plain)), used)
+        # Captions with a negative serve as plain ones where these are too few, as in the ring.
+        plains += paired.take(mix.plain - len(plains), used)
+        rows = [(task, False) for task in (*plains, *pairs)] + [(task, True) for task in pairs]
+        shown = [[sample for sample in task if sample.negative is negative] for task, negative in rows]
+        images = np.stack([sample.picture(config.ring.image_size) for samples in shown for sample in samples])
+        yield (
+            mix,
+            torch.from_numpy(images),
+            [samples[0].text for samples in shown],
+            [len(samples) for samples in shown],
+            [task[0].task_id for task in (*plains, *pairs)],
+            [task[0].task_id for task in pairs],
+            [sample.generator for samples in shown for sample in samples],
+        )
 
 
 class _Passes:
@@ -139,6 +144,9 @@ class _Passes:
     def __init__(self, tasks: Sequence[list[Any]], seed: int) -> None:
         self._tasks, self._order = tasks, endless_order(len(tasks), seed)
         self._aside: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def take(self, count: int, used: set[str]) -> list[list[Any]]:
         """Adds the texts of what it takes to `used`."""
