@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -77,7 +78,7 @@ def _bench(steps: int, captions: int, batch: int, folder: Path, say: Callable[[s
     image_s = SLACK * steps * step_s * len(generators) / images
     latency = Latency(dict.fromkeys(generators, image_s))
     say(f"a step takes {step_s:.3f} s: {image_s:.3f} s a picture, {steps * step_s:.0f} s of training")
-    streaming = _stream(config, latency, folder / "streaming")
+    streaming = _stream(config, latency, step_s, folder / "streaming")
     say(f"streaming: first step after {streaming['first_step_s']:.1f} s, all after {streaming['seconds']:.1f} s")
     samples = list(samples_of(list(read_journal(folder / "streaming" / JOURNAL)), config.generators.negatives))
     offline = _offline(config, latency, samples, folder / "shards", say)
@@ -128,13 +129,14 @@ def expected_pairs(config: RunConfig) -> int:
 
 
 def _step_seconds(config: RunConfig, folder: Path, say: Callable[[str], None]) -> float:
-    """Median second of a step of the real trainer in a short run of its own, with renderers that take no time."""
+    """Median seconds from step to step of the real trainer in a short run with renderers that take no time."""
     timed = TIMED_STEPS if config.train.steps >= TIMED_STEPS else config.train.steps
     train = config.train.model_copy(update={"steps": timed, "checkpoint_every": timed, "warmup": 0})
     captions = config.captions.model_copy(update={"target": 2 * config.train.batch})
     short = config.model_copy(update={"train": train, "captions": captions})
     _run(short, Latency(dict.fromkeys(config.generators.recipes, 0.0)), folder)
-    return median(line["step_s"] for line in list(read_jsonl(folder / "metrics.jsonl"))[timed // 4 :])
+    times = [line["time"] for line in read_jsonl(folder / "metrics.jsonl")]
+    return median(later - earlier for earlier, later in pairwise(times[timed // 4 :]))
 
 
 def _run(config: RunConfig, latency: Latency, folder: Path) -> None:
@@ -145,7 +147,8 @@ def _run(config: RunConfig, latency: Latency, folder: Path) -> None:
         raise PolygenError(f"the run in {folder} ended with exit code {code}; its logs say why")
 
 
-def _stream(config: RunConfig, latency: Latency, folder: Path) -> dict[str, Any]:
+def _stream(config: RunConfig, latency: Latency, step_s: float, folder: Path) -> dict[str, Any]:
+    """step_s: of a trainer that never waits, by which utilisation is measured."""
     _run(config, latency, folder)
     lines = list(read_jsonl(folder / "metrics.jsonl"))
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -165,7 +168,7 @@ def _stream(config: RunConfig, latency: Latency, folder: Path) -> dict[str, Any]
         "curve": curve,
         "accuracy": curve[-1][1],
         "waiting": waited / (waited + worked),
-        "utilisation": (len(lines) - 1) / span * median(line["step_s"] for line in lines),
+        "utilisation": (len(lines) - 1) / span * step_s,
         "busy": {name: 1 - share for name, share in idle.items() if share is not None},
         "picture_bytes": _stored_pictures(folder),
         "unused_negatives": _unused_negatives(folder),
