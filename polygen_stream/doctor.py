@@ -44,6 +44,8 @@ OPTIONAL = {
     "onnx": ("onnxruntime", "export of generators for every compiled backend", False),
     "openvino": ("openvino", "compiled generators on CPU, 1.4 to 2 times as fast", False),
     "ray": ("ray", "producers on further nodes", False),
+    "webdataset": ("export", "shards: export, --tee, --source shards:DIR", False),
+    "prometheus_client": ("prometheus", "a run's numbers for Prometheus", False),
 }
 
 

@@ -34,6 +34,7 @@ def test_a_running_run_is_scraped(start_toy):
     run.wait_until(lambda: run.steps() > 10, "ten steps")
     run.process("captioner").kill()
     run.wait_until(lambda: scrape(port).get(("restarts_total", "captioner")) == 1, "the restart to be counted")
+    run.wait_until(lambda: scrape(port)["steps_total",] >= 10, "a page of after the tenth step")  # once a second
     first = scrape(port)
     assert first["steps_total",] >= 10 and first["steps_planned",] == 100000
     assert (first["loss",], first["p",]) == (1.0, 0.25)
