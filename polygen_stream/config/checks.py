@@ -137,10 +137,11 @@ def _check_turns(config: RunConfig) -> None:
     turn_s, captions = config.launch.turn_s, config.captions
     if not turn_s:
         return
-    if config.train.ranks > 1:
+    ranks = config.train.ranks * config.launch.nodes
+    if ranks > 1:
         raise UserError(
-            f"launch.turn_s = {turn_s} with train.ranks = {config.train.ranks}: ranks step together and cannot wait "
-            "for turns on devices of their own; set one of them back"
+            f"launch.turn_s = {turn_s} with {ranks} ranks of a trainer (train.ranks x launch.nodes): they step "
+            "together and cannot wait for turns on devices of their own; set one of them back"
         )
     if config.generators.backend.startswith("tensorrt"):
         raise UserError(

@@ -172,4 +172,4 @@ def _trainer(config: RunConfig) -> list[Item]:
     )
     logits = train.batch * config.generators.positives * train.batch * 4 * 3 / train.ranks / GIB
     items = [state, kept, Item("logits", logits, f"{images * train.accumulate:.0f} x {train.batch} x 4 B x 3")]
-    return [*items, Item("NCCL", NCCL_GIB, "buffers")] if train.ranks > 1 else items
+    return [*items, Item("NCCL", NCCL_GIB, "buffers")] if train.ranks * config.launch.nodes > 1 else items
