@@ -40,8 +40,8 @@ def check_possible(config: RunConfig) -> None:
         for name in generators.remote_recipes or generators.recipes:
             if name in config.launch.renderers:
                 raise UserError(
-                    f"launch.renderers.{name} gives it devices here, but generators.remote = {generators.remote!r} has it "
-                    "rendered there: leave one of them out, or name the others in generators.remote_recipes"
+                    f"launch.renderers.{name} gives it devices here, but generators.remote = {generators.remote!r} has "
+                    "it rendered there: leave one of them out, or name the others in generators.remote_recipes"
                 )
     if generators.remote and config.ring.mode == "deterministic":
         raise UserError(
