@@ -30,6 +30,25 @@ def check_possible(config: RunConfig) -> None:
 
     _check_turns(config)
 
+    for name in generators.remote_recipes:
+        if name not in generators.recipes or not generators.remote:
+            raise UserError(
+                f"generators.remote_recipes names {name}, but generators.remote = {generators.remote!r} and "
+                f"generators.recipes = {', '.join(generators.recipes)}: set the cluster's address, or leave it out"
+            )
+    if generators.remote:
+        for name in generators.remote_recipes or generators.recipes:
+            if name in config.launch.renderers:
+                raise UserError(
+                    f"launch.renderers.{name} gives it devices here, but generators.remote = {generators.remote!r} has "
+                    "it rendered there: leave one of them out, or name the others in generators.remote_recipes"
+                )
+    if generators.remote and config.ring.mode == "deterministic":
+        raise UserError(
+            "generators.remote has no place in ring.mode = 'deterministic': pictures differ with the machine that "
+            "renders them; render here, or set ring.mode = 'throughput'"
+        )
+
     with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
     if with_negatives and generators.negatives < 1:
         raise UserError(

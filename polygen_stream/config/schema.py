@@ -50,6 +50,12 @@ class GeneratorsConfig(Section):
     negatives: int = Field(2, ge=0, le=1024)  # images per hard-negative caption
     batch: int = Field(16, ge=1)  # images per pipeline call
     device: str = "cpu"
+    remote: str = ""  # address of a Ray cluster whose machines render; "" = this one does
+    remote_recipes: Names = ()  # the generators that do it there; () = all
+    remote_actors: int = Field(1, ge=1)  # of each of them
+    remote_gpus: float = Field(1.0, ge=0)  # of each actor; below 1: several share one
+    remote_resource: str = ""  # a custom resource of the machines that may render, one for each actor; "" = any
+    remote_timeout_s: float = Field(600.0, gt=0)  # without any actor alive, loading included
     # Renderers of a compiled backend that find no engine in the cache run eager.
     backend: Literal[
         "eager", "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"

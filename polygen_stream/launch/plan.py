@@ -30,6 +30,7 @@ MEMORY_BYTES = {
     "tee": 550 * MIB,
     "report": 900 * MIB,
     "dashboard": 700 * MIB,
+    "bridge": 300 * MIB,
     "guardian": 10 * MIB,
 }
 
@@ -195,9 +196,16 @@ def _producers(config: RunConfig, there: bool) -> list[Process]:
 
 
 def _renderers(config: RunConfig) -> list[Process]:
-    """Of every generator one process, or one on each of its devices: they claim out of the same ring."""
-    renderers = []
+    """Of every generator one process, or one on each of its devices: they claim out of the same ring.
+
+    One that renders on a Ray cluster has a bridge to it instead.
+    """
+    renderers, remote = [], config.generators.remote
     for generator in config.generators.recipes:
+        if remote and generator in (config.generators.remote_recipes or config.generators.recipes):
+            bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=MEMORY_BYTES["bridge"])
+            renderers.append(replace(bridge, command=(sys.executable, "-m", "polygen_stream.producers.bridge")))
+            continue
         devices = config.launch.renderers.get(generator, (config.generators.device,))
         for number, device in enumerate(devices, 1):
             process = _process("renderer", device, config.launch.renderer_threads, generator)

@@ -51,7 +51,7 @@ def main(context: RoleContext) -> None:
         ready = turns.mine or (ring.stats().backlog[name] > 0 and _begin(turns, generator, context.device))
         claims = ring.claim([index], config.generators.batch) if ready else []
         if not claims:
-            if _production_is_over(ring, name):
+            if production_is_over(ring, name):
                 return
             if turns.contested():
                 _end(turns, generator)
@@ -59,7 +59,7 @@ def main(context: RoleContext) -> None:
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
-        _hand_over(ring, claims, _render(generator, claims, batch))
+        hand_over(ring, claims, _render(generator, claims, batch))
         ring.heartbeat("rendered", busy_s=time.monotonic() - began)
         if turns.over():
             _end(turns, generator)
@@ -93,7 +93,7 @@ def _render(generator: Generator, claims: list[Claim], at_least: int) -> np.ndar
     return generator.render([claim.caption for claim in filled], [claim.seed for claim in filled])[: len(claims)]
 
 
-def _hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
+def hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
     """Commit what passes the quality gate; give the rest back, to be rendered again or to fail."""
     reasons = refuse_reasons(images)
     accepted = [i for i, reason in enumerate(reasons) if reason is None]
@@ -103,7 +103,7 @@ def _hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
             ring.fail([claim], reason)
 
 
-def _production_is_over(ring: Ring, name: str) -> bool:
+def production_is_over(ring: Ring, name: str) -> bool:
     stats = ring.stats()
     return stats.finished_opening and stats.backlog[name] == 0
 

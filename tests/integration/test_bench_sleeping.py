@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,7 +63,7 @@ def test_a_run_that_was_not_completed_is_no_measure(tmp_path):
 
 def test_pictures_are_a_function_of_caption_and_seed():
     def of(caption: str, seed: int) -> np.ndarray:
-        return picture(SimpleNamespace(caption=caption, seed=seed), size=20)
+        return picture(caption, seed, size=20)
 
     assert of("a red cup", 1).shape == (20, 20, 3) and of("a red cup", 1).dtype == np.uint8
     assert (of("a red cup", 1) == of("a red cup", 1)).all()

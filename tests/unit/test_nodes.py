@@ -79,3 +79,27 @@ def test_nodes_that_share_a_folder_keep_apart():
     assert node_folder(CONFIG, Path("runs/x")) == Path("runs/x")
     with pytest.raises(UserError, match="needs --run-dir, the same on every node"):
         node_folder(config, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generators.remote_recipes": "micro/sana"}, "names micro/sana, but generators.remote = ''"),
+        (
+            {"generators.remote": "auto", "generators.remote_recipes": "sd15"},
+            "names sd15, but generators.remote = 'auto'",
+        ),
+        ({"generators.remote": "auto", "ring.mode": "deterministic"}, "no place in ring.mode = 'deterministic'"),
+        ({"generators.remote": "auto", "launch.renderers": "{'micro/sana' = ['cpu']}"}, "gives it devices here"),
+    ],
+)
+def test_generators_elsewhere_are_refused_where_they_have_no_meaning(changes, message):
+    with pytest.raises(UserError, match=message):
+        load_config(None, changes)
+
+
+def test_a_generator_elsewhere_has_a_bridge_in_place_of_its_renderer():
+    config = load_config(None, {"generators.remote": "auto", "generators.remote_recipes": "micro/sana"})
+    commands = {process.generator: process.command[-1] for process in build_plan(config).with_role("renderer")}
+    bridges = {name for name, command in commands.items() if command == "polygen_stream.producers.bridge"}
+    assert len(commands) == 4 and bridges == {"micro/sana"}

@@ -135,9 +135,12 @@ def test_the_command_writes_table_figures_and_plot(tmp_path, monkeypatch, capsys
 
     rates = tmp_path / "rates.json"
     rows = [{"generator": name, "images_per_s": 20.0} for name in ("micro/sd15", "micro/sana")]
-    rates.write_text(json.dumps({"results": rows, "trainer_images_per_s": 500.0}))
+    rates.write_text(json.dumps({"results": rows}))
+    trainer = tmp_path / "trainer.json"  # 500 images/s
+    trainer.write_text(json.dumps({"model": "micro", "batch": 50, "step_ms": {"ours": 100.0}}))
     words = [
         "--generators.recipes", "micro/sd15,micro/sana", "--captions.source", "grammar", "--rates", str(rates),
+        "--rates", str(trainer),
         "--gpus", "1,8,16", "--images", "500", "--json", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.png"),
     ]  # fmt: skip
     monkeypatch.setattr("sys.argv", ["polygen-stream", "simulate", *words])
