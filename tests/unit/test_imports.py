@@ -242,7 +242,15 @@ def test_every_library_used_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     names = {re.match(r"[\w.-]+", item)[0].lower().replace("-", "_") for item in declared}
-    modules = names | {"PIL", "sklearn", "open_clip", "open_clip_train", "modelopt", "torchvision"}  # of open_clip_torch
+    modules = names | {
+        "PIL",
+        "sklearn",
+        "open_clip",
+        "open_clip_train",
+        "modelopt",
+        "torchvision",
+    }  # of open_clip_torch
+    # open_clip_torch requires torchvision, and has open_clip_train.
     modules.add("reverb")  # measured under an interpreter of its own: it needs numpy 1
     used = {name.split(".")[0] for m in MODULES for name in imports(m, top_only=False)}
     assert used - set(sys.stdlib_module_names) - modules <= {NAME}
