@@ -81,6 +81,7 @@ def test_an_engine_killed_in_mid_batch_is_replaced_and_asked_again(micro, tasks)
         pieced += micro.collect()
     # Every task came back once, in order, with what it would have got anyway.
     assert pieced == whole
+    assert micro.write(asked[:2], [True, True]) == whole[:2]  # an engine that had done its part is back by now, too
     after = engines()
     assert len(after) == 2 and before[0] not in after
 
