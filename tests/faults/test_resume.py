@@ -137,6 +137,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(start, expected):
     print(f"seed {seed}: {list(zip(moments, ways, strict=True))}")
     for moment, way in zip(moments, ways, strict=True):
         run = start()
+        run.process("trainer")  # until then the steps in the folder may be those of the attempt before
         run.wait_until(lambda: run.steps() >= moment or run.popen.poll() is not None, "it", START_S)  # noqa: B023
         assert run.popen.poll() is None, run.stderr
         INTERRUPTIONS[way](run)
