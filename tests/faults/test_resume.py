@@ -105,7 +105,8 @@ def fill_the_disk(run: Launched) -> None:
     assert run.wait() == 2
     unwritten = re.search(r"error: cannot write the checkpoint of step (\d+)", run.stderr)
     assert unwritten and "free some space" in run.stderr
-    assert list_checkpoints(run.run_dir)[-1][0] == int(unwritten[1]) - CHECKPOINT_EVERY
+    step = int(unwritten[1])
+    assert step - CHECKPOINT_EVERY <= list_checkpoints(run.run_dir)[-1][0] < step
 
 
 def kill_while_it_writes(run: Launched) -> None:
