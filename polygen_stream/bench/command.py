@@ -171,7 +171,8 @@ def trainer(
 
     The table goes to stdout as Markdown.
     """
-    from polygen_stream.bench.trainer import bench_trainer, markdown
+    from polygen_stream.bench.trainer import bench_trainer
+    from polygen_stream.bench.trainer_view import markdown
 
     _check_folders(json_file)
     result = bench_trainer(model, batch, pairs, threads, device, say=_say)

@@ -236,7 +236,8 @@ def _stored_pictures(folder: Path) -> int:
     total = 0
     for file in folder.rglob("ring.safetensors"):
         with safe_open(file, "np") as tensors:
-            total += sum(tensors.get_tensor(name).nbytes for name in tensors.keys() if name == "pictures")  # noqa: SIM118
+            if "pictures" in set(tensors.keys()):
+                total += tensors.get_tensor("pictures").nbytes
     return total + sum(file.stat().st_size for kind in ("*.tar", "*.png", "*.jpg") for file in folder.rglob(kind))
 
 

@@ -245,13 +245,3 @@ def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None]
     scheduler = cosine_lr(optimizer, args.lr, args.warmup, train.steps)
     loss = ClipLoss(cache_labels=True)
     train_one_epoch(model, {"train": data}, loss, 0, optimizer, None, scheduler, None, args)
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """A Markdown table, one line per loop."""
-    lines = ["| loop | ms a step | ours / it, median of paired ratios [95 %] |", "| --- | ---: | ---: |"]
-    for name, milliseconds in result["step_ms"].items():
-        ratio = result["ratio"].get(name)
-        shown = "" if ratio is None else f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
-        lines.append(f"| {name} | {milliseconds} | {shown} |")
-    return "\n".join(lines) + "\n"
