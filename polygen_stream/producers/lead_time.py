@@ -16,8 +16,8 @@ class LeadTime:
     is drawn within a round over the ring. That is too late for a mix: a batch takes all its hard negatives at once, and
     takes the same groups again, so what has to have the mix of a step is not the newest groups but the whole ring. It
     has the mix of what was produced over the last depth / rate. While it fills, that is all of the past, and looking as
-    far ahead as the past is long makes its mix exactly that of a linear schedule; once groups leave it, oldest first, the
-    mix is that of half a lead time later.
+    far ahead as the past is long makes its mix exactly that of a linear schedule; once groups leave it, oldest first,
+    the mix is that of half a lead time later.
 
     Completions and steps are counted over the last seconds, so that the lead time follows both sides' pace.
     """
