@@ -1,4 +1,4 @@
-"""What has to be on disk before somebody relies on it."""
+"""Disks: what has to be there before somebody relies on it, and where something would go."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def there_of(path: Path) -> Path:
+    """What exists of a path: itself, or the nearest folder above it, whose disk it would be on."""
+    return next(each for each in (path, *path.parents) if each.exists())

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from polygen_stream.durable import there_of
 from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.fetch.repositories import GB, Repository
 
@@ -62,7 +63,7 @@ def check_disk(needed: Sequence[Repository], engines_gb: float, engine_cache: Pa
     else:
         demands = [(hub, download, "weights"), (engine_cache, engines_gb, "ONNX graphs and engines")]
     for folder, gb, what in demands:
-        free = shutil.disk_usage(_existing(folder)).free / GB
+        free = shutil.disk_usage(there_of(folder)).free / GB
         if gb > free:
             raise UserError(
                 f"{folder} has {free:.1f} GB free, and {what} need {gb:.1f} GB: free some, or set "
@@ -152,9 +153,5 @@ def _lock(say: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def _existing(folder: Path) -> Path:
-    return next(each for each in (folder, *folder.parents) if each.exists())
-
-
 def _disk(folder: Path) -> int:
-    return os.stat(_existing(folder)).st_dev
+    return os.stat(there_of(folder)).st_dev

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from polygen_stream.config import RunConfig
+from polygen_stream.durable import there_of
 from polygen_stream.errors import UserError
 from polygen_stream.launch.plan import Plan
 from polygen_stream.launch.run_folder import tee_so_far
@@ -15,8 +16,6 @@ MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a
 # large model adds is known to the trainer only, which says so when the disk is full.
 REST_BYTES = 256 * MIB
-
-
 # What tar adds to a picture, its text and its JSON: three headers, and each file filled up to 512 bytes.
 TAR_BYTES = 3072
 
@@ -32,7 +31,7 @@ def check_disk(config: RunConfig, plan: Plan, run_dir: Path) -> None:
     snapshot = plan.ring.nbytes - (0 if train.checkpoint_pictures else pictures)
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES
-    there = _existing(run_dir)
+    there = there_of(run_dir)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise UserError(
@@ -41,7 +40,7 @@ def check_disk(config: RunConfig, plan: Plan, run_dir: Path) -> None:
             "lower train.keep_checkpoints or ring.slots, or set train.checkpoint_pictures = false"
         )
     if config.launch.tee:
-        shards = _existing(Path(config.launch.tee).absolute())
+        shards = there_of(Path(config.launch.tee).absolute())
         beside = needed if shards.stat().st_dev == there.stat().st_dev else 0
         _check_shards_fit(config, plan, shards, beside)
 
@@ -96,8 +95,3 @@ def check_shards(config: RunConfig) -> None:
 def _check_webdataset() -> None:
     if importlib.util.find_spec("webdataset") is None:
         raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'")
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or what is there of its path."""
-    return next(there for there in (folder, *folder.parents) if there.exists())
