@@ -214,9 +214,10 @@ class _Supervisor:
     def _start(self, *processes: Process) -> None:
         """Starts processes; the ranks of a trainer have to be among them all or none."""
         meeting = meeting_place(self.config.launch.rendezvous)
-        for process in processes:
+        work = [self._work(process) for process in processes]  # first: it may raise LockTimeout, with nothing started
+        for process, work_before in zip(processes, work, strict=True):
             child = self.children.start(process, None if process.rank is None else meeting)
-            child.work_before = self._work(process)
+            child.work_before = work_before
 
     def _start_evaluator(self) -> None:
         if not self.children.with_role("evaluator"):
@@ -241,29 +242,32 @@ class _Supervisor:
     def _wait(self, done: Callable[[], bool], limit_s: float | None = None, process: Process | None = None) -> None:
         """Runs the loop until `done`; past the limit, `process` is the culprit."""
         deadline = None if limit_s is None else time.monotonic() + limit_s
-        while not done():
-            if deadline and time.monotonic() > deadline:
-                child = self.children.named(process.name)
-                raise ChildDied(child, f"{process.label} did not finish within {limit_s:.0f} s")
-            self._turn()
+        while True:
+            try:
+                if done():
+                    return
+                if deadline and time.monotonic() > deadline:
+                    child = self.children.named(process.name)
+                    raise ChildDied(child, f"{process.label} did not finish within {limit_s:.0f} s")
+                self._turn()
+            except LockTimeout as error:
+                self._end_holder(error)
 
     def _turn(self) -> None:
         if self.signals.received:
             raise Interrupted
         self.children.check_guardian()
         self.tail.read()
-        try:
-            self._deal_with_ended()
-            now = time.monotonic()
-            if now - self._looked_at_ring >= 1.0:
-                self._looked_at_ring = now
-                self._look_at_ring(now)
-        except LockTimeout as error:
-            self._end_holder(error)
-        for moment, start in [*self._due]:
+        self._deal_with_ended()
+        now = time.monotonic()
+        if now - self._looked_at_ring >= 1.0:
+            self._looked_at_ring = now
+            self._look_at_ring(now)
+        for due in [*self._due]:
+            moment, start = due
             if time.monotonic() >= moment:
-                self._due.remove((moment, start))
                 start()
+                self._due.remove(due)
         time.sleep(POLL_S)
 
     def _deal_with_ended(self) -> None:

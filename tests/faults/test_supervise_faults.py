@@ -44,6 +44,12 @@ def test_stopped_role_is_named_and_killed(start_toy):
     run.assert_goes_on_without("renderer micro/sd15", killed_by="")
 
 
+def test_a_role_that_stops_with_the_mutex_as_the_first_step_is_seen_is_named_and_killed(start_toy):
+    # Then the supervisor starts the evaluator, and asks the ring how far it is outside its own look at the ring.
+    run = start_toy(*ENDLESS, TOY_FAULT="renderer-micro-sana:hold")
+    run.assert_goes_on_without("renderer micro/sana", killed_by="stood still holding the ring's mutex and was killed")
+
+
 def test_a_renderer_of_several_is_given_up_alone_and_its_generator_stays(start_toy):
     two = ("--launch.renderers", '{"micro/sana" = ["cpu", "cpu"]}', "--launch.restarts", "0")
     run = start_toy("--train.steps", "120", "--captions.target", "0", *two, TOY_STEP_S="0.05",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,12 +67,15 @@ def toy_plan(config):
     return Plan(processes, ring_spec(config))
 
 
-def misbehave(role: str, context: RoleContext) -> None:
-    """TOY_FAULT = ROLE:WAY or NAME:WAY; with TOY_ONCE only the first process of that name does it."""
+def fault_of(role: str, context: RoleContext) -> str:
     who, _, way = os.environ.get("TOY_FAULT", ":").partition(":")
     again = (context.run_dir / "logs" / f"{context.name}.2.log").exists()
-    if who not in (role, context.name) or ("TOY_ONCE" in os.environ and again):
-        return
+    return "" if who not in (role, context.name) or ("TOY_ONCE" in os.environ and again) else way
+
+
+def misbehave(role: str, context: RoleContext) -> None:
+    """TOY_FAULT = ROLE:WAY or NAME:WAY; with TOY_ONCE only the first process of that name does it."""
+    way = fault_of(role, context)
     if way == "user_error":
         raise UserError("captions.bank = nowhere: no such word bank; known: micro")
     if way == "failure":
@@ -105,7 +109,13 @@ def renderer(context: RoleContext) -> None:
     misbehave("renderer", context)
     ring = context.ring
     index = GENERATORS.index(context.generator)
+    metrics = context.run_dir / "metrics.jsonl"
     while not context.stopping:
+        if fault_of("renderer", context) == "hold" and metrics.exists() and metrics.stat().st_size:
+            sys.path.append(str(Path(__file__).parents[1]))
+            from dying import JOURNALLED_WRITES, stop_at
+
+            stop_at(2, JOURNALLED_WRITES, signal.SIGSTOP)  # in the next transition, with the mutex
         claims = ring.claim([index], 4)
         if claims:
             ring.commit(claims, np.full((len(claims), 32, 32, 3), 128, np.uint8))
