@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,6 +19,9 @@ from polygen_stream.turns import Turns
 
 if TYPE_CHECKING:
     from polygen_stream.ring import Ring
+
+
+LOWEST_PRIORITY = 19  # nice
 
 
 class RoleContext:
@@ -47,6 +51,18 @@ class RoleContext:
 def role_threads(launch: LaunchConfig, role: str) -> int:
     """Compute threads of a role; roles without a key of their own (the report) get one."""
     return getattr(launch, f"{role}_threads", 1)
+
+
+def yield_cores() -> None:
+    """From here on this process gets what cores the others of its run leave.
+
+    Its session is a scheduling group of its own where the kernel groups by session (sched_autogroup), and a nice value
+    then says nothing to other sessions: the group's own does.
+    """
+    os.nice(LOWEST_PRIORITY - os.nice(0))
+    if os.getsid(0) == os.getpid():  # else the group is a terminal's, with the user's shell in it
+        with suppress(OSError):  # a kernel without such groups
+            Path("/proc/self/autogroup").write_text(str(LOWEST_PRIORITY))
 
 
 def run_role(main: Callable[[RoleContext], None], role: str) -> NoReturn:

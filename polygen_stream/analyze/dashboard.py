@@ -16,18 +16,17 @@ from polygen_stream.analyze.gallery import of_ring
 from polygen_stream.analyze.live import look
 from polygen_stream.analyze.page import run_page
 from polygen_stream.analyze.record import read_record
-from polygen_stream.role import RoleContext, run_role
+from polygen_stream.role import RoleContext, run_role, yield_cores
 
 PORT_VARIABLE = "POLYGEN_STREAM_DASHBOARD_PORT"
 LOOPBACK = "127.0.0.1"
 REFRESH_S = 15
-NICE = 10  # training comes first
 POLL_S = 0.5
 
 
 def main(context: RoleContext) -> None:
     logging.basicConfig(level=logging.INFO)
-    os.nice(NICE)
+    yield_cores()
     with HTTPServer((LOOPBACK, int(os.environ[PORT_VARIABLE])), _handler(context)) as server:
         server.timeout = POLL_S
         while not context.stopping:

@@ -182,6 +182,27 @@ def trainer(
 
 
 @app.command()
+def evaluation(
+    batch: Annotated[int, typer.Option(min=2, help="Images, and captions, of a step.")] = 128,
+    pairs: Annotated[int, typer.Option(min=10, help="Measured pairs of steps of each kind.")] = 300,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads of the trainer; the evaluator has one.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+) -> None:
+    """Measure a training step while the evaluator works beside one while it does not, in pairs of successive steps.
+
+    The table goes to stdout as Markdown.
+    """
+    from polygen_stream.bench.evaluation import bench_evaluation
+    from polygen_stream.bench.evaluation_view import markdown
+
+    _check_folders(json_file)
+    result = bench_evaluation(batch, pairs, threads, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    print(markdown(result), end="")
+
+
+@app.command()
 def end_to_end(
     steps: Annotated[int, typer.Option(min=20, help="Optimizer steps.")] = 1000,
     captions: Annotated[int, typer.Option(min=32, help="Captions to render.")] = 800,

@@ -55,11 +55,11 @@ def bench_trainer(
         UserError: open_clip has no such model, or there is no such device.
     """
     torch.set_num_threads(threads)
-    config = _config(model, batch, WARM_UP + pairs, device)
+    config = trainer_config(model, batch, WARM_UP + pairs, device)
     where = trainer.training_device(device)
     with TemporaryDirectory() as folder:
         loops = [
-            Loop(OURS, lambda turn: _ours(config, Path(folder), turn), plain_attention=where.type == "cpu"),
+            Loop(OURS, lambda turn: our_loop(config, Path(folder), turn), plain_attention=where.type == "cpu"),
             Loop(STOCK, lambda turn: _open_clip(config, where, turn, equal=False), plain_attention=False),
             Loop(EQUAL, lambda turn: _open_clip(config, where, turn, equal=True), plain_attention=where.type == "cpu"),
         ]
@@ -157,7 +157,7 @@ class _RingInTurns(Ring):
         return super().draw(*arguments, **options)
 
 
-def _config(model: str, batch: int, steps: int, device: str) -> RunConfig:
+def trainer_config(model: str, batch: int, steps: int, device: str) -> RunConfig:
     return RunConfig(
         generators=GeneratorsConfig(recipes=("micro/sd15",), positives=1, negatives=0),
         ring=RingConfig(slots=16 * batch, min_fill=batch),
@@ -166,7 +166,7 @@ def _config(model: str, batch: int, steps: int, device: str) -> RunConfig:
     )
 
 
-def _ours(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
+def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
     size = image_size(create_clip(config.train.model)[0])
     ring = _RingInTurns.create(
         RingSpec(

@@ -13,7 +13,7 @@ from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score import intervals, score_suite, values
 from polygen_stream.micro.world import Split
 from polygen_stream.monitor.metrics import read_json_lines
-from polygen_stream.role import RoleContext, run_role
+from polygen_stream.role import RoleContext, run_role, yield_cores
 from polygen_stream.train.checkpoint import list_checkpoints, read_meta
 from polygen_stream.train.model import load_clip
 
@@ -23,6 +23,7 @@ POLL_S = 0.25
 def main(context: RoleContext) -> None:
     config = context.config.evaluate
     logging.basicConfig(level=logging.INFO)
+    yield_cores()
     suites = {split: build_suite(split, config.images_per_thing) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
     done = {(line["step"], line["final"]) for line in read_json_lines(context.run_dir / "eval.jsonl")}

@@ -109,3 +109,20 @@ def test_something_else_than_a_ring_is_refused(start, tmp_path):
     process, _ = start("print('never')", "trainer", "--ring-fd", "0")
     code, out, err = ended(process)
     assert code != 0 and not out and err.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("session", [True, False])
+def test_a_role_that_yields_its_cores_does_so_for_other_sessions_too(session):
+    # A nice value counts among the processes of a session, and every role has a session of its own.
+    file = Path("/proc/self/autogroup")
+    script = (
+        "import os; from polygen_stream.role import yield_cores; yield_cores(); "
+        f"print(os.nice(0), open('{file}').read() if os.path.exists('{file}') else '')"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=session)
+    nice, _, group = done.stdout.strip().partition(" ")
+    assert nice == "19"
+    if file.exists():
+        before = file.read_text().split("nice ")[1].strip()
+        assert group.split("nice ")[1] == ("19" if session else before), "a terminal's session is not touched"
