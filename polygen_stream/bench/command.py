@@ -233,6 +233,42 @@ def end_to_end(
     print(markdown(result), end="")
 
 
+@app.command("all")
+def all_parts(
+    parts: Annotated[
+        str | None, typer.Option(help="Some of them, separated by commas (default: all).", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short run; its numbers mean little.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    old: Annotated[Path | None, typer.Option("--compare", help="What an earlier bench all wrote with --json.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="Relative change that counts as none.")] = 0.1,
+) -> int:
+    """Measure ring, generators, balancing, trainer, evaluation and end to end, one after the other.
+
+    With --compare the exit code is 1 when a number got worse. The table goes to stdout as Markdown.
+    """
+    from polygen_stream.bench.whole import PARTS, bench_all, compare, differences, read_result
+    from polygen_stream.bench.whole_view import changes_markdown, markdown
+
+    names = PARTS if parts is None else parts.split(",")
+    for name in names:
+        if name not in PARTS:
+            raise UserError(f"--parts {parts}: {name!r} is none of {', '.join(PARTS)}")
+    _check_folders(json_file)
+    before = read_result(old) if old is not None else None
+    result = bench_all(names, quick, say=_say)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    if before is None:
+        print(markdown(result), end="")
+        return 0
+    for line in differences(before, result):
+        _say(f"hardly to be compared: {line}")
+    changes = compare(before, result, tolerance)
+    print(changes_markdown(changes), end="")
+    return int(any(change.worse for change in changes))
+
+
 def _check_folders(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.parent.is_dir():

@@ -20,10 +20,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> list[Path]:
+def pages(request, tmp_path_factory) -> list[Path]:
     root = tmp_path_factory.mktemp("runs")
     folders = [make_run(root / name, seed=i, score=0.5 + 0.1 * i) for i, name in enumerate(("one", "two"))]
-    return [write_report(folders[0]), write_comparison(folders, root / "comparison.html")]
+    given = request.config.getoption("--report", default=None)
+    more = [given.resolve()] if given else []
+    return [write_report(folders[0]), write_comparison(folders, root / "comparison.html"), *more]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def test_pages_load_without_errors_requests_or_barriers(browser, pages, width):
         page.on("request", lambda request, requests=requests: requests.append(request.url))
         page.goto(file.as_uri())
         assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
+        assert file.stat().st_size < 10e6
         plots = page.locator("figure > img")
         assert plots.count() >= 8
         broken = page.evaluate("[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)")
