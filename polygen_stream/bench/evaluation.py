@@ -6,6 +6,7 @@ steps, so that a pair is two steps in a row. Pairs that have it at work in neith
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,15 +23,18 @@ import numpy as np
 import psutil
 import torch
 
+from polygen_stream.bench.lifeline import die_with_parent
 from polygen_stream.bench.trainer import OURS, WARM_UP, Loop, median_ratio, our_loop, trainer_config
 from polygen_stream.checkpoints import list_checkpoints
-from polygen_stream.config import EvaluateConfig
+from polygen_stream.config import EvaluateConfig, load_config
 from polygen_stream.errors import PolygenError
 from polygen_stream.evaluate.micro_suite import build_suite
 from polygen_stream.evaluate.run import evaluate
+from polygen_stream.launch.plan import build_plan
 from polygen_stream.micro.world import Split
 from polygen_stream.role import yield_cores
 
+MODULE = "polygen_stream.bench.evaluation"
 CHECKPOINT_LIMIT_S = 60.0
 AT_WORK = "evaluator / none"
 CONTROLS = ("none / none", "none / none again")
@@ -43,7 +47,20 @@ def bench_evaluation(batch: int, pairs: int, threads: int, say: Callable[[str], 
 
     Args:
         threads: of the trainer; the evaluator has one.
+
+    Raises:
+        PolygenError: the measurement failed.
     """
+    say(f"{6 * (WARM_UP + pairs)} steps of the micro model, {batch} images each")
+    words = [sys.executable, "-m", MODULE, str(os.getpid()), "trainer", str(batch), str(pairs), str(threads)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, env=_environment("trainer", threads), text=True)
+    if done.returncode:
+        raise PolygenError(f"the measurement ended with exit code {done.returncode}, see above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(batch: int, pairs: int, threads: int) -> dict[str, Any]:
+    """What bench_evaluation returns, in the process of the trainer."""
     torch.set_num_threads(threads)
     kinds = (AT_WORK, *CONTROLS)
     rounds = WARM_UP + pairs
@@ -64,7 +81,7 @@ def bench_evaluation(batch: int, pairs: int, threads: int, say: Callable[[str], 
                     used += _cpu_seconds(evaluator) - had if number >= WARM_UP else 0.0
                     seconds[kind].append((first, second) if number % 2 else (second, first))
                 if (number + 1) % 50 == 0:
-                    say(f"{number + 1} of {rounds} rounds")
+                    print(f"{number + 1} of {rounds} rounds", file=sys.stderr, flush=True)
         loop.finish()
     measured = {kind: np.array(of_kind[WARM_UP:]) for kind, of_kind in seconds.items()}
     return {
@@ -105,10 +122,11 @@ def _cpu_seconds(process: psutil.Popen) -> float:
 @contextmanager
 def _evaluator(checkpoint: Path) -> Iterator[psutil.Popen]:
     """A process that evaluates a checkpoint for ever, stopped as soon as it has begun."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    words = [sys.executable, "-m", __name__, str(checkpoint)]
+    words = [sys.executable, "-m", MODULE, str(os.getpid()), "evaluator", str(checkpoint)]
     # As the supervisor starts its roles: in a session of its own.
-    process = psutil.Popen(words, stdout=subprocess.PIPE, env=os.environ | threads, start_new_session=True, text=True)
+    process = psutil.Popen(
+        words, stdout=subprocess.PIPE, env=_environment("evaluator", 1), start_new_session=True, text=True
+    )
     try:
         if process.stdout.readline() != "started\n":
             raise PolygenError("the evaluator did not start, see above")
@@ -120,16 +138,27 @@ def _evaluator(checkpoint: Path) -> Iterator[psutil.Popen]:
         process.stdout.close()
 
 
-def main(checkpoint: Path) -> None:
+def _environment(role: str, threads: int) -> dict[str, str]:
+    """That of a role in a run: allocator and threads make a difference."""
+    config = load_config(None, {f"launch.{role}_threads": str(threads)})
+    return os.environ | build_plan(config).with_role(role)[0].env
+
+
+def evaluate_for_ever(checkpoint: Path) -> None:
     """What the evaluator role does with a checkpoint, again and again."""
-    yield_cores()
     torch.set_num_threads(1)
     images = EvaluateConfig().images_per_thing
     suites = {split: build_suite(split, images) for split in Split}
+    yield_cores()  # now: on a busy machine it would never come so far
     print("started", flush=True)
     for _ in count():
         evaluate(checkpoint, suites, "cpu")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parent, role, *arguments = sys.argv[1:]
+    die_with_parent(int(parent))  # a stopped process would stay for ever
+    if role == "evaluator":
+        evaluate_for_ever(Path(arguments[0]))
+    else:
+        print(json.dumps(measure(*map(int, arguments))))
