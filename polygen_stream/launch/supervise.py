@@ -137,6 +137,7 @@ class _Supervisor:
         self._ended: list[Child] = []  # not dealt with yet
         self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be started again, and when
         self._looked_at_ring = started
+        self.first_step_at: float | None = None  # of a trainer that died since
         self._signals_heeded = 0
 
     def run(self) -> int:
@@ -405,6 +406,7 @@ class _Supervisor:
             self.ring = ring
             self.children.ring_fd = ring.fd
         resume.rewind(self.run_dir, step, self.config.train.steps)
+        self.first_step_at = self.first_step_at or self.tail.first_seen
         self.tail.start_again()
         self._start(*processes)
 
@@ -491,7 +493,8 @@ class _Supervisor:
             self.stats = self.ring.stats()
             # Pictures would be most of the ring's memory; how it stood tells why a run ended as it did.
             save_snapshot(self.ring, self.run_dir / run_folder.RING_SNAPSHOT, payload=False)
-        first_step_s = self.tail.first_seen - self.started if self.tail.first_seen else None
+        first_step_at = self.first_step_at or self.tail.first_seen
+        first_step_s = first_step_at - self.started if first_step_at else None
         result = summary.summarize(
             self.run_dir, status, message, time.monotonic() - self.started, first_step_s, self.stats
         )

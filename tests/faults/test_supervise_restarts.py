@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.launch.inspect_client import open_inspected
@@ -51,7 +52,10 @@ def run_events(run) -> list[dict]:
 
 
 def test_a_killed_trainer_goes_on_from_its_last_checkpoint(start_toy):
+    began = time.monotonic()
     run = start_toy(*LONG)
+    run.wait_until(lambda: run.steps() > 0, "the first step")
+    first_step_s = time.monotonic() - began
     for number, moment in enumerate((25, 60)):
         run.wait_until(lambda: run.steps() > moment, "some steps")  # noqa: B023
         run.process("trainer").send_signal(signal.SIGKILL)
@@ -61,6 +65,7 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(start_toy):
     assert [restart["process"] for restart in run.summary["restarts"]] == ["trainer", "trainer"]
     assert [restart["in_a_row"] for restart in run.summary["restarts"]] == [1, 1], "there was a checkpoint in between"
     assert run.summary["steps"] == 120
+    assert run.summary["seconds_to_first_step"] <= first_step_s + 1, "of the run, not of the last trainer"
     run.assert_nothing_left()
 
 
