@@ -13,6 +13,8 @@ from playwright.sync_api import sync_playwright
 
 WIDTH, HEIGHT = 1280, 1780  # pixels
 
+if len(sys.argv) != 3:
+    sys.exit(f"error: expected a report and a picture\n{__doc__}")
 report, picture = map(Path, sys.argv[1:])
 with sync_playwright() as playwright:
     # The sandbox refuses to run as root, as containers do.

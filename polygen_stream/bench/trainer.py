@@ -158,6 +158,7 @@ class _RingInTurns(Ring):
 
 
 def trainer_config(model: str, batch: int, steps: int, device: str) -> RunConfig:
+    """A run of one image per caption and no hard negatives, whose ring holds 16 batches."""
     return RunConfig(
         generators=GeneratorsConfig(recipes=("micro/sd15",), positives=1, negatives=0),
         ring=RingConfig(slots=16 * batch, min_fill=batch),
@@ -167,6 +168,7 @@ def trainer_config(model: str, batch: int, steps: int, device: str) -> RunConfig
 
 
 def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
+    """A run's trainer in `folder` on a full ring of its own; calls `turn` before every draw."""
     size = image_size(create_clip(config.train.model)[0])
     ring = _RingInTurns.create(
         RingSpec(
