@@ -46,6 +46,8 @@ def test_reader_and_supervisor_are_killed_and_the_run_goes_on(start_toy, resume_
     run = start_toy(*source(shards, *settings, "--train.steps", "400"))
     run.wait_until(lambda: run.steps() > 15, "a checkpoint")
     run.process("reader").kill()
+    # The second alone says nothing: the first reader may have come so far.
+    run.wait_until(lambda: status_of(run.run_dir)["restarts"] == {"reader": 1}, "another reader")
     run.wait_until(lambda: status_of(run.run_dir)["captions_opened"] > 70, "a second pass")
     run.process("supervisor").send_signal(signal.SIGKILL)
     run.wait()
