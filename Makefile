@@ -9,7 +9,7 @@ VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM2 := .models/smollm2-135m-instruct
 
-.PHONY: install run engines test browser lint vllm-env vllm-test
+.PHONY: install run engines test gpu-test browser lint vllm-env vllm-test
 
 install: engines
 
@@ -35,6 +35,13 @@ $(TRT_STAMP): $(STAMP)
 
 test: $(TRT_STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
+# vLLM's wants vLLM, here or in an environment of its own.
+gpu-test: $(STAMP)
+	$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx,xformers]'
+	$(VENV)/bin/polygen-stream doctor
+	$(VENV)/bin/python -m pytest -m gpu -v $(ARGS)
 
 # The report in Chromium. What is missing of a browser comes from Debian's packages, which takes root.
 browser: $(STAMP)

@@ -8,6 +8,16 @@ from ring_kit import small_spec
 from polygen_stream.ring import Ring
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.fail(
+                f"torch {torch.__version__} sees no CUDA device: `polygen-stream doctor` says why", pytrace=False
+            )
+
+
 @pytest.fixture
 def new_ring():
     """Makes small rings and closes them after the test. new_ring(**changes to small_spec) -> Ring."""

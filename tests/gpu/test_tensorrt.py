@@ -1,7 +1,4 @@
-"""TensorRT on a GPU. Marked `gpu`: these have never run.
-
-pytest -m gpu tests/gpu
-"""
+"""TensorRT on a GPU."""
 
 from __future__ import annotations
 

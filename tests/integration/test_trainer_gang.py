@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gang_process import start_rank
 
 from polygen_stream.config import (
@@ -30,6 +31,15 @@ from polygen_stream.ring import Kind, Member, Ring
 from polygen_stream.train.checkpoint import list_checkpoints, load_checkpoint
 
 TASKS, STEPS, POSITIVES = 40, 6, 3
+
+
+NCCL = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL wants a GPU for every rank: two"),
+    ],
+)
 
 
 def config_for(*, model: str = "tiny-vit", deterministic: bool = True, leftover_age: int = 0, **train) -> RunConfig:
@@ -125,14 +135,16 @@ def finished(start, config: RunConfig) -> Gang:
     return gang
 
 
+@pytest.mark.parametrize("device", ["cpu", NCCL])
 @pytest.mark.parametrize("case", ["transformer", "batch norms", "micro-batches"])
-def test_two_ranks_train_as_one_process_would(start, case):
+def test_two_ranks_train_as_one_process_would(start, case, device):
+    rel = {"cpu": 1e-5, "cuda": 1e-3}[device]  # a GPU takes another kernel, and TF32, for another number of rows
     options = {
         "transformer": {"image_image_weight": 0.5, "image_image_head": 16, "downsample_probability": 0.5},
         "batch norms": {"model": "micro", "ema": 0.5, "lr": 1e-6},  # Adam turns rounding into steps of the size of lr
         "micro-batches": {"accumulate": 3},
     }[case]
-    one, two = (finished(start, config_for(ranks=ranks, **options)) for ranks in (1, 2))
+    one, two = (finished(start, config_for(ranks=ranks, device=device, **options)) for ranks in (1, 2))
     expected, found = one.metrics(), two.metrics()
     assert len(expected) == len(found) == STEPS
     assert len({line["images"] for line in expected}) > 1  # the shares were not all equal
@@ -140,14 +152,14 @@ def test_two_ranks_train_as_one_process_would(start, case):
         for name in ("step", "texts", "images", "p_realised", "lr"):
             assert other[name] == line[name]
         for name in ("loss", "grad_norm", "logit_scale"):
-            assert other[name] == pytest.approx(line[name], rel=1e-5), (line["step"], name)
-        assert other["loss_parts"] == pytest.approx(line["loss_parts"], rel=1e-5)
+            assert other[name] == pytest.approx(line[name], rel=rel), (line["step"], name)
+        assert other["loss_parts"] == pytest.approx(line["loss_parts"], rel=rel)
     logs = [(gang.run_dir / "draw_log.jsonl").read_text() for gang in (one, two)]
     assert logs[0] == logs[1]
     weights = [load_checkpoint(gang.run_dir / "checkpoints" / f"step_{STEPS:06d}").model for gang in (one, two)]
     assert weights[0].keys() == weights[1].keys()
     for name in (name for name in weights[0] if "running" in name):
-        np.testing.assert_allclose(weights[1][name], weights[0][name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(weights[1][name], weights[0][name], rtol=10 * rel, atol=1e-6)
 
 
 ENDLESS = {"ranks": 2, "deterministic": False, "steps": 100_000}

@@ -18,15 +18,18 @@ WORDS = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
-def test_a_run_in_turns_completes_and_everybody_has_one(tmp_path: Path):
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda:0", marks=pytest.mark.gpu)]
+)
+def test_a_run_in_turns_completes_and_everybody_has_one(tmp_path: Path, device: str):
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "polygen_stream", "run", "--run-dir", str(run_dir), *WORDS]
+    devices = [word for of in ("captions", "generators", "train", "evaluate") for word in (f"--{of}.device", device)]
+    command = [sys.executable, "-m", "polygen_stream", "run", "--run-dir", str(run_dir), *WORDS, *devices]
     with open(tmp_path / "out", "w") as out:
         run = subprocess.Popen(command, stdout=out, stderr=out)
         heads: set[int] = set()
         while run.poll() is None:
-            queue = run_dir / "turns" / "cpu.json"
+            queue = run_dir / "turns" / f"{device.replace(':', '-')}.json"
             if queue.exists() and (waiting := json.loads(queue.read_text())):
                 heads.add(waiting[0][0])
             time.sleep(0.05)
