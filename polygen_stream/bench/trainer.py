@@ -3,11 +3,15 @@
 All loops live in one process and take turns step by step, so that whatever else the machine does hits them alike. Each
 runs in a thread of its own that stands still wherever its loop asks for the next batch; a step is the time from there
 to there, on the whole loop's account: ours is the `main` of a run's trainer, drawing from a ring, cropping, writing
-metrics; open_clip's is `open_clip_train.train.train_one_epoch` on batches that lie ready as normalised floats.
+metrics; open_clip's is `open_clip_train.train.train_one_epoch`.
 
     open_clip            as `open_clip_train.main` sets it up: NCHW, AdamW and attention as torch has them
     open_clip, our way   the same loop with what our trainer chooses beside the loop: channels last, fused AdamW, and on
                          a CPU plain attention
+    ..., from pixels     and with our trainer's work in it: its batches are made of uint8 pictures and captions in
+                         memory, by open_clip's transform for training and its tokenizer
+
+The batches of the first two lie ready, as normalised floats and tokens.
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from open_clip import image_transform
 from open_clip.loss import ClipLoss
 from open_clip_train.params import parse_args
 from open_clip_train.scheduler import cosine_lr
 from open_clip_train.train import train_one_epoch
+from PIL import Image
 from scipy import stats
 
 from polygen_stream.bench.work import CAPTION_BYTES, caption_of
@@ -40,7 +46,8 @@ from polygen_stream.train.precision import autocast_dtype
 
 WARM_UP = 10  # pairs that are not counted
 BATCHES = 8  # different ones that open_clip's loop goes round
-OURS, STOCK, EQUAL = "ours", "open_clip", "open_clip, our way"
+OURS, STOCK = "ours", "open_clip"
+OUR_WAY, FROM_PIXELS = "open_clip, our way", "open_clip, our way, from pixels"
 
 
 def bench_trainer(
@@ -60,8 +67,13 @@ def bench_trainer(
     with TemporaryDirectory() as folder:
         loops = [
             Loop(OURS, lambda turn: our_loop(config, Path(folder), turn), plain_attention=where.type == "cpu"),
-            Loop(STOCK, lambda turn: _open_clip(config, where, turn, equal=False), plain_attention=False),
-            Loop(EQUAL, lambda turn: _open_clip(config, where, turn, equal=True), plain_attention=where.type == "cpu"),
+            Loop(STOCK, lambda turn: _open_clip(config, where, turn, STOCK), plain_attention=False),
+            Loop(OUR_WAY, lambda turn: _open_clip(config, where, turn, OUR_WAY), plain_attention=where.type == "cpu"),
+            Loop(
+                FROM_PIXELS,
+                lambda turn: _open_clip(config, where, turn, FROM_PIXELS),
+                plain_attention=where.type == "cpu",
+            ),
         ]
         seconds: dict[str, list[float]] = {loop.name: [] for loop in loops}
         for loop in loops:
@@ -84,7 +96,7 @@ def bench_trainer(
         "device": str(where),
         "autocast": str(autocast_dtype(config.train.precision, where)),
         "step_ms": {name: round(1e3 * float(np.median(of_loop)), 2) for name, of_loop in measured.items()},
-        "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in (STOCK, EQUAL)},
+        "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in list(measured)[1:]},
     }
 
 
@@ -203,22 +215,19 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
 class _Batches:
     """What open_clip's loop takes for its DataLoader."""
 
-    made: list[tuple[torch.Tensor, torch.Tensor]]  # float [B, 3, S, S] and int64 [B, context length]
+    make: Callable[[int], tuple[torch.Tensor, torch.Tensor]]  # float [B, 3, S, S] and int64 [B, context length]
     num_batches: int
+    num_samples: int
     turn: Callable[[], None]
-
-    @property
-    def num_samples(self) -> int:
-        return self.num_batches * len(self.made[0][0])
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for number in range(self.num_batches):
             self.turn()
-            yield self.made[number % len(self.made)]
+            yield self.make(number % BATCHES)
         self.turn()
 
 
-def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None], *, equal: bool) -> None:
+def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None], name: str) -> None:
     train = config.train
     precision = "fp32" if autocast_dtype(train.precision, device) is None else "amp_bf16"
     words = ["--model", train.model, "--batch-size", str(train.batch), "--lr", str(train.lr), "--wd",
@@ -229,21 +238,27 @@ def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None]
     args.rank, args.world_size, args.distill, args.wandb = 0, 1, False, False  # set by open_clip_train.main
     model, tokenizer = create_clip(train.model, device)
     model.output_dict = True
-    if not equal:
+    if name == STOCK:
         model.to(memory_format=torch.contiguous_format)
     optimizer = build_optimizer(model, train)
-    if not equal:  # the same two groups, as open_clip_train.main hands them over
+    if name == STOCK:  # the same two groups, as open_clip_train.main hands them over
         groups = [{key: group[key] for key in ("params", "weight_decay")} for group in optimizer.param_groups]
         optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(args.beta1, args.beta2), eps=args.eps)
     size, rng = image_size(model), np.random.default_rng(config.seed)
-    made = [
-        (
-            torch.from_numpy(rng.standard_normal((train.batch, 3, size, size), np.float32)),
-            tokenizer([caption_of(number * train.batch + row) for row in range(train.batch)]),
-        )
-        for number in range(BATCHES)
-    ]
-    data = SimpleNamespace(dataloader=_Batches(made, train.steps, turn), set_epoch=lambda epoch: None)
+    captions = [[caption_of(number * train.batch + row) for row in range(train.batch)] for number in range(BATCHES)]
+    if name == FROM_PIXELS:
+        transform = image_transform(size, is_train=True)
+        pixels = rng.integers(0, 256, (BATCHES, train.batch, size, size, 3), np.uint8)
+
+        def make(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+            images = torch.stack([transform(Image.fromarray(picture)) for picture in pixels[number]])
+            return images, tokenizer(captions[number])
+    else:
+        floats = rng.standard_normal((BATCHES, train.batch, 3, size, size), np.float32)
+        made = [(torch.from_numpy(images), tokenizer(texts)) for images, texts in zip(floats, captions, strict=True)]
+        make = made.__getitem__
+    batches = _Batches(make, train.steps, train.steps * train.batch, turn)
+    data = SimpleNamespace(dataloader=batches, set_epoch=lambda epoch: None)
     scheduler = cosine_lr(optimizer, args.lr, args.warmup, train.steps)
     loss = ClipLoss(cache_labels=True)
     train_one_epoch(model, {"train": data}, loss, 0, optimizer, None, scheduler, None, args)
