@@ -186,8 +186,11 @@ def fetch(
         list[str] | None,
         typer.Option(metavar="NAME", help="A licence that forbids commercial use, by name; may be repeated."),
     ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="On a machine of generators.remote: what renders there, and no more.")
+    ] = False,
 ) -> None:
-    """Download the weights that a config needs; afterwards everything runs offline.
+    """Download the weights that a config needs on this machine; afterwards everything runs offline.
 
     Listed are repositories, revisions, sizes, licences and gates, from recipes alone. Each file is downloaded once: an
     interrupted download keeps those that arrived. HF_HOME says where to, HF_TOKEN who asks.
@@ -195,12 +198,16 @@ def fetch(
     from polygen_stream.fetch import command
 
     config_name, words = split_config_name(context.args)
-    config = load_config(config_name, parse_overrides(words, other_options=("dry-run", "accept-license", "help")))
+    config = load_config(
+        config_name, parse_overrides(words, other_options=("dry-run", "accept-license", "remote", "help"))
+    )
+    if remote and not config.generators.remote:
+        raise UserError("--remote is for machines that render for others, but generators.remote = '': leave it out")
     console = Console(highlight=False)
     if dry_run:
-        command.show(config, console)
+        command.show(config, console, remote)
     else:
-        command.fetch(config, accept_license or (), console)
+        command.fetch(config, accept_license or (), console, remote)
 
 
 @app.command()

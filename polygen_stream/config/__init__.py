@@ -5,6 +5,7 @@ from polygen_stream.config.derived import (
     curriculum_shares,
     expected_group_draws,
     node_share,
+    remote_generators,
     task_window,
 )
 from polygen_stream.config.load import (
@@ -44,6 +45,7 @@ __all__ = [
     "node_share",
     "parse_overrides",
     "read_toml",
+    "remote_generators",
     "split_config_name",
     "task_window",
 ]

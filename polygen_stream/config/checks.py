@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from math import ceil
 
-from polygen_stream.config.derived import curriculum_shares, expected_group_draws, task_window
+from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
 from polygen_stream.config.schema import CaptionsConfig, RunConfig
 from polygen_stream.errors import UserError
 from polygen_stream.resources import recipe_path
@@ -36,13 +36,12 @@ def check_possible(config: RunConfig) -> None:
                 f"generators.remote_recipes names {name}, but generators.remote = {generators.remote!r} and "
                 f"generators.recipes = {', '.join(generators.recipes)}: set the cluster's address, or leave it out"
             )
-    if generators.remote:
-        for name in generators.remote_recipes or generators.recipes:
-            if name in config.launch.renderers:
-                raise UserError(
-                    f"launch.renderers.{name} gives it devices here, but generators.remote = {generators.remote!r} has "
-                    "it rendered there: leave one of them out, or name the others in generators.remote_recipes"
-                )
+    for name in remote_generators(config):
+        if name in config.launch.renderers:
+            raise UserError(
+                f"launch.renderers.{name} gives it devices here, but generators.remote = {generators.remote!r} has "
+                "it rendered there: leave one of them out, or name the others in generators.remote_recipes"
+            )
     if generators.remote and config.ring.mode == "deterministic":
         raise UserError(
             "generators.remote has no place in ring.mode = 'deterministic': pictures differ with the machine that "

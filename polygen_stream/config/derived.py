@@ -29,6 +29,13 @@ def expected_group_draws(config: RunConfig) -> int:
     return round(config.train.steps * config.train.batch * (1 - sum(shares) / len(shares)))
 
 
+def remote_generators(config: RunConfig) -> tuple[str, ...]:
+    """The generators that render on the machines of generators.remote, in the order of generators.recipes."""
+    generators = config.generators
+    there = (generators.remote_recipes or generators.recipes) if generators.remote else ()
+    return tuple(name for name in generators.recipes if name in there)
+
+
 def task_window(config: RunConfig) -> tuple[int, float]:
     """Of a ring in deterministic mode: the tasks in its window, and by how many the window moves on per step.
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from polygen_stream.config import RunConfig
 from polygen_stream.engine.cache import default_cache
 from polygen_stream.fetch.download import check_disk, check_terms, download
-from polygen_stream.fetch.repositories import GB, Repository, repositories
+from polygen_stream.fetch.repositories import GB, Repository, generators_on, repositories
 from polygen_stream.generators.recipe import load_recipe
 
 
-def show(config: RunConfig, console: Console) -> None:
+def show(config: RunConfig, console: Console, remote: bool = False) -> None:
     """Every repository with revision, size, licence, gate and state; the sums; the command that downloads them."""
-    needed = repositories(config)
+    needed = repositories(config, remote)
     if not needed:
         console.print(f"{config.name}: everything it needs comes with the package")
         return
@@ -24,7 +24,7 @@ def show(config: RunConfig, console: Console) -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         console.print("  ".join(cells).rstrip(), soft_wrap=True, markup=False)
-    weights, engines = sum(each.download_gb for each in needed if each.lacks), engines_gb(config)
+    weights, engines = sum(each.download_gb for each in needed if each.lacks), engines_gb(config, remote)
     console.print(f"to download: about {weights:.1f} GB; ONNX graphs and engines: about {engines:.1f} GB more")
     unknown = [each.name for each in needed if not each.download_gb]
     if unknown:
@@ -50,15 +50,15 @@ def _row(each: Repository) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def fetch(config: RunConfig, accepted: Collection[str], console: Console) -> None:
-    """Download what a config needs and is not here.
+def fetch(config: RunConfig, accepted: Collection[str], console: Console, remote: bool = False) -> None:
+    """Download what a config needs on this machine, one of generators.remote if `remote`, and is not here.
 
     Raises:
         UserError: a licence that was not accepted, too little disk, or what `download` raises.
     """
-    needed = repositories(config)
+    needed = repositories(config, remote)
     check_terms(needed, accepted)
-    check_disk(needed, engines_gb(config), default_cache())
+    check_disk(needed, engines_gb(config, remote), default_cache())
     download(needed, lambda line: console.print(line, soft_wrap=True, markup=False))
 
 
@@ -67,10 +67,10 @@ def command_of(config_words: Sequence[str], accepted: Collection[str]) -> tuple[
     return ("fetch", *config_words, *(word for name in accepted for word in ("--accept-license", name)))
 
 
-def engines_gb(config: RunConfig) -> float:
+def engines_gb(config: RunConfig, remote: bool = False) -> float:
     """10^9 bytes that building the config's engines writes: of every compiled part a graph and a plan, each as large as
     its weights (docs/full-size.md)."""
     if config.generators.backend in ("eager", "torch-compile"):
         return 0.0
-    recipes = [recipe for recipe in map(load_recipe, config.generators.recipes) if recipe.engine]
+    recipes = [recipe for recipe in map(load_recipe, generators_on(config, remote)) if recipe.engine]
     return sum(2 * recipe.bytes_of(part) for recipe in recipes for part in recipe.engine.parts) / GB

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, remote_generators
 from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.hub import cached, language_model
 
@@ -47,14 +47,23 @@ class Repository:
         return f"incomplete, {absent} is missing" if absent else None
 
 
-def repositories(config: RunConfig) -> list[Repository]:
-    """What the roles of a config load from the hub, each once. The trainer and the evaluator need nothing.
+def generators_on(config: RunConfig, remote: bool) -> tuple[str, ...]:
+    """The generators that render on the machine where training runs, or `remote`, on those of generators.remote."""
+    there = remote_generators(config)
+    return there if remote else tuple(name for name in config.generators.recipes if name not in there)
+
+
+def repositories(config: RunConfig, remote: bool = False) -> list[Repository]:
+    """What the roles of a config load from the hub on one machine, each once. Trainer and evaluator need nothing.
+
+    remote: on a machine of generators.remote, where generators render and nothing else runs.
 
     Raises:
         UserError: an unknown recipe, or one that cannot be read.
     """
-    found = [_generator(recipe) for recipe in map(load_recipe, config.generators.recipes) if _on_hub(recipe.weights)]
-    if config.captions.source in ("transformers", "vllm"):
+    recipes = map(load_recipe, generators_on(config, remote))
+    found = [_generator(recipe) for recipe in recipes if _on_hub(recipe.weights)]
+    if config.captions.source in ("transformers", "vllm") and not remote:
         roles: dict[str, list[str]] = {}
         for role in ("writer", "editor"):
             roles.setdefault(getattr(config.captions, role), []).append(f"captions.{role}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from polygen_stream.config import RunConfig, task_window
+from polygen_stream.config import RunConfig, remote_generators, task_window
 from polygen_stream.errors import UserError
 from polygen_stream.ring import RingSpec
 
@@ -200,9 +200,9 @@ def _renderers(config: RunConfig) -> list[Process]:
 
     One that renders on a Ray cluster has a bridge to it instead.
     """
-    renderers, remote = [], config.generators.remote
+    renderers, remote = [], remote_generators(config)
     for generator in config.generators.recipes:
-        if remote and generator in (config.generators.remote_recipes or config.generators.recipes):
+        if generator in remote:
             bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=MEMORY_BYTES["bridge"])
             renderers.append(replace(bridge, command=(sys.executable, "-m", "polygen_stream.producers.bridge")))
             continue

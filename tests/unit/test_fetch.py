@@ -158,6 +158,24 @@ def test_a_config_lists_its_repositories_from_recipes_alone(tmp_path):
     assert "?" in rows["somebody/unheard-of"] and "unconfirmed" in rows["somebody/unheard-of"]
 
 
+def test_a_machine_needs_what_is_rendered_on_it(tmp_path):
+    def listed(*words: str) -> set[str]:
+        shared = ("--generators.recipes", "sd15,sana,sdxl_turbo", "--captions.writer", "somebody/writer")
+        done = fetch(tmp_path, "http://127.0.0.1:1", "--dry-run", *shared, *words)
+        assert done.returncode == 0, done.stderr
+        return {
+            line.split("generator ")[-1].split("captions.")[-1] for line in done.stdout.splitlines()[1:] if "  " in line
+        }
+
+    some, everything = ("--generators.remote", "auto"), {"sd15", "sana", "sdxl_turbo"}
+    assert listed() == {*everything, "writer"}
+    assert listed(*some, "--generators.remote_recipes", "sana,sdxl_turbo") == {"sd15", "writer"}
+    assert listed(*some, "--generators.remote_recipes", "sana,sdxl_turbo", "--remote") == {"sana", "sdxl_turbo"}
+    assert listed(*some) == {"writer"} and listed(*some, "--remote") == everything
+    refused = fetch(tmp_path, "http://127.0.0.1:1", "--dry-run", "--remote")
+    assert "--remote is for machines that render for others, but generators.remote = ''" in error_of(refused, 2)
+
+
 def test_prepare_fetches_what_the_command_line_named_and_then_nothing_is_missing(tmp_path, hub):
     script = f"""
 from polygen_stream.config import load_config
