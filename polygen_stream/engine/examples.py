@@ -16,6 +16,8 @@ from polygen_stream.engine.architecture import latent_factor, text_tokens
 from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import Recipe
 
+T5_TOKENS = 256  # StableDiffusion3Pipeline's default for max_sequence_length
+
 
 def example_call(recipe: Recipe, module: torch.nn.Module, pictures: int) -> dict[str, Tensor]:
     """The named tensors of one call of a module for so many pictures.
@@ -65,6 +67,18 @@ def _sana_transformer(recipe: Recipe, module: Any, pictures: int) -> dict[str, T
     }
 
 
+def _sd3_transformer(recipe: Recipe, module: Any, pictures: int) -> dict[str, Tensor]:
+    rows, config, dtype = _denoiser_rows(recipe, pictures), module.config, module.dtype
+    # The CLIP encoders' tokens, then T5's; without T5 the pipeline puts as many zeros there.
+    tokens = text_tokens(recipe) + recipe.sampling.get("max_sequence_length", T5_TOKENS)
+    return {
+        "sample": _latents(recipe, rows, config.in_channels, dtype),
+        "timestep": torch.linspace(1, 999, rows),
+        "encoder_hidden_states": torch.randn(rows, tokens, config.joint_attention_dim).to(dtype),
+        "pooled_projections": torch.randn(rows, config.pooled_projection_dim).to(dtype),
+    }
+
+
 def _kl_decoder(recipe: Recipe, module: Any, pictures: int) -> dict[str, Tensor]:
     # Stable Diffusion's pipelines pass latents in the denoiser's type, whatever the decoder's is.
     return {"latents": _latents(recipe, pictures, module.config.latent_channels, getattr(torch, recipe.dtype))}
@@ -94,6 +108,7 @@ def _mask(rows: int, tokens: int) -> Tensor:
 EXAMPLES: dict[str, Callable[[Recipe, Any, int], dict[str, Tensor]]] = {
     "UNet2DConditionModel": _unet,
     "SanaTransformer2DModel": _sana_transformer,
+    "SD3Transformer2DModel": _sd3_transformer,
     "AutoencoderKL": _kl_decoder,
     "AutoencoderDC": _dc_decoder,
     "CLIPTextModel": _clip_text,

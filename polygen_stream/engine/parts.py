@@ -122,6 +122,43 @@ class SanaTransformer:
         return Transformer2DModelOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
 
 
+class SD3Transformer:
+    """SD3Transformer2DModel."""
+
+    method = "forward"
+    outputs = ("noise",)
+
+    def inputs(
+        self,
+        hidden_states: Tensor,  # [rows, channels, height, width]
+        encoder_hidden_states: Tensor,  # [rows, tokens, width]
+        pooled_projections: Tensor,  # [rows, width]
+        timestep: Tensor,  # [rows]
+        return_dict: bool = True,
+        **unsupported: Any,
+    ) -> dict[str, Tensor]:
+        _refuse(unsupported)
+        return {
+            "sample": hidden_states.contiguous(),
+            "timestep": _rows(timestep, len(hidden_states), hidden_states.device),
+            "encoder_hidden_states": encoder_hidden_states.contiguous(),
+            "pooled_projections": pooled_projections.contiguous(),
+        }
+
+    def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        out = module(
+            inputs["sample"],
+            inputs["encoder_hidden_states"],
+            inputs["pooled_projections"],
+            inputs["timestep"],
+            return_dict=False,
+        )
+        return {"noise": out[0]}
+
+    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
+        return Transformer2DModelOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
+
+
 class Decoder:
     """The decoding half of AutoencoderKL and AutoencoderDC."""
 
@@ -144,8 +181,8 @@ class Decoder:
 class TextEncoder:
     """CLIPTextModel, CLIPTextModelWithProjection, Gemma2Model.
 
-    Stable Diffusion and SANA take the first output, SDXL also the last hidden state but one; it costs nothing to have
-    both.
+    Stable Diffusion and SANA take the first output, SDXL and SD 3 also the last hidden state but one; it costs nothing
+    to have both.
     """
 
     method = "forward"
@@ -178,6 +215,7 @@ class TextEncoder:
 PARTS: dict[str, Part] = {
     "UNet2DConditionModel": UNet(),
     "SanaTransformer2DModel": SanaTransformer(),
+    "SD3Transformer2DModel": SD3Transformer(),
     "AutoencoderKL": Decoder(),
     "AutoencoderDC": Decoder(),
     "CLIPTextModel": TextEncoder(),

@@ -93,6 +93,10 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
             f"generator {recipe.name}: cannot load {recipe.source} as {recipe.pipeline}: "
             f"{type(problem).__name__}: {problem}; {_remedy(recipe)}"
         ) from None
+    for part, module in pipeline.components.items():
+        # diffusers leaves a module in the type of its files where the first tensor is a float32 table, as in SD 3.
+        if isinstance(module, torch.nn.Module) and module.dtype != getattr(torch, recipe.dtype_of(part)):
+            module.to(getattr(torch, recipe.dtype_of(part)))
     pipeline.set_progress_bar_config(disable=True)  # its bar per call; the loading bars are other switches
     if recipe.scheduler is not None:
         pipeline.scheduler = _scheduler(recipe, pipeline.scheduler)

@@ -35,6 +35,7 @@ MILLIONS = {
     "sd2": {"text_encoder": 340.4, "unet": 865.9, "vae": 83.7},
     "sana": {"text_encoder": 2614.3, "transformer": 1604.5, "vae": 312.3},
     "sdxl_turbo": {"text_encoder": 123.1, "text_encoder_2": 694.7, "unet": 2567.5, "vae": 83.7},
+    "sd35_medium": {"text_encoder": 123.7, "text_encoder_2": 694.7, "transformer": 2243.2, "vae": 83.8},
 }
 
 
