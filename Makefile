@@ -9,7 +9,7 @@ VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM2 := .models/smollm2-135m-instruct
 
-.PHONY: install run engines test gpu-test browser lint vllm-env vllm-test
+.PHONY: install run engines test gpu-test browser lint vllm-env vllm-test ray-test
 
 install: engines
 
@@ -68,6 +68,11 @@ $(SMOLLM2): tools/fetch_smollm2.py $(VLLM_STAMP)
 vllm-test: $(STAMP) $(VLLM_STAMP) $(SMOLLM2)
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
 	$(VENV)/bin/python -m pytest -m vllm tests/faults/test_vllm_run.py $(ARGS)
+
+# A run whose renderers are on a machine of a Ray cluster of two, and what becomes of it when that machine is lost.
+ray-test: $(STAMP)
+	$(VENV)/bin/python -m pip install -q -e '.[ray]'
+	$(VENV)/bin/python -m pytest -m ray tests/ray $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
