@@ -53,9 +53,10 @@ def task_window(config: RunConfig) -> tuple[int, float]:
 
 
 def node_share(config: RunConfig, nodes: int) -> RunConfig:
-    """The config of one of `nodes` nodes that share a run: its part of train.batch and captions.target.
+    """The config of one of `nodes` nodes that share a run: its part of train.batch, captions.target and
+    ring.error_buffer, which is in draws, as the batch is; of that at least what lets a node draw its batch.
 
-    All else is per node as it is: ring.*, ranks, producers.
+    All else is per node as it is: the rest of ring.*, ranks, producers.
 
     Raises:
         UserError: the batch cannot be shared evenly.
@@ -68,4 +69,8 @@ def node_share(config: RunConfig, nodes: int) -> RunConfig:
         )
     train = config.train.model_copy(update={"batch": batch // nodes})
     captions = config.captions.model_copy(update={"target": -(-target // nodes)})
-    return config.model_copy(update={"train": train, "captions": captions})
+    ring, draws = config.ring, config.ring.error_buffer
+    if ring.samples_per_insert and nodes > 1:
+        draws = max(draws / nodes, ring.samples_per_insert, (batch // nodes + ring.samples_per_insert) / 2)
+    ring = ring.model_copy(update={"error_buffer": draws})
+    return config.model_copy(update={"train": train, "captions": captions, "ring": ring})

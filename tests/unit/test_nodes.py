@@ -9,7 +9,8 @@ import pytest
 from polygen_stream.config import load_config, node_share
 from polygen_stream.errors import UserError
 from polygen_stream.launch.nodes import node_folder, place_node
-from polygen_stream.launch.plan import build_plan
+from polygen_stream.launch.plan import build_plan, ring_spec
+from polygen_stream.ring import Ring
 
 CONFIG = load_config(None, {"train.batch": "128", "captions.target": "3601", "train.ranks": "2"})
 SIXTY_FOUR = ("64", 0, "node0:29400")
@@ -22,6 +23,21 @@ def test_a_node_has_its_share_of_batch_and_captions_and_all_else_as_it_is():
     assert (config.launch.nodes, config.launch.node, config.launch.rendezvous) == (4, 3, "node0:29400")
     assert config.ring == CONFIG.ring and config.generators == CONFIG.generators
     assert node_share(CONFIG, 1) == CONFIG == place_node(CONFIG, None, None, None)
+
+
+def test_the_drift_that_a_limiter_allows_is_shared_like_the_batch():
+    limited = CONFIG.model_copy(
+        update={"ring": CONFIG.ring.model_copy(update={"samples_per_insert": 10.0, "error_buffer": 1000.0})}
+    )
+    assert node_share(limited, 4).ring.error_buffer == 250.0
+    assert node_share(limited, 32).ring.error_buffer == 1000 / 32
+    # Its batch is two texts and a caption brings ten draws: a window of 20 is the narrowest that both fit.
+    wide = limited.model_copy(update={"train": limited.train.model_copy(update={"ranks": 1})})
+    assert node_share(wide, 64).ring.error_buffer == 1000 / 64
+    tight = wide.model_copy(update={"ring": wide.ring.model_copy(update={"error_buffer": 80.0})})
+    ring = Ring.create(ring_spec(node_share(tight, 64)))  # which refuses a narrower one
+    assert ring.spec.error_buffer == 10.0
+    ring.close()
 
 
 def test_ranks_are_numbered_node_after_node_and_the_first_node_evaluates():
