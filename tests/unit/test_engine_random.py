@@ -14,7 +14,7 @@ from polygen_stream.engine import parity
 from polygen_stream.engine.architecture import random_weights_name
 from polygen_stream.engine.backends import BACKENDS
 from polygen_stream.engine.build import build
-from polygen_stream.engine.cache import EngineCache
+from polygen_stream.engine.cache import CacheError, EngineCache
 from polygen_stream.engine.command import order
 from polygen_stream.engine.examples import example_call
 from polygen_stream.engine.export import export_part
@@ -119,6 +119,27 @@ def test_random_engines_are_in_the_cache_under_a_key_of_their_own_and_no_rendere
     real = engine_key(recipe, "onnxruntime", BACKENDS["onnxruntime"])
     assert cache.find(real) is None
     assert [text.split()[0] for text in entry.key.differences(real)] == ["weights"]
+
+
+def test_weights_too_large_for_protobuf_lie_in_a_file_beside_graph_and_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("polygen_stream.engine.export.LARGE_BYTES", 0)
+    (entry,) = build(text_encoder_only(), "onnxruntime", EngineCache(tmp_path), random_weights=True)
+    assert entry.report["parity"]["text_encoder"] <= 1e-3
+    weights = entry.folder / "text_encoder.onnx.data"
+    assert (
+        weights.stat().st_size
+        > entry.report["parameters"]["text_encoder"] * 3
+        > entry.engine("text_encoder").stat().st_size
+    )
+    entry.verify()
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CacheError, match=r"text_encoder\.onnx\.data"):
+        entry.verify()
 
 
 def test_the_command_offers_random_weights_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -40,6 +40,9 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.optimized_model_filepath = str(job.engine)
+        if job.graph.with_name(f"{job.graph.name}.data").exists():  # too large for protobuf, and so is what is saved
+            weights = f"{job.engine.name}.data"
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
         options.log_severity_level = 3  # it warns that the saved graph is for this kind of processor: so says its key
         ort.InferenceSession(str(job.graph), options, providers=["CPUExecutionProvider"])
 
