@@ -205,7 +205,7 @@ def evaluation(
 @app.command()
 def end_to_end(
     steps: Annotated[int, typer.Option(min=20, help="Optimizer steps.")] = 1000,
-    captions: Annotated[int, typer.Option(min=32, help="Captions to render.")] = 800,
+    captions: Annotated[int, typer.Option(min=32, help="Captions to render.")] = 1200,  # each drawn 40 times
     batch: Annotated[int, typer.Option(min=8, help="Texts of a step.")] = 64,
     folder: Annotated[Path | None, typer.Option(help="Leave runs and shards in this new folder.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,

@@ -23,7 +23,9 @@ def _resident() -> int:
 
 
 def _gpu() -> int:
-    """Bytes in use on the first GPU that this process may see."""
+    """Bytes in use on the first GPU that this process may see; 0 where nobody says."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0] or "0"
     query = ["nvidia-smi", f"--id={first}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout) * 2**20
+    with suppress(OSError, subprocess.SubprocessError, ValueError):  # no nvidia-smi, or a GPU that says "[N/A]"
+        return int(subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout) * 2**20
+    return 0

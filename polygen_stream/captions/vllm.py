@@ -182,11 +182,17 @@ class VllmModel(BackgroundModel):
 
     async def _awake(self) -> AsyncLLM:
         """The engine, started or woken first where it has to be."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         async with self._starting:
+            if self._engine is not None and self._asleep:
+                try:
+                    await self._engine.wake_up()
+                except EngineDeadError:
+                    logging.warning("the engine of %s died in its sleep; starting another one", self._name)
+                    self._end()
             if self._engine is None:
                 self._engine = self._start()
-            elif self._asleep:
-                await self._engine.wake_up()
             self._asleep = False
             return self._engine
 
@@ -225,11 +231,15 @@ class VllmModel(BackgroundModel):
             self._end()
 
     async def _rest(self) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         async with self._starting:
-            if self._sleeps:
+            if not self._sleeps:
+                return self._end()
+            try:
                 await self._engine.sleep(level=1)
                 self._asleep = True
-            else:
+            except EngineDeadError:  # it has given everything back
                 self._end()
 
     def _end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ ASKED = re.compile(r"(?:(\d+)x)?([A-Za-z][A-Za-z0-9 ]*?)(?:-(\d+)G[Bi]*)?")
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: `index` as in "cuda:N", a name that tells types apart, memory in bytes."""
+    """One GPU: `index` as in "cuda:N", a name that tells types apart, memory in bytes.
+
+    Of one of this machine also its architecture ("SM89"), and the name it has in CUDA_VISIBLE_DEVICES.
+    """
 
     index: int
     name: str
     nbytes: int
+    capability: str = ""
+    visible_as: str = ""
 
 
 def parse_gpus(text: str) -> list[Gpu]:
@@ -46,12 +52,25 @@ def parse_gpus(text: str) -> list[Gpu]:
 
 
 def local_gpus() -> list[Gpu]:
-    """Those of this machine, in the order of the bus, which a run numbers them by."""
+    """Those of this machine that CUDA_VISIBLE_DEVICES shows, in its order, else in that of the bus."""
+    lines = installed()
+    mask = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    # GPUs can also be named by identifiers, which say nothing of their place in the list.
+    shown = mask if all(word.isdigit() and int(word) < len(lines) for word in mask) else map(str, range(len(lines)))
     found = []
-    for index, line in enumerate(installed()):
-        name, memory, _ = (field.strip() for field in line.rsplit(",", 2))
-        found.append(Gpu(index, name, int(memory.split()[0]) * 2**20))
+    for index, place in enumerate(shown):
+        name, memory, capability = (field.strip() for field in lines[int(place)].rsplit(",", 2))
+        amount = memory.split()[0]
+        nbytes = int(amount) * 2**20 if amount.isdigit() else _memory_by_torch(index)
+        found.append(Gpu(index, name, nbytes, f"SM{capability.replace('.', '')}", place))
     return found
+
+
+def _memory_by_torch(index: int) -> int:
+    """Of a GPU of which nvidia-smi does not say it: it shares the machine's memory, or is a part of another one."""
+    import torch
+
+    return torch.cuda.get_device_properties(index).total_memory
 
 
 def index_of(device: str) -> int | None:

@@ -84,9 +84,12 @@ def engines_missing(config: RunConfig, plan: Plan, gpus: Sequence[Gpu]) -> list[
         return []
     found = []
     for name, indices, recipes in engine_builds(config, plan, gpus):
-        todo = [recipe.name for recipe in recipes if not _has_engine(recipe, backend, name)]
+        first = next((gpu for gpu in gpus if gpu.index == indices[0]), None)
+        target = first and (first.capability if backend == "tensorrt-rtx" else f"{first.name} ")
+        todo = [recipe.name for recipe in recipes if not _has_engine(recipe, backend, target)]
         if todo:
-            env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(indices[0])} if name else {}
+            place = first and (first.visible_as or str(first.index))
+            env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": place} if place else {}
             command = ("build-engines", *todo, "--backend", backend)
             found.append(Missing(f"{backend} engines for {name or 'the GPU'}: {', '.join(todo)}", "", command, env))
     return found
@@ -109,12 +112,12 @@ def engine_builds(config: RunConfig, plan: Plan, gpus: Sequence[Gpu]) -> list[tu
     return builds
 
 
-def _has_engine(recipe: Recipe, backend: str, gpu: str) -> bool:
-    """Whether the cache has an engine of this recipe for such a GPU. The renderer compares the rest of the key."""
-    return any(
+def _has_engine(recipe: Recipe, backend: str, target: str | None) -> bool:
+    """Whether the cache has an engine of this recipe for a target that begins so. The renderer compares the rest of
+    the key."""
+    return bool(target) and any(
         (entry.key.generator, entry.key.backend, entry.key.recipe) == (recipe.name, backend, recipe_hash(recipe))
-        and gpu
-        and entry.key.target.startswith(gpu)
+        and entry.key.target.startswith(target)
         for entry in EngineCache().entries()
     )
 

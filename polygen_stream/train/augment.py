@@ -79,6 +79,8 @@ def random_downsample(images: Tensor, *, probability: float, seed: int, step: in
     images = images.clone()
     for number, share in enumerate(DOWN_SIDES):
         rows = torch.nonzero(chosen & (which == number)).flatten().to(images.device, non_blocking=True)
+        if not len(rows):  # a GPU's kernel cannot be launched on none
+            continue
         small = max(1, round(share * side))
         down = interpolate(images[rows], size=(small, small), mode="bilinear", antialias=True, align_corners=False)
         images[rows] = interpolate(down, size=(side, side), mode="bilinear", align_corners=False)

@@ -95,7 +95,7 @@ def main(context: RoleContext) -> None:
         ring,
         curriculum,
         tokenizer,
-        staging_for(device, train.batch * ring.spec.members, ring.spec.image_shape),
+        staging_for(device, train.batch * config.generators.positives, ring.spec.image_shape),
         device,
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from polygen_stream.engine.source import LoadedSource
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, TensorRtSpec, load_recipe
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 
 MICRO = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
 CAPTIONS, SEEDS = ["a red car on a beach", "two small balls", "a dog"], [3, 4, 5]
@@ -50,7 +51,7 @@ def test_recorded_calls_render_what_launched_ones_render(name: str, tmp_path: Pa
         assert np.abs(pictures[0] - pictures[1]).mean() <= 0.5
 
 
-def test_the_engines_of_a_generator_take_one_block_of_scratch_memory(tmp_path: Path):
+def test_the_engines_of_a_generator_take_one_block_of_scratch_memory_and_no_weights_are_left(tmp_path: Path):
     import tensorrt as trt
 
     cache, recipe = EngineCache(tmp_path), recipe_with()
@@ -59,14 +60,16 @@ def test_the_engines_of_a_generator_take_one_block_of_scratch_memory(tmp_path: P
     sizes = [
         runtime.deserialize_cuda_engine(entry.engine(part).read_bytes()).device_memory_size_v2 for part in entry.parts
     ]
-    generator = load_generator(recipe, "cuda")
+    gc.collect()
     before = torch.cuda.memory_allocated()
-    weights = sum(
-        p.numel() * p.element_size() for part in entry.parts for p in getattr(generator.pipeline, part).parameters()
-    )
+    generator = load_generator(recipe, "cuda")
+    with_weights = torch.cuda.memory_allocated() - before
     assert use_engines(generator, "tensorrt", 1, cache)
-    taken = torch.cuda.memory_allocated() - before + weights  # the modules' weights are dropped
-    assert max(sizes) <= taken < max(sizes) + 2**21
+    scratch = {getattr(generator.pipeline, part)._session._scratch for part in entry.parts}
+    assert [block.numel() for block in scratch] == [max(sizes)]
+    gc.collect()
+    taken = torch.cuda.memory_allocated() - before - max(sizes)
+    assert taken < with_weights / 2, "the modules' weights are still there"
 
 
 def test_a_second_build_starts_from_the_first_ones_timings(tmp_path: Path):
@@ -98,6 +101,8 @@ def test_every_optimization_level_is_within_tolerance(level: int, tmp_path: Path
 @pytest.mark.parametrize("kind", ["fp8", "int8"])
 def test_eight_bits_render_pictures_that_pass_the_gate(kind: str, tmp_path: Path):
     pytest.importorskip("modelopt.onnx.quantization")
+    if kind == "fp8" and torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this GPU has no fp8: that begins with SM89")
     recipe = recipe_with(parts=("unet",), quantize={"unet": kind})
     loose = recipe.engine.model_copy(update={"picture_tolerance": 20.0})
     (entry,) = build(recipe.model_copy(update={"engine": loose}), "tensorrt", EngineCache(tmp_path))
@@ -105,8 +110,10 @@ def test_eight_bits_render_pictures_that_pass_the_gate(kind: str, tmp_path: Path
 
 
 def test_rtx_plans_built_ahead_of_time_run_on_this_gpu(tmp_path: Path):
-    pytest.importorskip("tensorrt_rtx")
+    rtx = pytest.importorskip("tensorrt_rtx")
     major, minor = torch.cuda.get_device_capability()
+    if not hasattr(rtx.ComputeCapability, f"SM{major}{minor}"):
+        pytest.skip(f"TensorRT-RTX {rtx.__version__} builds nothing for SM{major}{minor}")
     cache, recipe = EngineCache(tmp_path), load_recipe("micro/sdxl_turbo")
     (entry,) = build(recipe, "tensorrt-rtx", cache, [f"SM{major}{minor}"])
     source = LoadedSource(recipe, tmp_path, lambda line: None, "cuda")

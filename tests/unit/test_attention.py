@@ -91,6 +91,8 @@ def test_without_xformers_torchs_attention_stays(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["micro/sd15", "micro/sd2", "micro/sdxl_turbo"])
 def test_xformers_draws_what_torch_draws(name: str):
     pytest.importorskip("xformers")
+    if torch.cuda.get_device_capability() > (9, 0):
+        pytest.skip("xformers has kernels for float32, in which the micro models are, up to SM90")
     recipe = load_recipe(name)
     plain, fast = load_generator(recipe, "cuda"), load_generator(recipe, "cuda")
     assert prefer_xformers(fast.pipeline)

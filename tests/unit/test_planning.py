@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 from rich.console import Console
 
 from polygen_stream.config import RunConfig, load_config
+from polygen_stream.engine.cache import EngineCache
+from polygen_stream.engine.key import EngineKey, recipe_hash
+from polygen_stream.engine.profile import Profile
 from polygen_stream.errors import UserError
+from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.launch.plan import build_plan
 from polygen_stream.planning.allocation import allocate
 from polygen_stream.planning.budget_view import show_budget
-from polygen_stream.planning.gpus import GIB, Gpu, parse_gpus
+from polygen_stream.planning.gpus import GIB, Gpu, local_gpus, parse_gpus
 from polygen_stream.planning.memory import gpu_needs
 from polygen_stream.planning.proposal import demand_of, propose, remedies
 from polygen_stream.planning.rates import find_rates
@@ -155,6 +160,56 @@ def test_engines_are_built_once_for_every_type_of_gpu():
         "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=4 polygen-stream build-engines sd15 sd2 sana sdxl_turbo "
         "--backend tensorrt",
     ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "built_for", "fits", "another"),
+    [
+        ("tensorrt-rtx", "SM89", ("NVIDIA L4", "SM89"), ("NVIDIA L4", "SM80")),
+        ("tensorrt", "NVIDIA L4 SM89 driver 580.95", ("NVIDIA L4", "SM89"), ("NVIDIA L40S", "SM89")),
+    ],
+)
+def test_engines_are_there_for_the_gpus_that_they_were_built_for(
+    backend: str, built_for: str, fits: tuple, another: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("POLYGEN_STREAM_CACHE", str(tmp_path))
+    recipe, cache = load_recipe("micro/sd15"), EngineCache(tmp_path)
+    known = {"generator": recipe.name, "backend": backend, "recipe": recipe_hash(recipe), "target": built_for}
+    key = EngineKey(**{field.name: known.get(field.name, "any") for field in dataclasses.fields(EngineKey)})
+    with cache.building(key) as staging:
+        (staging / "unet.plan").write_bytes(b"plan")
+        cache.publish(key, staging, {"unet": Profile((1, 1, 1), {"x": (1,)}, {"x": "float32"})}, ".plan", {})
+    config = load_config(
+        None, {"generators.recipes": recipe.name, "generators.backend": backend, "generators.device": "cuda:0"}
+    )
+
+    def lacking(name: str, capability: str) -> list[str]:
+        gpu = Gpu(0, name, 24 * GIB, capability, "3")
+        return [str(each) for each in missing(config, ["micro"], build_plan(config), [gpu])]
+
+    assert lacking(*fits) == []
+    assert lacking(*another) == [
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=3 polygen-stream build-engines micro/sd15 "
+        f"--backend {backend}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mask", "places"), [(None, "0123"), ("", "0123"), ("2,1", "21"), ("GPU-8f1c", "0123"), ("7", "0123")]
+)
+def test_the_gpus_of_this_machine_are_those_that_may_be_seen(
+    mask: str | None, places: str, monkeypatch: pytest.MonkeyPatch
+):
+    lines = [f"NVIDIA A10, {23000 + place} MiB, 8.6" for place in range(4)]
+    monkeypatch.setattr("polygen_stream.planning.gpus.installed", lambda: lines)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if mask is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+    found = local_gpus()
+    assert [(gpu.index, gpu.nbytes // 2**20 - 23000, gpu.visible_as) for gpu in found] == [
+        (index, int(place), place) for index, place in enumerate(places)
+    ]
+    assert {(gpu.name, gpu.capability) for gpu in found} == {("NVIDIA A10", "SM86")}
 
 
 def test_nothing_is_missing_for_the_micro_preset(tmp_path: Path):

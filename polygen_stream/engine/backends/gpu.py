@@ -24,13 +24,19 @@ def gpu() -> Gpu:
     """This machine's current CUDA device.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or nvidia-smi is not there.
     """
     import torch
 
     if not torch.cuda.is_available():
         raise UserError("no NVIDIA GPU here: build on the GPU node, or with --backend tensorrt-rtx --target SM89")
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    try:
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError) as problem:
+        raise UserError(
+            f"nvidia-smi, which knows the driver's version, does not run here ({problem}): in a container ask for "
+            "the driver's utilities (NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
+        ) from None
     major, minor = torch.cuda.get_device_capability()
     return Gpu(torch.cuda.get_device_name(), f"SM{major}{minor}", driver)

@@ -75,7 +75,7 @@ class TensorRt:
         return str(gpu())
 
     def flags(self) -> str:
-        return "strongly typed"
+        return "strongly typed, no TF32"
 
     def runs_here(self) -> bool:
         try:
@@ -102,6 +102,7 @@ class TensorRt:
         if not parser.parse_from_file(str(job.graph)):
             raise PolygenError(f"{self.package} cannot parse {job.graph.name}: {_problems(parser)}")
         config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: float32 parts would be compared with a rounded eager
         if self.capability:
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(trt.ComputeCapability, self.capability), 0)
