@@ -51,7 +51,9 @@ from polygen_stream.train.model import create_clip, load_clip, load_model_state
 IMAGES_PER_THING = 20
 POINTS = 20  # checkpoints that are scored
 TIMED_STEPS = 40
-SLACK = 0.9  # rendering takes so much of the time that training takes
+# Rendering takes so much of the time that training takes, for the pictures that `expected_pairs` says. The production
+# mix looks ahead, so that there are a tenth to a sixth more: it is 0.9 in all.
+SLACK = 0.78
 
 
 def bench_end_to_end(
