@@ -151,7 +151,7 @@ def plan(
     gpus: Annotated[int, typer.Option(min=1, help="How many there are.", show_default=False)],
     rates: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE.json", help="Measured by `bench generators` or `bench captions`; may be repeated."),
+        typer.Option(metavar="FILE.json", help="Measured by `bench generators`, `captions` or `trainer`; repeatable."),
     ] = None,
     reuse: Annotated[float, typer.Option(min=1.0, help="Draws of each caption.")] = 40.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the run (default: the config's).")] = None,
@@ -246,6 +246,10 @@ def evaluate(
     from polygen_stream.evaluate.command import evaluate as run_evaluation
 
     names = [name for name in tasks.split(",") if name]
+    if not names:
+        raise UserError(f"--tasks {tasks!r} names none: e.g. micro, or zero_shot:FOLDER (see --help)")
+    if as_json is not None and as_json.is_dir():
+        raise UserError(f"--json {as_json} is a folder: name a file")
     run_evaluation(model, pretrained, names, data, device, threads, workers, as_json, Console(highlight=False))
 
 
@@ -598,9 +602,15 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as problem:  # unknown command, an option without its value, ...
+        if not problem.format_message():  # a group without a command: its help has been shown
+            sys.exit(2)
         _fail(problem.format_message(), 2)
     except PolygenError as problem:
         _fail(str(problem), problem.exit_code)
+    except OSError as problem:
+        if problem.filename is None:  # no file that somebody named
+            raise
+        _fail(f"{problem.strerror}: {problem.filename}", 2)
     sys.exit(code or 0)
 
 

@@ -33,6 +33,9 @@ QUESTIONS = {
     "openvino": "import openvino as o; print(o.__version__, ' '.join(o.Core().available_devices))",
     "xformers": "import xformers.ops; print(xformers.__version__)",
     "ray": "import ray; print(ray.__version__)",
+    "webdataset": "import webdataset; print(webdataset.__version__)",
+    "prometheus_client": "import prometheus_client; from importlib.metadata import version; "
+    "print(version('prometheus_client'))",
 }
 
 

@@ -77,12 +77,19 @@ def generators(
     from polygen_stream.bench.generators import bench_generators
     from polygen_stream.bench.generators_view import markdown
     from polygen_stream.config import load_config
+    from polygen_stream.engine.backends import BACKENDS
+    from polygen_stream.engine.torch_compile import NAME as TORCH_COMPILE
 
     _check_folders(json_file)
     try:
         sizes = [int(size) for size in batches.split(",")]
     except ValueError:
         raise UserError(f"--batches {batches}: expected whole numbers, e.g. 1,16") from None
+    known = ("eager", TORCH_COMPILE, *BACKENDS)
+    if unknown := [name for name in backends.split(",") if name not in known]:
+        raise UserError(f"--backends {backends}: no {', '.join(unknown)}; choose from {', '.join(known)}")
+    if min(sizes) < 1:
+        raise UserError(f"--batches {batches}: at least one picture a call")
     names = recipes or load_config().generators.recipes
     result = bench_generators(names, backends.split(","), sizes, repeats, threads, device, say=_say)
     if json_file is not None:

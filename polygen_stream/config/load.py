@@ -165,6 +165,9 @@ def _explain(problem: ValidationError, file: str, origins: Mapping[str, str]) ->
         return f"{file}: unknown key {dotted}: {_nearest(dotted)}"
     context = first.get("ctx", {})
     expected = {
+        "bool_type": "true or false",
+        "dict_type": f"a table, [{dotted}]",
+        "value_error": str(context.get("error")),
         "int_type": "an integer",
         "int_from_float": "an integer",
         "float_type": "a number",

@@ -5,12 +5,24 @@ This file is the one place where defaults live; configs/micro.toml repeats them 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 # TOML arrays arrive as lists; frozen sections hold tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+
+def check_device(name: str) -> str:
+    """The name of a device as torch has it, of the kinds that a run knows; of any other a ValueError: what is."""
+    if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name) is None:
+        raise ValueError("'cpu', 'cuda' or 'cuda:N'")
+    return name
+
+
+Device = Annotated[str, AfterValidator(check_device)]
+Devices = Annotated[tuple[Device, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
 
 class Section(BaseModel):
@@ -25,7 +37,7 @@ class CaptionsConfig(Section):
     axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank
     writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
     editor: str = "package:llama"  # language model of T-
-    device: str = "cpu"
+    device: Device = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto = float32 on a CPU
     memory_share: float = Field(0.4, gt=0, le=1)  # vllm on a GPU: each engine's share of its memory
     endpoint: str = "http://127.0.0.1:8000/v1"  # openai
@@ -49,7 +61,7 @@ class GeneratorsConfig(Section):
     positives: int = Field(2, ge=1, le=1024)  # n+: images per caption
     negatives: int = Field(2, ge=0, le=1024)  # images per hard-negative caption
     batch: int = Field(16, ge=1)  # images per pipeline call
-    device: str = "cpu"
+    device: Device = "cpu"
     remote: str = ""  # address of a Ray cluster whose machines render; "" = this one does
     remote_recipes: Names = ()  # the generators that do it there; () = all
     remote_actors: int = Field(1, ge=1)  # of each of them
@@ -99,7 +111,7 @@ class TrainConfig(Section):
     accumulate: int = Field(1, ge=1)  # micro-batches per step
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False  # torch.compile of both towers
-    device: str = "cpu"
+    device: Device = "cpu"
     lr: float = Field(1.5e-3, gt=0)
     warmup: int = Field(50, ge=0)  # steps
     weight_decay: float = Field(0.1, ge=0)
@@ -125,7 +137,7 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     every: int = Field(400, ge=0)  # steps; 0 = only untrained and final
     images_per_thing: int = Field(20, ge=1)
-    device: str = "cpu"
+    device: Device = "cpu"
 
 
 class LaunchConfig(Section):
@@ -133,7 +145,7 @@ class LaunchConfig(Section):
     renderer_threads: int = Field(1, ge=1)
     captioner_threads: int = Field(1, ge=1)
     evaluator_threads: int = Field(1, ge=1)
-    renderers: dict[str, Names] = {}  # recipe -> devices, one process each; else one on generators.device
+    renderers: dict[str, Devices] = {}  # recipe -> devices, one process each; else one on generators.device
     turn_s: float = Field(0.0, ge=0)  # processes on one device take turns of this length; 0 = all at once
     captioner_python: str = ""  # interpreter of the captioner; "" = the supervisor's
     hang_timeout_s: float = Field(120.0, gt=0)

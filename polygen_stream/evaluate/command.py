@@ -17,6 +17,7 @@ from polygen_stream.evaluate.encoder import describe_model, load_encoder, resolv
 from polygen_stream.evaluate.scores import Score
 from polygen_stream.evaluate.tasks import run_tasks
 from polygen_stream.train.checkpoint import read_meta
+from polygen_stream.train.run import training_device
 
 RESULTS = "evaluations"  # folder of a run: one file per evaluated step
 
@@ -42,6 +43,7 @@ def evaluate(
     """
     if as_json and not as_json.resolve().parent.is_dir():
         raise UserError(f"cannot write {as_json}: there is no folder {as_json.resolve().parent}")
+    training_device(device, key="--device")
     torch.set_num_threads(threads)
     logging.getLogger().setLevel(logging.ERROR)  # open_clip reports what it loads
     data = Data(load_encoder(name, pretrained, device), root, workers)

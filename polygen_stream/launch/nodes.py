@@ -72,6 +72,9 @@ def _from_launcher(name: str, environment: Mapping[str, str]) -> dict[str, objec
         raise UserError(
             f"--nodes {name}, but {', '.join(missing)} is not set: start one such command on each node by it"
         )
+    for variable in filter(None, (count, index, port)):
+        if not environment[variable].isdecimal():
+            raise UserError(f"--nodes {name}, but {variable} = {environment[variable]!r} is not a number")
     found: dict[str, object] = {"nodes": int(environment[count]), "node": int(environment[index])}
     if host:
         # The next port: torchrun itself listens on the one it names.

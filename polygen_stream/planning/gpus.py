@@ -40,7 +40,7 @@ def parse_gpus(text: str) -> list[Gpu]:
     for word in text.split(","):
         word = f"{word}xA100-80G" if word.strip().isdigit() else word.strip()
         match = ASKED.fullmatch(word)
-        if match is None or match[1] == "0":
+        if match is None or match[1] == "0" or len(match[1] or "") > 5:
             raise UserError(f"--gpus {text}: write COUNTxNAME-MEMORY, e.g. 8xH100-80G or 4xA100-80G,4xH100-80G")
         gib = int(match[3]) if match[3] else USUAL_GIB.get(match[2])
         if gib is None:

@@ -57,7 +57,10 @@ def missing(
         found.append(Missing(f"weights: {states}", command=command_of(config_words, licenses)))
     python = config.launch.captioner_python
     if python and not os.access(python, os.X_OK):
-        advice = f"python3 -m venv {Path(python).parents[1]} && {python} -m pip install -e '.[vllm]'"
+        folders = Path(python).parents  # VENV/bin/python
+        advice = "give the path of an interpreter, e.g. .venv-vllm/bin/python"
+        if len(folders) > 2:
+            advice = f"python3 -m venv {folders[1]} && {python} -m pip install -e '.[vllm]'"
         found.append(Missing(f"launch.captioner_python {python}", advice))
     indices = {index for process in plan.processes if (index := index_of(process.device)) is not None}
     if indices and max(indices) >= len(gpus):
@@ -133,7 +136,8 @@ def refuse(config_words: Sequence[str], lacking: Sequence[Missing]) -> None:
     for each in lacking:
         print(f"missing  {each.what}\n    {each}")
     names = "; ".join(each.what for each in lacking)
-    raise UserError(f"{config_words[0]} cannot run here yet: {names}; the commands stand above, or: run --prepare")
+    rest = "the commands stand above" + (", or: run --prepare" if all(each.command for each in lacking) else "")
+    raise UserError(f"{config_words[0]} cannot run here yet: {names}; {rest}")
 
 
 def prepare(config: RunConfig, config_words: Sequence[str], accepted: Collection[str]) -> None:

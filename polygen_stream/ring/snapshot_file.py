@@ -86,4 +86,4 @@ class SnapshotFile:
         return array
 
 
-_REMEDY = "choose a file that save_snapshot wrote, e.g. an older one"
+_REMEDY = "choose a ring.safetensors that a run wrote, e.g. that of an older checkpoint"

@@ -202,8 +202,8 @@ def _common_checkpoint(gang: Gang, config: RunConfig, run_dir: Path) -> Path | N
     return None
 
 
-def training_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of `train.device`; "cuda" is that of the local rank.
+def training_device(name: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
+    """The device of `train.device`, or of what else is called `key`; "cuda" is that of the local rank.
 
     Raises:
         UserError: no such device on this machine.
@@ -211,15 +211,15 @@ def training_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"train.device = {name!r} is not a device: use 'cpu' or 'cuda:0'") from None
+        raise UserError(f"{key} = {name!r} is not a device: use 'cpu' or 'cuda:0'") from None
     if device.type != "cuda":
         return device
     if device.index is None:
         device = torch.device("cuda", local_rank)
     if device.index >= torch.cuda.device_count():
         raise UserError(
-            f"train.device = {name!r} is {device}, but this machine has {torch.cuda.device_count()} CUDA devices that"
-            " torch can use: set train.device = 'cpu' or fewer train.ranks, or see `polygen-stream doctor`"
+            f"{key} = {name!r} is {device}, but this machine has {torch.cuda.device_count()} CUDA devices that torch "
+            f"can use: set {key} = 'cpu' or fewer train.ranks, or see `polygen-stream doctor`"
         )
     return device
 

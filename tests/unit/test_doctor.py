@@ -8,8 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from polygen_stream.doctor import Finding, recipes, show, to_json
-from polygen_stream.probes import ask
+from polygen_stream.doctor import OPTIONAL, REQUIRED, Finding, recipes, show, to_json
+from polygen_stream.probes import QUESTIONS, ask
 
 
 @pytest.fixture
@@ -22,6 +22,13 @@ def fake_ray(tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     return write
+
+
+def test_every_package_that_doctor_looks_for_can_be_asked():
+    assert {*REQUIRED, *OPTIONAL} <= set(QUESTIONS)
+    for module in ("webdataset", "prometheus_client", "torch"):  # the development environment has them
+        answer = ask(module)
+        assert answer.state == "works" and answer.text[0].isdigit(), answer
 
 
 def test_a_package_that_imports_is_asked_for_its_version(fake_ray):

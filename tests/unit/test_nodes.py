@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,22 @@ def test_launchers_say_it_in_their_environment():
     assert (launch.nodes, launch.node, launch.rendezvous) == (2, 1, "node0:29400")
     with pytest.raises(UserError, match="--nodes torchrun, but RANK, MASTER_PORT is not set"):
         place_node(CONFIG, "torchrun", None, None, {"WORLD_SIZE": "4", "MASTER_ADDR": "node0"})
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environment", "named"),
+    [
+        ("slurm", {"SLURM_NNODES": "2(x3)", "SLURM_NODEID": "1"}, "SLURM_NNODES = '2(x3)'"),
+        (
+            "torchrun",
+            {"WORLD_SIZE": "4", "RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": ""},
+            "MASTER_PORT = ''",
+        ),
+    ],
+)
+def test_what_a_launcher_says_has_to_be_numbers(launcher, environment, named):
+    with pytest.raises(UserError, match=rf"--nodes {launcher}, but {re.escape(named)} is not a number"):
+        place_node(CONFIG, launcher, None, "node0:29400", environment)
 
 
 @pytest.mark.parametrize(
