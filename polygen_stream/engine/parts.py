@@ -48,11 +48,19 @@ def part_of(module: torch.nn.Module) -> Part:
     return PARTS[name]
 
 
-class UNet:
-    """UNet2DConditionModel of the Stable Diffusion and SDXL families."""
-
+class _Denoiser:
     method = "forward"
     outputs = ("noise",)
+    output = Transformer2DModelOutput
+
+    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
+        return self.output(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
+
+
+class UNet(_Denoiser):
+    """UNet2DConditionModel of the Stable Diffusion and SDXL families."""
+
+    output = UNet2DConditionOutput
 
     def inputs(
         self,
@@ -81,15 +89,9 @@ class UNet:
         out = module(*(inputs[name] for name in main), added_cond_kwargs=added or None, return_dict=False)
         return {"noise": out[0]}
 
-    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
-        return UNet2DConditionOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
 
-
-class SanaTransformer:
+class SanaTransformer(_Denoiser):
     """SanaTransformer2DModel."""
-
-    method = "forward"
-    outputs = ("noise",)
 
     def inputs(
         self,
@@ -118,15 +120,9 @@ class SanaTransformer:
         )
         return {"noise": out[0]}
 
-    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
-        return Transformer2DModelOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
 
-
-class SD3Transformer:
+class SD3Transformer(_Denoiser):
     """SD3Transformer2DModel."""
-
-    method = "forward"
-    outputs = ("noise",)
 
     def inputs(
         self,
@@ -154,9 +150,6 @@ class SD3Transformer:
             return_dict=False,
         )
         return {"noise": out[0]}
-
-    def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
-        return Transformer2DModelOutput(sample=outputs["noise"]) if return_dict else (outputs["noise"],)
 
 
 class Decoder:
