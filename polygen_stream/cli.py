@@ -248,8 +248,6 @@ def evaluate(
     names = [name for name in tasks.split(",") if name]
     if not names:
         raise UserError(f"--tasks {tasks!r} names none: e.g. micro, or zero_shot:FOLDER (see --help)")
-    if as_json is not None and as_json.is_dir():
-        raise UserError(f"--json {as_json} is a folder: name a file")
     run_evaluation(model, pretrained, names, data, device, threads, workers, as_json, Console(highlight=False))
 
 

@@ -23,7 +23,7 @@ from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.runtime import EngineModule, accelerate
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import load_recipe
-from polygen_stream.train.run import training_device
+from polygen_stream.train.device import training_device
 
 MIB = 2**20
 STAGES = {"text_encoder": "text", "text_encoder_2": "text", "text_encoder_3": "text", "vae": "decode"}

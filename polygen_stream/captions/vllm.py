@@ -182,10 +182,10 @@ class VllmModel(BackgroundModel):
 
     async def _awake(self) -> AsyncLLM:
         """The engine, started or woken first where it has to be."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         async with self._starting:
             if self._engine is not None and self._asleep:
+                from vllm.v1.engine.exceptions import EngineDeadError
+
                 try:
                     await self._engine.wake_up()
                 except EngineDeadError:
@@ -231,11 +231,12 @@ class VllmModel(BackgroundModel):
             self._end()
 
     async def _rest(self) -> None:
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         async with self._starting:
             if not self._sleeps:
-                return self._end()
+                self._end()
+                return
+            from vllm.v1.engine.exceptions import EngineDeadError
+
             try:
                 await self._engine.sleep(level=1)
                 self._asleep = True

@@ -17,7 +17,7 @@ from polygen_stream.evaluate.encoder import describe_model, load_encoder, resolv
 from polygen_stream.evaluate.scores import Score
 from polygen_stream.evaluate.tasks import run_tasks
 from polygen_stream.train.checkpoint import read_meta
-from polygen_stream.train.run import training_device
+from polygen_stream.train.device import training_device
 
 RESULTS = "evaluations"  # folder of a run: one file per evaluated step
 
@@ -43,6 +43,8 @@ def evaluate(
     """
     if as_json and not as_json.resolve().parent.is_dir():
         raise UserError(f"cannot write {as_json}: there is no folder {as_json.resolve().parent}")
+    if as_json and as_json.is_dir():
+        raise UserError(f"--json {as_json} is a folder: name a file")
     training_device(device, key="--device")
     torch.set_num_threads(threads)
     logging.getLogger().setLevel(logging.ERROR)  # open_clip reports what it loads

@@ -54,6 +54,8 @@ def parse_gpus(text: str) -> list[Gpu]:
 def local_gpus() -> list[Gpu]:
     """Those of this machine that CUDA_VISIBLE_DEVICES shows, in its order, else in that of the bus."""
     lines = installed()
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # CUDA shows none then
+        return []
     mask = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     # GPUs can also be named by identifiers, which say nothing of their place in the list.
     shown = mask if all(word.isdigit() and int(word) < len(lines) for word in mask) else map(str, range(len(lines)))

@@ -37,6 +37,7 @@ from polygen_stream.train.checkpoint import (
     read_model_state,
 )
 from polygen_stream.train.data import RingReader
+from polygen_stream.train.device import training_device
 from polygen_stream.train.diary import Diary
 from polygen_stream.train.gang import Gang, join, leave, place
 from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_model_state
@@ -200,28 +201,6 @@ def _common_checkpoint(gang: Gang, config: RunConfig, run_dir: Path) -> Path | N
             "train.keep_checkpoints, or remove the checkpoints of all nodes to begin again"
         )
     return None
-
-
-def training_device(name: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
-    """The device of `train.device`, or of what else is called `key`; "cuda" is that of the local rank.
-
-    Raises:
-        UserError: no such device on this machine.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"{key} = {name!r} is not a device: use 'cpu' or 'cuda:0'") from None
-    if device.type != "cuda":
-        return device
-    if device.index is None:
-        device = torch.device("cuda", local_rank)
-    if device.index >= torch.cuda.device_count():
-        raise UserError(
-            f"{key} = {name!r} is {device}, but this machine has {torch.cuda.device_count()} CUDA devices that torch "
-            f"can use: set {key} = 'cpu' or fewer train.ranks, or see `polygen-stream doctor`"
-        )
-    return device
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["evaluate", "micro", "--tasks", ","], ["--tasks ','", "names none"]),
         (["evaluate", "micro", "--json", "folder"], ["--json folder is a folder"]),
         (["evaluate", "micro", "--device", "warp"], ["--device = 'warp' is not a device"]),
-        (["bench", "generators", "--backends", "eager,foo"], ["no foo", "openvino-bf16"]),
+        (["bench", "generators", "--backends", "eager,foo"], ["no engine backend 'foo'", "openvino-bf16"]),
         (["bench", "generators", "--batches", "0,4"], ["--batches 0,4", "at least one picture"]),
         (["train"], ["No such command 'train'"]),
         (["doctor", "--jsno"], ["--jsno"]),

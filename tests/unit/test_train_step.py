@@ -13,11 +13,11 @@ from polygen_stream.ring import DrawRecord
 from polygen_stream.train.accumulate import check_divisible
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.data import Batch
+from polygen_stream.train.device import training_device
 from polygen_stream.train.layout import Layout
 from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
-from polygen_stream.train.run import training_device
 from polygen_stream.train.step import train_step
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
@@ -196,3 +196,5 @@ def test_device_that_is_not_there_is_refused():
         training_device("cuda:99")
     with pytest.raises(ValueError, match=r"train\.device = 'warp'"):
         training_device("warp")
+    with pytest.raises(ValueError, match=r"--device = 'cuda:99'.*: set --device = 'cpu', or see"):
+        training_device("cuda:99", key="--device")
