@@ -21,9 +21,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from polygen_stream.base.durable import flush
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig
-from polygen_stream.durable import flush
-from polygen_stream.errors import UserError
 
 RING = "ring.safetensors"
 META = "meta.json"

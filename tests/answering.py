@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from polygen_stream.captions.bank import Completion, Messages
-from polygen_stream.captions.language_model import LanguageModel
+from polygen_stream.captions.banks.base import Completion, Messages
+from polygen_stream.captions.models.language_model import LanguageModel
 
 
 class Answering(LanguageModel):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 
 from polygen_stream.ring import Ring
-from polygen_stream.ring.journal import Journal
+from polygen_stream.ring.undo_journal import UndoJournal
 
 DONE = 0  # exit status of a child that got to the end
 
@@ -34,7 +34,9 @@ def every_line() -> set[tuple[CodeType, int]]:
 # An entry is written but does not count yet; it counts but the cell has not changed yet; every line that ends or
 # undoes a transition. The point after a change is the next entry's first.
 JOURNALLED_WRITES = (
-    lines_of(Journal.set.__code__, last=2) | lines_of(Journal.end.__code__) | lines_of(Journal.roll_back.__code__)
+    lines_of(UndoJournal.set.__code__, last=2)
+    | lines_of(UndoJournal.end.__code__)
+    | lines_of(UndoJournal.roll_back.__code__)
 )
 
 

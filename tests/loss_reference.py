@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from polygen_stream.train.layout import Layout
+from polygen_stream.train.text_image_index import TextImageIndex
 
 Vectors = list[list[float]]
 
@@ -24,8 +24,8 @@ class Case:
     caption: list[int]
 
     @property
-    def layout(self) -> Layout:
-        return Layout.of(*map(torch.tensor, (self.image_text, self.negative, self.caption)))
+    def layout(self) -> TextImageIndex:
+        return TextImageIndex.of(*map(torch.tensor, (self.image_text, self.negative, self.caption)))
 
     def features(self, seed: int, dim: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors, float64: images [N, dim] and texts [T, dim]."""

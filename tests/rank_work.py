@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from polygen_stream.train.accumulate import CachedFeatures
 from polygen_stream.train.batch_norm import share_batch_norms
-from polygen_stream.train.layout import Layout
+from polygen_stream.train.grad_cache import CachedFeatures
 from polygen_stream.train.loss import multi_positive_loss
+from polygen_stream.train.text_image_index import TextImageIndex
 
 INPUT, DIM = 7, 5
 CASE = Case(
@@ -58,7 +58,7 @@ class Towers(torch.nn.Module):
         return features, self.encode_text(texts), self.logit_scale.exp(), normalize(self.head(features), dim=-1)
 
 
-def share(rank_of_text: list[int], rank: int) -> tuple[Layout, list[int], list[int]]:
+def share(rank_of_text: list[int], rank: int) -> tuple[TextImageIndex, list[int], list[int]]:
     """Layout of a rank's part of CASE, and which images and texts those are."""
     texts = [t for t, owner in enumerate(rank_of_text) if owner == rank]
     images = [r for r, t in enumerate(CASE.image_text) if t in texts]
@@ -76,7 +76,9 @@ def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return tuple(torch.randn(n, INPUT, generator=generator, dtype=torch.float64).to(dtype) for n in counts)
 
 
-def loss_of(outputs: tuple[Tensor, ...], layout: Layout, head: bool, **options) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_of(
+    outputs: tuple[Tensor, ...], layout: TextImageIndex, head: bool, **options
+) -> tuple[Tensor, dict[str, Tensor]]:
     images, texts, scale, head_features = outputs
     own = {"image_image_features": head_features} if head else {}
     return multi_positive_loss(images, texts, scale, layout, **own, **options)
@@ -94,7 +96,7 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return {f"d {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def in_pieces(model: Towers, images: Tensor, texts: Tensor, layout: Layout, pieces: int, head: bool, **options):
+def in_pieces(model: Towers, images: Tensor, texts: Tensor, layout: TextImageIndex, pieces: int, head: bool, **options):
     """As `whole_batch`, but in micro-batches with a feature cache."""
     caches = CachedFeatures(model.encode_image, images, pieces), CachedFeatures(model.encode_text, texts, pieces)
     image_features, text_features = (cache.features for cache in caches)

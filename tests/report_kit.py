@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polygen_stream.analyze import gallery
 from polygen_stream.analyze.measure import measure
 from polygen_stream.analyze.pictures import PictureSet
-from polygen_stream.analyze.samples import Sample
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, Entry, Journal
+from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry
 from polygen_stream.config import RunConfig, dump_config
 from polygen_stream.evaluate.micro_suite import chance
-from polygen_stream.ledger import Ledger
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, write_pair
 from polygen_stream.micro.painter import paint
 from polygen_stream.micro.world import Split
+from polygen_stream.report import gallery
+from polygen_stream.report.samples import CaptionSample
+from polygen_stream.schedule.ledger import Ledger
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
@@ -47,11 +47,11 @@ def make_run(folder: Path, seed: int = 0, score: float = 0.6) -> Path:
         scene, other = edits.applicable_scene(list(edits.EDITS)[i % len(edits.EDITS)], Split.SEEN, rng)
         caption, negative = write_pair(scene, other, Style.sample(rng))
         halves = [[(g, paint(s, rng)) for g in (i % 4, (i + 1) % 4)] for s in (scene, other)]
-        samples.append(Sample(TRAP if i == 0 else caption, negative, halves[0], halves[1] if i % 2 == 0 else []))
+        samples.append(CaptionSample(TRAP if i == 0 else caption, negative, halves[0], halves[1] if i % 2 == 0 else []))
         task = ledger.task(i)
         written = Caption(caption, negative, rejected=("negative: unchanged",) * (i % 2))
-        entries.append(Entry(replace(task, concept=scene.things[0].noun), True, written))
-    journal = Journal(folder / JOURNAL)
+        entries.append(JournalEntry(replace(task, concept=scene.things[0].noun), True, written))
+    journal = CaptionJournal(folder / JOURNAL)
     journal.write(entries)
     journal.close()
     gallery.save(gallery.Gallery(tuple(samples), names), folder / gallery.GALLERY)

@@ -45,8 +45,8 @@ def look_at_ring(ring: Ring) -> dict[str, object]:
         "samples": stats.samples,
         "reuse": stats.mean_reuse,
         "held": stats.held,
-        "holds_refused": stats.holds_refused,
-        "holds_gone": stats.holds_gone,
+        "pins_refused": stats.pins_refused,
+        "pins_gone": stats.pins_gone,
         "step": stats.step,
     }
 
@@ -88,7 +88,7 @@ def look_at_model(model: RingModel) -> dict[str, object]:
         **{name: t[name] for name in ("captions_rejected", "stale", "retries", "reaped", "draws", "samples")},
         "reuse": t["samples"] / max(1, t["groups_drawn"]),
         "held": sum(group.held for group in model.groups),
-        "holds_refused": t["holds_refused"],
-        "holds_gone": t["holds_gone"],
+        "pins_refused": t["pins_refused"],
+        "pins_gone": t["pins_gone"],
         "step": model.step,
     }

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.ring import CaptionTooLong, Hold, Kind, Member, RingExhausted, RingSpec, RingTimeout
-from polygen_stream.seeding import key
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.seeding import key
+from polygen_stream.ring import CaptionTooLong, Kind, Member, PinResult, RingExhausted, RingSpec, RingTimeout
 
 Ticket = tuple[int, int, int]  # task id, number of the image in its group, how often that image was claimed before
 
@@ -269,18 +269,18 @@ class RingModel:
             group.leases[process] -= 1
             group.leases += Counter()  # drops zeros
 
-    def hold(self, task: int) -> Hold:
+    def hold(self, task: int) -> PinResult:
         group = self.group(task)
         if group is None or group.is_open:
-            self.totals["holds_gone"] += 1
-            return Hold.GONE
+            self.totals["pins_gone"] += 1
+            return PinResult.GONE
         held = [other for other in self.groups if other.held and other is not group]
         slots = sum(len(other.images) for other in [*held, group])
         if not group.held and (4 * slots > self.spec.slots or 4 * (len(held) + 1) > self.spec.groups):
-            self.totals["holds_refused"] += 1
-            return Hold.FULL
+            self.totals["pins_refused"] += 1
+            return PinResult.FULL
         group.held = True
-        return Hold.HELD
+        return PinResult.PINNED
 
     def unhold(self, task: int) -> bool:
         group = self.group(task)

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import psutil
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.checkpoints import check, list_checkpoints, read_meta
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
-from polygen_stream.monitor.metrics import read_json_lines
 from polygen_stream.ring.records import GroupState
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
@@ -108,7 +108,7 @@ def broken_promises(chaos: Chaos, before: set[str]) -> list[str]:
     promise(chaos.run.returncode == 0, f"exit code {chaos.run.returncode}")
     promise(summary["status"] == "completed", f"status {summary['status']}: {summary['error']}")
     for name in ("metrics.jsonl", "draw_log.jsonl"):
-        steps = [line["step"] for line in read_json_lines(run_dir / name)]
+        steps = [line["step"] for line in read_jsonl(run_dir / name)]
         promise(steps == list(range(chaos.steps)), f"{name} has not each of {chaos.steps} steps once, in order")
     step, folder = list_checkpoints(run_dir)[-1]
     promise(

@@ -51,12 +51,12 @@ def point(texts: int, chunk: int) -> dict[str, float]:
 def measure(texts: int, chunk: int) -> dict[str, float]:
     import torch
 
-    from polygen_stream.train.layout import Layout
     from polygen_stream.train.loss import multi_positive_loss
+    from polygen_stream.train.text_image_index import TextImageIndex
 
     def run(texts: int, chunk: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        layout = Layout.of(torch.arange(texts).repeat_interleave(IMAGES), torch.arange(texts) >= texts * 3 // 4)
+        layout = TextImageIndex.of(torch.arange(texts).repeat_interleave(IMAGES), torch.arange(texts) >= texts * 3 // 4)
         images, captions = (
             torch.nn.functional.normalize(torch.randn(n, FEATURES, generator=generator), dim=1).requires_grad_()
             for n in (IMAGES * texts, texts)

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from polygen_stream.captions.verify import Reject
-from polygen_stream.captions.yardstick import NEGATIVES, PARAPHRASES, score
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
+from polygen_stream.captions.verification.benchmark import NEGATIVES, PARAPHRASES, score
+from polygen_stream.captions.verification.verify import Reject
 
 
 def main() -> None:

@@ -6,8 +6,9 @@
     python tools/train_micro.py sana --further 2000 --lr 5e-4    # one more cycle than its recipe has
     python tools/train_micro.py --grade docs/audit.json          # put the audit's figures into the cards
 
-Recipes are in polygen_stream/micro/recipes.py. Every model is saved under polygen_stream/micro/weights/, or in the work
-folder (autoencoders, the teacher of sdxl_turbo), with a card that says what made it.
+Recipes are in polygen_stream/micro/training/recipes.py. Every model is saved under
+polygen_stream/micro/weights/, or in the work folder (autoencoders, the teacher of sdxl_turbo), with a card that says
+what made it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from polygen_stream.errors import UserError
-from polygen_stream.micro.card import read_card, write_card
-from polygen_stream.micro.recipes import RECIPES, Cycle
+from polygen_stream.base.errors import UserError
+from polygen_stream.micro.training.card import read_card, write_card
+from polygen_stream.micro.training.recipes import RECIPES, Cycle
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,7 +65,7 @@ def train(arguments: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    from polygen_stream.micro.training import folder_of, run_cycle
+    from polygen_stream.micro.training.training import folder_of, run_cycle
 
     name, folder = arguments.name, folder_of(arguments.name, arguments.work)
     done = [] if arguments.again else list(read_card(folder).get("cycles", []))
@@ -90,7 +91,7 @@ def entry(cycle: Cycle, minutes: float, threads: int, measured: dict[str, float]
 
 def grade(audit: Path) -> None:
     """Put what `polygen-stream audit --json` found into the cards of the models it looked at."""
-    from polygen_stream.resources import SHIPPED_WEIGHTS
+    from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 
     try:
         found = json.loads(audit.read_text(encoding="utf-8"))

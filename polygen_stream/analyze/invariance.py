@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from polygen_stream.analyze.share import share
-from polygen_stream.evaluate.probe import linear_probe
+from polygen_stream.analyze.interval import proportion_with_interval
+from polygen_stream.evaluate.linear_probe import linear_probe
 
 TRAIN = 0.75  # of the captions
 
@@ -21,4 +21,4 @@ def generator_probe(features: np.ndarray, generators: np.ndarray, captions: np.n
     """
     known = captions < np.quantile(np.unique(captions), TRAIN)
     right = linear_probe(features[known], generators[known], features[~known], generators[~known])
-    return {**share(right.astype(float)), "chance": round(1 / len(np.unique(generators)), 4)}
+    return {**proportion_with_interval(right.astype(float)), "chance": round(1 / len(np.unique(generators)), 4)}

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from polygen_stream.analyze.generator_metrics import generator_metrics
 from polygen_stream.analyze.invariance import generator_probe
 from polygen_stream.analyze.pictures import PictureSet
-from polygen_stream.analyze.portrait import portrait
 from polygen_stream.analyze.recognition import CLIP_SCORE_PREFIX, clip_score, oracle_right
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.evaluate.encoder import Encoder, load_encoder
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import SIZE, paint
 from polygen_stream.micro.world import sample_scene
-from polygen_stream.resources import SHIPPED_WEIGHTS
 from polygen_stream.train.checkpoint import list_checkpoints
 
 PAINTED = 500  # pictures of the micro world whose spectrum the generators' are compared with
@@ -46,7 +46,7 @@ def measure(
     if judge is not None:
         features = judge.images(images).numpy()
         scores = clip_score(features, judge.texts([CLIP_SCORE_PREFIX + text for text in texts]).numpy())
-    found = portrait(pictures, features, classes, read=read, clip_scores=scores, reference=real)
+    found = generator_metrics(pictures, features, classes, read=read, clip_scores=scores, reference=real)
     return {**found, "invariance": _invariance(run_dir, pictures)}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
 from polygen_stream.ring import DrawnGroup
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.analyze.measure import measure
+from polygen_stream.analyze.names import ANALYSIS
 from polygen_stream.analyze.pictures import PictureSet, drawn
-from polygen_stream.analyze.record import ANALYSIS
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, Entry, read_journal
+from polygen_stream.captions.journal import JOURNAL, JournalEntry, read_journal
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.engine.runtime import accelerate
-from polygen_stream.errors import UserError
 from polygen_stream.evaluate.encoder import Encoder, load_encoder, resolve_checkpoint
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import load_recipe
@@ -131,7 +131,7 @@ def _reference(name: str, pretrained: str | None, run_dir: Path) -> Encoder:
     return load_encoder(name, pretrained)
 
 
-def _draw(config: RunConfig, entries: Sequence[Entry], seeds: int, threads: int, console: Console) -> PictureSet:
+def _draw(config: RunConfig, entries: Sequence[JournalEntry], seeds: int, threads: int, console: Console) -> PictureSet:
     diffusers.utils.logging.set_verbosity_error()
     generators = {}
     for name in config.generators.recipes:

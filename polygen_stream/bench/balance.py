@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream import seeding
-from polygen_stream.captions.balance import Balancer
+from polygen_stream.base import seeding
+from polygen_stream.captions.selection.balance import Balancer
 
 SEED = 0
 CHUNK = 20_000  # captions written at once, outside the measured time

@@ -22,7 +22,7 @@ from polygen_stream.bench.server import vllm_server
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import RunConfig
-from polygen_stream.ledger import Ledger
+from polygen_stream.schedule.ledger import Ledger
 
 MIB = 2**20
 REFERENCE = "transformers"

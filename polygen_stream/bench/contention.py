@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.peers import TIMED
+from polygen_stream.bench.baselines import TIMED
 from polygen_stream.bench.remote import Host, interleave
 from polygen_stream.bench.repeated import summarise
 from polygen_stream.bench.work import Work

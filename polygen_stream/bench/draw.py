@@ -14,10 +14,10 @@ from polygen_stream.bench.timed import TimedControl
 from polygen_stream.ring import Kind, Ring, RingSpec, memory
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.invariants import broken_invariants
-from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import Total
 from polygen_stream.ring.records import GroupState, Polarity, SlotState
 from polygen_stream.ring.texts import text_key
+from polygen_stream.ring.undo_journal import Operation
 
 BATCH = 512
 SLOTS = 65_536

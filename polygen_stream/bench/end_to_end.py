@@ -29,20 +29,20 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
 from polygen_stream.bench.offline import render_all, train_from_shards
-from polygen_stream.bench.sleeping import Latency, sleeping_plan
 from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import RunConfig, curriculum_of, load_config
-from polygen_stream.errors import PolygenError
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.metrics import ranks
 from polygen_stream.evaluate.micro_suite import Classification, classification, thing_prompts
 from polygen_stream.export.samples import samples_of
-from polygen_stream.export.shards import Sample
-from polygen_stream.launch.plan import Plan
+from polygen_stream.export.shards import ShardSample
+from polygen_stream.launch.process_plan import ProcessPlan
 from polygen_stream.launch.supervise import supervise
-from polygen_stream.launch.tail import read_jsonl
 from polygen_stream.micro.world import Split
 from polygen_stream.ring import Kind
 from polygen_stream.ring.draw_log import read_draw_log
@@ -142,8 +142,8 @@ def _step_seconds(config: RunConfig, folder: Path, say: Callable[[str], None]) -
 
 
 def _run(config: RunConfig, latency: Latency, folder: Path) -> None:
-    plan = sleeping_plan(config, replace(latency, painted=True))
-    plan = Plan(tuple(process for process in plan.processes if process.role != "evaluator"), plan.ring)
+    plan = latency_stub_plan(config, replace(latency, painted=True))
+    plan = ProcessPlan(tuple(process for process in plan.processes if process.role != "evaluator"), plan.ring)
     code = supervise(config, folder, plan, fill=replace(latency, painted=True).write)
     if code:
         raise PolygenError(f"the run in {folder} ended with exit code {code}; its logs say why")
@@ -179,7 +179,7 @@ def _stream(config: RunConfig, latency: Latency, step_s: float, folder: Path) ->
 
 
 def _offline(
-    config: RunConfig, latency: Latency, samples: list[Sample], folder: Path, say: Callable[[str], None]
+    config: RunConfig, latency: Latency, samples: list[ShardSample], folder: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
     devices = len(config.generators.recipes) + 1
     share = (devices - 1) / devices

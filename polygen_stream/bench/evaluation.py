@@ -23,16 +23,16 @@ import numpy as np
 import psutil
 import torch
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.bench.lifeline import die_with_parent
 from polygen_stream.bench.trainer import OURS, WARM_UP, Loop, median_ratio, our_loop, trainer_config
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import EvaluateConfig, load_config
-from polygen_stream.errors import PolygenError
 from polygen_stream.evaluate.micro_suite import build_suite
 from polygen_stream.evaluate.run import evaluate
-from polygen_stream.launch.plan import build_plan
+from polygen_stream.launch.process_plan import build_process_plan
 from polygen_stream.micro.world import Split
-from polygen_stream.role import yield_cores
+from polygen_stream.roles.role import yield_cores
 
 MODULE = "polygen_stream.bench.evaluation"
 CHECKPOINT_LIMIT_S = 60.0
@@ -141,7 +141,7 @@ def _evaluator(checkpoint: Path) -> Iterator[psutil.Popen]:
 def _environment(role: str, threads: int) -> dict[str, str]:
     """That of a role in a run: allocator and threads make a difference."""
     config = load_config(None, {f"launch.{role}_threads": str(threads)})
-    return os.environ | build_plan(config).with_role(role)[0].env
+    return os.environ | build_process_plan(config).with_role(role)[0].env
 
 
 def evaluate_for_ever(checkpoint: Path) -> None:

@@ -15,12 +15,12 @@ import time
 import traceback
 from typing import Any, TextIO
 
+from polygen_stream.bench.baselines import BASELINES, Baseline
 from polygen_stream.bench.lifeline import die_with_parent
-from polygen_stream.bench.peers import PEERS, Peer
-from polygen_stream.bench.work import Check, Pictures, Work
+from polygen_stream.bench.work import Check, Work, WorkPictures
 
 
-def run_round(peer: Peer, work: Work, pictures: Pictures, first: int, every: int) -> dict[str, Any]:
+def run_round(peer: Baseline, work: Work, pictures: WorkPictures, first: int, every: int) -> dict[str, Any]:
     """Samples first .. first + work.images - 1 through `peer`. DamagedSample when they come out changed."""
     check = Check(work, pictures.pool, first, every)
     began = time.perf_counter()
@@ -47,8 +47,8 @@ def main() -> None:
 
 
 def _serve(name: str, work: Work, answers: TextIO) -> None:
-    pictures = Pictures(work)
-    peer = PEERS[name].load()(work)
+    pictures = WorkPictures(work)
+    peer = BASELINES[name].load()(work)
     try:
         print(json.dumps({"ready": True}), file=answers)
         for line in sys.stdin:

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from polygen_stream.bench.sleeping import Latency, painted
+from polygen_stream.base.seeding import key
+from polygen_stream.bench.latency_stubs import Latency, painted
 from polygen_stream.config import RunConfig, curriculum_of
-from polygen_stream.curriculum import DrawMix
 from polygen_stream.experiment.reader import endless_order
 from polygen_stream.export.reading import read_tasks
-from polygen_stream.export.shards import Sample, ShardWriter
-from polygen_stream.seeding import key
-from polygen_stream.train.data import Batch, describe
+from polygen_stream.export.shards import ShardSample, ShardWriter
+from polygen_stream.schedule.curriculum import DrawMix
+from polygen_stream.train.data import TrainBatch, describe
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
@@ -36,7 +36,7 @@ PER_SHARD = 1000
 Drawn = tuple[DrawMix, torch.Tensor, list[str], list[int], list[int], list[int], list[int]]
 
 
-def render_all(config: RunConfig, samples: Sequence[Sample], latency: Latency, folder: Path) -> float:
+def render_all(config: RunConfig, samples: Sequence[ShardSample], latency: Latency, folder: Path) -> float:
     """Renders all samples, each generator on a device of its own, and writes them into shards; the seconds it took."""
     began = time.monotonic()
     size, batch = config.ring.image_size, config.generators.batch
@@ -87,7 +87,7 @@ def train_from_shards(config: RunConfig, folder: Path, every: int) -> tuple[list
         step = len(ended)
         torch.manual_seed(key(config.seed, "step", step, 0) >> 1)
         layout, names = describe(texts, counts, tasks, pair_tasks)
-        batch = Batch(
+        batch = TrainBatch(
             step, mix, images.to(device), tokenizer(texts).to(device), layout.to(device), tuple(texts), names,
             tuple(generators), None, 0.0,
         )  # fmt: skip

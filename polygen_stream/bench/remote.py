@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import psutil
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.bench.work import Work
-from polygen_stream.errors import PolygenError
 
 ROUND_TIMEOUT_S = 300.0
 CLOSE_TIMEOUT_S = 10.0
@@ -24,7 +24,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 CHECK_EVERY = 100  # timed rounds compare the bytes of 1 % of the samples
 
 
-class PeerFailed(PolygenError):
+class BaselineFailed(PolygenError):
     """A peer did not do its work: it damaged a sample, raised, died or did not answer."""
 
 
@@ -67,7 +67,7 @@ class Host:
         self.close()
 
     def round(self, every: int = CHECK_EVERY) -> dict[str, Any]:
-        """One round of work.images samples, the bytes of every `every`-th compared. Raises PeerFailed."""
+        """One round of work.images samples, the bytes of every `every`-th compared. Raises BaselineFailed."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # _answer finds the reason
             self._process.stdin.write(json.dumps({"first": self._next, "every": every}) + "\n")
@@ -100,10 +100,10 @@ class Host:
         line = self._process.stdout.readline() if ready else ""
         if not line:
             why = "died" if ready else f"did not answer in {ROUND_TIMEOUT_S:.0f} s"
-            raise PeerFailed(f"bench: {self.name} {why}; its last words: {self._last_words()}")
+            raise BaselineFailed(f"bench: {self.name} {why}; its last words: {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
-            raise PeerFailed(f"bench: {self.name}: {answer['error']}")
+            raise BaselineFailed(f"bench: {self.name}: {answer['error']}")
         return answer
 
     def _last_words(self) -> str:

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.bench import draw
+from polygen_stream.bench.baselines import BASELINES, LIMIT, OTHERS, OURS, QUEUE, REVERB
+from polygen_stream.bench.baselines.memcpy import MOST_SLOTS
 from polygen_stream.bench.contention import PRODUCERS, measure_contention
-from polygen_stream.bench.peers import LIMIT, OTHERS, OURS, PEERS, QUEUE, REVERB
-from polygen_stream.bench.peers.memcpy import MOST_SLOTS
 from polygen_stream.bench.remote import Host, interleave
 from polygen_stream.bench.repeated import summarise
 from polygen_stream.bench.soak import soak
 from polygen_stream.bench.work import Work
-from polygen_stream.errors import UserError
 from polygen_stream.ring import memory
 
 Say = Callable[[str], None]
@@ -34,7 +34,7 @@ LARGE, SMALL, PAPER = "224px", "32px", "256px, batch 16384"
 
 
 @dataclass(frozen=True)
-class Plan:
+class RingBenchPlan:
     """What is measured: the cases all share, the paper's batch for ring and limit alone, and how often."""
 
     shared: dict[str, Work]
@@ -47,7 +47,7 @@ class Plan:
     contention_images: int
 
 
-FULL = Plan(
+FULL = RingBenchPlan(
     shared={
         LARGE: Work(side=224, images=16_384, slots=2048),
         SMALL: Work(side=32, images=32_768, slots=4096),
@@ -60,7 +60,7 @@ FULL = Plan(
     producers=PRODUCERS,
     contention_images=16_384,
 )
-QUICK = Plan(
+QUICK = RingBenchPlan(
     shared={
         LARGE: Work(side=224, images=256, slots=384, batch=128, read=128, producers=2),
         SMALL: Work(side=32, images=1024, slots=512, batch=128, read=128, producers=2),
@@ -88,7 +88,7 @@ def bench_ring(
         "work": {case: asdict(work) for case, work in plan.shared.items()},
         "ours": {},
         "memcpy": {},
-        "peers": {name: {"note": PEERS[name].note} for name in names},
+        "peers": {name: {"note": BASELINES[name].note} for name in names},
         "skipped": skipped,
     }
     for case, work in plan.shared.items():
@@ -119,16 +119,16 @@ def _peers(wanted: bool, reverb_python: Path | None) -> tuple[list[str], dict[st
         return [], {}
     names, skipped = [], {}
     for name in OTHERS:
-        if (name == REVERB and reverb_python) or PEERS[name].installed:
+        if (name == REVERB and reverb_python) or BASELINES[name].installed:
             names.append(name)
         elif name == REVERB:
             skipped[name] = "pins TensorFlow 2.15 and numpy 1: install it into a venv of its own, --reverb-python"
         else:
-            skipped[name] = f"not installed: pip install {PEERS[name].needs}"
+            skipped[name] = f"not installed: pip install {BASELINES[name].needs}"
     return names, skipped
 
 
-def _check_memory(plan: Plan, peers: int) -> None:
+def _check_memory(plan: RingBenchPlan, peers: int) -> None:
     """Refuses what the machine has no room for, before anything starts. Raises UserError."""
     needs = [peers * (work.slots + 2 * work.read) * work.image_bytes for work in plan.shared.values()]
     if plan.paper:

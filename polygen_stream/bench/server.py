@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polygen_stream.errors import PolygenError
-from polygen_stream.resources import model_path
+from polygen_stream.assets.resources import model_path
+from polygen_stream.base.errors import PolygenError
 
 START_LIMIT_S = 900.0  # a quarter of a minute on a machine with nothing else to do
 CLOSE_LIMIT_S = 10.0

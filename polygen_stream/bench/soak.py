@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.peers import OURS
+from polygen_stream.bench.baselines import OURS
 from polygen_stream.bench.remote import Host
 from polygen_stream.bench.work import Work
 

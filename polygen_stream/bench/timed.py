@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.journal import Journal, Operation
+from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
 @dataclass
-class Times:
+class MutexTimes:
     """One entry for each transition."""
 
     waited_s: list[float] = field(default_factory=list)
@@ -25,11 +25,11 @@ class TimedControl(Control):
     """Pass it to Ring(...) in place of a Control."""
 
     def __init__(self, *arguments: Any) -> None:
-        self._times: dict[Operation, Times] = defaultdict(Times)
+        self._times: dict[Operation, MutexTimes] = defaultdict(MutexTimes)
         super().__init__(*arguments)
 
     @contextmanager
-    def transition(self, operation: Operation) -> Iterator[Journal]:
+    def transition(self, operation: Operation) -> Iterator[UndoJournal]:
         asked = time.perf_counter()
         granted = asked
         try:
@@ -41,6 +41,6 @@ class TimedControl(Control):
             times.waited_s.append(granted - asked)
             times.held_s.append(time.perf_counter() - granted)
 
-    def take(self, operation: Operation) -> Times:
+    def take(self, operation: Operation) -> MutexTimes:
         """What was recorded of `operation` since the last call."""
-        return self._times.pop(operation, Times())
+        return self._times.pop(operation, MutexTimes())

@@ -38,7 +38,7 @@ from scipy import stats
 from polygen_stream.bench.work import CAPTION_BYTES, caption_of
 from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
 from polygen_stream.ring import Draw, GroupRequest, Kind, Member, Ring, RingSpec
-from polygen_stream.role import RoleContext
+from polygen_stream.roles.role import RoleContext
 from polygen_stream.train import run as trainer
 from polygen_stream.train.device import training_device
 from polygen_stream.train.model import create_clip, image_size

@@ -78,7 +78,7 @@ CAPTION_BYTES = 96
 
 
 @dataclass(frozen=True)
-class Batch:
+class WorkBatch:
     """What the consumer holds after a read; `images` may be overwritten by the next one."""
 
     samples: np.ndarray  # int64 [read]
@@ -86,7 +86,7 @@ class Batch:
     images: np.ndarray  # uint8 [read, side, side, 3]
 
 
-class Pictures:
+class WorkPictures:
     """A producer's renderer: pictures out of a pool, stamped with their sample numbers."""
 
     def __init__(self, work: Work) -> None:
@@ -121,7 +121,7 @@ class Check:
         self._every = every
         self._seen = np.zeros(work.images, np.int64)
 
-    def batch(self, batch: Batch) -> None:
+    def batch(self, batch: WorkBatch) -> None:
         """Raises DamagedSample."""
         if not len(batch.samples) == len(batch.captions) == len(batch.images) == self._work.read:
             raise DamagedSample(f"a read brought {len(batch.images)} images, {self._work.read} were asked for")

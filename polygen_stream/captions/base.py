@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polygen_stream.ledger import Task
+from polygen_stream.schedule.ledger import CaptionTask
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CaptionSource(ABC):
         """Tasks that were handed in and have not come back."""
 
     @abstractmethod
-    def submit(self, task: Task, with_negative: bool) -> None:
+    def submit(self, task: CaptionTask, with_negative: bool) -> None:
         """Hand in a task. What comes of it is a function of the task alone up to the numerics of a batch.
 
         T+ does not depend on whether a negative is asked for.
@@ -64,14 +64,14 @@ class CaptionSource(ABC):
     def collect(self) -> list[Caption | Dropped]:
         """Work for a moment on what is pending; one result per task, in the order in which they were handed in."""
 
-    def rest(self) -> int:
+    def sleep(self) -> int:
         """Give back memory until the next task, with nothing pending. Returns how many bytes were freed."""
         return 0
 
     def close(self) -> None:  # noqa: B027 most have nothing to end
         """End whatever the source started."""
 
-    def write(self, tasks: Sequence[Task], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
+    def write(self, tasks: Sequence[CaptionTask], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
         """One result per task, with nothing pending before and after."""
         for task, negative in zip(tasks, with_negative, strict=True):
             self.submit(task, negative)

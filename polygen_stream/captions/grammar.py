@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
+from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, CaptionSource
-from polygen_stream.captions.micro import MicroBank
-from polygen_stream.ledger import Task
 from polygen_stream.micro.language import write_captions
+from polygen_stream.schedule.ledger import CaptionTask
 
 
 class GrammarSource(CaptionSource):
@@ -28,7 +28,7 @@ class GrammarSource(CaptionSource):
     def pending(self) -> int:
         return len(self._written)
 
-    def submit(self, task: Task, with_negative: bool) -> None:
+    def submit(self, task: CaptionTask, with_negative: bool) -> None:
         # One stream whether or not a negative is asked for, so that T+ does not depend on the curriculum.
         text, negative = write_captions(task.concept, task.axis, seeding.rng(task.caption_seed, "grammar"))
         self._written.append(Caption(text, negative, task.axis) if with_negative else Caption(text))

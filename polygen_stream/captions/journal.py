@@ -16,18 +16,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Task
+from polygen_stream.schedule.ledger import CaptionTask
 
 JOURNAL = "journal.jsonl"  # in the run folder
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """A task and its caption, with a hard negative if it is a pair; of a dropped task, why."""
 
-    task: Task
+    task: CaptionTask
     pair: bool
     outcome: Caption | Dropped
 
@@ -36,16 +36,16 @@ class Entry:
         return json.dumps({"task": asdict(self.task), "kind": "pair" if self.pair else "plain"} | outcome)
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Entry:
+    def of_record(cls, record: Mapping[str, Any]) -> JournalEntry:
         """The entry of a line, parsed."""
         task = record["task"]
-        task = Task(**task | {name: tuple(task[name]) for name in ("generators", "image_seeds")})
+        task = CaptionTask(**task | {name: tuple(task[name]) for name in ("generators", "image_seeds")})
         found = record.get("caption") or record["dropped"]
         found["rejected"] = tuple(found["rejected"])
         return cls(task, record["kind"] == "pair", Caption(**found) if "caption" in record else Dropped(**found))
 
 
-class Journal:
+class CaptionJournal:
     """Appends to a journal. One process at a time.
 
     Raises:
@@ -57,7 +57,7 @@ class Journal:
         self._provenance: Mapping[str, object] | None = None
         for line, end in _lines(file):
             complete = end
-            if not isinstance(line, Entry):
+            if not isinstance(line, JournalEntry):
                 self._provenance = line["provenance"]
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         os.ftruncate(self._file, complete)  # a line that a full disk, or the death of its writer, left half-written
@@ -79,7 +79,7 @@ class Journal:
             self._append(json.dumps({"provenance": dict(provenance)}) + "\n")
             self._provenance = provenance
 
-    def write(self, entries: Sequence[Entry]) -> None:
+    def write(self, entries: Sequence[JournalEntry]) -> None:
         """Appends entries in one piece and returns when they are on disk. OSError when they cannot be."""
         self._append("".join(entry.to_json() + "\n" for entry in entries))
 
@@ -93,13 +93,13 @@ class Journal:
         os.close(self._file)
 
 
-def read_journal(file: Path) -> Iterator[Entry]:
+def read_journal(file: Path) -> Iterator[JournalEntry]:
     """The entries of a journal, without a last line still being written. A missing file has none.
 
     Raises:
         UserError: the file is no journal.
     """
-    return (line for line, _ in _lines(file) if isinstance(line, Entry))
+    return (line for line, _ in _lines(file) if isinstance(line, JournalEntry))
 
 
 def provenances(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -108,10 +108,10 @@ def provenances(file: Path) -> Iterator[Mapping[str, Any]]:
     Raises:
         UserError: the file is no journal.
     """
-    return (line["provenance"] for line, _ in _lines(file) if not isinstance(line, Entry))
+    return (line["provenance"] for line, _ in _lines(file) if not isinstance(line, JournalEntry))
 
 
-def _lines(file: Path) -> Iterator[tuple[Entry | dict[str, Any], int]]:
+def _lines(file: Path) -> Iterator[tuple[JournalEntry | dict[str, Any], int]]:
     """Each entry or provenance, and the offset in bytes of the end of its line."""
     if not file.exists():
         return
@@ -126,7 +126,7 @@ def _lines(file: Path) -> Iterator[tuple[Entry | dict[str, Any], int]]:
                 if "provenance" in record:
                     yield {"provenance": dict(record["provenance"])}, end
                     continue
-                entry = Entry.of_record(record)
+                entry = JournalEntry.of_record(record)
             except (ValueError, KeyError, TypeError) as problem:
                 raise UserError(
                     f"{file} line {number} is no entry of a journal ({problem!r}); restore the file, or start a new run"

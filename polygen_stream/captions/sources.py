@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polygen_stream.captions.banks import bank_of
+from polygen_stream.captions.banks.registry import bank_of
 from polygen_stream.captions.base import CaptionSource
 from polygen_stream.config import CaptionsConfig
 
 if TYPE_CHECKING:
-    from polygen_stream.captions.language_model import LanguageModel
+    from polygen_stream.captions.models.language_model import LanguageModel
 
 
 def caption_source(config: CaptionsConfig) -> CaptionSource:
@@ -22,7 +22,7 @@ def caption_source(config: CaptionsConfig) -> CaptionSource:
         from polygen_stream.captions.grammar import GrammarSource
 
         return GrammarSource()
-    from polygen_stream.captions.language_model import LanguageModelSource
+    from polygen_stream.captions.models.language_model import LanguageModelSource
 
     return LanguageModelSource(bank_of(config), *language_models(config), config.retries)
 
@@ -48,31 +48,31 @@ def _language_model(config: CaptionsConfig, name: str, endpoint: str) -> Languag
     sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
     match config.source:
         case "transformers":
-            from polygen_stream.captions.transformers import TransformersModel
+            from polygen_stream.captions.models.transformers import TransformersModel
 
             return TransformersModel(name, device=config.device, dtype=config.dtype, batch=config.batch, **sampling)
         case "vllm":
-            from polygen_stream.captions.vllm import VllmModel
+            from polygen_stream.captions.models.vllm import VllmModel
 
             return VllmModel(
                 name,
                 device=config.device,
                 dtype=config.dtype,
                 batch=config.batch,
-                pattern=config.pattern,
-                memory_share=config.memory_share,
-                rests=config.rest_after_s > 0,
+                structured_output_regex=config.structured_output_regex,
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                can_sleep=config.sleep_after_s > 0,
                 **sampling,
             )
         case "openai":
-            from polygen_stream.captions.openai import OpenAIModel
+            from polygen_stream.captions.models.openai import OpenAIModel
 
             return OpenAIModel(
                 name,
                 endpoint=endpoint,
                 in_flight=config.batch,
                 timeout_s=config.timeout_s,
-                pattern=config.pattern,
+                structured_output_regex=config.structured_output_regex,
                 **sampling,
             )
     raise AssertionError(config.source)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from math import ceil
 
+from polygen_stream.assets.resources import recipe_path
+from polygen_stream.base.errors import UserError
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
 from polygen_stream.config.schema import CaptionsConfig, RunConfig
-from polygen_stream.errors import UserError
-from polygen_stream.resources import recipe_path
 
 
 def check_possible(config: RunConfig) -> None:
@@ -152,24 +152,24 @@ def check_possible(config: RunConfig) -> None:
 
 def _check_turns(config: RunConfig) -> None:
     """Refuse turns that somebody on a shared device cannot take."""
-    turn_s, captions = config.launch.turn_s, config.captions
-    if not turn_s:
+    time_slice_s, captions = config.launch.time_slice_s, config.captions
+    if not time_slice_s:
         return
     ranks = config.train.ranks * config.launch.nodes
     if ranks > 1:
         raise UserError(
-            f"launch.turn_s = {turn_s} with {ranks} ranks of a trainer (train.ranks x launch.nodes): they step "
-            "together and cannot wait for turns on devices of their own; set one of them back"
+            f"launch.time_slice_s = {time_slice_s} with {ranks} ranks of a trainer (train.ranks x launch.nodes): they "
+            "step together and cannot wait for turns on devices of their own; set one of them back"
         )
     if config.generators.backend.startswith("tensorrt"):
         raise UserError(
-            f"launch.turn_s = {turn_s} with generators.backend = {config.generators.backend!r}: engines cannot give "
-            "the GPU's memory back between turns; set generators.backend = 'eager' or 'torch-compile'"
+            f"launch.time_slice_s = {time_slice_s} with generators.backend = {config.generators.backend!r}: engines "
+            "cannot give the GPU's memory back between turns; set generators.backend = 'eager' or 'torch-compile'"
         )
-    if captions.source == "vllm" and captions.device != "cpu" and not captions.rest_after_s:
+    if captions.source == "vllm" and captions.device != "cpu" and not captions.sleep_after_s:
         raise UserError(
-            f"launch.turn_s = {turn_s} with captions.rest_after_s = 0: vLLM could not give its memory back; set "
-            "captions.rest_after_s to some seconds"
+            f"launch.time_slice_s = {time_slice_s} with captions.sleep_after_s = 0: vLLM could not give its memory "
+            "back; set captions.sleep_after_s to some seconds"
         )
 
 
@@ -177,10 +177,10 @@ def _check_sources(captions: CaptionsConfig) -> None:
     """Refuse settings of one caption source under another, which would ignore them."""
     if captions.source == "shards" and not captions.shards:
         raise UserError(
-            "captions.source = 'shards' needs captions.shards, the folder of shards that --tee or an export wrote: "
-            "--source shards:DIR sets both"
+            "captions.source = 'shards' needs captions.shards, the folder of shards that --record-shards or an export "
+            "wrote: --source shards:DIR sets both"
         )
-    settings = {"pattern": ("vllm", "openai"), "rest_after_s": ("vllm",), "shards": ("shards",)}
+    settings = {"structured_output_regex": ("vllm", "openai"), "sleep_after_s": ("vllm",), "shards": ("shards",)}
     for name, sources in settings.items():
         value = getattr(captions, name)
         if value and captions.source not in sources:
@@ -189,9 +189,12 @@ def _check_sources(captions: CaptionsConfig) -> None:
                 f"or use captions.source = {' or '.join(map(repr, sources))}"
             )
     try:
-        re.compile(captions.pattern)
+        re.compile(captions.structured_output_regex)
     except re.error as problem:
-        raise UserError(f"captions.pattern = {captions.pattern!r} is no regular expression: {problem}") from None
+        raise UserError(
+            f"captions.structured_output_regex = {captions.structured_output_regex!r} is no regular expression: "
+            f"{problem}"
+        ) from None
 
 
 def _check_bank(captions: CaptionsConfig) -> None:

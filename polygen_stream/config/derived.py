@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config.schema import RunConfig
-from polygen_stream.curriculum import Curriculum
-from polygen_stream.errors import UserError
+from polygen_stream.schedule.curriculum import Curriculum
 
 
 def curriculum_of(config: RunConfig) -> Curriculum:

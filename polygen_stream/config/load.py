@@ -11,10 +11,10 @@ from typing import Any, Literal, get_origin
 import tomli_w
 from pydantic import ValidationError
 
+from polygen_stream.assets.resources import config_path
+from polygen_stream.base.errors import UserError
 from polygen_stream.config.checks import check_possible
 from polygen_stream.config.schema import RunConfig, Section
-from polygen_stream.errors import UserError
-from polygen_stream.resources import config_path
 
 
 def config_keys() -> list[str]:

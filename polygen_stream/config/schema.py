@@ -39,20 +39,20 @@ class CaptionsConfig(Section):
     editor: str = "package:llama"  # language model of T-
     device: Device = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto = float32 on a CPU
-    memory_share: float = Field(0.4, gt=0, le=1)  # vllm on a GPU: each engine's share of its memory
+    gpu_memory_utilization: float = Field(0.4, gt=0, le=1)  # vllm on a GPU: each engine's share of its memory
     endpoint: str = "http://127.0.0.1:8000/v1"  # openai
     editor_endpoint: str = ""  # openai: of the editor; "" = the same
     timeout_s: float = Field(60.0, gt=0)  # openai: for a reply, repeated attempts included
     temperature: float = Field(0.7, ge=0)  # SynthCLIP's sampling (TextGen/captions_generator.py)
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(32, ge=1)  # longest reply
-    pattern: str = ""  # vllm, openai: regular expression that replies are held to; "" = free
+    structured_output_regex: str = ""  # vllm, openai: regular expression that replies are held to; "" = free
     retries: int = Field(4, ge=0)  # further attempts after a refused reply, each with another seed
     deduplicate: bool = False  # drop captions that came before, or the same words in another order
     balance: float = Field(0.0, ge=0)  # t: captions per concept up to which all are kept; 0 = no balancing
     batch: int = Field(16, ge=1)  # replies a model works on at once
     backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
-    rest_after_s: float = Field(0.0, ge=0)  # vllm: until idle models give their memory back; 0 = never
+    sleep_after_s: float = Field(0.0, ge=0)  # vllm: until idle models give their memory back; 0 = never
     target: int = Field(3600, ge=0)  # groups (captions) to produce; 0 = until training ends
 
 
@@ -108,7 +108,7 @@ class TrainConfig(Section):
     steps: int = Field(1400, ge=1)
     batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
     ranks: int = Field(1, ge=1, le=62)  # processes that share each batch; the ring's draw board serves no more
-    accumulate: int = Field(1, ge=1)  # micro-batches per step
+    accum_freq: int = Field(1, ge=1)  # micro-batches per step
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False  # torch.compile of both towers
     device: Device = "cpu"
@@ -146,15 +146,15 @@ class LaunchConfig(Section):
     captioner_threads: int = Field(1, ge=1)
     evaluator_threads: int = Field(1, ge=1)
     renderers: dict[str, Devices] = {}  # recipe -> devices, one process each; else one on generators.device
-    turn_s: float = Field(0.0, ge=0)  # processes on one device take turns of this length; 0 = all at once
+    time_slice_s: float = Field(0.0, ge=0)  # processes on one device take turns of this length; 0 = all at once
     captioner_python: str = ""  # interpreter of the captioner; "" = the supervisor's
     hang_timeout_s: float = Field(120.0, gt=0)
     grace_s: float = Field(20.0, ge=0)
     restarts: int = Field(5, ge=0)  # of each process, without progress in between
     prometheus_port: int = Field(0, ge=0, le=65535)  # of 127.0.0.1; 0 = no such page
     trace: bool = False  # what every process does when, for `polygen-stream trace`
-    tee: str = ""  # folder of shards written while the run goes on; "" = none
-    tee_pictures: int = Field(10_000, ge=1)  # in a shard of it
+    record_shards: str = ""  # folder of shards written while the run goes on; "" = none
+    shard_images: int = Field(10_000, ge=1)  # in a shard of it
     nodes: int = Field(1, ge=1)  # machines that train one model together
     node: int = Field(0, ge=0)  # which of them this is
     rendezvous: str = ""  # HOST:PORT of node 0, where the ranks of all nodes meet

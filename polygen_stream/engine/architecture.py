@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.generators.recipe import Recipe
 
 SHIPPED = Path(__file__).resolve().parent / "architectures"

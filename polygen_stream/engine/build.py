@@ -9,7 +9,7 @@ from typing import Any
 
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.base import Backend, Job
-from polygen_stream.engine.cache import EngineCache, Entry
+from polygen_stream.engine.cache import CachedEngine, EngineCache
 from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.profile import Profile
 from polygen_stream.engine.source import LoadedSource, RandomSource, RenderedSource, Source
@@ -24,7 +24,7 @@ def build(
     force: bool = False,
     random_weights: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Entry]:
+) -> list[CachedEngine]:
     """The engines of a recipe under a backend, one set per target: those in the cache, or new ones.
 
     Each part is exported once, whatever the number of targets.
@@ -60,7 +60,7 @@ def build(
 
 
 def _build(
-    source: Source, backend: Backend, folder: Path, keep: Path, base: Entry | None
+    source: Source, backend: Backend, folder: Path, keep: Path, base: CachedEngine | None
 ) -> tuple[dict[str, Profile], dict[str, Any]]:
     """Leave a backend's engines in a folder; returns their profiles by part, and the report."""
     began, spec = len(source.stages), source.spec

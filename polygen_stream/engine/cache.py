@@ -24,10 +24,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from polygen_stream.durable import flush
+from polygen_stream.base.durable import flush
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.engine.key import EngineKey, file_hash
 from polygen_stream.engine.profile import Profile
-from polygen_stream.errors import PolygenError
 
 MANIFEST = "manifest.json"
 
@@ -37,7 +37,7 @@ class CacheError(PolygenError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedEngine:
     """A published engine set."""
 
     folder: Path
@@ -95,7 +95,7 @@ class EngineCache:
     def folder(self, key: EngineKey) -> Path:
         return self.root / "engines" / key.generator / f"{key.backend}-{key.digest}"
 
-    def find(self, key: EngineKey) -> Entry | None:
+    def find(self, key: EngineKey) -> CachedEngine | None:
         """The entry of exactly this key, or None. Its files are not read: see `Entry.verify`."""
         entry = _read_entry(self.folder(key))
         return entry if entry is not None and entry.key == key else None
@@ -104,7 +104,7 @@ class EngineCache:
     def kept(self) -> Path:
         return self.root / "kept"
 
-    def with_other_weights(self, key: EngineKey) -> Entry | None:
+    def with_other_weights(self, key: EngineKey) -> CachedEngine | None:
         """An intact entry that differs from a key in nothing but its weights."""
         for entry in self.entries():
             if entry.key != key and replace(entry.key, weights=key.weights) == key:
@@ -125,7 +125,7 @@ class EngineCache:
         nearest = min((entry.key.differences(key) for entry in others), key=len)
         return f"the {key.backend} engine of {key.generator} was built for other {', '.join(nearest)}; {build}"
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CachedEngine]:
         """All entries, by generator, backend and age."""
         manifests = sorted(self.root.glob(f"engines/**/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
         entries = [entry for entry in (_read_entry(path.parent) for path in manifests) if entry is not None]
@@ -153,7 +153,7 @@ class EngineCache:
 
     def publish(
         self, key: EngineKey, staging: Path, profiles: Mapping[str, Profile], suffix: str, report: Mapping[str, Any]
-    ) -> Entry:
+    ) -> CachedEngine:
         """Make a staging folder of `building` the entry of its key, in place of an older one.
 
         Args:
@@ -175,7 +175,7 @@ class EngineCache:
             place.rename(staging.with_name(f"{staging.name}-replaced"))
         staging.rename(place)
         shutil.rmtree(staging.with_name(f"{staging.name}-replaced"), ignore_errors=True)
-        return Entry(place, key, parts, dict(report))
+        return CachedEngine(place, key, parts, dict(report))
 
     def collect(self, keep: set[str]) -> list[Path]:
         """Remove abandoned staging folders and every entry whose digest is not in `keep`; say what was removed."""
@@ -199,11 +199,11 @@ class EngineCache:
             return False
 
 
-def _read_entry(folder: Path) -> Entry | None:
+def _read_entry(folder: Path) -> CachedEngine | None:
     """None for a folder without a readable manifest, and for one of another format."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return Entry(folder, EngineKey(**manifest["key"]), manifest["parts"], manifest["report"])
+        return CachedEngine(folder, EngineKey(**manifest["key"]), manifest["parts"], manifest["report"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         return None
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.architecture import latent_factor, text_tokens
-from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import Recipe
 
 T5_TOKENS = 256  # StableDiffusion3Pipeline's default for max_sequence_length

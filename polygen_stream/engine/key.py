@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.architecture import random_weights_name
 from polygen_stream.engine.backends.base import Backend, installed_version, package_version
-from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import EngineSpec, Recipe
 
 OPSET = 20  # of the exported ONNX graphs

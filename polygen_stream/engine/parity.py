@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.generators.quality import refuse_reasons
 
 # Plain enough for every generator's vocabulary; one picture each.

@@ -17,7 +17,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 
 class Part(Protocol):

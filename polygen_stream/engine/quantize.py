@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.record import Inputs
-from polygen_stream.errors import UserError
 
 
 def quantize_graph(graph: Path, calls: Sequence[Inputs], kind: Literal["fp8", "int8"], result: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 import transformers
 from torch.overrides import TorchFunctionMode
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.architecture import architecture
-from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import cast_latents
 from polygen_stream.generators.recipe import Recipe
 

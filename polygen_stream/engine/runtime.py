@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine import torch_compile
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.base import Session
-from polygen_stream.engine.cache import CacheError, EngineCache, Entry
+from polygen_stream.engine.cache import CachedEngine, CacheError, EngineCache
 from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.parts import part_of
-from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import Generator
 from polygen_stream.generators.recipe import Recipe
 
@@ -86,7 +86,7 @@ def use_engines(generator: Generator, backend_name: str, threads: int, cache: En
     return True
 
 
-def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache) -> Entry:
+def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache) -> CachedEngine:
     backend = get_backend(backend_name)
     device = generator.pipeline.device.type
     if device != backend.device:
@@ -99,6 +99,6 @@ def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache)
     return entry
 
 
-def _open(entry: Entry, recipe: Recipe, backend_name: str, threads: int) -> dict[str, Session]:
+def _open(entry: CachedEngine, recipe: Recipe, backend_name: str, threads: int) -> dict[str, Session]:
     engines = {part: (entry.engine(part), entry.profile(part)) for part in entry.parts}
     return get_backend(backend_name).open(engines, recipe.engine.tensorrt, threads)

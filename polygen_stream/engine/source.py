@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.engine import parity
 from polygen_stream.engine.backends.base import Session
 from polygen_stream.engine.examples import example_call
@@ -25,7 +26,6 @@ from polygen_stream.engine.quantize import quantize_graph
 from polygen_stream.engine.random_weights import random_module
 from polygen_stream.engine.record import Inputs, recording
 from polygen_stream.engine.runtime import install
-from polygen_stream.errors import PolygenError
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import Recipe
 

@@ -13,7 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 
 
 def main() -> None:

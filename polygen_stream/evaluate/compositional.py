@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.metrics import group_scores, more_similar, text_only
-from polygen_stream.evaluate.scores import Score, mean_of, proportion
+from polygen_stream.evaluate.score import Score, mean_of, proportion
 from polygen_stream.evaluate.user_data import read_table
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"

@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from polygen_stream.errors import UserError
-from polygen_stream.evaluate.scores import Score
+from polygen_stream.base.errors import UserError
+from polygen_stream.evaluate.score import Score
 
 
 def delta_mtl(scores: Mapping[str, float], baseline: Mapping[str, float]) -> tuple[float, dict[str, float]]:

@@ -14,7 +14,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torch import Tensor
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.metrics import class_features
 from polygen_stream.train.augment import preprocess
 from polygen_stream.train.checkpoint import list_checkpoints

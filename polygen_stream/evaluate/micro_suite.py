@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, write_pair
 from polygen_stream.micro.painter import paint

@@ -7,13 +7,13 @@ import logging
 import time
 from pathlib import Path
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
-from polygen_stream.evaluate.score import intervals, score_suite, values
+from polygen_stream.evaluate.score_suite import intervals, score_suite, values
 from polygen_stream.micro.world import Split
-from polygen_stream.monitor.metrics import read_json_lines
-from polygen_stream.role import RoleContext, run_role, yield_cores
+from polygen_stream.roles.role import RoleContext, run_role, yield_cores
 from polygen_stream.train.checkpoint import list_checkpoints, read_meta
 from polygen_stream.train.model import load_clip
 
@@ -26,7 +26,7 @@ def main(context: RoleContext) -> None:
     yield_cores()
     suites = {split: build_suite(split, config.images_per_thing) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
-    done = {(line["step"], line["final"]) for line in read_json_lines(context.run_dir / "eval.jsonl")}
+    done = {(line["step"], line["final"]) for line in read_jsonl(context.run_dir / "eval.jsonl")}
     while not context.stopping:
         context.ring.heartbeat("waiting for a checkpoint")
         checkpoint = next_checkpoint(context.run_dir, done, config.every)

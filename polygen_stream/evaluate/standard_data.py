@@ -9,8 +9,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from polygen_stream.errors import UserError
-from polygen_stream.evaluate.user_data import Captioned, Labelled, Transform, idx_pictures
+from polygen_stream.base.errors import UserError
+from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform, idx_pictures
 
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -35,7 +35,7 @@ WHERE = {
 }
 
 
-def labelled(name: str, root: str, split: str, transform: Transform) -> Labelled:
+def labelled(name: str, root: str, split: str, transform: Transform) -> LabelledImages:
     """A dataset with classes. split: "train" or "test".
 
     Raises:
@@ -43,7 +43,7 @@ def labelled(name: str, root: str, split: str, transform: Transform) -> Labelled
     """
     folder = dataset_folder(name, root)
     if name == "fashion_mnist":
-        return Labelled(idx_pictures(Path(folder), split, transform), FASHION_CLASSES, ("a photo of a {c}.",))
+        return LabelledImages(idx_pictures(Path(folder), split, transform), FASHION_CLASSES, ("a photo of a {c}.",))
     if split == "train":
         if name in NO_SPLITS:
             raise UserError(
@@ -54,10 +54,10 @@ def labelled(name: str, root: str, split: str, transform: Transform) -> Labelled
     dataset = _build(name, folder, split, transform, "zeroshot_classification")
     if getattr(dataset, "classes", None) is None or getattr(dataset, "templates", None) is None:
         raise UserError(f"{name} in {folder} names no classes or no templates, so it cannot be classified zero-shot")
-    return Labelled(dataset, list(dataset.classes), dataset.templates)
+    return LabelledImages(dataset, list(dataset.classes), dataset.templates)
 
 
-def captioned(name: str, root: str, transform: Transform) -> Captioned:
+def captioned(name: str, root: str, transform: Transform) -> CaptionedImages:
     """The test split of a dataset with captions.
 
     Raises:
@@ -65,7 +65,7 @@ def captioned(name: str, root: str, transform: Transform) -> Captioned:
     """
     if name not in RETRIEVAL and not name.startswith("wds/"):
         raise UserError(f"{name} has no captions: use {', '.join(RETRIEVAL)}, wds/NAME, or a TSV file")
-    return Captioned(_build(name, dataset_folder(name, root), "test", transform, "zeroshot_retrieval"))
+    return CaptionedImages(_build(name, dataset_folder(name, root), "test", transform, "zeroshot_retrieval"))
 
 
 def dataset_folder(name: str, root: str) -> str:

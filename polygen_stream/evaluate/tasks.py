@@ -8,19 +8,20 @@ from typing import Protocol
 
 import numpy as np
 
-from polygen_stream.errors import UserError
-from polygen_stream.evaluate import compositional, probing
+from polygen_stream.base.errors import UserError
+from polygen_stream.evaluate import compositional
+from polygen_stream.evaluate import probe_tasks as probing
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.metrics import best_ranks, ranks
 from polygen_stream.evaluate.micro_suite import IMAGES_PER_THING, build_suite
-from polygen_stream.evaluate.score import score_suite
-from polygen_stream.evaluate.scores import Score, mean_of, proportion
+from polygen_stream.evaluate.score import Score, mean_of, proportion
+from polygen_stream.evaluate.score_suite import score_suite
 from polygen_stream.micro.world import Split
 
 RECALLS = (1, 5, 10)
 
 
-class Task(Protocol):
+class EvalTask(Protocol):
     """Scores the encoder of `data`, by name; `dataset` is what stands behind the colon of KIND:DATASET."""
 
     def __call__(self, data: Data, dataset: str) -> dict[str, Score]: ...
@@ -65,7 +66,7 @@ def micro(data: Data, dataset: str) -> dict[str, Score]:
     return {**scores, **{f"edit_{edit}": score for edit, score in by_edit.items()}}
 
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, EvalTask] = {
     "zero_shot": zero_shot,
     "linear_probe": probing.linear_probe_task,
     "few_shot": probing.few_shot_task,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -23,7 +23,7 @@ TEMPLATES_FILE = "zeroshot_classification_templates.txt"  # as clip_benchmark's 
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Pictures with one class each. `dataset` gives (float32 [3, size, size], index of the class)."""
 
     dataset: Dataset
@@ -32,13 +32,13 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionedImages:
     """Pictures with at least one caption each. `dataset` gives (float32 [3, size, size], [caption, ...])."""
 
     dataset: Dataset
 
 
-def image_folder(folder: Path, split: str, transform: Transform) -> Labelled:
+def image_folder(folder: Path, split: str, transform: Transform) -> LabelledImages:
     """FOLDER/SPLIT/CLASS/picture, or FOLDER/CLASS/picture where the whole folder is for testing.
 
     A class is called as its folder, with spaces for underscores; prompts can stand in FOLDER/TEMPLATES_FILE.
@@ -57,10 +57,12 @@ def image_folder(folder: Path, split: str, transform: Transform) -> Labelled:
     except FileNotFoundError as problem:
         raise UserError(f"{where} is no folder of one folder of pictures per class: {problem}") from None
     lines = templates.read_text(encoding="utf-8").splitlines() if templates.exists() else TEMPLATES
-    return Labelled(dataset, [name.replace("_", " ") for name in dataset.classes], [t for t in lines if t.strip()])
+    return LabelledImages(
+        dataset, [name.replace("_", " ") for name in dataset.classes], [t for t in lines if t.strip()]
+    )
 
 
-class Pictures(Dataset):
+class PictureFiles(Dataset):
     """Picture files with a target each; a file that is missing or no picture is a UserError that names it."""
 
     def __init__(self, files: Sequence[Path], targets: Sequence[object], transform: Transform) -> None:
@@ -99,12 +101,12 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def caption_table(file: Path, transform: Transform) -> Captioned:
+def caption_table(file: Path, transform: Transform) -> CaptionedImages:
     """A TSV of (image, caption); paths are relative to the file, and rows of one image are its captions."""
     captions: dict[str, list[str]] = {}
     for row in read_table(file, ("image", "caption")):
         captions.setdefault(row["image"], []).append(row["caption"])
-    return Captioned(Pictures([file.parent / name for name in captions], list(captions.values()), transform))
+    return CaptionedImages(PictureFiles([file.parent / name for name in captions], list(captions.values()), transform))
 
 
 class IdxPictures(Dataset):

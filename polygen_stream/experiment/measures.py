@@ -9,10 +9,10 @@ import torch
 
 from polygen_stream.analyze.invariance import generator_probe
 from polygen_stream.evaluate.encoder import Encoder
+from polygen_stream.evaluate.linear_probe import few_shot, linear_probe
 from polygen_stream.evaluate.micro_suite import Classification, MicroSuite, build_suite, classification
-from polygen_stream.evaluate.probe import few_shot, linear_probe
-from polygen_stream.evaluate.score import score_suite, values
-from polygen_stream.experiment.pool import Pool
+from polygen_stream.evaluate.score_suite import score_suite, values
+from polygen_stream.experiment.pool import PicturePool
 from polygen_stream.micro.world import Split
 from polygen_stream.train.model import Tokenizer
 
@@ -32,10 +32,10 @@ class Questions:
     test: MicroSuite
     validation: MicroSuite
     probe: Classification
-    pool: Pool
+    pool: PicturePool
 
     @classmethod
-    def build(cls, pool: Pool) -> Questions:
+    def build(cls, pool: PicturePool) -> Questions:
         test, validation = (
             build_suite(split, IMAGES_PER_THING, RETRIEVAL_PAIRS) for split in (Split.UNSEEN, Split.SEEN)
         )
@@ -71,7 +71,7 @@ def validate(model: torch.nn.Module, tokenizer: Tokenizer, questions: Questions)
     return float(np.mean([scores[name] for name in ("zero_shot_things", "retrieval_i2t_r1", "retrieval_t2i_r1")]))
 
 
-def _generator_probe(encoder: Encoder, pool: Pool) -> float:
+def _generator_probe(encoder: Encoder, pool: PicturePool) -> float:
     """How well a linear probe names the generator of pictures of held-out captions; chance is 1 / generators."""
     rows = np.arange(len(pool.captions) - pool.spec.held_out, len(pool.captions))
     features = [encoder.images(pool.images(name, False, 0)[rows]).numpy() for name in pool.spec.generators]

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import RunConfig, load_config
-from polygen_stream.errors import PolygenError
 from polygen_stream.experiment.spec import PoolSpec
 from polygen_stream.experiment.workers import workers_of
-from polygen_stream.ledger import Ledger
+from polygen_stream.schedule.ledger import Ledger
 
 SHARD = 512  # captions
 CAPTIONS_AT_ONCE = 64
@@ -37,7 +37,7 @@ class PoolCaption:
     negative: str
 
 
-class Pool:
+class PicturePool:
     """A rendered pool, in memory as far as it was asked for."""
 
     def __init__(self, spec: PoolSpec, folder: Path) -> None:
@@ -65,7 +65,7 @@ def shard_path(folder: Path, generator: str, negatives: bool, copy: int, start: 
     return folder / "images" / generator.replace("/", "-") / f"{kind}-{copy}" / f"{start:06}.npy"
 
 
-def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> Pool:
+def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> PicturePool:
     """Write the captions and render what is missing of the pictures.
 
     Args:
@@ -86,7 +86,7 @@ def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> Po
             chunks = [(name, shards[i : i + 8]) for name, shards in missing.items() for i in range(0, len(shards), 8)]
             for done in as_completed([workers.submit(render_shards, spec, folder, *chunk) for chunk in chunks]):
                 progress.advance(task, done.result())
-    return Pool(spec, folder)
+    return PicturePool(spec, folder)
 
 
 def write_captions(spec: PoolSpec, folder: Path, progress: Progress) -> None:

@@ -9,12 +9,12 @@ from itertools import count
 import numpy as np
 import torch
 
+from polygen_stream.base.seeding import key, rng
 from polygen_stream.config import RunConfig, curriculum_of
-from polygen_stream.experiment.pool import Pool
+from polygen_stream.experiment.pool import PicturePool
 from polygen_stream.experiment.spec import Arm
 from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec, RingTimeout
-from polygen_stream.seeding import key, rng
-from polygen_stream.train.data import Batch, RingReader, describe
+from polygen_stream.train.data import RingReader, TrainBatch, describe
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import HostStaging
 
@@ -27,7 +27,7 @@ class ArmData:
         negatives: whether the run draws hard negatives.
     """
 
-    def __init__(self, pool: Pool, arm: Arm, seed: int, negatives: bool) -> None:
+    def __init__(self, pool: PicturePool, arm: Arm, seed: int, negatives: bool) -> None:
         self.arm, self.captions = arm, pool.captions[: arm.captions]
         self.ensemble = arm.ensemble(seed)
         m, n = len(self.ensemble), arm.positives
@@ -40,7 +40,7 @@ class ArmData:
         """uint8 [rows, n+, H, W, 3] of T+ or T-."""
         return self._pictures[negatives][rows]
 
-    def _gather(self, pool: Pool, negatives: bool) -> np.ndarray:
+    def _gather(self, pool: PicturePool, negatives: bool) -> np.ndarray:
         m = len(self.ensemble)
         shape = pool.images(self.ensemble[0], negatives, 0).shape[1:]
         out = np.empty((*self.generators.shape, *shape), np.uint8)
@@ -51,7 +51,7 @@ class ArmData:
         return out
 
 
-def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[Batch]:
+def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[TrainBatch]:
     """The batches of all steps from passes over the captions, each in an order of its own; none twice in a batch."""
     captions, n = data.captions, data.arm.positives
     tokens = tokenizer([caption.text for caption in captions])
@@ -77,7 +77,7 @@ def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[B
         pictures = [data.pictures(rows, False)]
         if pairs:
             pictures.append(data.pictures(pairs, True))
-        yield Batch(
+        yield TrainBatch(
             step=step,
             mix=mix,
             images=torch.from_numpy(np.concatenate(pictures)).flatten(0, 1),
@@ -91,7 +91,7 @@ def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[B
         )
 
 
-def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[Batch]:
+def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[TrainBatch]:
     """The batches of all steps from a ring of `arm.buffer` captions that gets a new one for every `arm.reuse` draws.
 
     Before every draw the captions go in that the rate limiter admits, and a full ring lets go of others; after the last

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from rich.progress import Progress
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.experiment.spec import Experiment
 from polygen_stream.experiment.trial import Trial, run_trial, settings_of
 from polygen_stream.experiment.workers import workers_of

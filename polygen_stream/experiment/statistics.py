@@ -31,7 +31,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ArmDifference:
     """Of a contrast in one outcome: paired by seed; p of a t test, and after Holm's correction over all of a page."""
 
     arm: str
@@ -73,7 +73,7 @@ def estimate(values: np.ndarray) -> Estimate:
     return Estimate(float(mean), float(low), float(high), n)
 
 
-def differences(experiment: Experiment, deltas: pd.DataFrame) -> list[Difference]:
+def differences(experiment: Experiment, deltas: pd.DataFrame) -> list[ArmDifference]:
     """Every contrast in Delta_MTL and in composition, over the seeds that both arms have."""
     found = []
     for contrast in experiment.contrasts:
@@ -88,6 +88,6 @@ def differences(experiment: Experiment, deltas: pd.DataFrame) -> list[Difference
         return []
     corrected = multipletests([p for *_, p in found], method="holm")[1]
     return [
-        Difference(contrast.arm, contrast.against, contrast.question, outcome, value, p, float(holm))
+        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, p, float(holm))
         for (contrast, outcome, value, p), holm in zip(found, corrected, strict=True)
     ]

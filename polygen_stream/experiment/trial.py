@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from polygen_stream.base.seeding import key
 from polygen_stream.experiment.measures import Questions, measure, validate
-from polygen_stream.experiment.pool import Pool
+from polygen_stream.experiment.pool import PicturePool
 from polygen_stream.experiment.reader import ArmData, passes, through_ring
 from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, draws_negatives
-from polygen_stream.seeding import key
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
@@ -102,4 +102,4 @@ def settings_of(experiment: Experiment, arm: Arm) -> str:
 
 @lru_cache(maxsize=1)
 def _questions(spec: PoolSpec, folder: Path) -> Questions:
-    return Questions.build(Pool(spec, folder))
+    return Questions.build(PicturePool(spec, folder))

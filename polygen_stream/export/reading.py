@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 PICTURES = ("png", "jpg", "jpeg")
 FIELDS = {"task": int, "member": int, "polarity": str, "generator": str, "seed": int}
@@ -99,7 +99,7 @@ def _stored(sample: dict, generators: dict[str, int]) -> Stored:
     if wrong or about["polarity"] not in ("positive", "negative") or not 0 <= about["seed"] < 2**64:
         raise UserError(
             f"{where}: its json has no {wrong[0] if wrong else 'polarity or seed'} that can be used; it needs task, "
-            "member, polarity (positive, negative), generator and seed, as --tee and an export write them"
+            "member, polarity (positive, negative), generator and seed, as --record-shards and an export write them"
         )
     if about["generator"] not in generators:
         raise UserError(

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import Entry
+from polygen_stream.captions.journal import JournalEntry
 from polygen_stream.config import RunConfig
 from polygen_stream.engine.runtime import accelerate
-from polygen_stream.export.shards import Sample
+from polygen_stream.export.shards import ShardSample
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
 
 
-def samples_of(entries: Sequence[Entry], negatives: int) -> Iterator[Sample]:
+def samples_of(entries: Sequence[JournalEntry], negatives: int) -> Iterator[ShardSample]:
     """The pictures of captions, in the order of the journal.
 
     Args:
@@ -29,13 +29,13 @@ def samples_of(entries: Sequence[Entry], negatives: int) -> Iterator[Sample]:
             continue
         twins = list(zip(task.generators, task.image_seeds, strict=True))
         for member, (generator, seed) in enumerate(twins):
-            yield Sample(task.task_id, member, False, caption.text, generator, seed)
+            yield ShardSample(task.task_id, member, False, caption.text, generator, seed)
         if entry.pair:
             for member, (generator, seed) in enumerate(twins[:negatives]):
-                yield Sample(task.task_id, len(twins) + member, True, caption.negative, generator, seed)
+                yield ShardSample(task.task_id, len(twins) + member, True, caption.negative, generator, seed)
 
 
-def render(config: RunConfig, samples: Sequence[Sample], file: Path, say: Callable[[str], None]) -> np.ndarray:
+def render(config: RunConfig, samples: Sequence[ShardSample], file: Path, say: Callable[[str], None]) -> np.ndarray:
     """Renders every sample into `file`, which is mapped: it holds uint8 [n, H, W, 3] in the order of the samples.
 
     One generator after the other, in batches of one size. Returns which samples have a picture, bool [n]: the quality

@@ -21,8 +21,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from polygen_stream.durable import flush
-from polygen_stream.errors import UserError
+from polygen_stream.base.durable import flush
+from polygen_stream.base.errors import UserError
 
 SIZES = "sizes.json"
 WRITING = ".writing"  # suffix of a shard that is not complete
@@ -30,7 +30,7 @@ _PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
-class Sample:
+class ShardSample:
     """One picture of a task: `member` counts the task's, its positives first."""
 
     task_id: int
@@ -84,7 +84,7 @@ class ShardWriter:
         """Complete ones."""
         return len(self._sizes)
 
-    def write(self, samples: Sequence[Sample], images: Sequence[np.ndarray]) -> None:
+    def write(self, samples: Sequence[ShardSample], images: Sequence[np.ndarray]) -> None:
         """Adds the samples of one task, whose pictures are uint8 [H, W, 3]."""
         if self._file is None:
             self._open((self._folder / (self._shard + WRITING)).open("xb"))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
 from polygen_stream.export.samples import render, samples_of
 from polygen_stream.export.shards import ShardWriter
 

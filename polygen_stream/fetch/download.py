@@ -20,8 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from polygen_stream.durable import there_of
-from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.base.durable import there_of
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.fetch.repositories import GB, Repository
 
 LOCK = ".polygen-stream-fetch.lock"

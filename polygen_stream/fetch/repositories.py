@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from polygen_stream.assets.hub import cached, language_model
 from polygen_stream.config import RunConfig, remote_generators
 from polygen_stream.generators.recipe import Recipe, load_recipe
-from polygen_stream.hub import cached, language_model
 
 GB = 10**9
 

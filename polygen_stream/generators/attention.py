@@ -7,7 +7,7 @@ import logging
 
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 
 
 def prefer_xformers(pipeline: DiffusionPipeline) -> bool:

@@ -15,7 +15,7 @@ import transformers
 from diffusers import DiffusionPipeline, SchedulerMixin
 from torch.nn.functional import interpolate
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.generators.recipe import Recipe
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from polygen_stream.errors import UserError
-from polygen_stream.hub import cached, download_command
-from polygen_stream.resources import model_path, recipe_path
+from polygen_stream.assets.hub import cached, download_command
+from polygen_stream.assets.resources import model_path, recipe_path
+from polygen_stream.base.errors import UserError
 
 
 class TensorRtSpec(BaseModel):

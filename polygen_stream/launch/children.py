@@ -19,16 +19,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from polygen_stream.errors import PeerLost, PolygenError
+from polygen_stream.base.errors import PolygenError, RankLost
 from polygen_stream.launch import guardian
-from polygen_stream.launch.plan import Process
+from polygen_stream.launch.process_plan import ProcessSpec
 
 
 @dataclass(eq=False)
 class Child:
     """A started process. `returncode` is None while it lives, else subprocess's (-N: died of signal N)."""
 
-    process: Process
+    process: ProcessSpec
     popen: subprocess.Popen
     log: Path
     started: float  # monotonic seconds
@@ -87,7 +87,7 @@ class Children:
         os.close(read_end)
         os.mkdir(self._scratch, 0o700)  # only now that somebody would remove it
 
-    def start(self, process: Process, more_env: Mapping[str, str] | None = None) -> Child:
+    def start(self, process: ProcessSpec, more_env: Mapping[str, str] | None = None) -> Child:
         """Starts `process`, in the place of the child of that name that died, if there is one.
 
         Each attempt has a log of its own: RUN_DIR/logs/NAME.log, then NAME.2.log and so on.
@@ -141,7 +141,7 @@ class Children:
             child.returncode = child.popen.wait()
             self._tell(f"drop {pid}")
             ended.append(child)
-        return sorted(ended, key=lambda child: (child.returncode >= 0, child.returncode == PeerLost.exit_code))
+        return sorted(ended, key=lambda child: (child.returncode >= 0, child.returncode == RankLost.exit_code))
 
     def check_guardian(self) -> None:
         """Without its guardian a run could outlive its supervisor, so it ends too."""
@@ -185,7 +185,7 @@ class Children:
             os.write(self._lifeline, f"{line}\n".encode())
 
 
-def meeting_place(rendezvous: str = "") -> dict[str, str]:
+def rendezvous_environment(rendezvous: str = "") -> dict[str, str]:
     """Where the ranks of a trainer find each other, as torchrun's environment variables.
 
     That is at `rendezvous`, HOST:PORT, or else at a port of this machine. The latter is free now; should somebody else

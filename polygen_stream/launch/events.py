@@ -3,7 +3,7 @@
     {"time": "2026-01-31T12:00:00+0000", "event": "restart", "process": "captioner", "reason": "...", "pause_s": 0.5}
 
 Events: "restart" (a process died and is started again), "degraded" (a generator was given up), "unusable" (a checkpoint
-was put aside), "tee" (the tee was given up), "resume" (a supervisor took an unfinished run up again).
+was put aside), "recorder" (the recorder was given up), "resume" (a supervisor took an unfinished run up again).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import json
 import time
 from pathlib import Path
 
-from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.base.jsonl import read_jsonl
 
 EVENTS = "events.jsonl"
 
 
-def note(run_dir: Path, event: str, **what: object) -> None:
+def record_event(run_dir: Path, event: str, **what: object) -> None:
     """Appends an event."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | what
     with (run_dir / EVENTS).open("a", encoding="utf-8") as file:

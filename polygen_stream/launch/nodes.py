@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, node_share
 from polygen_stream.config.checks import check_possible
-from polygen_stream.errors import UserError
 
 # (nodes, this node, host, port) as these launchers say it to the one process they start on each node
 LAUNCHERS = {

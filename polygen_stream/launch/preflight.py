@@ -6,11 +6,11 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from polygen_stream.base.durable import there_of
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig
-from polygen_stream.durable import there_of
-from polygen_stream.errors import UserError
-from polygen_stream.launch.plan import Plan
-from polygen_stream.launch.run_folder import tee_so_far
+from polygen_stream.launch.process_plan import ProcessPlan
+from polygen_stream.launch.run_folder import recorded_so_far
 
 MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a
@@ -20,8 +20,8 @@ REST_BYTES = 256 * MIB
 TAR_BYTES = 3072
 
 
-def check_disk(config: RunConfig, plan: Plan, run_dir: Path) -> None:
-    """Refuses to start a run whose checkpoints will not fit, or the shards of its tee.
+def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
+    """Refuses to start a run whose checkpoints will not fit, or the shards of its recorder.
 
     Raises:
         UserError: too little space where the run folder or the shards are or will be.
@@ -39,13 +39,13 @@ def check_disk(config: RunConfig, plan: Plan, run_dir: Path) -> None:
             f"each and the rest of the run need {needed / MIB:.0f} MiB: free some space, choose another --run-dir, "
             "lower train.keep_checkpoints or ring.slots, or set train.checkpoint_pictures = false"
         )
-    if config.launch.tee:
-        shards = there_of(Path(config.launch.tee).absolute())
+    if config.launch.record_shards:
+        shards = there_of(Path(config.launch.record_shards).absolute())
         beside = needed if shards.stat().st_dev == there.stat().st_dev else 0
         _check_shards_fit(config, plan, shards, beside)
 
 
-def _check_shards_fit(config: RunConfig, plan: Plan, folder: Path, beside: int) -> None:
+def _check_shards_fit(config: RunConfig, plan: ProcessPlan, folder: Path, beside: int) -> None:
     """beside: bytes that the run itself needs on the same disk."""
     generators, target = config.generators, config.captions.target
     # Without a target nobody knows how many there will be, but a ring full there will.
@@ -56,25 +56,27 @@ def _check_shards_fit(config: RunConfig, plan: Plan, folder: Path, beside: int) 
         run = f" beside the run's own {beside / MIB:.0f} MiB" if beside else ""
         raise UserError(
             f"{folder} has {free / MIB:.0f} MiB free{run}, but shards of up to {pictures} pictures need up to "
-            f"{needed / MIB:.0f} MiB: free some space, choose another --tee, or lower captions.target"
+            f"{needed / MIB:.0f} MiB: free some space, choose another --record-shards, or lower captions.target"
         )
 
 
-def check_tee(config: RunConfig, run_dir: Path, resumed: bool) -> None:
-    """Refuses a tee that could not write, or would write into what is not its own.
+def check_record_shards(config: RunConfig, run_dir: Path, resumed: bool) -> None:
+    """Refuses a recorder that could not write, or would write into what is not its own.
 
     Raises:
         UserError: the webdataset package is missing, or the folder holds something that this run did not write.
     """
-    if not config.launch.tee:
+    if not config.launch.record_shards:
         return
     _check_webdataset()
-    folder = Path(config.launch.tee).absolute()
+    folder = Path(config.launch.record_shards).absolute()
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--tee {folder} is a file: choose a new folder")
-    ours = resumed and tee_so_far(run_dir).get("folder") == str(folder)
+        raise UserError(f"--record-shards {folder} is a file: choose a new folder")
+    ours = resumed and recorded_so_far(run_dir).get("folder") == str(folder)
     if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise UserError(f"--tee {folder} is not empty, and this run did not write it: choose another, or move it away")
+        raise UserError(
+            f"--record-shards {folder} is not empty, and this run did not write it: choose another, or move it away"
+        )
 
 
 def check_shards(config: RunConfig) -> None:
@@ -89,7 +91,7 @@ def check_shards(config: RunConfig) -> None:
     folder = Path(config.captions.shards)
     if not any(folder.glob("*.tar")):
         what = "no *.tar in it" if folder.is_dir() else "no such folder"
-        raise UserError(f"--source shards:{folder}: {what}; name a folder that --tee or an export wrote")
+        raise UserError(f"--source shards:{folder}: {what}; name a folder that --record-shards or an export wrote")
 
 
 def _check_webdataset() -> None:

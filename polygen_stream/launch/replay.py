@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.config import RunConfig, load_config
-from polygen_stream.errors import UserError
-from polygen_stream.launch.tail import read_jsonl
 
 # What decided in the run that is replayed when captions came and went; now the draw log does.
 SETTINGS = {
@@ -21,7 +21,7 @@ SETTINGS = {
     "ring.error_buffer": "0",
     "curriculum.leftover_age": "0",
     "captions.target": "0",
-    "launch.tee": "",  # its folder has the run's own pictures
+    "launch.record_shards": "",  # its folder has the run's own pictures
 }
 
 

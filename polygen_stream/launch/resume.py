@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import cut
 from polygen_stream.checkpoints import RING, UNUSABLE, check, list_checkpoints, read_meta, write_meta
 from polygen_stream.config import RunConfig
-from polygen_stream.errors import UserError
-from polygen_stream.launch.events import note
+from polygen_stream.launch.events import record_event
 from polygen_stream.launch.run_folder import RUNS
-from polygen_stream.monitor.metrics import cut
 from polygen_stream.ring import Ring, RingSpec
 from polygen_stream.ring.restore import restore_snapshot
 
@@ -58,7 +58,7 @@ def last_usable(
         except UserError as problem:
             aside = _put_aside(folder)
             say(f"checkpoint {folder} cannot be used ({problem}), it is {aside.name} now; going on from the one before")
-            note(run_dir, "unusable", checkpoint=folder.name, reason=str(problem))
+            record_event(run_dir, "unusable", checkpoint=folder.name, reason=str(problem))
             continue
         return read_meta(folder)["step"], ring
     if folders:

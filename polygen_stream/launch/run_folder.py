@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.checkpoints import RING, list_checkpoints
 from polygen_stream.config import RunConfig, dump_config
-from polygen_stream.errors import UserError
 from polygen_stream.launch import guardian
 
 RUNS = Path("runs")
@@ -96,10 +96,10 @@ def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
     return max(list_checkpoints(run_dir), default=None)
 
 
-def tee_so_far(run_dir: Path) -> dict:
-    """What the tee noted last: folder, captions, pictures, shards; {} before it began, or without one."""
+def recorded_so_far(run_dir: Path) -> dict:
+    """What the recorder noted last: folder, captions, pictures, shards; {} before it began, or without one."""
     try:
-        return json.loads((run_dir / "tee.json").read_text(encoding="utf-8"))
+        return json.loads((run_dir / "recorder.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.launch.events import events
-from polygen_stream.launch.plan import PRODUCERS
-from polygen_stream.launch.run_folder import tee_so_far
-from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.launch.process_plan import PRODUCERS
+from polygen_stream.launch.run_folder import recorded_so_far
 from polygen_stream.ring import RingStats
 
 EVALUATION_KEYS = (
@@ -64,17 +64,17 @@ def summarize(
         "degraded": events(run_dir, "degraded"),
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
-        "tee": tee_of(run_dir, stats),
+        "recorder": recorder_summary(run_dir, stats),
         "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
     }
 
 
-def tee_of(run_dir: Path, stats: RingStats) -> dict | None:
-    """What the shards have, and how many complete captions they miss; None without a tee.
+def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
+    """What the shards have, and how many complete captions they miss; None without a recorder.
 
-    Captions are missing that made room in the ring before the tee got to them, or after it was given up.
+    Captions are missing that made room in the ring before the recorder got to them, or after it was given up.
     """
-    so_far, given_up = tee_so_far(run_dir), events(run_dir, "tee")
+    so_far, given_up = recorded_so_far(run_dir), events(run_dir, "recorder")
     if not so_far and not given_up:
         return None
     missing = max(0, stats.groups_completed - so_far.get("captions", 0))
@@ -182,10 +182,10 @@ def show(result: dict, run_dir: Path) -> None:
         console.print("started again: " + ", ".join(f"{name} {count}" for name, count in again.items()))
     for degraded in result["degraded"]:
         console.print(f"from step {degraded['step']} on {degraded['text']}", soft_wrap=True)
-    if tee := result["tee"]:
+    if recorder := result["recorder"]:
         console.print(
-            f"tee: {tee.get('captions', 0)} captions, {tee.get('pictures', 0)} pictures in {tee.get('folder')}; "
-            f"{tee['missing']} captions are missing",
+            f"recorder: {recorder.get('captions', 0)} captions, {recorder.get('pictures', 0)} pictures in "
+            f"{recorder.get('folder')}; {recorder['missing']} captions are missing",
             soft_wrap=True,
         )
     console.print(f"run folder: {run_dir}", soft_wrap=True)

@@ -18,26 +18,27 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.config import RunConfig
-from polygen_stream.errors import PolygenError
 from polygen_stream.launch import preflight, resume, run_folder, summary
-from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, meeting_place
+from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, rendezvous_environment
 from polygen_stream.launch.degraded import without
-from polygen_stream.launch.events import note
+from polygen_stream.launch.events import record_event
 from polygen_stream.launch.health import Heartbeats
-from polygen_stream.launch.inspect_server import InspectServer
-from polygen_stream.launch.limits import LimitsServer
-from polygen_stream.launch.plan import PRODUCERS, Plan, Process, build_plan
-from polygen_stream.launch.prometheus import MetricsPage
+from polygen_stream.launch.process_plan import PRODUCERS, ProcessPlan, ProcessSpec, build_process_plan
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.signals import Interrupted, Signals
-from polygen_stream.launch.snapshot import Watch, counters
-from polygen_stream.launch.status import StatusView
-from polygen_stream.launch.status_contact import StatusServer
-from polygen_stream.launch.tail import MetricsTail, read_jsonl
-from polygen_stream.monitor.trace import TraceFile
+from polygen_stream.launch.watch.inspect_server import InspectServer
+from polygen_stream.launch.watch.limits import LimitsServer
+from polygen_stream.launch.watch.live_view import StatusView
+from polygen_stream.launch.watch.metrics_tail import MetricsTail
+from polygen_stream.launch.watch.prometheus import MetricsPage
+from polygen_stream.launch.watch.run_status import StatusTracker, counters
+from polygen_stream.launch.watch.status_query import StatusServer
 from polygen_stream.ring import LockTimeout, Ring
 from polygen_stream.ring.snapshot import save_snapshot
+from polygen_stream.roles.trace import TraceFile
 
 POLL_S = 0.1
 # Producers and the evaluator keep nothing worth waiting for; the trainer's checkpoint gets launch.grace_s.
@@ -45,16 +46,16 @@ PRODUCER_GRACE_S = 5.0
 EVALUATION_LIMIT_S = 1800.0
 REPORT_LIMIT_S = 900.0
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
-TEE_LIMIT_S = 900.0  # after the last step, for what the ring still has
+RECORDER_LIMIT_S = 900.0  # after the last step, for what the ring still has
 GIVEN_UP = "given up"
 # Roles that start with the run and have a heartbeat in the ring.
-RING_ROLES = ("trainer", *PRODUCERS, "tee")
+RING_ROLES = ("trainer", *PRODUCERS, "recorder")
 
 
 def supervise(
     config: RunConfig,
     run_dir: Path | None = None,
-    plan: Plan | None = None,
+    plan: ProcessPlan | None = None,
     resumed: bool = False,
     fill: Callable[[Path], None] = lambda run_dir: None,
 ) -> int:
@@ -70,7 +71,7 @@ def supervise(
     checkpoints not on the disk.
     """
     started = time.monotonic()
-    plan = plan or build_plan(config)
+    plan = plan or build_process_plan(config)
     with Signals() as signals, ExitStack() as stack:
         step = 0
         if resumed:
@@ -87,12 +88,12 @@ def supervise(
                 page = MetricsPage(config.launch.prometheus_port, config.train.steps)
                 stack.callback(page.close)
             preflight.check_shards(config)
-            preflight.check_tee(config, run_dir, resumed)
+            preflight.check_record_shards(config, run_dir, resumed)
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
                 run_folder.take_up(run_dir, step)
-                note(run_dir, "resume", step=step)
+                record_event(run_dir, "resume", step=step)
             else:
                 run_folder.create(config, run_dir)
                 stack.callback(os.close, run_folder.lock(run_dir))
@@ -109,7 +110,7 @@ class _Supervisor:
         self,
         config: RunConfig,
         run_dir: Path,
-        plan: Plan,
+        plan: ProcessPlan,
         ring: Ring,
         signals: Signals,
         page: MetricsPage | None,
@@ -129,7 +130,7 @@ class _Supervisor:
         self.inspectors = InspectServer(run_dir)
         self.limits = LimitsServer(run_dir)
         self.askers = StatusServer(config, run_dir)
-        self.watch = Watch()
+        self.watch = StatusTracker()
         self.trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
         self.view = StatusView(config, run_dir)
         self.restarts = Restarts(config.launch.restarts)
@@ -144,7 +145,7 @@ class _Supervisor:
         status, code, message = "failed", 1, "the supervisor crashed"
         try:
             self._train()
-            self._finish_tee()
+            self._finish_recorder()
             self._evaluate()
             self._report()
             status, code, message = "completed", 0, None
@@ -193,28 +194,28 @@ class _Supervisor:
         self._due.clear()
         self._stop(self.children.with_role(*PRODUCERS), PRODUCER_GRACE_S)
 
-    def _finish_tee(self) -> None:
-        """Nothing gets complete any more: the tee writes what the ring still has, and ends."""
-        for process in self.plan.with_role("tee"):
-            tees = self.children.with_role("tee")
+    def _finish_recorder(self) -> None:
+        """Nothing gets complete any more: the recorder writes what the ring still has, and ends."""
+        for process in self.plan.with_role("recorder"):
+            recorders = self.children.with_role("recorder")
             # None: the run was interrupted after its last step. Or it died just now.
-            if not tees or not (tees[0].alive or tees[0].stopping):
+            if not recorders or not (recorders[0].alive or recorders[0].stopping):
                 self._start(process)
-            deadline = time.monotonic() + TEE_LIMIT_S
-            self._wait(lambda process=process, deadline=deadline: self._tee_is_over(process, deadline))
+            deadline = time.monotonic() + RECORDER_LIMIT_S
+            self._wait(lambda process=process, deadline=deadline: self._recorder_is_over(process, deadline))
 
-    def _tee_is_over(self, process: Process, deadline: float) -> bool:
-        tee = self.children.named(process.name)
-        if tee.alive and time.monotonic() > deadline:
-            self._give_up_tee(tee, f"{process.label} did not finish within {TEE_LIMIT_S:.0f} s")
-        elif not tee.asked and any(row["pid"] == tee.popen.pid for row in self.stats.processes):
-            tee.asked = True  # not before it was in the ring's table, by when it heeds signals
-            tee.signal(signal.SIGTERM)
-        return not tee.alive and not self._due
+    def _recorder_is_over(self, process: ProcessSpec, deadline: float) -> bool:
+        recorder = self.children.named(process.name)
+        if recorder.alive and time.monotonic() > deadline:
+            self._give_up_recorder(recorder, f"{process.label} did not finish within {RECORDER_LIMIT_S:.0f} s")
+        elif not recorder.asked and any(row["pid"] == recorder.popen.pid for row in self.stats.processes):
+            recorder.asked = True  # not before it was in the ring's table, by when it heeds signals
+            recorder.signal(signal.SIGTERM)
+        return not recorder.alive and not self._due
 
-    def _start(self, *processes: Process) -> None:
+    def _start(self, *processes: ProcessSpec) -> None:
         """Starts processes; the ranks of a trainer have to be among them all or none."""
-        meeting = meeting_place(self.config.launch.rendezvous)
+        meeting = rendezvous_environment(self.config.launch.rendezvous)
         work = [self._work(process) for process in processes]  # first: it may raise LockTimeout, with nothing started
         for process, work_before in zip(processes, work, strict=True):
             child = self.children.start(process, None if process.rank is None else meeting)
@@ -235,12 +236,12 @@ class _Supervisor:
             self._start(process)
             self._wait(self._has_done(process), REPORT_LIMIT_S, process)
 
-    def _has_done(self, process: Process) -> Callable[[], bool]:
+    def _has_done(self, process: ProcessSpec) -> Callable[[], bool]:
         return lambda: self.children.named(process.name).done
 
     # ---- the loop
 
-    def _wait(self, done: Callable[[], bool], limit_s: float | None = None, process: Process | None = None) -> None:
+    def _wait(self, done: Callable[[], bool], limit_s: float | None = None, process: ProcessSpec | None = None) -> None:
         """Runs the loop until `done`; past the limit, `process` is the culprit."""
         deadline = None if limit_s is None else time.monotonic() + limit_s
         while True:
@@ -291,13 +292,13 @@ class _Supervisor:
             return early + "before all captions were in the ring"
         if role == "renderer" and not (stats.finished_opening and stats.backlog[child.process.generator] == 0):
             return early + "before all its pictures were rendered"
-        if role == "tee" and self._steps_done() < steps:
+        if role == "recorder" and self._steps_done() < steps:
             return early + "before the last step"
         if role == "evaluator" and not self._is_evaluated():
             return early + "without evaluating the final checkpoint"
         return None
 
-    def _work(self, process: Process) -> int:
+    def _work(self, process: ProcessSpec) -> int:
         """What a process or its predecessors have achieved so far, in units of its own; 0 of the report."""
         stats = self.ring.stats()
         match process.role:
@@ -309,8 +310,8 @@ class _Supervisor:
                 return stats.images_committed[process.generator]
             case "evaluator":
                 return sum(1 for _ in read_jsonl(self.run_dir / "eval.jsonl"))
-            case "tee":
-                return run_folder.tee_so_far(self.run_dir).get("captions", 0)
+            case "recorder":
+                return run_folder.recorded_so_far(self.run_dir).get("captions", 0)
         return 0
 
     def _progressed(self, child: Child) -> bool:
@@ -367,14 +368,14 @@ class _Supervisor:
     def _lost(self, child: Child, reason: str) -> None:
         """Has the process started again, or the run go on without it. ChildDied: neither."""
         child.lost = True
-        if child.returncode == 2 and child.process.role != "tee":  # it blamed its input, the same the next time
+        if child.returncode == 2 and child.process.role != "recorder":  # it blamed its input, the same the next time
             raise ChildDied(child, reason)
         if child.process.role == "trainer":
             self._lost_trainer(child, reason)
             return
         pause = self.restarts.pause(child.process.name, self._progressed(child))
-        if child.process.role == "tee" and (pause is None or child.returncode == 2):
-            self._give_up_tee(child, reason)
+        if child.process.role == "recorder" and (pause is None or child.returncode == 2):
+            self._give_up_recorder(child, reason)
             return
         if pause is None:
             self._give_up(child, reason)
@@ -396,7 +397,7 @@ class _Supervisor:
         again = [other.process for other in gone]
         self._plan_restart(child, reason, pause, lambda: self._restart_trainer(again))
 
-    def _restart_trainer(self, processes: list[Process]) -> None:
+    def _restart_trainer(self, processes: list[ProcessSpec]) -> None:
         self._ended += self.children.wait_for_killed()
         deterministic = self.plan.ring.deterministic
         if deterministic:
@@ -413,7 +414,7 @@ class _Supervisor:
     def _plan_restart(self, child: Child, reason: str, pause_s: float, start: Callable[[], None]) -> None:
         name = "trainer" if child.process.role == "trainer" else child.process.name
         child.plans = f"died, starts again within {pause_s:g} s"
-        note(
+        record_event(
             self.run_dir, "restart", process=name, reason=reason, pause_s=pause_s, in_a_row=self.restarts.in_a_row(name)
         )
         self.view.say(f"{reason}; it starts again in {pause_s:g} s, log: {child.log}")
@@ -435,16 +436,16 @@ class _Supervisor:
         self.ring.generator_down(generators.index(child.process.generator))
         child.plans = GIVEN_UP
         text = without(self.config, down)
-        note(
+        record_event(
             self.run_dir, "degraded", generator=child.process.generator, reason=reason, step=self.stats.step, text=text
         )
         self.watch.degraded = text
         self.view.say(f"{reason}, too often in a row: the run goes on {text}")
 
-    def _give_up_tee(self, child: Child, reason: str) -> None:
+    def _give_up_recorder(self, child: Child, reason: str) -> None:
         child.stopping, child.plans = True, "given up"
         self.children.kill([child])
-        note(self.run_dir, "tee", reason=reason)
+        record_event(self.run_dir, "recorder", reason=reason)
         self.view.say(f"{reason}: the run goes on and writes no more shards, log: {child.log}")
 
     def _too_often(self, child: Child, reason: str, name: str) -> ChildDied:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from polygen_stream.seeding import key
+from polygen_stream.base.seeding import key
 
 T = TypeVar("T")
 

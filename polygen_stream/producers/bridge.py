@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.config import RunConfig
-from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.producers.renderer import POLL_S, hand_over, production_is_over
 from polygen_stream.ring import Claim
-from polygen_stream.role import RoleContext, run_role
+from polygen_stream.roles.role import RoleContext, run_role
 
 CREDITS = 2  # batches with an actor at once
 ASK_AGAIN_S = 1.0  # between questions to an actor that was lost
@@ -66,7 +66,7 @@ class Actor:
 
 
 @dataclass
-class Pool:
+class ActorPool:
     """The actors of one generator.
 
     Args:
@@ -157,7 +157,7 @@ def main(context: RoleContext, producer: type = Producer) -> None:
         ring.heartbeat(doing, waited_s=time.monotonic() - began)
 
 
-def _start(config: RunConfig, name: str, producer: type) -> Pool:
+def _start(config: RunConfig, name: str, producer: type) -> ActorPool:
     """Connects to the cluster and asks for the actors, which end with this process.
 
     Raises:
@@ -196,7 +196,7 @@ def _start(config: RunConfig, name: str, producer: type) -> Pool:
     for _ in range(generators.remote_actors):
         handle = kind.remote(*arguments)
         actors.append(Actor(handle, handle.ready.remote(), now))
-    return Pool(ray, actors, lost)
+    return ActorPool(ray, actors, lost)
 
 
 def _reach(address: str) -> None:

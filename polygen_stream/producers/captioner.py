@@ -7,45 +7,45 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
-from polygen_stream.captions.journal import JOURNAL, Entry, Journal, read_journal
-from polygen_stream.captions.selection import Selection
+from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry, read_journal
+from polygen_stream.captions.selection.selection import Selection
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import CaptionsConfig, curriculum_of
 from polygen_stream.producers.failures import Failures
-from polygen_stream.producers.orders import Begun, Orders, aim, members_of, open_groups, target_of
 from polygen_stream.producers.pause import Pause
+from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, aim, members_of, open_groups, target_of
 from polygen_stream.ring import GeneratorsDown, Kind, WaitStopped
-from polygen_stream.role import RoleContext, run_role
-from polygen_stream.turns import POLL_S, Turns
+from polygen_stream.roles.device_lock import POLL_S, DeviceLock
+from polygen_stream.roles.role import RoleContext, run_role
 
 
 def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
     config, ring = context.config, context.ring
     file = context.run_dir / JOURNAL
-    with closing(Journal(file)) as journal:
-        turns = context.turns(config.captions.device)
-        begun = _go_on(context, read_journal(file), turns)
+    with closing(CaptionJournal(file)) as journal:
+        device_lock = context.device_lock(config.captions.device)
+        begun = _go_on(context, read_journal(file), device_lock)
         if begun is not None and begun.opened < target_of(config) and ring.spec.mode != "replay":
-            if not turns.wait(ring.heartbeat, lambda: context.stopping):
+            if not device_lock.acquire(ring.heartbeat, lambda: context.stopping):
                 return
             ring.heartbeat("loading the caption source")
             with closing(source_of(config.captions)) as source:
                 journal.describe(source.provenance)
-                _write(context, begun, source, journal, turns)
+                _write(context, begun, source, journal, device_lock)
     if not context.stopping:
         ring.finish_opening()
 
 
-def _go_on(context: RoleContext, entries: Iterable[Entry], turns: Turns) -> Begun | None:
+def _go_on(context: RoleContext, entries: Iterable[JournalEntry], device_lock: DeviceLock) -> TaskCursor | None:
     """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
     config, ring = context.config, context.ring
-    known, begun = ring.stats().known, Begun(config.launch.node)
+    known, begun = ring.stats().known, TaskCursor(config.launch.node)
     curriculum, pause = curriculum_of(config), Pause(context)
     for entry in entries:
         if entry.task.task_id >= known:
             while not context.stopping and open_groups(ring.stats()) >= config.captions.backlog:
                 pause.take()
-            if context.stopping or not _open(context, entry, turns):
+            if context.stopping or not _open(context, entry, device_lock):
                 return None
         if ring.spec.deterministic:
             # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
@@ -57,30 +57,32 @@ def _go_on(context: RoleContext, entries: Iterable[Entry], turns: Turns) -> Begu
     return begun
 
 
-def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: Journal, turns: Turns) -> None:
+def _write(
+    context: RoleContext, begun: TaskCursor, source: CaptionSource, journal: CaptionJournal, device_lock: DeviceLock
+) -> None:
     """Hands tasks to the source while there is room for their pictures, and opens groups of what comes back, in order,
     until there are enough."""
     config, ring = context.config, context.ring
     target = target_of(config)
     selection = Selection(config.captions, source.concepts, config.seed)
     selection.remember(read_journal(context.run_dir / JOURNAL))
-    orders, failures, pause = Orders(context, source, begun), Failures(), Pause(context, source)
+    orders, failures, pause = TaskScheduler(context, source, begun), Failures(), Pause(context, source)
     while not context.stopping and begun.opened < target:
         stats = ring.stats()
         began = time.monotonic()
-        wanted = 0 if turns.over() else orders.wanted(stats, source.pending)
-        if (wanted or source.pending) and not turns.ask():
+        wanted = 0 if device_lock.slice_expired() else orders.wanted(stats, source.pending)
+        if (wanted or source.pending) and not device_lock.try_acquire():
             time.sleep(POLL_S)
-            ring.heartbeat(f"waiting for its turn on {turns.device}", waited_s=time.monotonic() - began)
+            ring.heartbeat(f"waiting for its turn on {device_lock.device}", waited_s=time.monotonic() - began)
             continue
         if wanted:
             pause.over()
             for task, kind in orders.next(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
         elif not source.pending:
-            if turns.contested():
-                source.rest()
-                turns.give()
+            if device_lock.contested():
+                source.sleep()
+                device_lock.release()
             pause.take()
             continue
         ring.heartbeat(f"writing {source.pending} captions")
@@ -88,12 +90,12 @@ def _write(context: RoleContext, begun: Begun, source: CaptionSource, journal: J
         for written in source.collect():
             task, kind = orders.done()
             used = selection.used(task.task_id, _fitting(written, ring.spec.caption_bytes))
-            entries.append(Entry(task, kind is Kind.PAIR, used))
+            entries.append(JournalEntry(task, kind is Kind.PAIR, used))
         if entries:
             journal.write(entries)
         for entry in entries:
             failures.note(entry.outcome)
-            if not _open(context, entry, turns):
+            if not _open(context, entry, device_lock):
                 return
             begun.opened += isinstance(entry.outcome, Caption)
         ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
@@ -108,17 +110,17 @@ def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
     return caption
 
 
-def _open(context: RoleContext, entry: Entry, turns: Turns) -> bool:
+def _open(context: RoleContext, entry: JournalEntry, device_lock: DeviceLock) -> bool:
     """Opens the task's group, or skips the task; False when the run stops first.
 
     While the ring has no room others may have the device, without whom it never will.
     """
     config, ring, task = context.config, context.ring, entry.task
-    turns.worked()
+    device_lock.touch()
 
     def stop() -> bool:
-        if turns.waiting():
-            turns.give()
+        if device_lock.idle_while_contested():
+            device_lock.release()
         return context.stopping
 
     waiting = (config.ring.open_timeout_s, stop)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from polygen_stream.captions.balance import Drop
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.journal import JOURNAL
-from polygen_stream.errors import PolygenError
+from polygen_stream.captions.selection.balance import Drop
 
 MOST = 512  # tasks in a row
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from polygen_stream.captions.base import CaptionSource
-from polygen_stream.role import RoleContext
+from polygen_stream.roles.role import RoleContext
 
 POLL_S = 0.05
 
 
 class Pause:
-    """Short waits in a row; once they add up to captions.rest_after_s, the source rests until it gets a task."""
+    """Short waits in a row; once they add up to captions.sleep_after_s, the source rests until it gets a task."""
 
     def __init__(self, context: RoleContext, source: CaptionSource | None = None) -> None:
         self._context, self._source = context, source
@@ -20,12 +20,12 @@ class Pause:
 
     def take(self) -> None:
         """One short wait."""
-        ring, rest_after_s = self._context.ring, self._context.config.captions.rest_after_s
+        ring, sleep_after_s = self._context.ring, self._context.config.captions.sleep_after_s
         began = time.monotonic()
         self._began = self._began or began
-        if self._source and rest_after_s and "rest" not in self._doing and began - self._began > rest_after_s:
+        if self._source and sleep_after_s and "rest" not in self._doing and began - self._began > sleep_after_s:
             ring.heartbeat("putting the language models to rest")
-            freed = self._source.rest()
+            freed = self._source.sleep()
             self._doing = f"waiting for the renderers; language models rest, {freed / 2**20:.0f} MiB freed"
             print(self._doing, flush=True)
         time.sleep(POLL_S)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, curriculum_shares
-from polygen_stream.errors import UserError
 from polygen_stream.export.reading import Stored, read_tasks
 from polygen_stream.ring import Claim, Kind, Member, Ring, WaitStopped
-from polygen_stream.role import RoleContext, run_role
+from polygen_stream.roles.role import RoleContext, run_role
 
 MOST_UNUSABLE = 512  # tasks in a row
 BEAT_EVERY_S = 1.0

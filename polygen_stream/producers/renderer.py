@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.ring import Claim, Ring
-from polygen_stream.role import RoleContext, run_role
-from polygen_stream.turns import Turns
+from polygen_stream.roles.device_lock import DeviceLock
+from polygen_stream.roles.role import RoleContext, run_role
 
 if TYPE_CHECKING:
     from polygen_stream.generators.pipelines import Generator
@@ -32,9 +32,9 @@ def main(context: RoleContext) -> None:
     from polygen_stream.generators.attention import prefer_xformers
     from polygen_stream.generators.pipelines import load_generator
 
-    turns = context.turns(context.device)
+    device_lock = context.device_lock(context.device)
     generator, compiled = (
-        load_generator(recipe, "cpu" if turns.taken else context.device, config.ring.image_size),
+        load_generator(recipe, "cpu" if device_lock.enabled else context.device, config.ring.image_size),
         False,
     )
     if config.generators.backend != "eager":
@@ -48,39 +48,39 @@ def main(context: RoleContext) -> None:
     batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:
         began = time.monotonic()
-        ready = turns.mine or (ring.stats().backlog[name] > 0 and _begin(turns, generator, context.device))
+        ready = device_lock.held or (ring.stats().backlog[name] > 0 and _begin(device_lock, generator, context.device))
         claims = ring.claim([index], config.generators.batch) if ready else []
         if not claims:
             if production_is_over(ring, name):
                 return
-            if turns.contested():
-                _end(turns, generator)
+            if device_lock.contested():
+                _end(device_lock, generator)
             time.sleep(POLL_S)
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
         hand_over(ring, claims, _render(generator, claims, batch))
         ring.heartbeat("rendered", busy_s=time.monotonic() - began)
-        if turns.over():
-            _end(turns, generator)
+        if device_lock.slice_expired():
+            _end(device_lock, generator)
 
 
-def _begin(turns: Turns, generator: Generator, device: str) -> bool:
+def _begin(device_lock: DeviceLock, generator: Generator, device: str) -> bool:
     """Asks for the device; when it is this process's turn, the weights go there."""
-    if not turns.ask():
+    if not device_lock.try_acquire():
         return False
-    if turns.taken:
+    if device_lock.enabled:
         generator.pipeline.to(device)
     return True
 
 
-def _end(turns: Turns, generator: Generator) -> None:
+def _end(device_lock: DeviceLock, generator: Generator) -> None:
     """Lets the next one have the device, and its memory."""
     import torch
 
     generator.pipeline.to("cpu")
     torch.cuda.empty_cache()
-    turns.give()
+    device_lock.release()
 
 
 def _render(generator: Generator, claims: list[Claim], at_least: int) -> np.ndarray:

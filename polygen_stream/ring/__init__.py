@@ -12,7 +12,17 @@ from polygen_stream.ring.errors import (
     WaitStopped,
 )
 from polygen_stream.ring.limits import Limits
-from polygen_stream.ring.records import Claim, Draw, DrawnGroup, DrawRecord, GroupRequest, Hold, Kind, Member, Post
+from polygen_stream.ring.records import (
+    Claim,
+    Draw,
+    DrawnGroup,
+    DrawRecord,
+    DrawSummary,
+    GroupRequest,
+    Kind,
+    Member,
+    PinResult,
+)
 from polygen_stream.ring.ring import Ring
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats
@@ -22,17 +32,17 @@ __all__ = [
     "Claim",
     "Draw",
     "DrawRecord",
+    "DrawSummary",
     "DrawnGroup",
     "GeneratorsDown",
     "GroupRequest",
-    "Hold",
     "JournalFull",
     "Kind",
     "Limits",
     "LockTimeout",
     "LostLock",
     "Member",
-    "Post",
+    "PinResult",
     "Ring",
     "RingExhausted",
     "RingMismatch",

@@ -17,17 +17,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.drawing import describe, lease_batch
-from polygen_stream.ring.journal import Journal, Operation
-from polygen_stream.ring.layout import Columns
-from polygen_stream.ring.records import DrawnGroup, DrawRecord, Kind, Post
+from polygen_stream.ring.layout import RingColumns
+from polygen_stream.ring.records import DrawnGroup, DrawRecord, DrawSummary, Kind
+from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 MAX_RANKS = 62  # ranks that have taken their slice are bits of one signed 8-byte mask
 
 
-def try_post(
+def try_broadcast(
     control: Control,
     process: int,
     step: int,
@@ -36,10 +36,10 @@ def try_post(
     world: int,
     first: Sequence[tuple[int, int]],
     exactly: Sequence[int] | None,
-) -> Post | None:
+) -> DrawSummary | None:
     """Draws the batch of `step` and posts it; None while groups or a place on the board are missing."""
     c = control.columns
-    with control.transition(Operation.POST) as journal:
+    with control.transition(Operation.BROADCAST) as journal:
         place = _place_for(c, step)
         if place is None:
             return None
@@ -61,13 +61,13 @@ def try_post(
         tasks, generations = c.group_task[picked.rows].tolist(), c.group_generation[picked.rows].tolist()
         has_negative = (c.group_kind[picked.rows] == Kind.PAIR).tolist()
     record = DrawRecord(step, tuple(tasks), picked.kinds, tuple(generations))
-    return Post(record, tuple(picked.rows.tolist()), tuple(has_negative))
+    return DrawSummary(record, tuple(picked.rows.tolist()), tuple(has_negative))
 
 
-def try_take(control: Control, process: int, step: int, rank: int, world: int) -> tuple[DrawnGroup, ...] | None:
+def try_receive(control: Control, process: int, step: int, rank: int, world: int) -> tuple[DrawnGroup, ...] | None:
     """Moves the leases of a rank's slice to this process; None while the step was not posted."""
     c, groups = control.columns, control.spec.groups
-    with control.transition(Operation.TAKE) as journal:
+    with control.transition(Operation.RECEIVE) as journal:
         places = np.flatnonzero(c.board_step == step)
         if places.size == 0:
             return None
@@ -92,7 +92,7 @@ def try_take(control: Control, process: int, step: int, rank: int, world: int) -
     return describe(control, rows, kinds, times)
 
 
-def clear_board(control: Control, journal: Journal, process: int) -> None:
+def clear_board(control: Control, journal: UndoJournal, process: int) -> None:
     """Removes the posts of a dead leader; the leases on what was not taken were its own."""
     posted = np.flatnonzero((control.columns.board_step >= 0) & (control.columns.board_leader == process))
     journal.set("board_step", posted, -1)
@@ -108,7 +108,7 @@ def late_ranks(control: Control) -> tuple[int, list[int]] | None:
     return int(c.board_step[place]), [rank for rank in range(int(c.board_world[place])) if not taken >> rank & 1]
 
 
-def _place_for(c: Columns, step: int) -> int | None:
+def _place_for(c: RingColumns, step: int) -> int | None:
     """Where to post a step now."""
     free = _free_places(c)
     posted = np.flatnonzero(c.board_step == step).tolist()
@@ -119,7 +119,7 @@ def _place_for(c: Columns, step: int) -> int | None:
     return posted[0]  # a leader that was set back to an earlier step
 
 
-def _free_places(c: Columns) -> list[int]:
+def _free_places(c: RingColumns) -> list[int]:
     """Places that are empty or of which every slice was taken, those of the oldest steps first."""
     return [
         place

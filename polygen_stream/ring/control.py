@@ -15,7 +15,6 @@ import numpy as np
 from polygen_stream.ring import memory
 from polygen_stream.ring.errors import LockTimeout, LostLock, RingMismatch
 from polygen_stream.ring.invariants import broken_invariants
-from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import (
     HEADER_BYTES,
     LIBC_BYTES,
@@ -25,9 +24,9 @@ from polygen_stream.ring.layout import (
     MUTEX_OFFSET,
     SPEC_OFFSET,
     VERSION,
-    Columns,
     Header,
-    Layout,
+    RingColumns,
+    RingLayout,
     Total,
     get_text,
     put_text,
@@ -37,6 +36,7 @@ from polygen_stream.ring.lock import Acquired, RobustMutex, libc_id
 from polygen_stream.ring.processes import pid_namespace, process_of_thread
 from polygen_stream.ring.records import ProcessState
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
 class Control:
@@ -49,18 +49,18 @@ class Control:
         self._map = memory.map_all(fd)
         buffer = memoryview(self._map)
         self.spec = _read_header(buffer) if spec is None else spec
-        layout = Layout.of(self.spec)
+        layout = RingLayout.of(self.spec)
         if layout.total_bytes != len(buffer):
             raise RingMismatch(f"the ring has {len(buffer)} bytes, its spec asks for {layout.total_bytes}; {_REMEDY}")
-        self.columns = Columns(buffer, layout)
-        self.journal = Journal(self.columns, layout)
+        self.columns = RingColumns(buffer, layout)
+        self.journal = UndoJournal(self.columns, layout)
         self._mutex = RobustMutex(np.frombuffer(buffer, "u1", MUTEX_BYTES, MUTEX_OFFSET))
         self._pid = os.getpid()
         self._words = np.frombuffer(buffer, "i8", len(Header), 0)
         if spec is not None:
             self._lay_out(buffer, layout)
 
-    def _lay_out(self, buffer: memoryview, layout: Layout) -> None:
+    def _lay_out(self, buffer: memoryview, layout: RingLayout) -> None:
         c = self.columns
         c.slot_owner[:] = -1
         c.slot_group[:] = -1
@@ -93,7 +93,7 @@ class Control:
             self._mutex.release()
 
     @contextmanager
-    def transition(self, operation: Operation) -> Iterator[Journal]:
+    def transition(self, operation: Operation) -> Iterator[UndoJournal]:
         """Holds the mutex for one all-or-nothing change."""
         self._acquire()
         try:
@@ -106,7 +106,7 @@ class Control:
         finally:
             self._mutex.release()
 
-    def next_transition(self, operation: Operation) -> Journal:
+    def next_transition(self, operation: Operation) -> UndoJournal:
         """Inside a transition: makes what was done so far final and starts another under the same hold."""
         self.journal.end()
         self.journal.begin(operation)
@@ -184,7 +184,7 @@ def _read_header(buffer: memoryview) -> RingSpec:
     text = bytes(buffer[SPEC_OFFSET : SPEC_OFFSET + int(words[Header.SPEC_BYTES])])
     try:
         spec = RingSpec.from_json(text.decode())
-        digest = Layout.of(spec).digest
+        digest = RingLayout.of(spec).digest
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # any text may stand there
         raise RingMismatch(f"the ring's spec cannot be read ({error}); {_REMEDY}") from error
     if digest != int(words[Header.HASH]):

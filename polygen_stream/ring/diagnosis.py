@@ -63,7 +63,7 @@ def _open_window(control: Control, step: int) -> str:
     return f"{what} was neither opened nor skipped; {captioner}"
 
 
-def missing_post(control: Control, step: int, rank: int, waited_s: float) -> str:
+def missing_broadcast(control: Control, step: int, rank: int, waited_s: float) -> str:
     """Why a rank got no slice."""
     with control.reading():
         posted = control.columns.board_step

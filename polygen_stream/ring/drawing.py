@@ -10,10 +10,10 @@ from itertools import compress
 import numpy as np
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import PROCESSES, Total
-from polygen_stream.ring.picking import note_hunger, note_rounds, pick, ready_groups
+from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups
 from polygen_stream.ring.records import Draw, DrawnGroup, Kind, Polarity, SlotState
+from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def try_draw(
 
 def lease_batch(
     control: Control,
-    journal: Journal,
+    journal: UndoJournal,
     process: int,
     step: int,
     plain: int,
@@ -74,15 +74,15 @@ def unseen(control: Control, limit: int) -> list[tuple[int, int]]:
     """(row, generation) of groups that a draw may take but none took, and that nobody holds, oldest first."""
     with control.reading():
         c = control.columns
-        rows = np.flatnonzero(ready_groups(c).drawable & (c.group_times == 0) & (c.group_held == 0))
+        rows = np.flatnonzero(ready_groups(c).drawable & (c.group_times == 0) & (c.group_pinned == 0))
         rows = rows[np.argsort(c.group_order[rows], kind="stable")][:limit]
         return list(zip(rows.tolist(), c.group_generation[rows].tolist(), strict=True))
 
 
-def end_hunger(control: Control, process: int) -> None:
+def end_starvation(control: Control, process: int) -> None:
     """A draw gave up waiting."""
     with control.transition(Operation.DRAW) as journal:
-        note_hunger(control, journal, process, None)
+        note_starvation(control, journal, process, None)
 
 
 def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray) -> tuple[DrawnGroup, ...]:
@@ -145,7 +145,7 @@ def release(control: Control, process: int, draw: Draw) -> None:
         journal.add("lease", cells, -1)
 
 
-def drop_leases(control: Control, journal: Journal, process: int) -> int:
+def drop_leases(control: Control, journal: UndoJournal, process: int) -> int:
     """Returns all leases of a dead process; how many groups they were on."""
     groups = control.spec.groups
     assert 0 <= process < PROCESSES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.base.errors import PolygenError, UserError
 
 
 class RingTimeout(PolygenError):

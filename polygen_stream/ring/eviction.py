@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import GroupState, Kind, SlotState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.window import TaskWindow
 
 
-def evictable(c: Columns, spec: RingSpec, slots: int, rows: int, task: int) -> list[int] | None:
+def evictable(c: RingColumns, spec: RingSpec, slots: int, rows: int, task: int) -> list[int] | None:
     """Group rows to evict so that `slots` slots and `rows` rows are free; None if that cannot be done now.
 
     task: the smallest of those the room is for; only a deterministic ring asks.
@@ -44,12 +44,12 @@ def evictable(c: Columns, spec: RingSpec, slots: int, rows: int, task: int) -> l
     return None
 
 
-def _in_order(c: Columns) -> list[int]:
+def _in_order(c: RingColumns) -> list[int]:
     limits = Limits.read(c)
-    idle = np.flatnonzero((c.group_state == GroupState.COMPLETE) & (c.group_leased == 0) & (c.group_held == 0))
+    idle = np.flatnonzero((c.group_state == GroupState.COMPLETE) & (c.group_leased == 0) & (c.group_pinned == 0))
     times, order = c.group_times[idle], c.group_order[idle]
     allowed = times >= (limits.max_times_sampled or 1)
-    if c.total[Total.STARVED]:
+    if c.total[Total.STARVED_PAIR]:
         allowed |= c.group_kind[idle] == Kind.PLAIN
     if c.total[Total.HELD_BACK]:
         allowed[:] = True
@@ -61,7 +61,7 @@ def _in_order(c: Columns) -> list[int]:
     return idle[allowed][np.lexsort((order[allowed], -times[allowed]))].tolist()
 
 
-def _passed(c: Columns, spec: RingSpec, task: int) -> list[int]:
+def _passed(c: RingColumns, spec: RingSpec, task: int) -> list[int]:
     known = max(int(c.total[Total.KNOWN]), task + 1)
     floor = TaskWindow.of(spec).floor(int(c.total[Total.NEXT_STEP]), known)
     ended = (c.group_state == GroupState.COMPLETE) | (c.group_state == GroupState.SKIPPED)

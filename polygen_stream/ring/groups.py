@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
-from polygen_stream.ring.journal import Journal, Operation
-from polygen_stream.ring.layout import CHUNK, Columns, Total
+from polygen_stream.ring.layout import CHUNK, RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.records import GroupRequest, GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
 from polygen_stream.ring.texts import put_caption, text_key
+from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 _POLARITIES = frozenset(Polarity)
 
@@ -176,10 +176,10 @@ def _limiter_admits(control: Control, open_now: int) -> bool:
     if limiter.may_insert(control.total(Total.COMPLETED), open_now, control.total(Total.SAMPLES)):
         return True
     # The trainer waits for groups and not for the window: holding them back would stop both sides.
-    return bool(control.total(Total.HUNGRY)) and open_now < control.total(Total.MISSING)
+    return bool(control.total(Total.STARVED_ANY)) and open_now < control.total(Total.MISSING)
 
 
-def _fill_rows(control: Control, journal: Journal, openings: Sequence[Opening]) -> list[int]:
+def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Opening]) -> list[int]:
     c = control.columns
     counts = np.array([len(opening.members) for opening in openings])
     starts = np.cumsum(counts) - counts
@@ -229,7 +229,7 @@ def _fill_rows(control: Control, journal: Journal, openings: Sequence[Opening]) 
     return rows.tolist()
 
 
-def finish_groups(control: Control, journal: Journal, groups: np.ndarray) -> None:
+def finish_groups(control: Control, journal: UndoJournal, groups: np.ndarray) -> None:
     """The last members of these groups ended: complete them, or drop those without a positive image."""
     c, spec = control.columns, control.spec
     dropped = groups[c.group_positives[groups] == 0]
@@ -252,17 +252,17 @@ def finish_groups(control: Control, journal: Journal, groups: np.ndarray) -> Non
     journal.set("group_round", new, round_of(c, new))
 
 
-def round_of(c: Columns, groups: np.ndarray) -> np.ndarray:
+def round_of(c: RingColumns, groups: np.ndarray) -> np.ndarray:
     """The round (picking.py) of the kind of each group, int64 [n]."""
     return np.where(c.group_kind[groups] == Kind.PAIR, c.total[Total.PAIR_ROUND], c.total[Total.ROUND])
 
 
-def _free_groups(control: Control, journal: Journal, groups: np.ndarray) -> None:
+def _free_groups(control: Control, journal: UndoJournal, groups: np.ndarray) -> None:
     slots, inside = _slots_of(control, groups)
     journal.set("slot_state", slots[inside], int(SlotState.FREE))
     journal.set("slot_group", slots[inside], -1)
     journal.set("group_state", groups, int(GroupState.FREE))
-    journal.set("group_held", groups, 0)
+    journal.set("group_pinned", groups, 0)
 
 
 def _slots_of(control: Control, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from polygen_stream.ring.checksum import checksums
-from polygen_stream.ring.layout import PROCESSES, Columns, Total
+from polygen_stream.ring.layout import PROCESSES, RingColumns, Total
 from polygen_stream.ring.records import GroupState, Polarity, ProcessState, SlotState
 from polygen_stream.ring.spec import RingSpec
 
 
-def broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
+def broken_invariants(c: RingColumns, spec: RingSpec) -> list[str]:
     """One line for each invariant that does not hold. The caller holds the mutex."""
     try:
         return _broken_invariants(c, spec)
@@ -18,7 +18,7 @@ def broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
         return [f"a column points outside the ring ({error})"]
 
 
-def _broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
+def _broken_invariants(c: RingColumns, spec: RingSpec) -> list[str]:
     problems: list[str] = []
 
     def claim(what: str, holds: np.ndarray | bool) -> None:
@@ -64,7 +64,7 @@ def _broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     )
     claim("group is leased but not COMPLETE", (c.group_leased == 0) | complete)
 
-    claim("group is held but not there", (c.group_held == 0) | live & (c.group_state != GroupState.SKIPPED))
+    claim("group is held but not there", (c.group_pinned == 0) | live & (c.group_state != GroupState.SKIPPED))
     posted = np.flatnonzero(c.board_step >= 0)
     claim("a step is on the draw board twice", np.unique(c.board_step[posted]).size == posted.size)
     for place in posted.tolist():
@@ -91,7 +91,7 @@ def _broken_invariants(c: Columns, spec: RingSpec) -> list[str]:
     return problems
 
 
-def damaged_slots(c: Columns) -> list[int]:
+def damaged_slots(c: RingColumns) -> list[int]:
     """READY slots whose pixels are not those that were committed. The caller holds the mutex."""
     ready = np.flatnonzero(c.slot_state == SlotState.READY).tolist()
     return [slot for slot in ready if checksums(c.payload[slot : slot + 1])[0] != c.slot_checksum[slot]]

@@ -20,7 +20,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 5
+VERSION = 6
 PAGE = 4096
 # numpy's large arrays start 16 bytes into a page. A copy from the same place of another page, or a few bytes before it,
 # is a third slower: the processor takes loads for dependent on stores whose addresses agree in their last 12 bits.
@@ -52,7 +52,7 @@ class Total(IntEnum):
     STEP = 0
     FINISHED = 1
     SEQUENCE = 2  # next opening number, orders groups by age
-    STARVED = 3  # 1 + process row of a draw that waits for PAIR groups, 0 = none
+    STARVED_PAIR = 3  # 1 + process row of a draw that waits for PAIR groups, 0 = none
     OPENED = 4
     COMPLETED = 5
     DROPPED = 6
@@ -69,11 +69,11 @@ class Total(IntEnum):
     OPEN_WAIT_NS = 17
     DRAW_WAIT_NS = 18
     RECOVERIES = 19
-    HUNGRY = 20  # 1 + process row of a draw that waits for groups of any kind, 0 = none
+    STARVED_ANY = 20  # 1 + process row of a draw that waits for groups of any kind, 0 = none
     MISSING = 21  # how many groups that draw is short of
     LARGEST_DRAW = 22  # groups of the largest draw asked for so far
-    HOLDS_REFUSED = 23  # the budget of holds was spent
-    HOLDS_GONE = 24  # the group to hold was evicted before
+    PINS_REFUSED = 23  # the budget of holds was spent
+    PINS_GONE = 24  # the group to hold was evicted before
     SKIPPED = 25  # task ids without a group, deterministic mode
     KNOWN = 26  # 1 + largest task id opened or skipped
     NEXT_STEP = 27  # latest step that was drawn or tried, deterministic mode
@@ -115,7 +115,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_positives", "i2", (groups,)),  # READY positives
         Column("group_negatives", "i2", (groups,)),  # READY negatives
         Column("group_leased", "i4", (groups,)),
-        Column("group_held", "u1", (groups,)),  # 1 = somebody will come back for it: not evicted
+        Column("group_pinned", "u1", (groups,)),  # 1 = somebody will come back for it: not evicted
         Column("group_times", "i8", (groups,)),  # draws so far
         Column("group_round", "i8", (groups,)),  # in which it is to be drawn next, -1 = not complete yet
         Column("group_generation", "i8", (groups,)),  # raised by every opening
@@ -173,7 +173,7 @@ def journal_capacity(spec: RingSpec) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RingLayout:
     """Offsets of all columns, the size of the whole, and the hash that both sides of an attach must share."""
 
     columns: tuple[Column, ...]
@@ -182,7 +182,7 @@ class Layout:
     digest: int
 
     @classmethod
-    def of(cls, spec: RingSpec) -> Layout:
+    def of(cls, spec: RingSpec) -> RingLayout:
         columns = columns_of(spec)
         offsets, end = [], HEADER_BYTES
         for column in columns:
@@ -195,10 +195,72 @@ class Layout:
         return cls(columns, tuple(offsets), total, int.from_bytes(digest, "little", signed=True))
 
 
-class Columns:
-    """Numpy views of the columns, one attribute per name in `columns_of`."""
+class RingColumns:
+    """Numpy views of the columns, one attribute per name in `columns_of`, which has their types and shapes."""
 
-    def __init__(self, buffer: memoryview, layout: Layout) -> None:
+    slot_state: np.ndarray
+    slot_generator: np.ndarray
+    slot_polarity: np.ndarray
+    slot_member: np.ndarray
+    slot_retries: np.ndarray
+    slot_owner: np.ndarray
+    slot_group: np.ndarray
+    slot_generation: np.ndarray
+    slot_seed: np.ndarray
+    slot_checksum: np.ndarray
+    group_state: np.ndarray
+    group_kind: np.ndarray
+    group_members: np.ndarray
+    group_pending: np.ndarray
+    group_positives: np.ndarray
+    group_negatives: np.ndarray
+    group_leased: np.ndarray
+    group_pinned: np.ndarray
+    group_times: np.ndarray
+    group_round: np.ndarray
+    group_generation: np.ndarray
+    group_task: np.ndarray
+    group_order: np.ndarray
+    group_step: np.ndarray
+    group_caption_key: np.ndarray
+    group_negative_key: np.ndarray
+    group_caption_bytes: np.ndarray
+    group_negative_bytes: np.ndarray
+    group_slot: np.ndarray
+    lease: np.ndarray
+    process_state: np.ndarray
+    process_pid: np.ndarray
+    process_start: np.ndarray
+    generator_down: np.ndarray
+    generator_committed: np.ndarray
+    generator_failed: np.ndarray
+    total: np.ndarray
+    limit: np.ndarray
+    limiter_offset: np.ndarray
+    board_step: np.ndarray
+    board_leader: np.ndarray
+    board_world: np.ndarray
+    board_taken: np.ndarray
+    board_plain: np.ndarray
+    board_pair: np.ndarray
+    text: np.ndarray
+    board_group: np.ndarray
+    board_times: np.ndarray
+    process_heartbeat: np.ndarray
+    process_wait_ns: np.ndarray
+    process_busy_ns: np.ndarray
+    process_serves: np.ndarray
+    process_role: np.ndarray
+    process_name: np.ndarray
+    process_doing: np.ndarray
+    generator_reason: np.ndarray
+    log_head: np.ndarray
+    log_column: np.ndarray
+    log_index: np.ndarray
+    log_before: np.ndarray
+    payload: np.ndarray
+
+    def __init__(self, buffer: memoryview, layout: RingLayout) -> None:
         for column, offset in zip(layout.columns, layout.offsets, strict=True):
             count = int(np.prod(column.shape))
             array = np.frombuffer(buffer, column.dtype, count, offset).reshape(column.shape)

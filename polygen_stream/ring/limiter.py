@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from polygen_stream.errors import UserError
-from polygen_stream.ring.layout import Columns
+from polygen_stream.base.errors import UserError
+from polygen_stream.ring.layout import RingColumns
 from polygen_stream.ring.limits import Limits
 
 
@@ -36,7 +36,7 @@ class RateLimiter:
         return cls(limits.samples_per_insert, limits.min_fill, limits.error_buffer, offset)
 
     @classmethod
-    def read(cls, c: Columns) -> RateLimiter:
+    def read(cls, c: RingColumns) -> RateLimiter:
         """The limiter now. The caller holds the mutex."""
         return cls.of(Limits.read(c), float(c.limiter_offset.view("f8")[0]))
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 if TYPE_CHECKING:
-    from polygen_stream.ring.layout import Columns
+    from polygen_stream.ring.layout import RingColumns
     from polygen_stream.ring.spec import RingSpec
 
 
@@ -38,7 +38,7 @@ class Limits:
         return cls(*(getattr(spec, field.name) for field in fields(cls)))
 
     @classmethod
-    def read(cls, c: Columns) -> Limits:
+    def read(cls, c: RingColumns) -> Limits:
         """The values now. The caller holds the mutex."""
         window, buffer, min_fill, most, age = c.limit.view("f8").tolist()
         return cls(window, buffer, int(min_fill), int(most), int(age))

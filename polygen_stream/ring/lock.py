@@ -16,7 +16,7 @@ from enum import Enum
 
 import numpy as np
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring.errors import LostLock
 from polygen_stream.ring.layout import MUTEX_BYTES
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.groups import finish_groups
-from polygen_stream.ring.journal import Journal, Operation
 from polygen_stream.ring.layout import CHUNK, Total, put_text
 from polygen_stream.ring.records import Claim, Polarity, SlotState
 from polygen_stream.ring.texts import get_caption
+from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
 def claim(control: Control, process: int, generators: Sequence[int], limit: int) -> list[Claim]:
@@ -56,7 +56,7 @@ def _claims_of(control: Control, slots: np.ndarray, generations: np.ndarray) -> 
     return [Claim(*row, captions[row[2], row[6]]) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def holds(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:
+def owned(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:
     """Which claims this process still holds, bool [n]; of one given twice, the first. The caller holds the mutex."""
     c = control.columns
     slots = np.array([claim.slot for claim in claims], dtype=np.int64)
@@ -73,7 +73,7 @@ def commit(control: Control, process: int, claims: Sequence[Claim], checksums: S
     assert len(claims) <= CHUNK
     c = control.columns
     with control.transition(Operation.COMMIT) as journal:
-        held = holds(control, process, claims)
+        held = owned(control, process, claims)
         slots = np.array([claim.slot for claim in claims], dtype=np.int64)[held]
         journal.set("slot_checksum", slots, np.array(checksums, dtype=np.int64)[held])
         generators, counts = np.unique(c.slot_generator[slots], return_counts=True)
@@ -87,7 +87,7 @@ def fail(control: Control, process: int, claims: Sequence[Claim], reason: str) -
     """Gives members back after a failed render. At most CHUNK claims."""
     assert len(claims) <= CHUNK
     with control.transition(Operation.FAIL) as journal:
-        held = holds(control, process, claims)
+        held = owned(control, process, claims)
         for claim, valid in zip(claims, held, strict=True):
             if valid:
                 put_text(control.columns.generator_reason[claim.generator], reason)
@@ -96,12 +96,12 @@ def fail(control: Control, process: int, claims: Sequence[Claim], reason: str) -
     return held.tolist()
 
 
-def _count_stale(journal: Journal, held: np.ndarray) -> None:
+def _count_stale(journal: UndoJournal, held: np.ndarray) -> None:
     if not held.all():
         journal.add("total", int(Total.STALE), int(np.count_nonzero(~held)))
 
 
-def retry_member(control: Control, journal: Journal, slot: int, counted: bool = True) -> None:
+def retry_member(control: Control, journal: UndoJournal, slot: int, counted: bool = True) -> None:
     """A WRITING member without an image: WANTED again while its generator is up and retries are left.
 
     counted: whether this was one of the retries it has.
@@ -116,12 +116,12 @@ def retry_member(control: Control, journal: Journal, slot: int, counted: bool = 
     journal.add("total", int(Total.RETRIES), 1)
 
 
-def fail_member(control: Control, journal: Journal, slot: int) -> None:
+def fail_member(control: Control, journal: UndoJournal, slot: int) -> None:
     journal.add("generator_failed", int(control.columns.slot_generator[slot]), 1)
     end_members(control, journal, np.array([slot]), SlotState.FAILED)
 
 
-def end_members(control: Control, journal: Journal, slots: np.ndarray, state: SlotState) -> None:
+def end_members(control: Control, journal: UndoJournal, slots: np.ndarray, state: SlotState) -> None:
     """Moves pending members (distinct slots) to READY or FAILED, and finishes groups that have no more."""
     c = control.columns
     journal.set("slot_state", slots, int(state))

@@ -10,7 +10,7 @@ import mmap
 import os
 from pathlib import Path
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring.errors import RingMismatch
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

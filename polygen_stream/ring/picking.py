@@ -34,12 +34,12 @@ import numpy as np
 
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import RingExhausted
-from polygen_stream.ring.journal import Journal
-from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import GroupState, Kind
 from polygen_stream.ring.sampler import Candidates, Shortage, select
+from polygen_stream.ring.undo_journal import UndoJournal
 from polygen_stream.ring.window import TaskWindow
 
 Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, int64
@@ -47,7 +47,7 @@ Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, i
 
 def pick(
     control: Control,
-    journal: Journal,
+    journal: UndoJournal,
     process: int,
     step: int,
     plain: int,
@@ -92,7 +92,7 @@ def _told(control: Control, step: int, plain: int, tasks: np.ndarray) -> Rows | 
 
 
 def _from_ready(
-    control: Control, journal: Journal, process: int, step: int, plain: int, pair: int, first: np.ndarray
+    control: Control, journal: UndoJournal, process: int, step: int, plain: int, pair: int, first: np.ndarray
 ) -> Rows | None:
     c, spec, limiter = control.columns, control.spec, RateLimiter.read(control.columns)
     limiter.check_batch(plain + pair)
@@ -105,12 +105,12 @@ def _from_ready(
                 f"step {step}: production is over with {completed} complete groups but ring.min_fill "
                 f"is {limiter.min_fill}; lower ring.min_fill or raise captions.target"
             )
-        note_hunger(control, journal, process, None, held_back=completed >= limiter.min_fill)
+        note_starvation(control, journal, process, None, held_back=completed >= limiter.min_fill)
         return None
     groups = ready_groups(c)
     selected = select(groups, spec.seed, step, plain, pair, first)
     if not isinstance(selected, Shortage):
-        note_hunger(control, journal, process, None)
+        note_starvation(control, journal, process, None)
         return selected
     if over:
         limits = Limits.read(c)
@@ -120,11 +120,11 @@ def _from_ready(
             f"ring.max_times_sampled {limits.max_times_sampled}, ring.max_age {limits.max_age}); "
             "raise captions.target, ring.max_times_sampled or ring.max_age"
         )
-    note_hunger(control, journal, process, selected)
+    note_starvation(control, journal, process, selected)
     return None
 
 
-def ready_groups(c: Columns) -> Candidates:
+def ready_groups(c: RingColumns) -> Candidates:
     """All groups a draw may take now in throughput mode."""
     limits = Limits.read(c)
     drawable = c.group_state == GroupState.COMPLETE
@@ -135,7 +135,7 @@ def ready_groups(c: Columns) -> Candidates:
     return _candidates(c, drawable, c.group_round)
 
 
-def note_rounds(control: Control, journal: Journal, rows: np.ndarray) -> None:
+def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray) -> None:
     """Drawn groups wait for the next round; the round is that of the groups just drawn."""
     c = control.columns
     is_pair = c.group_kind[rows] == Kind.PAIR
@@ -146,7 +146,7 @@ def note_rounds(control: Control, journal: Journal, rows: np.ndarray) -> None:
     journal.add("group_round", rows, 1)
 
 
-def _from_window(control: Control, journal: Journal, step: int, plain: int, pair: int) -> Rows | None:
+def _from_window(control: Control, journal: UndoJournal, step: int, plain: int, pair: int) -> Rows | None:
     c, spec = control.columns, control.spec
     if step > control.total(Total.NEXT_STEP):
         journal.set("total", int(Total.NEXT_STEP), step)
@@ -189,7 +189,7 @@ def ended_tasks(control: Control, start: int) -> range:
     return range(start, start + int(np.argmin(there)))
 
 
-def _promising_stops(c: Columns, inside: np.ndarray, tasks: range, ended: range, plain: int, pair: int) -> range:
+def _promising_stops(c: RingColumns, inside: np.ndarray, tasks: range, ended: range, plain: int, pair: int) -> range:
     """Ends of the window, from its own on, for which its groups are enough in number; texts may still coincide."""
     task = c.group_task[inside]
     pairs = np.cumsum(np.bincount(task[c.group_kind[inside] == Kind.PAIR] - ended.start, minlength=len(ended)))
@@ -204,7 +204,7 @@ def window_now(control: Control, step: int) -> range:
     return TaskWindow.of(control.spec).tasks(step, total)
 
 
-def _candidates(c: Columns, drawable: np.ndarray, rounds: np.ndarray) -> Candidates:
+def _candidates(c: RingColumns, drawable: np.ndarray, rounds: np.ndarray) -> Candidates:
     return Candidates(
         drawable=drawable,
         kind=c.group_kind,
@@ -215,25 +215,25 @@ def _candidates(c: Columns, drawable: np.ndarray, rounds: np.ndarray) -> Candida
     )
 
 
-def note_hunger(
-    control: Control, journal: Journal, process: int, short: Shortage | None, held_back: bool = False
+def note_starvation(
+    control: Control, journal: UndoJournal, process: int, short: Shortage | None, held_back: bool = False
 ) -> None:
     """Says what a draw waits for, or that it waits no more.
 
-    So neither eviction (rules 3 and 4) nor the rate limiter keeps those groups from being opened. With several hungry
+    So neither eviction (rules 3 and 4) nor the rate limiter keeps those groups from being opened. With several starving
     draws the first counts.
     """
     mine = process + 1
     starved = short is not None and short.kind is Kind.PAIR
-    for total, hungry in (
-        (Total.STARVED, starved),
-        (Total.HUNGRY, short is not None),
+    for total, starving in (
+        (Total.STARVED_PAIR, starved),
+        (Total.STARVED_ANY, short is not None),
         (Total.HELD_BACK, held_back),
     ):
         before = control.total(total)
-        if hungry and before == 0:
+        if starving and before == 0:
             journal.set("total", int(total), mine)
-        elif not hungry and before == mine:
+        elif not starving and before == mine:
             journal.set("total", int(total), 0)
-    if short is not None and control.total(Total.HUNGRY) == mine:
+    if short is not None and control.total(Total.STARVED_ANY) == mine:
         journal.set("total", int(Total.MISSING), short.wanted - short.ready)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.board import clear_board
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.drawing import drop_leases
-from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.members import fail_member, retry_member
-from polygen_stream.ring.picking import note_hunger
+from polygen_stream.ring.picking import note_starvation
 from polygen_stream.ring.processes import is_alive
 from polygen_stream.ring.records import ProcessState, SlotState
+from polygen_stream.ring.undo_journal import Operation
 
 
 def reap(control: Control) -> list[str]:
@@ -54,7 +54,7 @@ def _reap_process(control: Control, row: int, pid: int, started: int) -> str | N
             journal = control.next_transition(Operation.REAP)
         leases = drop_leases(control, journal, row)
         clear_board(control, journal, row)
-        note_hunger(control, journal, row, None)
+        note_starvation(control, journal, row, None)
         journal.set("process_state", row, int(ProcessState.DEAD))
         who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
     return f"{who} died: {len(slots)} members given back, {leases} leases dropped"

@@ -107,7 +107,7 @@ class DrawRecord:
 
 
 @dataclass(frozen=True)
-class Post:
+class DrawSummary:
     """What a leader knows of a batch: its record, each group's row, and whether it has a negative in the ring."""
 
     record: DrawRecord
@@ -135,15 +135,17 @@ class Draw:
         )
 
     @property
-    def post(self) -> Post:
+    def summary(self) -> DrawSummary:
         """What a post of the same batch says."""
         groups = self.groups
-        return Post(self.record, tuple(group.row for group in groups), tuple(group.has_negative for group in groups))
+        return DrawSummary(
+            self.record, tuple(group.row for group in groups), tuple(group.has_negative for group in groups)
+        )
 
 
-class Hold(Enum):
+class PinResult(Enum):
     """How Ring.hold ended."""
 
-    HELD = "held"
+    PINNED = "pinned"
     FULL = "full"  # the holds have their share of the ring; counted
     GONE = "gone"  # the group was evicted, or its row has another group by now; counted

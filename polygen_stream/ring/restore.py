@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from polygen_stream.errors import UserError
-from polygen_stream.ring.layout import Columns, Total
+from polygen_stream.base.errors import UserError
+from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.records import GroupState, Kind, Polarity, SlotState
 from polygen_stream.ring.ring import SUPERVISOR_LOCK_TIMEOUT_S, Ring
 from polygen_stream.ring.snapshot_file import SnapshotFile
@@ -57,7 +57,7 @@ def _check_spec(path: Path, theirs: RingSpec, ours: RingSpec) -> None:
             )
 
 
-def _forget_processes(c: Columns) -> None:
+def _forget_processes(c: RingColumns) -> None:
     for name in [name for name in vars(c) if name.startswith(("process_", "board_"))]:
         getattr(c, name)[...] = 0
     c.board_step[:] = -1
@@ -65,11 +65,11 @@ def _forget_processes(c: Columns) -> None:
     c.lease[:] = 0
     c.group_leased[:] = 0
     c.generator_down[:] = 0
-    for total in (Total.FINISHED, Total.STARVED, Total.HUNGRY, Total.HELD_BACK):
+    for total in (Total.FINISHED, Total.STARVED_PAIR, Total.STARVED_ANY, Total.HELD_BACK):
         c.total[total] = 0
 
 
-def _want_again(c: Columns, spec: RingSpec, stored: np.ndarray) -> None:
+def _want_again(c: RingColumns, spec: RingSpec, stored: np.ndarray) -> None:
     """Members without a picture become WANTED and their groups OPEN: finish_group, backwards."""
     lost = c.slot_state == SlotState.READY
     lost[stored] = False

@@ -5,7 +5,7 @@ decides anything happens in short transitions under one robust mutex (control.py
 it.
 
 Long because it is the whole public surface on one page, mostly docstrings: what a method does lies in the
-part it calls (groups.py, members.py, drawing.py, holds.py, snapshot.py).
+part it calls (groups.py, members.py, drawing.py, pins.py, snapshot.py).
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.ring import board, diagnosis, drawing, groups, holds, members, memory, reaper
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.ring import board, diagnosis, drawing, groups, members, memory, pins, reaper
 from polygen_stream.ring.checksum import write_pictures
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
-from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import CHUNK, Total, put_text
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.processes import start_time
@@ -33,18 +32,19 @@ from polygen_stream.ring.records import (
     Claim,
     Draw,
     DrawnGroup,
+    DrawSummary,
     GroupRequest,
     GroupState,
-    Hold,
     Kind,
     Member,
-    Post,
+    PinResult,
     ProcessState,
 )
 from polygen_stream.ring.set_limits import set_limits
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.stats import RingStats, ring_stats
 from polygen_stream.ring.texts import damaged_texts
+from polygen_stream.ring.undo_journal import Operation
 from polygen_stream.ring.waiting import wait_for
 
 # The supervisor notices a stuck mutex before the roles do and kills its holder; the roles see no error.
@@ -235,7 +235,7 @@ class Ring:
         for start in range(0, len(claims), CHUNK):
             chunk, pixels = claims[start : start + CHUNK], images[start : start + CHUNK]
             with control.reading():
-                held = members.holds(control, row, chunk)
+                held = members.owned(control, row, chunk)
             # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it.
             slots = np.array([claim.slot for claim in chunk])
             if not held.all():
@@ -291,7 +291,7 @@ class Ring:
             return None
         return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), 0.0)
 
-    def post(
+    def broadcast(
         self,
         step: int,
         plain: int,
@@ -301,7 +301,7 @@ class Ring:
         stop: Callable[[], bool] | None = None,
         first: Sequence[tuple[int, int]] = (),
         exactly: Sequence[int] | None = None,
-    ) -> tuple[Post, float]:
+    ) -> tuple[DrawSummary, float]:
         """Draws the batch of `step` for `world` ranks of this node and puts it on the draw board (board.py).
 
         Called by one of them; then each calls `take`. Draws, waits and raises like draw; also waits while the ranks
@@ -311,7 +311,7 @@ class Ring:
             raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
         control, row = self._control, self._registered()
         return self._await_draw(
-            lambda: board.try_post(control, row, step, plain, pair, world, first, exactly),
+            lambda: board.try_broadcast(control, row, step, plain, pair, world, first, exactly),
             step,
             plain,
             pair,
@@ -319,7 +319,9 @@ class Ring:
             stop,
         )
 
-    def take(self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
+    def receive(
+        self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None
+    ) -> Draw:
         """This rank's slice of what was posted for `step`, leased by this process; waits until it is there.
 
         Raises RingTimeout past the deadline, WaitStopped when `stop` returns True, PolygenError when the rank has it
@@ -329,7 +331,7 @@ class Ring:
             raise ValueError(f"rank {rank} of {world}")
         control, row = self._control, self._registered()
         described, waited_s = wait_for(
-            lambda: board.try_take(control, row, step, rank, world),
+            lambda: board.try_receive(control, row, step, rank, world),
             timeout_s,
             self._beat(f"waiting for the post of step {step}"),
             stop,
@@ -337,7 +339,7 @@ class Ring:
         if waited_s:
             control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
         if described is None:
-            raise RingTimeout(diagnosis.missing_post(control, step, rank, waited_s))
+            raise RingTimeout(diagnosis.missing_broadcast(control, step, rank, waited_s))
         return self._leased(step, described, waited_s)
 
     def _await_draw(
@@ -356,12 +358,12 @@ class Ring:
         try:
             drawn, waited_s = wait_for(attempt, timeout_s, waiting, stop)
         except (RingExhausted, WaitStopped, UserError):
-            drawing.end_hunger(control, row)
+            drawing.end_starvation(control, row)
             raise
         if waited_s:
             control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
         if drawn is None:
-            drawing.end_hunger(control, row)
+            drawing.end_starvation(control, row)
             raise RingTimeout(diagnosis.starved_draw(control, step, plain, pair, waited_s))
         return drawn, waited_s
 
@@ -385,15 +387,15 @@ class Ring:
             raise ValueError(f"the draw of step {draw.step} is not leased by this process (released twice?)")
         drawing.release(self._control, self._registered(), draw)
 
-    def hold(self, row: int, generation: int) -> Hold:
-        """Keeps a group that was drawn from being evicted, until unhold; holds.py says how many and for how long."""
+    def pin(self, row: int, generation: int) -> PinResult:
+        """Keeps a group that was drawn from being evicted, until unhold; pins.py says how many and for how long."""
         self._check_row(row)
-        return holds.hold(self._control, row, generation)
+        return pins.pin(self._control, row, generation)
 
-    def unhold(self, row: int, generation: int) -> bool:
+    def unpin(self, row: int, generation: int) -> bool:
         """Ends a hold; False when there is none on that group."""
         self._check_row(row)
-        return holds.unhold(self._control, row, generation)
+        return pins.unpin(self._control, row, generation)
 
     def unseen(self, limit: int) -> list[tuple[int, int]]:
         """(row, generation) of up to `limit` drawable groups that nobody drew or holds yet, oldest first."""
@@ -402,7 +404,7 @@ class Ring:
     def held(self) -> list[tuple[int, int]]:
         """(row, generation) of every held group."""
         with self._control.reading():
-            return holds.held_groups(self._control.columns)
+            return pins.pinned_groups(self._control.columns)
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.spec.groups:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polygen_stream.base.seeding import key, mixed
 from polygen_stream.ring.records import Kind
-from polygen_stream.seeding import key, mixed
 
 _BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in the cache
 _NEVER = np.int64(2**62)  # later than any round

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.layout import Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.undo_journal import Operation
 
 
 def set_limits(control: Control, changes: Mapping[str, float]) -> Limits:

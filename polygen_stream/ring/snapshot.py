@@ -23,8 +23,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from polygen_stream.durable import flush
-from polygen_stream.errors import UserError
+from polygen_stream.base.durable import flush
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring import memory
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import VERSION

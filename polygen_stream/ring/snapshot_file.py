@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring.layout import VERSION, Column
 from polygen_stream.ring.snapshot import FORMAT, columns_checksum
 from polygen_stream.ring.spec import RingSpec

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.window import check_window
 
@@ -96,9 +96,9 @@ class RingSpec:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole ring, control pages and payload."""
-        from polygen_stream.ring.layout import Layout  # layout needs the spec; this is the one way back
+        from polygen_stream.ring.layout import RingLayout  # layout needs the spec; this is the one way back
 
-        return Layout.of(self).total_bytes
+        return RingLayout.of(self).total_bytes
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

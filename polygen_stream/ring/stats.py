@@ -36,8 +36,8 @@ class RingStats:
     known: int  # 1 + largest task id opened or skipped; 0 before the first
     generators_down: tuple[str, ...]  # given up
     held: int  # groups that may not be evicted because somebody will come back for them
-    holds_refused: int  # for want of room
-    holds_gone: int  # the group had been evicted
+    pins_refused: int  # for want of room
+    pins_gone: int  # the group had been evicted
     retries: int
     reaped: int  # members taken back from dead processes
     recoveries: int  # times the mutex was taken over from a dead holder
@@ -84,9 +84,9 @@ def ring_stats(control: Control | RingState) -> RingStats:
             skipped=t(Total.SKIPPED),
             known=t(Total.KNOWN),
             generators_down=tuple(name for name, down in zip(names, c.generator_down.tolist(), strict=True) if down),
-            held=int(np.count_nonzero(c.group_held)),
-            holds_refused=t(Total.HOLDS_REFUSED),
-            holds_gone=t(Total.HOLDS_GONE),
+            held=int(np.count_nonzero(c.group_pinned)),
+            pins_refused=t(Total.PINS_REFUSED),
+            pins_gone=t(Total.PINS_GONE),
             retries=t(Total.RETRIES),
             reaped=t(Total.REAPED),
             recoveries=t(Total.RECOVERIES),

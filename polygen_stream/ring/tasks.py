@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.journal import Journal
 from polygen_stream.ring.layout import Total
 from polygen_stream.ring.records import GroupState
+from polygen_stream.ring.undo_journal import UndoJournal
 from polygen_stream.ring.window import TaskWindow
 
 
@@ -28,12 +28,12 @@ def admits_task(control: Control, task: int) -> bool:
     return window.may_open(task, step, known)
 
 
-def note_known(control: Control, journal: Journal, task: int) -> None:
+def note_known(control: Control, journal: UndoJournal, task: int) -> None:
     """Every task id is below KNOWN once production has finished."""
     journal.set("total", int(Total.KNOWN), max(task + 1, control.total(Total.KNOWN)))
 
 
-def mark_skipped(journal: Journal, row: int) -> None:
+def mark_skipped(journal: UndoJournal, row: int) -> None:
     """Makes a FREE row the placeholder of its task, which has no group."""
     journal.set("group_state", row, int(GroupState.SKIPPED))
     for name in ("group_members", "group_pending", "group_positives", "group_negatives"):

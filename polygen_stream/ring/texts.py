@@ -9,17 +9,17 @@ import hashlib
 
 import numpy as np
 
-from polygen_stream.ring.layout import Columns
+from polygen_stream.ring.layout import RingColumns
 from polygen_stream.ring.records import GroupState, Polarity
 
 
-def put_caption(c: Columns, group: int, polarity: Polarity, text: bytes) -> None:
+def put_caption(c: RingColumns, group: int, polarity: Polarity, text: bytes) -> None:
     """Writes T+ or T- of a FREE row; the caller sets its length column."""
     assert c.group_state[group] == GroupState.FREE
     c.text[group, polarity, : len(text)] = np.frombuffer(text, "u1")
 
 
-def get_caption(c: Columns, group: int, polarity: Polarity) -> bytes:
+def get_caption(c: RingColumns, group: int, polarity: Polarity) -> bytes:
     """T+ or T- of a group that cannot be freed meanwhile."""
     size = c.group_caption_bytes[group] if polarity is Polarity.POSITIVE else c.group_negative_bytes[group]
     return c.text[group, polarity, : int(size)].tobytes()
@@ -30,7 +30,7 @@ def text_key(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
-def damaged_texts(c: Columns) -> list[int]:
+def damaged_texts(c: RingColumns) -> list[int]:
     """Groups whose T+ or T- is not the text they were opened with. The caller holds the mutex."""
     return [
         group

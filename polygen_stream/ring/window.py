@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 if TYPE_CHECKING:
     from polygen_stream.ring.spec import RingSpec

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
 from polygen_stream.launch.run_folder import RING_SNAPSHOT
-from polygen_stream.launch.tail import read_jsonl
 from polygen_stream.ring.inspection import inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
-from polygen_stream.simulate.hardware import Placement, Times, alone
+from polygen_stream.simulate.hardware import ModelTimes, Placement, alone
 from polygen_stream.simulate.node import simulate_node
 
 
@@ -39,7 +39,7 @@ class Figure:
 class Measured:
     """What a finished run tells of its own speed."""
 
-    times: Times
+    times: ModelTimes
     placement: Placement
     lines: Sequence[dict]  # of metrics.jsonl
     images: int
@@ -76,7 +76,7 @@ def measure(run: Path) -> Measured:
                 replicas[name] += 1
         if owner.role == "captioner":
             busy["captioner"] += owner.busy_s
-    times = Times(
+    times = ModelTimes(
         image_s={name: busy[name] / (stats.images_committed[name] or 1) for name in config.generators.recipes},
         caption_s=max(0.0, busy["captioner"] - stats.open_wait_s) / (stats.groups_opened or 1),
         step_s=sum(line["step_s"] for line in lines) / len(lines),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 
 @dataclass(frozen=True)
-class Times:
+class ModelTimes:
     """Seconds that models take on one GPU.
 
     Args:

@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import simpy
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, CaptionSource
 from polygen_stream.config import RunConfig, curriculum_of
-from polygen_stream.errors import UserError
-from polygen_stream.launch.plan import ring_spec
-from polygen_stream.ledger import Task
+from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import pause, renderer
-from polygen_stream.producers.orders import Begun, Orders, members_of, target_of
+from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, members_of, target_of
 from polygen_stream.ring import GroupRequest, Kind, Ring
-from polygen_stream.role import RoleContext
-from polygen_stream.simulate.hardware import Placement, Times
+from polygen_stream.roles.role import RoleContext
+from polygen_stream.schedule.ledger import CaptionTask
+from polygen_stream.simulate.hardware import ModelTimes, Placement
 
 Steps = Generator[simpy.Event, object, None]  # a SimPy process
 
@@ -75,7 +75,7 @@ class Numbered(CaptionSource):
         self.axes = tuple(config.captions.axes) or ("any",)
         self._written: list[Caption] = []
 
-    def submit(self, task: Task, with_negative: bool) -> None:
+    def submit(self, task: CaptionTask, with_negative: bool) -> None:
         text = f"caption {task.task_id}"
         self._written.append(Caption(text, f"not {text}" if with_negative else None))
 
@@ -85,7 +85,7 @@ class Numbered(CaptionSource):
 
 
 def simulate_node(
-    config: RunConfig, times: Times, placement: Placement, nodes: int = 1, source: CaptionSource | None = None
+    config: RunConfig, times: ModelTimes, placement: Placement, nodes: int = 1, source: CaptionSource | None = None
 ) -> Outcome:
     """Runs a node's share of a run to its last step.
 
@@ -108,7 +108,7 @@ def simulate_node(
 
 class _Node:
     def __init__(
-        self, config: RunConfig, times: Times, placement: Placement, nodes: int, source: CaptionSource, ring: Ring
+        self, config: RunConfig, times: ModelTimes, placement: Placement, nodes: int, source: CaptionSource, ring: Ring
     ) -> None:
         self.config, self.times, self.placement, self.nodes, self.ring = config, times, placement, nodes, ring
         self.source = source
@@ -154,8 +154,8 @@ class _Node:
     def _write(self) -> Steps:
         """As producers/captioner.py, with a source that writes what it is handed as one batch."""
         config, ring, source = self.config, self.ring, self.source
-        context, begun = RoleContext(config, Path(), ring, "captioner", None), Begun(config.launch.node)
-        orders = Orders(context, source, begun, clock=lambda: self.clock.now)
+        context, begun = RoleContext(config, Path(), ring, "captioner", None), TaskCursor(config.launch.node)
+        orders = TaskScheduler(context, source, begun, clock=lambda: self.clock.now)
         while begun.opened < target_of(config):
             stats = ring.stats()
             wanted = orders.wanted(stats, 0)
@@ -202,7 +202,7 @@ class _Node:
         for step in range(config.train.steps):
             mix, asked = curriculum.draw(step), self.clock.now
             while (draw := ring.try_draw(step, mix.plain, mix.pair)) is None:
-                self._notify("drawn")  # it is hungry now, which lets groups in that the limiter holds back
+                self._notify("drawn")  # it is starving now, which lets groups in that the limiter holds back
                 yield self.filled
             images = sum(len(group.positive_slots) + len(group.negative_slots) for group in draw.groups)
             self._drawn.update(group.task_id for group in draw.groups if group.kind is Kind.PAIR)

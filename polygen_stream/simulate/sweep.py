@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, gcd
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws, node_share
-from polygen_stream.errors import UserError
-from polygen_stream.simulate.hardware import Times, place
+from polygen_stream.simulate.hardware import ModelTimes, place
 from polygen_stream.simulate.node import Outcome, simulate_node
 
 SMALLEST = 64  # texts of a node's batch
@@ -41,7 +41,7 @@ class Point:
 
 def sweep(
     config: RunConfig,
-    times: Times,
+    times: ModelTimes,
     gpus: Sequence[int],
     *,
     gpus_per_node: int,
@@ -75,7 +75,7 @@ def sweep(
     return points
 
 
-def coarsened(config: RunConfig, times: Times) -> tuple[RunConfig, Times, int]:
+def coarsened(config: RunConfig, times: ModelTimes) -> tuple[RunConfig, ModelTimes, int]:
     """A config in which one caption stands for several, and takes as long as they; and for how many.
 
     Calls, steps and waits take what they took. At least SMALLEST texts are left of a batch, and one picture of a call.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polygen_stream.simulate.against import Figure
-from polygen_stream.simulate.hardware import Times
+from polygen_stream.simulate.hardware import ModelTimes
 from polygen_stream.simulate.sweep import Point
 
 
@@ -33,7 +33,7 @@ def table(points: Sequence[Point]) -> str:
     return _markdown(head, rows)
 
 
-def comparison(figures: Sequence[Figure], times: Times) -> str:
+def comparison(figures: Sequence[Figure], times: ModelTimes) -> str:
     rates = ", ".join(f"{name} {seconds * 1e3:.1f}" for name, seconds in times.image_s.items())
     rows = [(f.name, f"{f.measured:.4g}", f"{f.simulated:.4g}", f"{f.off:+.1%}") for f in figures]
     return (

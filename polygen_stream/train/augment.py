@@ -18,7 +18,7 @@ from open_clip.constants import OPENAI_DATASET_STD as STD
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from polygen_stream.seeding import key, mixed
+from polygen_stream.base.seeding import key, mixed
 
 DOWN_SIDES = (1 / 4, 1 / 2)  # shares of the side that random_downsample goes down to
 

@@ -14,8 +14,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 from torch.nn.modules.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
 
-from polygen_stream.errors import UserError
-from polygen_stream.train.columns import gather_with_gradient
+from polygen_stream.base.errors import UserError
+from polygen_stream.train.gathered_batch import gather_with_gradient
 
 
 class GatheredBatchNorm(_BatchNorm):

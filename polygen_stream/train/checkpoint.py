@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from polygen_stream.base.durable import flush
+from polygen_stream.base.errors import UserError
 from polygen_stream.checkpoints import (
     PARTIAL,
     RING,
@@ -31,8 +33,6 @@ from polygen_stream.checkpoints import (
     write_meta,
 )
 from polygen_stream.config import RunConfig
-from polygen_stream.durable import flush
-from polygen_stream.errors import UserError
 from polygen_stream.ring import Ring
 from polygen_stream.ring.snapshot import copy_columns, save_snapshot
 from polygen_stream.ring.state import RingState

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 from torchdata.nodes import BaseNode
 
-from polygen_stream.curriculum import Curriculum, DrawMix
-from polygen_stream.errors import PeerLost, PolygenError
-from polygen_stream.leftover import Group, Lane, LeftoverQueue
-from polygen_stream.ring import Draw, DrawRecord, Kind, Post, Ring, WaitStopped
-from polygen_stream.seeding import key
-from polygen_stream.train.gate import Gate, Verdict, open_gate
-from polygen_stream.train.layout import Layout
+from polygen_stream.base.errors import PolygenError, RankLost
+from polygen_stream.base.seeding import key
+from polygen_stream.ring import Draw, DrawRecord, DrawSummary, Kind, Ring, WaitStopped
+from polygen_stream.schedule.curriculum import Curriculum, DrawMix
+from polygen_stream.schedule.leftover import Group, Lane, LeftoverQueue
 from polygen_stream.train.model import Tokenizer
-from polygen_stream.train.script import Script
+from polygen_stream.train.replay_schedule import ReplaySchedule
 from polygen_stream.train.staging import Staging
+from polygen_stream.train.step_barrier import Readiness, StepBarrier, no_barrier
+from polygen_stream.train.text_image_index import TextImageIndex
 
 _MOST_IMAGES = 1 << 10  # of one text; the config allows no more
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """One step's worth of training data: N images and T texts, positives before negatives in both.
 
     Args:
@@ -47,7 +47,7 @@ class Batch:
     mix: DrawMix
     images: Tensor
     tokens: Tensor
-    layout: Layout
+    layout: TextImageIndex
     texts: tuple[str, ...]
     names: Tensor
     generators: tuple[int, ...]
@@ -55,14 +55,14 @@ class Batch:
     waited_s: float
 
 
-class RingReader(BaseNode[Batch]):
+class RingReader(BaseNode[TrainBatch]):
     """Draws the curriculum's mix of every step until `steps`.
 
     The lease on a draw ends as soon as its pixels are copied. When `stop` turns true the reader ends as at the last
     step, and neither its state nor the curriculum counts the batch it never got.
 
     Ranks get a batch all or none (gate.py): when one is stopping, each ends at the same step; when one has no batch,
-    it raises what it lacks and the others PeerLost with its name.
+    it raises what it lacks and the others RankLost with its name.
 
     Its state has the curriculum's, which it alone moves on. With a deterministic ring a reader that continues from a
     state gets the batches that an uninterrupted one would have got.
@@ -95,9 +95,9 @@ class RingReader(BaseNode[Batch]):
         rank: int = 0,
         world: int = 1,
         nodes: int = 1,
-        gate: Gate = open_gate,
+        gate: StepBarrier = no_barrier,
         leftover: LeftoverQueue | None = None,
-        script: Script | None = None,
+        script: ReplaySchedule | None = None,
     ) -> None:
         super().__init__()
         assert leftover is None or (rank == 0 and not ring.spec.deterministic), "a leftover queue is for who draws"
@@ -133,33 +133,33 @@ class RingReader(BaseNode[Batch]):
             state["leftover"] = self._leftover.state_dict()
         return state
 
-    def next(self) -> Batch:
+    def next(self) -> TrainBatch:
         if self._step == self._steps:
             raise StopIteration
         before = self._curriculum.state_dict()
         mix = self._curriculum.draw(self._step)
-        draw, post, waited_s, verdict, problem = None, None, 0.0, Verdict.READY, None
+        draw, post, waited_s, verdict, problem = None, None, 0.0, Readiness.READY, None
         try:
             draw, post, waited_s = self._offer(mix)
         except WaitStopped:
-            verdict = Verdict.STOPPING
+            verdict = Readiness.STOPPING
         except PolygenError as lack:
-            verdict, problem = Verdict.FAILED, lack
+            verdict, problem = Readiness.FAILED, lack
         began = time.monotonic()
         agreed, rank = self._gate(self._step, verdict)
-        if agreed is not Verdict.READY:
+        if agreed is not Readiness.READY:
             if draw is not None:  # of a node with one rank, while another node has none
                 self._ring.release(draw)
             self._curriculum.load_state_dict(before)
             if problem is not None:
                 raise problem
-            if agreed is Verdict.FAILED:
+            if agreed is Readiness.FAILED:
                 where = f"rank {rank} (node {rank // self._world})" if self._nodes > 1 else f"rank {rank}"
-                raise PeerLost(f"step {self._step}: {where} has no batch and says why")
+                raise RankLost(f"step {self._step}: {where} has no batch and says why")
             raise StopIteration
         if draw is None:  # what was posted is there: the gate has seen to that
             waited_s += time.monotonic() - began
-            draw = self._ring.take(self._step, self._rank, self._world, self._timeout_s, self._stop)
+            draw = self._ring.receive(self._step, self._rank, self._world, self._timeout_s, self._stop)
         try:
             if self._leftover is not None:
                 self._keep_leftovers(self._leftover, post, mix)
@@ -171,7 +171,7 @@ class RingReader(BaseNode[Batch]):
         self._step += 1
         return batch
 
-    def _offer(self, mix: DrawMix) -> tuple[Draw | None, Post | None, float]:
+    def _offer(self, mix: DrawMix) -> tuple[Draw | None, DrawSummary | None, float]:
         """This process's part in the batch of the step, and the seconds it waited.
 
         A single one draws; of several rank 0 posts, and the others have nothing to do until the gate.
@@ -187,14 +187,14 @@ class RingReader(BaseNode[Batch]):
             self._leftover.expire(self._step)
             first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
         if self._world > 1:
-            post, waited_s = ring.post(
+            post, waited_s = ring.broadcast(
                 self._step, mix.plain, mix.pair, self._world, *waiting, first=first, exactly=exactly
             )
             return None, post, waited_s
         draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first, exactly=exactly)
-        return draw, draw.post, draw.waited_s
+        return draw, draw.summary, draw.waited_s
 
-    def _keep_leftovers(self, queue: LeftoverQueue, post: Post, mix: DrawMix) -> None:
+    def _keep_leftovers(self, queue: LeftoverQueue, post: DrawSummary, mix: DrawMix) -> None:
         """Tells the queue what was drawn, and what this batch left behind.
 
         Without its hard negatives the batch would have had as many more captions: the oldest that nobody has seen.
@@ -211,7 +211,7 @@ class RingReader(BaseNode[Batch]):
             if has_negative and kind is Kind.PLAIN:
                 queue.put(Lane.UNADMITTED, group, record.step)
 
-    def _assemble(self, draw: Draw, mix: DrawMix, drawn: DrawRecord, waited_s: float) -> Batch:
+    def _assemble(self, draw: Draw, mix: DrawMix, drawn: DrawRecord, waited_s: float) -> TrainBatch:
         pairs = [group for group in draw.groups if group.kind is Kind.PAIR]
         texts = [group.caption for group in draw.groups] + [group.negative for group in pairs]
         slots = [group.positive_slots for group in draw.groups] + [group.negative_slots for group in pairs]
@@ -223,7 +223,7 @@ class RingReader(BaseNode[Batch]):
             [group.task_id for group in draw.groups],
             [group.task_id for group in pairs],
         )
-        return Batch(
+        return TrainBatch(
             step=draw.step,
             mix=mix,
             images=self._staging.load(self._ring, [slot for of_text in slots for slot in of_text]),
@@ -239,7 +239,7 @@ class RingReader(BaseNode[Batch]):
 
 def describe(
     texts: Sequence[str], images: Sequence[int], tasks: Sequence[int], pair_tasks: Sequence[int]
-) -> tuple[Layout, Tensor]:
+) -> tuple[TextImageIndex, Tensor]:
     """The layout of a batch on the host, and the names of its images, int64 [N].
 
     Args:
@@ -255,4 +255,4 @@ def describe(
     text_negative = torch.arange(len(texts)) >= len(tasks)
     # Signed 64 bits that other ranks agree on. A rank's ring gives no caption twice, the ranks of two nodes may.
     text_caption = torch.tensor([key(text) >> 1 for text in texts])
-    return Layout.of(image_text, text_negative, text_caption), text_name[image_text] * _MOST_IMAGES + place
+    return TextImageIndex.of(image_text, text_negative, text_caption), text_name[image_text] * _MOST_IMAGES + place

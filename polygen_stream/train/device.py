@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 
 def training_device(name: str, local_rank: int = 0, key: str = "train.device") -> torch.device:

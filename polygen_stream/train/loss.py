@@ -45,9 +45,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polygen_stream.train.columns import Columns, gather_columns, gather_images, own_columns
-from polygen_stream.train.layout import Layout
-from polygen_stream.train.rows import ABSENT, Labelled, soft_rows
+from polygen_stream.train.chunked_cross_entropy import ABSENT, LabelledRows, chunked_cross_entropy
+from polygen_stream.train.gathered_batch import GatheredBatch, gather_batch, gather_images, local_batch
+from polygen_stream.train.text_image_index import TextImageIndex
 
 Objective = Literal["multi_positive", "negclip", "infonce"]
 HardNegativeT2I = Literal["same_polarity", "none", "all"]
@@ -57,7 +57,7 @@ def multi_positive_loss(
     image_features: Tensor,
     text_features: Tensor,
     logit_scale: Tensor,
-    layout: Layout,
+    layout: TextImageIndex,
     *,
     objective: Objective = "multi_positive",
     hn_t2i: HardNegativeT2I = "same_polarity",
@@ -87,8 +87,8 @@ def multi_positive_loss(
         weighting: i2t, t2i, and where present negative_i2t, negative_t2i, image_image. Halves of precision (fp16,
         bf16) are raised to fp32 first.
     """
-    own = own_columns(_at_least_fp32(image_features), _at_least_fp32(text_features), layout)
-    columns = own if group is None else gather_columns(own, group)
+    own = local_batch(_at_least_fp32(image_features), _at_least_fp32(text_features), layout)
+    columns = own if group is None else gather_batch(own, group)
     rows = _Rows(own, columns, _at_least_fp32(logit_scale), chunk)
 
     everyone = objective == "infonce" or (hn_t2i == "all" and objective == "multi_positive")
@@ -127,7 +127,7 @@ def multi_positive_loss(
 class _Rows:
     """Losses of this rank's rows against the columns of all ranks, and their means over the whole batch."""
 
-    def __init__(self, own: Columns, columns: Columns, scale: Tensor, chunk: int) -> None:
+    def __init__(self, own: GatheredBatch, columns: GatheredBatch, scale: Tensor, chunk: int) -> None:
         self._own = own
         self._columns = columns
         self._scale = scale
@@ -136,16 +136,16 @@ class _Rows:
     def image_text(self) -> Tensor:
         """Every image against all texts: [N]."""
         own, columns = self._own, self._columns
-        images = Labelled(own.images, own.image_caption, _pool(own.image_side, True))
-        texts = Labelled(columns.texts, columns.text_caption, _pool(columns.text_side, True))
-        return soft_rows(images, texts, self._scale, chunk=self._chunk)
+        images = LabelledRows(own.images, own.image_caption, _pool(own.image_side, True))
+        texts = LabelledRows(columns.texts, columns.text_caption, _pool(columns.text_side, True))
+        return chunked_cross_entropy(images, texts, self._scale, chunk=self._chunk)
 
     def text_image(self, everyone: bool) -> Tensor:
         """Every text against all images, or against those of its polarity: [T]."""
         own, columns = self._own, self._columns
-        texts = Labelled(own.texts, own.text_caption, _pool(own.text_side, everyone))
-        images = Labelled(columns.images, columns.image_caption, _pool(columns.image_side, everyone))
-        return soft_rows(texts, images, self._scale, chunk=self._chunk)
+        texts = LabelledRows(own.texts, own.text_caption, _pool(own.text_side, everyone))
+        images = LabelledRows(columns.images, columns.image_caption, _pool(columns.image_side, everyone))
+        return chunked_cross_entropy(texts, images, self._scale, chunk=self._chunk)
 
     def image_image(self, features: Tensor, gathered: Tensor, scale: float, everyone: bool) -> Tensor:
         """Every image against all others, or against those of its polarity: [N].
@@ -156,9 +156,9 @@ class _Rows:
         images that show the same thing.
         """
         own, columns = self._own, self._columns
-        anchors = Labelled(features, own.image_caption, _pool(own.image_side, everyone))
-        images = Labelled(gathered, columns.image_caption, _pool(columns.image_side, everyone))
-        return soft_rows(anchors, images, scale, chunk=self._chunk, first=columns.own_image)
+        anchors = LabelledRows(features, own.image_caption, _pool(own.image_side, everyone))
+        images = LabelledRows(gathered, columns.image_caption, _pool(columns.image_side, everyone))
+        return chunked_cross_entropy(anchors, images, scale, chunk=self._chunk, first=columns.own_image)
 
     def mean_of_images(self, values: Tensor, *sides: int) -> Tensor:
         """This rank's share of the mean over the images of these sides."""

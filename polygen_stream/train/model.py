@@ -13,7 +13,7 @@ from pathlib import Path
 import open_clip
 import torch
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.train import micro_tower  # noqa: F401  # registers the tower that model_configs/micro.json names
 from polygen_stream.train.checkpoint import read_meta, read_model_state
 

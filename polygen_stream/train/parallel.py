@@ -9,13 +9,13 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from polygen_stream.train.batch_norm import share_batch_norms
-from polygen_stream.train.peers import naming_lost_peers
+from polygen_stream.train.lost_ranks import reporting_lost_ranks
 
 # Image features [N, D], text features [T, D], logit scale (exponentiated), image-image features [N, P] or None.
 Encoded = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
-class Towers(torch.nn.Module):
+class ClipTowers(torch.nn.Module):
     """A CLIP's whole forward pass as one call, which is what DistributedDataParallel prepares a backward pass by."""
 
     def __init__(self, clip: torch.nn.Module) -> None:
@@ -40,9 +40,9 @@ def distribute(clip: torch.nn.Module, device: torch.device) -> DistributedDataPa
 
     The CLIP itself is changed: its batch norms are those of all ranks (batch_norm.py).
     """
-    towers = Towers(share_batch_norms(clip, device))
+    towers = ClipTowers(share_batch_norms(clip, device))
     devices = [device.index] if device.type == "cuda" else None
-    with naming_lost_peers("the ranks were to get the weights of rank 0"):
+    with reporting_lost_ranks("the ranks were to get the weights of rank 0"):
         # Buffers are statistics of batch norms, which come out equal on every rank.
         return DistributedDataParallel(towers, device_ids=devices, broadcast_buffers=False)
 

@@ -22,13 +22,13 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.seeding import key
 from polygen_stream.checkpoints import checkpoint_folder, discard_after, read_meta, remove_partial
 from polygen_stream.config import RunConfig, curriculum_of
-from polygen_stream.errors import UserError
-from polygen_stream.leftover import LeftoverQueue
-from polygen_stream.role import RoleContext, run_role
-from polygen_stream.seeding import key
-from polygen_stream.train.accumulate import check_divisible
+from polygen_stream.roles.device_lock import DeviceLock
+from polygen_stream.roles.role import RoleContext, run_role
+from polygen_stream.schedule.leftover import LeftoverQueue
 from polygen_stream.train.checkpoint import (
     CheckpointWriter,
     capture,
@@ -38,17 +38,17 @@ from polygen_stream.train.checkpoint import (
 )
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.device import training_device
-from polygen_stream.train.diary import Diary
-from polygen_stream.train.gang import Gang, join, leave, place
+from polygen_stream.train.grad_cache import check_divisible
+from polygen_stream.train.lost_ranks import reporting_lost_ranks
+from polygen_stream.train.metrics_logger import MetricsLogger
 from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_model_state
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
-from polygen_stream.train.peers import naming_lost_peers
 from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
-from polygen_stream.train.script import SCRIPT, Script
+from polygen_stream.train.process_group import RankGroup, join_ranks, leave_ranks, rank_from_environment
+from polygen_stream.train.replay_schedule import REPLAY_SCHEDULE, ReplaySchedule
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import train_step
-from polygen_stream.turns import Turns
 
 
 def main(context: RoleContext) -> None:
@@ -56,17 +56,17 @@ def main(context: RoleContext) -> None:
     train = config.train
     started = time.monotonic()
     world = train.ranks * config.launch.nodes
-    rank, local_rank = place(world)
+    rank, local_rank = rank_from_environment(world)
     device = training_device(train.device, local_rank)
     logging.basicConfig(level=logging.INFO)
     logging.info("rank %d of %d: %s, autocast %s", rank, world, device, autocast_dtype(train.precision, device))
     prefer_plain_attention(device)
-    gang = join(config, device, ring.heartbeat)
-    turns = context.turns(str(device))
+    gang = join_ranks(config, device, ring.heartbeat)
+    device_lock = context.device_lock(str(device))
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
     model, tokenizer = create_clip(train.model, device)
-    if train.accumulate > 1:
+    if train.accum_freq > 1:
         check_divisible(model, train)
     if train.image_image_head:
         add_image_image_head(model, train.model, train.image_image_head)
@@ -100,13 +100,13 @@ def main(context: RoleContext) -> None:
         device,
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,
-        stop=_stop_of(context, turns),
+        stop=_stop_of(context, device_lock),
         rank=gang.local_rank,
         world=gang.local_world,
         nodes=config.launch.nodes,
         gate=gang.gate,
         leftover=leftover,
-        script=Script(run_dir / SCRIPT) if ring.spec.mode == "replay" and gang.leads else None,
+        script=ReplaySchedule(run_dir / REPLAY_SCHEDULE) if ring.spec.mode == "replay" and gang.leads else None,
     )
     if found is not None:
         reader.reset(found.training["data"])
@@ -128,7 +128,7 @@ def main(context: RoleContext) -> None:
         writer.save(captured)
 
     if gang.leads:
-        diary = Diary(run_dir, start)
+        diary = MetricsLogger(run_dir, start)
         remove_partial(run_dir)
         ring.set_step(start)
         if found is None:
@@ -137,10 +137,10 @@ def main(context: RoleContext) -> None:
     done = start
     for batch in reader:
         # Told to stop while it waits it takes this one step all the same: the batch has been drawn.
-        turns.wait(ring.heartbeat, lambda: context.stopping)
+        device_lock.acquire(ring.heartbeat, lambda: context.stopping)
         begun = time.monotonic()
         torch.manual_seed(key(config.seed, "step", batch.step, gang.rank) >> 1)
-        with naming_lost_peers(f"rank {gang.rank} was training step {batch.step}"):
+        with reporting_lost_ranks(f"rank {gang.rank} was training step {batch.step}"):
             result = train_step(model, optimizer, batch, config, parallel)
         if average is not None:
             average.update_parameters(model)
@@ -156,33 +156,33 @@ def main(context: RoleContext) -> None:
             diary.step(batch, result, ring.stats(), leftover, time_s=time.monotonic() - started, step_s=step_s)
         if done % train.checkpoint_every == 0 and done < train.steps:
             save(done, final=False)
-        turns.worked()
-        if turns.over():
-            _give(turns)
+        device_lock.touch()
+        if device_lock.slice_expired():
+            _give(device_lock)
     if gang.leads:
         save(done, final=True)
         writer.wait()
         diary.close()
-    leave(gang)
+    leave_ranks(gang)
 
 
-def _stop_of(context: RoleContext, turns: Turns) -> Callable[[], bool]:
+def _stop_of(context: RoleContext, device_lock: DeviceLock) -> Callable[[], bool]:
     """What the reader asks while it waits for a batch; meanwhile the producers may have the device."""
 
     def stop() -> bool:
-        if turns.waiting():
-            _give(turns)
+        if device_lock.idle_while_contested():
+            _give(device_lock)
         return context.stopping
 
     return stop
 
 
-def _give(turns: Turns) -> None:
+def _give(device_lock: DeviceLock) -> None:
     torch.cuda.empty_cache()  # the activations' memory; model and optimizer stay
-    turns.give()
+    device_lock.release()
 
 
-def _common_checkpoint(gang: Gang, config: RunConfig, run_dir: Path) -> Path | None:
+def _common_checkpoint(gang: RankGroup, config: RunConfig, run_dir: Path) -> Path | None:
     """The newest checkpoint that every node has, and no later one is left here; None: training begins.
 
     Raises:

@@ -11,15 +11,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import RunConfig
-from polygen_stream.errors import PolygenError
-from polygen_stream.train.accumulate import CachedFeatures
 from polygen_stream.train.augment import preprocess, random_downsample, random_resized_crop
-from polygen_stream.train.data import Batch
+from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.grad_cache import CachedFeatures
 from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.model import clamp_logit_scale, image_size
 from polygen_stream.train.optim import learning_rate, set_learning_rate
-from polygen_stream.train.parallel import Towers, average_gradients, head_features
+from polygen_stream.train.parallel import ClipTowers, average_gradients, head_features
 from polygen_stream.train.precision import autocast_dtype
 
 
@@ -47,7 +47,7 @@ class StepResult:
 def train_step(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: Batch,
+    batch: TrainBatch,
     config: RunConfig,
     ranks: DistributedDataParallel | None = None,
 ) -> StepResult:
@@ -77,16 +77,18 @@ def train_step(
             return model.encode_text(tokens, normalize=True)
 
     caches: list[CachedFeatures] = []
-    if train.accumulate > 1:
-        caches.append(CachedFeatures(encode_image, images, train.accumulate))
-        caches.append(CachedFeatures(encode_text, batch.tokens, train.accumulate))
+    if train.accum_freq > 1:
+        caches.append(CachedFeatures(encode_image, images, train.accum_freq))
+        caches.append(CachedFeatures(encode_text, batch.tokens, train.accum_freq))
         image_features, text_features = (cache.features for cache in caches)  # [N, D], [T, D]
         scale = model.logit_scale.exp()
         with autocast():
             image_image_features = head_features(model, image_features)  # [N, P]
     else:
         with autocast():
-            image_features, text_features, scale, image_image_features = (ranks or Towers(model))(images, batch.tokens)
+            image_features, text_features, scale, image_image_features = (ranks or ClipTowers(model))(
+                images, batch.tokens
+            )
     group = None if ranks is None else ranks.process_group
     loss, parts = multi_positive_loss(
         image_features,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from report_kit import make_run
 
-from polygen_stream.analyze.compare import write_comparison
-from polygen_stream.analyze.report import write_report
+from polygen_stream.report.compare import write_comparison
+from polygen_stream.report.report import write_report
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.base.jsonl import read_jsonl
 
 TOY = Path(__file__).with_name("toy_run.py")
 

@@ -10,11 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from polygen_stream.bench.sleeping import Latency, sleeping_plan
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
 from polygen_stream.config import load_config
-from polygen_stream.errors import PolygenError
 from polygen_stream.launch.nodes import node_folder, place_node
-from polygen_stream.launch.plan import Plan
+from polygen_stream.launch.process_plan import ProcessPlan
 from polygen_stream.launch.supervise import supervise
 
 SETTINGS = {
@@ -45,8 +45,8 @@ if __name__ == "__main__":
         config = load_config(None, [*settings, *words])
         config = place_node(config, arguments.nodes, arguments.node, arguments.rendezvous)
         latency = Latency(arguments.latency)
-        plan = sleeping_plan(config, latency)
-        plan = Plan(tuple(plan.with_role("trainer", "renderer", "captioner")), plan.ring)
+        plan = latency_stub_plan(config, latency)
+        plan = ProcessPlan(tuple(plan.with_role("trainer", "renderer", "captioner")), plan.ring)
         sys.exit(supervise(config, node_folder(config, arguments.run_dir), plan, fill=latency.write))
     except PolygenError as problem:
         print(f"error: {problem}", file=sys.stderr)

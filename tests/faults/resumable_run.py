@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import load_config
-from polygen_stream.errors import PolygenError
-from polygen_stream.role import RoleContext, run_role
+from polygen_stream.roles.role import RoleContext, run_role
 
 STEPS = 40
 CHECKPOINT_EVERY = 5
@@ -61,7 +61,7 @@ def renderer(context: RoleContext) -> None:
 
 
 def main(run_dir: Path, way: str, words: list[str]) -> int:
-    from polygen_stream.launch.plan import Plan, build_plan
+    from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
     from polygen_stream.launch.replay import replay_of
     from polygen_stream.launch.supervise import supervise
 
@@ -72,12 +72,12 @@ def main(run_dir: Path, way: str, words: list[str]) -> int:
         config, more["fill"] = replay_of(Path(words[0]))
     else:
         config = load_config(None, {**OVERRIDES, **dict(zip(words[::2], words[1::2], strict=True))})
-    plan = build_plan(config)
+    plan = build_process_plan(config)
     processes = [
         replace(process, command=(sys.executable, __file__, "renderer")) if process.role == "renderer" else process
         for process in plan.with_role("trainer", "renderer", "captioner")
     ]
-    return supervise(config, run_dir, Plan(tuple(processes), plan.ring), resumed=way == "resume", **more)
+    return supervise(config, run_dir, ProcessPlan(tuple(processes), plan.ring), resumed=way == "resume", **more)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import pytest
 from launched import Launched
 from PIL import Image
 
-from polygen_stream.errors import PolygenError
-from polygen_stream.launch.contact import address
-from polygen_stream.launch.inspect_client import open_inspected
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.launch.watch.control_socket import address
+from polygen_stream.launch.watch.inspect_client import open_inspected
 
 ENDLESS = ("--train.steps", "100000", "--captions.target", "0")
 

@@ -13,7 +13,7 @@ import pytest
 from dying import JOURNALLED_WRITES, every_line, fork_child, stop_at, was_killed
 from ring_kit import open_pair, open_plain, pictures, render, small_spec
 
-from polygen_stream.ring import Hold, Ring, RingTimeout
+from polygen_stream.ring import PinResult, Ring, RingTimeout
 from polygen_stream.ring.layout import Total, columns_of
 
 
@@ -77,10 +77,10 @@ def dead_holder(ring: Ring) -> None:
     assert was_killed(fork_child(ring, draw_and_die))
 
 
-def one_to_hold(ring: Ring) -> None:
+def one_to_pin(ring: Ring) -> None:
     fill(ring)
     [group] = ring.groups_snapshot(1)
-    assert ring.hold(group.row, group.generation) is Hold.HELD
+    assert ring.pin(group.row, group.generation) is PinResult.PINNED
 
 
 def over_age(ring: Ring) -> None:
@@ -92,14 +92,14 @@ def over_age(ring: Ring) -> None:
 
 def posted(ring: Ring) -> None:
     fill(ring)
-    ring.post(0, 1, 1, 2, 0.0)
+    ring.broadcast(0, 1, 1, 2, 0.0)
 
 
 def dead_leader(ring: Ring) -> None:
     """A process that died with a batch on the board, of which one slice was taken."""
     fill(ring)
-    assert not was_killed(fork_child(ring, lambda mine: mine.post(0, 1, 1, 2, 0.0)))
-    ring.release(ring.take(0, 1, 2, 0.0))
+    assert not was_killed(fork_child(ring, lambda mine: mine.broadcast(0, 1, 1, 2, 0.0)))
+    ring.release(ring.receive(0, 1, 2, 0.0))
 
 
 def window_full(ring: Ring) -> None:
@@ -162,13 +162,13 @@ SCENARIOS = {
     "open_evicts_over_age": Scenario(
         over_age, lambda ring, _: open_pair(ring, 2), changes={"slots": 4, "max_age": 2}, one=False
     ),
-    "hold": Scenario(fill, lambda ring, group: ring.hold(*group), first_group),
-    "unhold": Scenario(one_to_hold, lambda ring, group: ring.unhold(*group), first_held),
+    "hold": Scenario(fill, lambda ring, group: ring.pin(*group), first_group),
+    "unhold": Scenario(one_to_pin, lambda ring, group: ring.unpin(*group), first_held),
     "set_limits": Scenario(
         fill, lambda ring, _: ring.set_limits(max_age=100, samples_per_insert=1.0, error_buffer=9.0)
     ),
-    "post": Scenario(fill, lambda ring, _: ring.post(0, 1, 1, 2, 0.0)),
-    "take": Scenario(posted, lambda ring, _: ring.take(0, 1, 2, 0.0)),
+    "post": Scenario(fill, lambda ring, _: ring.broadcast(0, 1, 1, 2, 0.0)),
+    "take": Scenario(posted, lambda ring, _: ring.receive(0, 1, 2, 0.0)),
     "reap_leader": Scenario(dead_leader, lambda ring, _: ring.reap(), one=False),
     "window_draw": Scenario(
         lambda ring: [open_plain(ring, 0), open_pair(ring, 1), render(ring)],

@@ -1,4 +1,4 @@
-"""From a run to shards, and from shards to a run: toy trainers, the real tee and the real reader."""
+"""From a run to shards, and from shards to a run: toy trainers, the real recorder and the real reader."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import signal
 import pytest
 from launched import toy
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import dump_config, load_config
-from polygen_stream.errors import UserError
 from polygen_stream.launch.replay import replay_of
-from polygen_stream.launch.status_contact import status_of
+from polygen_stream.launch.watch.status_query import status_of
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """60 captions with hard negatives, two pictures each, as a run's tee wrote them."""
+    """60 captions with hard negatives, two pictures each, as a run's recorder wrote them."""
     folder = tmp_path_factory.mktemp("first")
-    run = toy(folder, "--captions.target", "60", "--launch.tee", str(folder / "shards"))
+    run = toy(folder, "--captions.target", "60", "--launch.record_shards", str(folder / "shards"))
     try:
         assert run.wait() == 0
     finally:
@@ -76,6 +76,7 @@ def test_a_folder_without_shards_is_refused_before_anything_starts(start_toy, tm
     run = start_toy(*source(tmp_path / "nowhere"))
     assert run.wait() == 2
     assert run.stderr == (
-        f"error: --source shards:{tmp_path / 'nowhere'}: no such folder; name a folder that --tee or an export wrote\n"
+        f"error: --source shards:{tmp_path / 'nowhere'}: no such folder; name a folder that --record-shards or an "
+        "export wrote\n"
     )
     assert not run.run_dir.exists()

@@ -12,8 +12,8 @@ import sys
 import pytest
 from launched import Launched
 
-from polygen_stream.errors import PolygenError
-from polygen_stream.launch.status_contact import status_address, status_of
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.launch.watch.status_query import status_address, status_of
 
 ENDLESS = (
     "--train.steps",

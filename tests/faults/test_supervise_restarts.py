@@ -7,7 +7,7 @@ import signal
 import time
 
 from polygen_stream.checkpoints import list_checkpoints
-from polygen_stream.launch.inspect_client import open_inspected
+from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.ring.stats import ring_stats
 
 LIMIT_S = 200.0  # on a machine that is busy with something else every start takes seconds

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.errors import UserError
-from polygen_stream.launch.trace import write_trace
+from polygen_stream.base.errors import UserError
+from polygen_stream.launch.watch.trace_export import write_trace
 
 TRACED = ("--launch.trace", "true", "--captions.target", "60")
 

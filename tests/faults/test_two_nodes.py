@@ -13,7 +13,7 @@ import torch
 from launched import Launched
 from safetensors.torch import load_file
 
-from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.base.jsonl import read_jsonl
 
 NODE = Path(__file__).with_name("node_run.py")
 QUICK, NEVER = 0.005, 1000.0

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.checkpoints import META, RING, checkpoint_folder, config_hash, describe_files, list_checkpoints
 from polygen_stream.config import load_config
-from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.ring import Kind, Member, Ring, WaitStopped
 from polygen_stream.ring.snapshot import save_snapshot
-from polygen_stream.role import RoleContext, run_role
+from polygen_stream.roles.role import RoleContext, run_role
 
 GENERATORS = ("micro/sd15", "micro/sana")
 OVERRIDES = {
@@ -44,14 +44,19 @@ OVERRIDES = {
 
 
 def toy_plan(config):
-    from polygen_stream.launch.plan import Plan, Process, build_plan, ring_spec  # the roles start faster without it
+    from polygen_stream.launch.process_plan import (  # the roles start faster without it
+        ProcessPlan,
+        ProcessSpec,
+        build_process_plan,
+        ring_spec,
+    )
 
     env = {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
-    def process(role: str, name: str, generator: str | None = None) -> Process:
-        return Process(name, role, (sys.executable, __file__, role), generator, env=env)
+    def process(role: str, name: str, generator: str | None = None) -> ProcessSpec:
+        return ProcessSpec(name, role, (sys.executable, __file__, role), generator, env=env)
 
-    plan = build_plan(config)
+    plan = build_process_plan(config)
     ranks = plan.with_role("trainer")
     processes = (
         *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
@@ -60,11 +65,11 @@ def toy_plan(config):
             for real in plan.with_role("renderer")
         ),
         *([process("captioner", "captioner")] if plan.with_role("captioner") else []),
-        *plan.with_role("reader", "tee"),  # the real ones
+        *plan.with_role("reader", "recorder"),  # the real ones
         process("evaluator", "evaluator"),
         process("report", "report"),
     )
-    return Plan(processes, ring_spec(config))
+    return ProcessPlan(processes, ring_spec(config))
 
 
 def fault_of(role: str, context: RoleContext) -> str:

@@ -52,8 +52,9 @@ def test_a_captioner_under_vllm_writes_what_its_validators_accept(monkeypatch: p
         run_dir = Path(folder) / "run"
         polygen_stream(
             "run", "--run-dir", str(run_dir), *ON_THE_GPU, "--generators.backend", "eager",
-            "--captions.source", "vllm", "--launch.captioner_python", python, "--captions.memory_share", "0.2",
-            "--captions.batch", "64", "--captions.backlog", "128", "--captions.rest_after_s", "2",
+            "--captions.source", "vllm", "--launch.captioner_python", python,
+            "--captions.gpu_memory_utilization", "0.2", "--captions.batch", "64",
+            "--captions.backlog", "128", "--captions.sleep_after_s", "2",
             "--captions.target", "400", "--train.steps", "200", "--ring.draw_timeout_s", "900",
             "--ring.samples_per_insert", "50", "--ring.error_buffer", "200",
         )  # fmt: skip

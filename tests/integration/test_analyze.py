@@ -8,10 +8,10 @@ import pytest
 from report_kit import make_run
 from typer.testing import CliRunner
 
-from polygen_stream.analyze.report import write_report
-from polygen_stream.cli import app
+from polygen_stream.base.errors import UserError
+from polygen_stream.cli.cli import app
 from polygen_stream.config import dump_config, load_config
-from polygen_stream.errors import UserError
+from polygen_stream.report.report import write_report
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.backends import BACKENDS
 from polygen_stream.engine.build import build
 from polygen_stream.engine.cache import EngineCache
@@ -17,7 +18,6 @@ from polygen_stream.engine.key import engine_key
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.quantize import quantize_graph
 from polygen_stream.engine.source import RandomSource
-from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import Recipe, TensorRtSpec, load_recipe, read_recipe
 
 torch.set_num_threads(1)

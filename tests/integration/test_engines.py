@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.engine.build import build
 from polygen_stream.engine.cache import CacheError, EngineCache
 from polygen_stream.engine.parity import ParityError
 from polygen_stream.engine.runtime import EngineModule, use_engines
-from polygen_stream.errors import PolygenError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
 

@@ -21,7 +21,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch.utils.data import DataLoader
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate import standard_data
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder, load_encoder

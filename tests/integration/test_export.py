@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import webdataset
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import JOURNAL, Entry, Journal
+from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry
 from polygen_stream.config import dump_config, load_config
-from polygen_stream.errors import UserError
 from polygen_stream.export.webdataset import export
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import load_recipe
-from polygen_stream.ledger import Ledger
+from polygen_stream.schedule.ledger import Ledger
 
 GENERATOR = "micro/sdxl_turbo"
 SETTINGS = {
@@ -37,11 +37,11 @@ def shards(tmp_path_factory) -> Path:
     dump_config(load_config(None, SETTINGS), run / "config.toml")
     ledger = Ledger(0, ("car", "ball"), ("colour",), 1, 2)
     entries = [
-        Entry(ledger.task(i), i % 3 == 0, Caption(f"a red car {i}", f"a blue car {i}" if i % 3 == 0 else None))
+        JournalEntry(ledger.task(i), i % 3 == 0, Caption(f"a red car {i}", f"a blue car {i}" if i % 3 == 0 else None))
         for i in range(12)
     ]
-    journal = Journal(run / JOURNAL)
-    journal.write([*entries, Entry(ledger.task(12), False, Dropped(("caption: empty",)))])
+    journal = CaptionJournal(run / JOURNAL)
+    journal.write([*entries, JournalEntry(ledger.task(12), False, Dropped(("caption: empty",)))])
     journal.close()
     out = run / "shards"
     assert export(run, out, per_shard=10, say=lambda line: None) == 12 * 2 + 4 * 2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.analyze.audit_captions import audit_editor, audit_writer
+from polygen_stream.audit.captions import audit_editor, audit_writer
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.sources import caption_source, language_models
 from polygen_stream.config import load_config
-from polygen_stream.ledger import Ledger
 from polygen_stream.micro.language import AXES
 from polygen_stream.micro.verification import caption_fault, negative_fault
+from polygen_stream.schedule.ledger import Ledger
 
 
 @pytest.fixture(scope="module")

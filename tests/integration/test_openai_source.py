@@ -14,11 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import CaptionsConfig
-from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.ledger import Task
+from polygen_stream.schedule.ledger import CaptionTask
 
 Answer = tuple[int, dict | bytes]
 # What a refusing server adds so that the client does not wait half a second before it asks again.
@@ -114,8 +114,8 @@ def source(url: str, **changes: object):
     return caption_source(CaptionsConfig(source="openai", endpoint=url, **values))
 
 
-def fish(number: int = 0) -> Task:
-    return Task(number, "fish", "replace_colour", 1000 + number, generators=(0,), image_seeds=(1,))
+def fish(number: int = 0) -> CaptionTask:
+    return CaptionTask(number, "fish", "replace_colour", 1000 + number, generators=(0,), image_seeds=(1,))
 
 
 def right(request: dict, _before: int) -> Answer:
@@ -128,7 +128,7 @@ PAIR = Caption("a red fish", "a blue fish", "replace_colour")
 
 def test_both_stages_are_asked_with_the_sampling_of_the_config_and_a_seed_each(serve):
     server = serve(right)
-    asking = source(server.url, pattern="[a-z ]+")
+    asking = source(server.url, structured_output_regex="[a-z ]+")
     assert asking.write([fish(0), fish(1)], [True, True]) == [PAIR, PAIR]
     assert len({request["seed"] for request in server.requests}) == 4
     for request in server.requests:
@@ -238,7 +238,7 @@ def test_a_server_that_stays_broken_ends_the_source_with_a_clear_error(serve):
 
 
 def test_a_server_that_goes_away_ends_the_source_with_a_clear_error(serve, monkeypatch):
-    monkeypatch.setattr("polygen_stream.captions.openai.RETRIES", 1)  # else 15 s of patience
+    monkeypatch.setattr("polygen_stream.captions.models.openai.RETRIES", 1)  # else 15 s of patience
     server = serve(right)
     asking = source(server.url)
     server.close()

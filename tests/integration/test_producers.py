@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polygen_stream.captions.balance import Balancer, Drop
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.captions.journal import JOURNAL, Entry, provenances, read_journal
+from polygen_stream.captions.journal import JOURNAL, JournalEntry, provenances, read_journal
+from polygen_stream.captions.selection.balance import Balancer, Drop
 from polygen_stream.config import RunConfig, dump_config, load_config
-from polygen_stream.curriculum import Curriculum
-from polygen_stream.launch.plan import ring_spec
-from polygen_stream.ledger import Ledger
-from polygen_stream.micro.card import read_card
-from polygen_stream.resources import SHIPPED_WEIGHTS
+from polygen_stream.launch.process_plan import ring_spec
+from polygen_stream.micro.training.card import read_card
 from polygen_stream.ring import Kind, Member, Ring, RingTimeout
+from polygen_stream.schedule.curriculum import Curriculum
+from polygen_stream.schedule.ledger import Ledger
 
 RENDERER = ("renderer", "--generator", "micro/sdxl_turbo")
 
@@ -119,7 +119,7 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
     assert (written_by["writer"]["temperature"], written_by["editor"]["top_p"]) == (0.7, 0.95)
 
 
-def written(folder: Path, ring: Ring) -> list[Entry]:
+def written(folder: Path, ring: Ring) -> list[JournalEntry]:
     """The journal of a run whose captioner has ended: every task once, every caption's group in the ring once."""
     entries = list(read_journal(folder / JOURNAL))
     assert [entry.task.task_id for entry in entries] == list(range(len(entries)))

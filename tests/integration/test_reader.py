@@ -11,15 +11,15 @@ import pytest
 import webdataset
 from PIL import Image
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, load_config
-from polygen_stream.errors import UserError
-from polygen_stream.export.shards import Sample, ShardWriter
-from polygen_stream.launch.plan import ring_spec
+from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.launch.preflight import check_shards
+from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import reader
 from polygen_stream.ring import Ring
 from polygen_stream.ring.follow import Follower
-from polygen_stream.role import RoleContext
+from polygen_stream.roles.role import RoleContext
 
 GENERATORS = ("micro/sd15", "micro/sana")
 
@@ -56,17 +56,19 @@ def picture(task: int, member: int) -> np.ndarray:
     return np.random.default_rng([task, member]).integers(0, 256, (32, 32, 3), np.uint8)
 
 
-def samples(task: int, positives: int = 2, negatives: int = 1) -> list[Sample]:
+def samples(task: int, positives: int = 2, negatives: int = 1) -> list[ShardSample]:
     """Pictures by both generators in turn; the twins have the seeds of the last positives."""
-    found = [Sample(task, m, False, f"caption {task}", m % 2, 10 * task + m) for m in range(positives)]
+    found = [ShardSample(task, m, False, f"caption {task}", m % 2, 10 * task + m) for m in range(positives)]
     twins = [
-        Sample(task, positives + m, True, f"negative {task}", (positives - 1 - m) % 2, 10 * task + positives - 1 - m)
+        ShardSample(
+            task, positives + m, True, f"negative {task}", (positives - 1 - m) % 2, 10 * task + positives - 1 - m
+        )
         for m in range(negatives)
     ]
     return found + twins
 
 
-def write(folder: Path, *tasks: list[Sample]) -> Path:
+def write(folder: Path, *tasks: list[ShardSample]) -> Path:
     writer = ShardWriter(folder, GENERATORS, per_shard=7)
     for task in tasks:
         writer.write(task, [picture(sample.task_id, sample.member) for sample in task])
@@ -206,10 +208,10 @@ def test_jpeg_does_too(read, tmp_path):
     ],
 )
 def test_shards_that_do_not_do_are_refused_with_the_numbers(read, tmp_path, settings, message):
-    long = [Sample(i, m, False, f"a caption of the task {i}", m, m) for i in range(8) for m in range(2)]
+    long = [ShardSample(i, m, False, f"a caption of the task {i}", m, m) for i in range(8) for m in range(2)]
     plain = [long[2 * i : 2 * i + 2] for i in range(8)]
-    pairs = [[*long[2 * i : 2 * i + 2], Sample(i, 2, True, f"a negative of the task {i}", 0, 0)] for i in range(4)]
-    pairs = [[*(Sample(8 + i, s.member, s.negative, f"{s.text}!", s.generator, s.seed) for s in group)]
+    pairs = [[*long[2 * i : 2 * i + 2], ShardSample(i, 2, True, f"a negative of the task {i}", 0, 0)] for i in range(4)]
+    pairs = [[*(ShardSample(8 + i, s.member, s.negative, f"{s.text}!", s.generator, s.seed) for s in group)]
              for i, group in enumerate(pairs)]  # fmt: skip
     shards = write(tmp_path / "s", *plain, *pairs)
     with pytest.raises(UserError) as refused:
@@ -226,7 +228,7 @@ def test_shuffled_shards_are_told_from_good_ones(read, tmp_path):
 
 
 def test_two_captions_of_one_task_are_refused(read, tmp_path):
-    shards = write(tmp_path / "s", [*samples(0), Sample(0, 9, False, "something else", 0, 4)])
+    shards = write(tmp_path / "s", [*samples(0), ShardSample(0, 9, False, "something else", 0, 4)])
     with pytest.raises(UserError, match=r"has the caption 'something else', but .* has 'caption 0'"):
         read(config_for(shards))
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.config import (
     CaptionsConfig,
     CurriculumConfig,
@@ -26,7 +27,6 @@ from polygen_stream.config import (
     TrainConfig,
     dump_config,
 )
-from polygen_stream.monitor.metrics import read_json_lines
 from polygen_stream.ring import Kind, Member, Ring, RingSpec
 from polygen_stream.train.augment import preprocess
 from polygen_stream.train.checkpoint import list_checkpoints, load_checkpoint, read_meta
@@ -136,7 +136,7 @@ class Trainer:
         return self.process.wait(timeout_s)
 
     def metrics(self) -> list[dict]:
-        return list(read_json_lines(self.run_dir / "metrics.jsonl"))
+        return list(read_jsonl(self.run_dir / "metrics.jsonl"))
 
     def wait_until(self, condition, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
@@ -186,7 +186,7 @@ def test_trains_from_the_ring_alone(ring, start):
     assert lines[-1]["mean_reuse"] > 10
     assert ring.step == 60
 
-    draws = list(read_json_lines(trainer.run_dir / "draw_log.jsonl"))
+    draws = list(read_jsonl(trainer.run_dir / "draw_log.jsonl"))
     assert [draw["step"] for draw in draws] == list(range(60))
     assert all((len(draw["plain"]), len(draw["pair"])) == (8, 4) for draw in draws)
     assert all(len(set(draw["plain"] + draw["pair"])) == 12 for draw in draws)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.resources import preset_names, recipe_names
+from polygen_stream.assets.resources import preset_names, recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
 

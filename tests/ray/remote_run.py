@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from polygen_stream.bench.sleeping import Latency, sleeping_plan
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
 from polygen_stream.config import load_config
-from polygen_stream.errors import PolygenError
-from polygen_stream.launch.plan import Plan, build_plan
+from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 from polygen_stream.launch.supervise import supervise
 from polygen_stream.producers import bridge
-from polygen_stream.role import run_role
+from polygen_stream.roles.role import run_role
 
 HERE, THERE = "micro/sd15", "micro/sana"
 SETTINGS = {
@@ -59,15 +59,15 @@ class Painter:
 def main(address: str, run_dir: Path, words: list[str]) -> int:
     settings = [word for key, value in SETTINGS.items() for word in (f"--{key}", value)]
     config = load_config(None, [*settings, "--generators.remote", address, *words])
-    [planned] = [process for process in build_plan(config).with_role("renderer") if process.generator == THERE]
+    [planned] = [process for process in build_process_plan(config).with_role("renderer") if process.generator == THERE]
     assert planned.command[-1] == bridge.__name__, planned
     latency = Latency({HERE: 0.01, THERE: 0.01}, step_s=0.05)
-    plan = sleeping_plan(config, latency)
+    plan = latency_stub_plan(config, latency)
     processes = [
         replace(planned, command=(sys.executable, __file__, "bridge")) if process.generator == THERE else process
         for process in plan.processes
     ]
-    return supervise(config, run_dir, Plan(tuple(processes), plan.ring), fill=latency.write)
+    return supervise(config, run_dir, ProcessPlan(tuple(processes), plan.ring), fill=latency.write)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "faults"))
 from launched import Launched
 
-from polygen_stream.launch.inspect_client import open_inspected
-from polygen_stream.launch.tail import read_jsonl
+from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.ring.inspection import inspect_state
 
 RUN, THERE = Path(__file__).with_name("remote_run.py"), "micro/sana"

@@ -10,9 +10,9 @@ import pytest
 
 from polygen_stream.analyze.correlation import correlations
 from polygen_stream.analyze.diversity import scatter, unbiased_std, vendi_score
+from polygen_stream.analyze.generator_metrics import generator_metrics
 from polygen_stream.analyze.invariance import generator_probe
 from polygen_stream.analyze.pictures import PictureSet
-from polygen_stream.analyze.portrait import portrait
 from polygen_stream.analyze.recognition import clip_score, oracle_right, prototype_right
 from polygen_stream.analyze.spectra import (
     high_frequency_share,
@@ -21,11 +21,11 @@ from polygen_stream.analyze.spectra import (
     slope,
     spectral_distance,
 )
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.micro import world
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import paint
-from polygen_stream.resources import SHIPPED_WEIGHTS
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_a_portrait_has_every_figure_and_puts_the_generators_where_they_are():
     images[generators == 1] = images[generators == 1] // 4 + 96
     names = tuple(f"caption {i}" for i in range(10))
     pictures = PictureSet(images, generators, captions, ("tight", "wide"), names, names)
-    found = portrait(
+    found = generator_metrics(
         pictures, features, captions, read=np.ones(80), clip_scores=np.full(80, 0.7), reference=images[generators == 0]
     )
     tight, wide = found["generators"]["tight"], found["generators"]["wide"]

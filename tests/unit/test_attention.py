@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import XFormersAttnProcessor
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.generators.attention import prefer_xformers
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import load_recipe

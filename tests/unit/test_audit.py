@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polygen_stream.analyze.audit import share, shows_edit
 from polygen_stream.analyze.diversity import unbiased_std, vendi_score
+from polygen_stream.analyze.interval import proportion_with_interval
 from polygen_stream.analyze.spectra import radial_spectrum
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.audit.generators import shows_edit
 from polygen_stream.micro import edits
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import paint
 from polygen_stream.micro.world import Split
-from polygen_stream.resources import SHIPPED_WEIGHTS
 
 
 def audit(*words: str) -> subprocess.CompletedProcess:
@@ -29,7 +30,7 @@ def audit(*words: str) -> subprocess.CompletedProcess:
 def test_share_with_its_wilson_interval() -> None:
     right = np.array([1.0] * 80 + [0.0] * 20 + [np.nan] * 50)
     # Wilson's formula for 80 of 100 at z = 1.96
-    assert share(right) == {"share": 0.8, "low": 0.7112, "high": 0.8666, "n": 100}
+    assert proportion_with_interval(right) == {"share": 0.8, "low": 0.7112, "high": 0.8666, "n": 100}
 
 
 def test_an_edit_is_shown_by_the_edited_picture_and_not_by_the_original() -> None:

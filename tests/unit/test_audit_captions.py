@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polygen_stream.analyze.command import app
-from polygen_stream.analyze.share import share
-from polygen_stream.analyze.verdict_page import marked, verdict_page
-from polygen_stream.analyze.verdicts import Question, Verdict, accuracy, read_verdicts, sample_questions
+from polygen_stream.analyze.interval import proportion_with_interval
+from polygen_stream.audit.verdict_page import marked, verdict_page
+from polygen_stream.audit.verdicts import Question, Verdict, accuracy, read_verdicts, sample_questions
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import Entry, Journal
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Task
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry
+from polygen_stream.cli.audit import app
+from polygen_stream.schedule.ledger import CaptionTask
 
 AXES = ["colour"] * 5 + ["count"] * 3 + ["cause"] * 2
 HOSTILE = '</script><img src="x" onerror="alert(1)"> & "quotes" {{ title }}'
@@ -34,15 +34,15 @@ def journal(tmp_path) -> Path:
     path = tmp_path / "journal.jsonl"
     entries = []
     for number in range(1000):
-        task = Task(number, "dog", AXES[number // 2 % 10], 0, (0,), (0,))
+        task = CaptionTask(number, "dog", AXES[number // 2 % 10], 0, (0,), (0,))
         pair = Caption(f"a red dog at {number}", f"a blue dog at {number}", task.axis)
         outcome = Dropped(("caption: endless",)) if number % 10 == 7 else pair if number % 2 else Caption("a dog")
-        entries.append(Entry(task, bool(number % 2), outcome))
+        entries.append(JournalEntry(task, bool(number % 2), outcome))
     return written(path, entries)
 
 
-def written(path: Path, entries: list[Entry]) -> Path:
-    journal = Journal(path)
+def written(path: Path, entries: list[JournalEntry]) -> Path:
+    journal = CaptionJournal(path)
     journal.describe({"bank": "english"})
     journal.write(entries)
     journal.close()
@@ -67,7 +67,8 @@ def test_which_are_asked_follows_from_the_seed(journal):
 
 def test_a_journal_without_hard_negatives_is_one_line(tmp_path):
     path = written(
-        tmp_path / "journal.jsonl", [Entry(Task(0, "dog", "colour", 0, (0,), (0,)), False, Caption("a dog"))]
+        tmp_path / "journal.jsonl",
+        [JournalEntry(CaptionTask(0, "dog", "colour", 0, (0,), (0,)), False, Caption("a dog"))],
     )
     with pytest.raises(UserError, match="has no hard negatives"):
         sample_questions(path, 10, 0)
@@ -164,7 +165,7 @@ def test_keys_judge_and_what_is_saved_is_read_back(tmp_path):
     text, as_json, as_csv, classes, axes = in_browser(verdict_page(asked, '12, "a"'), script, tmp_path)
 
     expected = [True, True, False, True, None, True, False, None, None, True, None, None]
-    found = share(np.array([float(v) for v in expected if v is not None]))
+    found = proportion_with_interval(np.array([float(v) for v in expected if v is not None]))
     shown = f"5 of 7 right: {found['share']:.1%} [{found['low']:.1%}, {found['high']:.1%}], 5 to go"
     assert text == shown.replace("%", " %")
     assert [c.split()[-1] if c else None for c in classes] == [
@@ -224,7 +225,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, words, parts):
     (tmp_path / "bytes.csv").write_bytes(b"axis,right\ncolour,\xff\n")
     (tmp_path / "open.json").write_text('{"verdicts": [{"axis": "colour", "right": null}]}')
     pair = Caption("a red dog", "a blue dog", "colour")
-    written(tmp_path / "good.jsonl", [Entry(Task(0, "dog", "colour", 0, (0,), (0,)), True, pair)])
+    written(tmp_path / "good.jsonl", [JournalEntry(CaptionTask(0, "dog", "colour", 0, (0,), (0,)), True, pair)])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         app(["captions", *words], standalone_mode=False)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from polygen_stream.bench.end_to_end import compare
+from polygen_stream.bench.latency_stubs import Latency, painted
 from polygen_stream.bench.offline import render_all, shard_batches, train_from_shards
-from polygen_stream.bench.sleeping import Latency, painted
 from polygen_stream.config import curriculum_of, load_config
 from polygen_stream.export.reading import read_tasks
-from polygen_stream.export.shards import Sample
+from polygen_stream.export.shards import ShardSample
 
 CONFIG = load_config(
     None,
@@ -29,7 +29,7 @@ CONFIG = load_config(
 )
 
 
-def samples(tasks: int) -> list[Sample]:
+def samples(tasks: int) -> list[ShardSample]:
     """Two pictures of each caption; every second task has a hard negative with two more."""
     colours = ("red", "green", "blue", "white", "black", "pink")
     nouns = ("cup", "tree", "house")
@@ -37,9 +37,11 @@ def samples(tasks: int) -> list[Sample]:
     for task in range(tasks):
         noun, colour = nouns[task % 3], colours[task // 3 % 6]
         other = colours[(task // 3 + 1) % 6]
-        found += [Sample(task, member, False, f"a {colour} {noun}", member, 10 * task + member) for member in (0, 1)]
+        found += [
+            ShardSample(task, member, False, f"a {colour} {noun}", member, 10 * task + member) for member in (0, 1)
+        ]
         if task % 2:
-            found += [Sample(task, 2 + k, True, f"a {other} {noun}", k, 10 * task + k) for k in (0, 1)]
+            found += [ShardSample(task, 2 + k, True, f"a {other} {noun}", k, 10 * task + k) for k in (0, 1)]
     return found
 
 

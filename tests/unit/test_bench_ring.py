@@ -14,10 +14,10 @@ import numpy as np
 import psutil
 import pytest
 
+from polygen_stream.bench.baselines.memcpy import MemcpyBaseline
 from polygen_stream.bench.draw import full_ring
 from polygen_stream.bench.host import run_round
-from polygen_stream.bench.peers.memcpy import MemcpyPeer
-from polygen_stream.bench.work import Batch, DamagedSample, Pictures, Work
+from polygen_stream.bench.work import DamagedSample, Work, WorkBatch, WorkPictures
 
 WORK = Work(side=8, images=64, slots=128, batch=32, read=32, producers=1, handed=32)
 COMMAND = [sys.executable, "-m", "polygen_stream", "bench", "ring"]
@@ -50,30 +50,30 @@ def test_a_quick_run_yields_the_documented_keys(tmp_path):
     assert "| ring |" in done.stdout  # Markdown, because it is not a terminal
 
 
-class Flawed(MemcpyPeer):
+class Flawed(MemcpyBaseline):
     """Carries samples as the limit does, and spoils one of them."""
 
     def __init__(self, work: Work, spoil) -> None:
         super().__init__(work)
         self._spoil = spoil
 
-    def draw(self) -> Batch:
+    def draw(self) -> WorkBatch:
         return self._spoil(super().draw())
 
 
-def flip_a_bit(batch: Batch) -> Batch:
+def flip_a_bit(batch: WorkBatch) -> WorkBatch:
     batch.images[17].reshape(-1)[-1] ^= 1
     return batch
 
 
-def swap_captions(batch: Batch) -> Batch:
-    return Batch(batch.samples, batch.captions[::-1], batch.images)
+def swap_captions(batch: WorkBatch) -> WorkBatch:
+    return WorkBatch(batch.samples, batch.captions[::-1], batch.images)
 
 
-def repeat_a_sample(batch: Batch) -> Batch:
+def repeat_a_sample(batch: WorkBatch) -> WorkBatch:
     for column in (batch.samples, batch.images):
         column[0] = column[1]
-    return Batch(batch.samples, [batch.captions[1], *batch.captions[1:]], batch.images)
+    return WorkBatch(batch.samples, [batch.captions[1], *batch.captions[1:]], batch.images)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def repeat_a_sample(batch: Batch) -> Batch:
     [(flip_a_bit, "pixels of sample"), (swap_captions, "came with the caption"), (repeat_a_sample, "drawn [02] times")],
 )
 def test_a_peer_that_damages_a_sample_is_refused(spoil, complaint):
-    pictures = Pictures(WORK)
+    pictures = WorkPictures(WORK)
     with pytest.raises(DamagedSample, match=complaint):
         run_round(Flawed(WORK, spoil), WORK, pictures, first=0, every=1)
 
 
 def test_a_peer_that_does_its_work_passes_the_same_check():
-    assert run_round(MemcpyPeer(WORK), WORK, Pictures(WORK), first=64, every=1)["seconds"] > 0
+    assert run_round(MemcpyBaseline(WORK), WORK, WorkPictures(WORK), first=64, every=1)["seconds"] > 0
 
 
 def test_the_ring_filled_for_the_draw_measurement_is_one_the_ring_accepts():
@@ -143,4 +143,4 @@ def test_shares_cover_every_sample_once():
     work = Work(side=8, images=256, slots=512, batch=64, read=64, producers=3, handed=32)
     written = [sample for number in range(3) for part in work.share(1024, 256, number) for sample in part.tolist()]
     assert sorted(written) == list(range(1024, 1280))
-    assert np.array_equal(Pictures(work).make(np.arange(5)).shape, (5, 8, 8, 3))
+    assert np.array_equal(WorkPictures(work).make(np.arange(5)).shape, (5, 8, 8, 3))

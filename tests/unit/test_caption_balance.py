@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
+from polygen_stream.base.errors import UserError
 from polygen_stream.bench.balance import bench_balance, made_up_bank, written_captions
 from polygen_stream.bench.balance_view import markdown, plot_flattening
-from polygen_stream.captions.balance import Balancer, Drop, keep_probability
-from polygen_stream.captions.duplicates import Duplicate, Duplicates
-from polygen_stream.captions.matching import SubstringMatcher
-from polygen_stream.errors import UserError
+from polygen_stream.captions.selection.balance import Balancer, Drop, keep_probability
+from polygen_stream.captions.selection.duplicates import Duplicate, Duplicates
+from polygen_stream.captions.selection.matching import SubstringMatcher
 
 
 def brute_force(entries: list[str], text: str) -> list[int]:

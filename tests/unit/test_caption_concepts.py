@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.captions.banks.concept_filters import ConceptFilter, Refused
+from polygen_stream.captions.banks.concepts import load_bank, save_bank
+from polygen_stream.captions.banks.open_bank import build_open_bank, by_mutual_information
+from polygen_stream.captions.banks.wordnet import WordNet, is_drawable
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.concept_filters import ConceptFilter, Refused
-from polygen_stream.captions.concepts import load_bank, save_bank
-from polygen_stream.captions.frequencies import count_concepts
-from polygen_stream.captions.journal import Entry, Journal
-from polygen_stream.captions.stand_in import build_stand_in, by_mutual_information
-from polygen_stream.captions.wordnet import WordNet, is_drawable
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Task
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry
+from polygen_stream.captions.selection.frequencies import count_concepts
 from polygen_stream.micro import world
+from polygen_stream.schedule.ledger import CaptionTask
 
 # As wndb(5WN) has them: a synset's lines in data.*, a lemma's in index.* (one pointer kind, so one field for it).
 WORDNET = {
@@ -156,7 +156,7 @@ def test_a_folder_without_wordnet_says_where_to_get_it(tmp_path):
 
 
 def test_the_stand_in_has_metaclips_components_in_their_order(wordnet):
-    built = build_stand_in(WordNet(wordnet), titles=["Eiffel Tower", "dog", "Dune (2021 film)"], size=400_000)
+    built = build_open_bank(WordNet(wordnet), titles=["Eiffel Tower", "dog", "Dune (2021 film)"], size=400_000)
     assert list(built.components)[:5] == ["numbers", "WordNet synsets", "words", "bigrams", "titles"]
     assert built.components["numbers"] == 100 and built.components["WordNet synsets"] == 6
     assert built.components["titles"] == 2  # WordNet had the dog
@@ -167,7 +167,7 @@ def test_the_stand_in_has_metaclips_components_in_their_order(wordnet):
 
 
 def test_a_small_stand_in_is_the_beginning_of_a_large_one(wordnet):
-    small, large = (build_stand_in(WordNet(wordnet), size=size).entries for size in (1000, 2000))
+    small, large = (build_open_bank(WordNet(wordnet), size=size).entries for size in (1000, 2000))
     assert small == large[:1000]
 
 
@@ -234,10 +234,10 @@ def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
     assert (tmp_path / "same.json").read_text() == (tmp_path / "bank.json").read_text()
 
     outcomes = [Caption("a dog in the sun"), Dropped(("caption: endless",)), Caption("a leaf , a dog")]
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = CaptionJournal(tmp_path / "journal.jsonl")
     journal.describe({"bank": "english"})
-    tasks = [Task(number, "dog", "colour", 0, (0,), (0,)) for number in range(3)]
-    journal.write([Entry(task, False, outcome) for task, outcome in zip(tasks, outcomes, strict=True)])
+    tasks = [CaptionTask(number, "dog", "colour", 0, (0,), (0,)) for number in range(3)]
+    journal.write([JournalEntry(task, False, outcome) for task, outcome in zip(tasks, outcomes, strict=True)])
     journal.close()
     done = cli("report", "bank.json", "journal.jsonl", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["top"] == [["dog", 2], ["leaf", 1]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.captions.axes import AXES, NAMES
-from polygen_stream.captions.parse import Reply, ReplyReject, parse_reply
-from polygen_stream.captions.prompts import caption_prompt, negative_prompt
-from polygen_stream.captions.words import spoken
+from polygen_stream.captions.banks.prompts import caption_prompt, negative_prompt
+from polygen_stream.captions.verification.axes import AXES, NAMES
+from polygen_stream.captions.verification.parse import Reply, ReplyReject, parse_reply
+from polygen_stream.captions.verification.words import spoken
 
 CAPTION = "a red fire engine stands near a house"
 

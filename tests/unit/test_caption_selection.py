@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.captions.balance import Balancer, Drop
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import Entry
-from polygen_stream.captions.selection import Selection
+from polygen_stream.captions.journal import JournalEntry
+from polygen_stream.captions.selection.balance import Balancer, Drop
+from polygen_stream.captions.selection.selection import Selection
 from polygen_stream.config import CaptionsConfig
-from polygen_stream.errors import PolygenError
-from polygen_stream.ledger import Task
 from polygen_stream.producers.failures import MOST, Failures
+from polygen_stream.schedule.ledger import CaptionTask
 
 CONCEPTS = ["dog", "crane", "ball"]
 WHY = ("caption: the model refuses",)
@@ -69,8 +69,8 @@ def test_a_journal_brings_a_selection_to_where_it_was(keys):
     written = stream(2000)
     whole = use(selection(**keys), written)
     resumed = selection(**keys)
-    tasks = [Task(i, "dog", "colour", 0, (0,), (0,)) for i in range(1300)]
-    resumed.remember(Entry(task, False, outcome) for task, outcome in zip(tasks, whole, strict=False))
+    tasks = [CaptionTask(i, "dog", "colour", 0, (0,), (0,)) for i in range(1300)]
+    resumed.remember(JournalEntry(task, False, outcome) for task, outcome in zip(tasks, whole, strict=False))
     assert use(resumed, written, 1300) == whole[1300:]
 
 

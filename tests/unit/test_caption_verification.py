@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.captions.axes import AXES, NAMES, get_axis
-from polygen_stream.captions.difference import Difference, Form, difference
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.captions.verify import Reject, verify
-from polygen_stream.captions.words import heard
-from polygen_stream.captions.yardstick import CATEGORIES, NEGATIVES, PARAPHRASES, score
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Ledger
+from polygen_stream.captions.verification.axes import AXES, NAMES, get_axis
+from polygen_stream.captions.verification.benchmark import CATEGORIES, NEGATIVES, PARAPHRASES, score
+from polygen_stream.captions.verification.difference import CaptionDifference, Form, difference
+from polygen_stream.captions.verification.verify import Reject, verify
+from polygen_stream.captions.verification.words import heard
+from polygen_stream.schedule.ledger import Ledger
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -131,7 +131,7 @@ def test_a_count_may_be_written_in_digits():
 
 def test_the_difference_names_what_changed():
     found = difference("Two dogs on a sofa.", "two dogs under the sofa")
-    assert found == Difference(Form.REPLACE, ("two", "dog"), ("on",), (), ("under",), ("sofa",))
+    assert found == CaptionDifference(Form.REPLACE, ("two", "dog"), ("on",), (), ("under",), ("sofa",))
     found = difference("a man carries a dog", "a dog carries a man")
     assert (found.form, found.removed, found.pivot, found.added) == (Form.SWAP, ("man",), ("carri",), ("dog",))
 

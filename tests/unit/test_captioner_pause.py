@@ -1,4 +1,4 @@
-"""The captioner's waits: after captions.rest_after_s without a task the source rests, once, until the next one."""
+"""The captioner's waits: after captions.sleep_after_s without a task the source rests, once, until the next one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from polygen_stream.producers.pause import Pause
 class Resting(GrammarSource):
     def __init__(self) -> None:
         super().__init__()
-        self.rests = 0
+        self.sleeps = 0
 
-    def rest(self) -> int:
-        self.rests += 1
+    def sleep(self) -> int:
+        self.sleeps += 1
         return 3 * 2**20
 
 
@@ -31,15 +31,15 @@ class Said:
         self.all.append(doing)
 
 
-@pytest.mark.parametrize("rest_after_s", [0.0, 0.15])
-def test_a_source_rests_once_per_pause_and_the_heartbeat_says_what_that_freed(rest_after_s):
-    config = load_config(None, {"captions.source": "vllm", "captions.rest_after_s": str(rest_after_s)})
+@pytest.mark.parametrize("sleep_after_s", [0.0, 0.15])
+def test_a_source_rests_once_per_pause_and_the_heartbeat_says_what_that_freed(sleep_after_s):
+    config = load_config(None, {"captions.source": "vllm", "captions.sleep_after_s": str(sleep_after_s)})
     said, source = Said(), Resting()
     pause = Pause(SimpleNamespace(config=config, ring=said), source)
     for _ in range(2):
         for _ in range(8):  # 0.4 s
             pause.take()
         pause.over()
-    assert source.rests == (2 if rest_after_s else 0)
+    assert source.sleeps == (2 if sleep_after_s else 0)
     assert said.all[0] == "waiting for the renderers"
-    assert ("waiting for the renderers; language models rest, 3 MiB freed" in said.all) == bool(rest_after_s)
+    assert ("waiting for the renderers; language models rest, 3 MiB freed" in said.all) == bool(sleep_after_s)

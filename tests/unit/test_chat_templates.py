@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from transformers import AutoTokenizer
 
-from polygen_stream.captions.axes import AXES
-from polygen_stream.captions.chat import as_chat, check_chat_template
-from polygen_stream.captions.prompts import caption_prompt, negative_prompt
-from polygen_stream.errors import UserError
-from polygen_stream.resources import SHIPPED_WEIGHTS
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.base.errors import UserError
+from polygen_stream.captions.banks.prompts import caption_prompt, negative_prompt
+from polygen_stream.captions.models.chat import as_chat, check_chat_template
+from polygen_stream.captions.verification.axes import AXES
 
 # Mistral-7B-Instruct-v0.2's has user and assistant turns only, Llama-3.1's has them all.
 MISTRAL = """{% for turn in messages %}{% if (turn.role == 'user') != (loop.index0 is divisibleby 2) %}

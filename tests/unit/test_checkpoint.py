@@ -8,11 +8,11 @@ import pytest
 import torch
 from ring_kit import open_plain, render
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.checkpoints import RING, check, list_checkpoints, read_meta, remove_partial
 from polygen_stream.config import RunConfig, TrainConfig
-from polygen_stream.curriculum import Curriculum
-from polygen_stream.errors import UserError
 from polygen_stream.ring.restore import restore_snapshot
+from polygen_stream.schedule.curriculum import Curriculum
 from polygen_stream.train.checkpoint import CheckpointWriter, capture, load_checkpoint, save_checkpoint
 from polygen_stream.train.model import create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer

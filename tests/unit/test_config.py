@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.assets.resources import config_path, preset_names, recipe_names, recipe_path
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import (
     RunConfig,
     config_keys,
@@ -14,8 +16,6 @@ from polygen_stream.config import (
     expected_group_draws,
     load_config,
 )
-from polygen_stream.errors import UserError
-from polygen_stream.resources import config_path, preset_names, recipe_names, recipe_path
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -178,9 +178,15 @@ ENGLISH = ["--captions.bank", "english", "--captions.concepts", "bank.json"]
         (["--train.ranks", "40", "--train.batch", "64"], ["train.batch = 64", "train.ranks = 40", "at least 80"]),
         (["--train.image_image_head", "64"], ["image_image_head = 64", "image_image_weight = 0"]),
         (["--train.hn_t2i", "all", "--train.objective", "infonce"], ["hn_t2i = 'all'", "objective = 'infonce'"]),
-        (["--captions.pattern", "[a-z]+"], ["pattern = '[a-z]+'", "source = 'transformers'", "'vllm' or 'openai'"]),
-        (["--captions.rest_after_s", "5"], ["rest_after_s = 5.0", "source = 'transformers'", "'vllm'"]),
-        (["--captions.source", "vllm", "--captions.pattern", "("], ["pattern = '('", "no regular expression"]),
+        (
+            ["--captions.structured_output_regex", "[a-z]+"],
+            ["structured_output_regex = '[a-z]+'", "source = 'transformers'", "'vllm' or 'openai'"],
+        ),
+        (["--captions.sleep_after_s", "5"], ["sleep_after_s = 5.0", "source = 'transformers'", "'vllm'"]),
+        (
+            ["--captions.source", "vllm", "--captions.structured_output_regex", "("],
+            ["structured_output_regex = '('", "no regular expression"],
+        ),
         (["--curriculum.staircase", "true"], ["curriculum.staircase = true", "curriculum.epoch_captions = 0"]),
         (["--captions.concepts", "bank.json"], ["concepts = 'bank.json'", "captions.bank = 'micro'"]),
         ([*ENGLISH, "--captions.source", "grammar"], ["source = 'grammar'", "'english'"]),

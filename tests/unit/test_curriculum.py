@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polygen_stream.curriculum import Curriculum, ErrorDiffusion
+from polygen_stream.schedule.curriculum import Curriculum, ErrorDiffusion
 
 
 def test_linear_schedule_starts_at_start_and_ends_at_end():
@@ -173,5 +173,5 @@ def test_negative_lead_time_is_refused():
 
 
 def test_curriculum_imports_no_torch():
-    code = "import sys, polygen_stream.curriculum; sys.exit('torch' in sys.modules)"
+    code = "import sys, polygen_stream.schedule.curriculum; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

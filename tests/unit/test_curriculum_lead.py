@@ -6,9 +6,9 @@ from contextlib import closing
 
 import numpy as np
 
-from polygen_stream.curriculum import Curriculum, ErrorDiffusion
 from polygen_stream.producers.lead_time import LeadTime
 from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
+from polygen_stream.schedule.curriculum import Curriculum, ErrorDiffusion
 
 STEPS, TEXTS, BACKLOG, IMAGES, SLOWER = 80, 24, 24, 2, 10
 

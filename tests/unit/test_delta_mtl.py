@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.delta_mtl import delta_mtl
 
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from polygen_stream.doctor import OPTIONAL, REQUIRED, Finding, recipes, show, to_json
-from polygen_stream.probes import QUESTIONS, ask
+from polygen_stream.doctor.doctor import OPTIONAL, REQUIRED, Finding, recipes, show, to_json
+from polygen_stream.doctor.probes import QUESTIONS, ask
 
 
 @pytest.fixture

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine import key as key_module
 from polygen_stream.engine.backends import BACKENDS
 from polygen_stream.engine.backends import base as base_module
 from polygen_stream.engine.backends import tensorrt as tensorrt_module
-from polygen_stream.engine.backends.gpu import Gpu
+from polygen_stream.engine.backends.gpu import LocalGpu
 from polygen_stream.engine.backends.tensorrt import TENSORRT, TensorRt
 from polygen_stream.engine.cache import CacheError, EngineCache
 from polygen_stream.engine.key import EngineKey, engine_key, recipe_hash, weights_hash
 from polygen_stream.engine.profile import Profile
-from polygen_stream.errors import UserError
 from polygen_stream.generators.recipe import TensorRtSpec, load_recipe
-from polygen_stream.resources import SHIPPED_WEIGHTS
 
 FIELDS = [field.name for field in dataclasses.fields(EngineKey)]
 
@@ -295,7 +295,7 @@ class TestKey:
 
     @pytest.mark.parametrize("change", [{"name": "NVIDIA L4"}, {"capability": "SM89"}, {"driver": "600.1"}])
     def test_another_gpu_or_driver_misses(self, change: dict[str, str], monkeypatch: pytest.MonkeyPatch):
-        here = Gpu("NVIDIA A100-SXM4-80GB", "SM80", "580.95")
+        here = LocalGpu("NVIDIA A100-SXM4-80GB", "SM80", "580.95")
         backend, recipe = TensorRt(TENSORRT), load_recipe("micro/sd15")
         monkeypatch.setattr(key_module, "installed_version", lambda backend: "11.4")
         keys = []

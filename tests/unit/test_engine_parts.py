@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.record import recording
 from polygen_stream.engine.runtime import EngineModule, install
-from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import load_recipe
 

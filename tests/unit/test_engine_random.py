@@ -10,12 +10,13 @@ import onnx
 import pytest
 import torch
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine import parity
 from polygen_stream.engine.architecture import random_weights_name
 from polygen_stream.engine.backends import BACKENDS
 from polygen_stream.engine.build import build
+from polygen_stream.engine.build_engines import build_requests
 from polygen_stream.engine.cache import CacheError, EngineCache
-from polygen_stream.engine.command import order
 from polygen_stream.engine.examples import example_call
 from polygen_stream.engine.export import export_part
 from polygen_stream.engine.key import engine_key
@@ -23,7 +24,6 @@ from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.random_weights import count_parameters, random_module
 from polygen_stream.engine.record import recording
 from polygen_stream.engine.runtime import EngineModule, use_engines
-from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
 
@@ -146,15 +146,15 @@ def test_the_command_offers_random_weights_where_there_are_none(tmp_path: Path, 
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"sd15: its weights are not on this machine: hf download .*--random-weights"):
-        order(["sd15"], "onnxruntime", EngineCache(tmp_path))
-    (found,) = order(["sd15"], "onnxruntime", EngineCache(tmp_path), random_weights=True)
+        build_requests(["sd15"], "onnxruntime", EngineCache(tmp_path))
+    (found,) = build_requests(["sd15"], "onnxruntime", EngineCache(tmp_path), random_weights=True)
     assert str(found) == "sd15: onnxruntime engines of random weights"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_random_weights_are_compiled_for_the_a100(tmp_path: Path):
     pytest.importorskip("tensorrt_rtx")
-    (found,) = order(["sd15"], "tensorrt-rtx", EngineCache(tmp_path), random_weights=True)
+    (found,) = build_requests(["sd15"], "tensorrt-rtx", EngineCache(tmp_path), random_weights=True)
     assert found.targets == ("SM80",)
 
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 import transformers
 
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine import parity
 from polygen_stream.engine.build import build
 from polygen_stream.engine.cache import EngineCache
@@ -17,10 +19,8 @@ from polygen_stream.engine.examples import example_call
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.record import recording
 from polygen_stream.engine.runtime import EngineModule, use_engines
-from polygen_stream.errors import UserError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
-from polygen_stream.resources import SHIPPED_WEIGHTS
 
 
 def text_encoder(width: int) -> transformers.CLIPTextModelWithProjection:

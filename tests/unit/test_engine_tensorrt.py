@@ -9,10 +9,10 @@ import onnx
 import pytest
 import torch
 
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.base import Job
 from polygen_stream.engine.profile import Profile
-from polygen_stream.errors import PolygenError, UserError
 from polygen_stream.generators.recipe import TensorRtSpec
 
 

@@ -12,13 +12,13 @@ import torch
 from tensorrt_driver import Context, Driver, Engine, Network, Runtime
 from torch import Tensor
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.engine.backends import tensorrt_runtime
 from polygen_stream.engine.backends.tensorrt_runtime import TensorRtSession, bind, open_plans
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.profile import Profile
 from polygen_stream.engine.runtime import install
 from polygen_stream.engine.source import LoadedSource
-from polygen_stream.errors import PolygenError
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import load_recipe
 

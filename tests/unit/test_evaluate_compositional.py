@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.compositional import CATEGORIES, CATEGORIES_PP, read_sugarcrepe, read_sugarcrepe_pp
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder

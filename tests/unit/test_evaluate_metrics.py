@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
+from polygen_stream.evaluate.linear_probe import few_shot, linear_probe
 from polygen_stream.evaluate.metrics import best_ranks, class_features, group_scores, more_similar, ranks, text_only
 from polygen_stream.evaluate.micro_suite import PROMPTS, build_suite, chance, colour_prompts, thing_prompts
-from polygen_stream.evaluate.probe import few_shot, linear_probe
-from polygen_stream.evaluate.scores import Score, mean_of, proportion
+from polygen_stream.evaluate.score import Score, mean_of, proportion
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.world import Split
 

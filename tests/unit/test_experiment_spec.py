@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.experiment.spec import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]

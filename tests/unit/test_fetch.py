@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.generators.recipe import load_recipe
-from polygen_stream.resources import SHIPPED_WEIGHTS
 from tests.fake_hub import FakeHub
 
 SD15 = ("--generators.recipes", "sd15")
@@ -134,7 +134,7 @@ def test_weights_that_forbid_commercial_use_want_their_licence_accepted(tmp_path
 
 
 def test_a_download_that_will_not_fit_is_refused_with_both_sums(tmp_path, monkeypatch):
-    from polygen_stream.errors import UserError
+    from polygen_stream.base.errors import UserError
     from polygen_stream.fetch.download import check_disk, shutil
     from polygen_stream.fetch.repositories import GB, _generator
 
@@ -179,7 +179,7 @@ def test_a_machine_needs_what_is_rendered_on_it(tmp_path):
 def test_prepare_fetches_what_the_command_line_named_and_then_nothing_is_missing(tmp_path, hub):
     script = f"""
 from polygen_stream.config import load_config
-from polygen_stream.planning.readiness import prepare
+from polygen_stream.capacity.readiness import prepare
 prepare(load_config(None, {list(SD15)!r}), ["micro", *{list(SD15)!r}], ())
 print("ready")
 """

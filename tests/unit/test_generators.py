@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polygen_stream.errors import UserError
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS, recipe_path
+from polygen_stream.base.errors import UserError
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import Recipe, load_recipe, read_recipe
-from polygen_stream.resources import SHIPPED_WEIGHTS, recipe_path
 
 MICRO = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
 

@@ -22,115 +22,53 @@ PACKAGE = ROOT / "polygen_stream"
 NAME = PACKAGE.name
 
 # What a part may import of the package, besides itself. A part is a subpackage or a top-level module.
-BASE = {"durable", "errors", "seeding"}
+BASE = {"base"}
 ALLOWED = {
     "__init__": set(),
     "__main__": {"cli"},
-    "durable": set(),
-    "errors": set(),
-    "seeding": BASE,
-    "hub": BASE,
-    "resources": BASE | {"hub"},
-    "config": BASE | {"curriculum", "resources"},
-    "checkpoints": BASE | {"config"},
-    "ledger": BASE,
-    "curriculum": BASE,
-    "leftover": BASE,
+    "base": set(),
+    "schedule": BASE,
     "ring": BASE,
-    "turns": set(),
-    "role": BASE | {"config", "monitor", "ring", "turns"},
-    "probes": set(),
-    "captions": BASE | {"config", "hub", "ledger", "micro", "resources"},
-    "generators": BASE | {"hub", "resources"},
-    "fetch": BASE | {"config", "engine", "generators", "hub"},
-    "engine": BASE | {"generators", "resources"},
-    "producers": BASE
-    | {"captions", "engine", "export", "generators", "ring", "ledger", "curriculum", "config", "role", "turns"},
-    "train": BASE | {"ring", "curriculum", "leftover", "checkpoints", "config", "role", "monitor", "turns"},
-    "export": BASE | {"captions", "config", "engine", "generators", "ledger", "ring", "role"},
-    "evaluate": BASE | {"config", "role", "train", "micro", "monitor"},
+    "assets": BASE,
+    "micro": BASE | {"assets"},
+    "config": BASE | {"assets", "schedule"},
+    "checkpoints": BASE | {"config"},
+    "roles": BASE | {"config", "ring"},
+    "generators": BASE | {"assets"},
+    "engine": BASE | {"assets", "generators"},
+    "captions": BASE | {"assets", "config", "micro", "schedule"},
+    "fetch": BASE | {"assets", "config", "engine", "generators"},
+    "export": BASE | {"captions", "config", "engine", "generators", "ring", "roles"},
+    "producers": BASE | {"captions", "config", "engine", "export", "generators", "ring", "roles", "schedule"},
+    "train": BASE | {"checkpoints", "config", "ring", "roles", "schedule"},
+    "launch": BASE | {"checkpoints", "config", "ring", "roles"},
+    "doctor": BASE | {"assets", "config", "generators", "launch", "ring"},
+    "capacity": BASE | {"assets", "config", "doctor", "engine", "fetch", "generators", "launch", "ring"},
+    "simulate": BASE | {"capacity", "captions", "config", "launch", "producers", "ring", "roles", "schedule"},
+    "evaluate": BASE | {"config", "micro", "roles", "train"},
     "analyze": BASE
-    | {
-        "captions",
-        "config",
-        "engine",
-        "evaluate",
-        "generators",
-        "micro",
-        "monitor",
-        "resources",
-        "ring",
-        "role",
-        "train",
-    },
+    | {"assets", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "train"},
+    "report": BASE | {"analyze", "captions", "config", "evaluate", "micro", "ring", "roles", "train"},
+    "audit": BASE | {"analyze", "assets", "captions", "config", "engine", "generators", "micro", "report"},
     "experiment": BASE
-    | {"analyze", "captions", "config", "engine", "evaluate", "generators", "ledger", "micro", "ring", "train"},
-    "monitor": BASE | {"config"},
-    "launch": BASE | {"checkpoints", "config", "ring", "monitor"},
-    "planning": BASE | {"config", "engine", "fetch", "generators", "hub", "launch", "probes", "resources", "ring"},
-    "doctor": BASE | {"config", "generators", "launch", "probes", "resources", "ring"},
-    "cli": BASE
-    | {
-        "analyze",
-        "bench",
-        "captions",
-        "config",
-        "doctor",
-        "engine",
-        "evaluate",
-        "experiment",
-        "export",
-        "fetch",
-        "launch",
-        "planning",
-        "ring",
-        "simulate",
-    },
-    "simulate": BASE | {"captions", "config", "launch", "ledger", "planning", "producers", "ring", "role"},
-    "micro": BASE | {"resources"},
+    | {"analyze", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "schedule", "train"},
     "bench": BASE
     | {
-        "captions",
-        "checkpoints",
-        "config",
-        "curriculum",
-        "engine",
-        "evaluate",
-        "experiment",
-        "export",
-        "generators",
-        "launch",
-        "ledger",
-        "micro",
-        "monitor",
-        "producers",
-        "resources",
-        "ring",
-        "role",
-        "train",
+        "assets", "captions", "checkpoints", "config", "engine", "evaluate", "experiment", "export", "generators",
+        "launch", "micro", "producers", "ring", "roles", "schedule", "train",
     },
-}
+    "cli": BASE
+    | {
+        "analyze", "audit", "bench", "capacity", "captions", "config", "doctor", "engine", "evaluate", "experiment",
+        "export", "fetch", "launch", "report", "ring", "simulate",
+    },
+}  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
 LIGHT = [
-    "config",
-    "ring",
-    "ledger",
-    "checkpoints",
-    "curriculum",
-    "leftover",
-    "launch",
-    "planning",
-    "fetch",
-    "hub",
-    "turns",
-    "cli",
-    "seeding",
-    "errors",
-    "role",
-    "doctor",
-    "probes",
-]
+    "assets", "base", "capacity", "checkpoints", "cli", "config", "doctor", "fetch", "launch", "ring", "roles",
+    "schedule",
+]  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -272,7 +210,7 @@ def test_what_a_captioner_may_use_is_in_the_list_of_its_own_environment():
 
 def test_importing_the_command_line_loads_no_torch():
     code = (
-        "import sys, polygen_stream.cli, polygen_stream.launch.supervise, polygen_stream.doctor; "
+        "import sys, polygen_stream.cli.cli, polygen_stream.launch.supervise, polygen_stream.doctor.doctor; "
         f"print(*sorted({HEAVY!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import socket
 import pytest
 from ring_kit import open_plain, render
 
-from polygen_stream.launch.contact import address
-from polygen_stream.launch.inspect_server import InspectServer
+from polygen_stream.launch.watch.control_socket import address
+from polygen_stream.launch.watch.inspect_server import InspectServer
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
 

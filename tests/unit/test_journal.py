@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import Entry, Journal, provenances, read_journal
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Ledger
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry, provenances, read_journal
+from polygen_stream.schedule.ledger import Ledger
 
 LEDGER = Ledger(3, ("a cat", "a dog"), ("colour", "size"), 4, 2)
 ENTRIES = [
-    Entry(LEDGER.task(0), False, Caption("a cat on a mat")),
-    Entry(LEDGER.task(1), True, Caption("ein großer Hund", "ein kleiner Hund", "size", ("caption: no caption",))),
-    Entry(LEDGER.task(2), True, Dropped(("negative: other axis",) * 3)),
+    JournalEntry(LEDGER.task(0), False, Caption("a cat on a mat")),
+    JournalEntry(
+        LEDGER.task(1), True, Caption("ein großer Hund", "ein kleiner Hund", "size", ("caption: no caption",))
+    ),
+    JournalEntry(LEDGER.task(2), True, Dropped(("negative: other axis",) * 3)),
 ]
 
 
 def write(file, entries):
-    journal = Journal(file)
+    journal = CaptionJournal(file)
     journal.write(entries)
     journal.close()
 
@@ -49,7 +51,7 @@ def test_another_file_is_refused_and_left_as_it_is(tmp_path, text):
     file = tmp_path / "journal.jsonl"
     file.write_text(text)
     with pytest.raises(UserError, match="line 1 is no entry of a journal"):
-        Journal(file)
+        CaptionJournal(file)
     assert file.read_text() == text
 
 
@@ -64,7 +66,7 @@ MISTRAL = {"bank": "english", "concepts": {"sha256": "00"}, "writer": {"model": 
 
 
 def described(file, provenance, entries):
-    journal = Journal(file)
+    journal = CaptionJournal(file)
     journal.describe(provenance)
     journal.write(entries)
     journal.close()

@@ -8,13 +8,13 @@ import torch
 from answering import Answering
 from scipy.stats import chisquare
 
-from polygen_stream.captions.bank import Completion
+from polygen_stream.base.errors import UserError
+from polygen_stream.captions.banks.base import Completion
+from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.language_model import LanguageModelSource
-from polygen_stream.captions.micro import MicroBank
-from polygen_stream.captions.transformers import KeyedSampling, TransformersModel
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Task
+from polygen_stream.captions.models.language_model import LanguageModelSource
+from polygen_stream.captions.models.transformers import KeyedSampling, TransformersModel
+from polygen_stream.schedule.ledger import CaptionTask
 
 
 class Scripted(Answering):
@@ -32,8 +32,8 @@ class Scripted(Answering):
         return self.script[turn][min(attempt, len(self.script[turn]) - 1)]
 
 
-def task(number: int, concept: str, axis: str) -> Task:
-    return Task(number, concept, axis, caption_seed=1000 + number, generators=(0,), image_seeds=(1,))
+def task(number: int, concept: str, axis: str) -> CaptionTask:
+    return CaptionTask(number, concept, axis, caption_seed=1000 + number, generators=(0,), image_seeds=(1,))
 
 
 def test_a_refused_reply_is_asked_for_again_with_another_seed():

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.launch.limits import LimitsServer, change_limits, limits_address
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.launch.watch.limits import LimitsServer, change_limits, limits_address
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygen_stream.errors import UserError
-from polygen_stream.ledger import Ledger, Task
+from polygen_stream.base.errors import UserError
+from polygen_stream.schedule.ledger import CaptionTask, Ledger
 
 CONCEPTS = ["boat", "cat", "house", "key", "tree"]
 AXES = ["colour", "count", "position"]
 
-GOLDEN_0 = Task(
+GOLDEN_0 = CaptionTask(
     task_id=0,
     concept="key",
     axis="position",
@@ -23,7 +23,7 @@ GOLDEN_0 = Task(
     generators=(0, 1, 2, 3),
     image_seeds=(4142306371753848037, 4196473316810244923, 8046067275455854310, 43881069572125022),
 )
-GOLDEN_12345 = Task(
+GOLDEN_12345 = CaptionTask(
     task_id=12345,
     concept="tree",
     axis="colour",
@@ -59,7 +59,7 @@ def test_a_task_depends_on_nothing_but_its_arguments():
 def test_a_task_is_the_same_in_another_process():
     # String hashing differs between processes; the ledger must not.
     code = (
-        "import pickle, sys; from polygen_stream.ledger import Ledger; "
+        "import pickle, sys; from polygen_stream.schedule.ledger import Ledger; "
         f"sys.stdout.buffer.write(pickle.dumps(Ledger(9, {CONCEPTS}, {AXES}, 4, 5).task(77)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

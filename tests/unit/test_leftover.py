@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from ring_kit import open_plain, render
 
-from polygen_stream.leftover import Lane, LeftoverQueue, Reason
+from polygen_stream.schedule.leftover import Lane, LeftoverQueue, Reason
 
 GROUPS, MAX_AGE = 24, 5  # so six may wait
 
@@ -28,7 +28,7 @@ class Shelf:
         self.held: set[tuple[int, int]] = set()
         self.room = room
 
-    def hold(self, row: int, generation: int) -> Answer:
+    def pin(self, row: int, generation: int) -> Answer:
         if self.generation[row] != generation:
             return Answer.GONE
         if len(self.held) >= self.room:
@@ -36,7 +36,7 @@ class Shelf:
         self.held.add((row, generation))
         return Answer.HELD
 
-    def unhold(self, row: int, generation: int) -> bool:
+    def unpin(self, row: int, generation: int) -> bool:
         found = (row, generation) in self.held
         self.held.discard((row, generation))
         return found

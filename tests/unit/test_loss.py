@@ -6,8 +6,8 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss
 
-from polygen_stream.train.layout import Layout
 from polygen_stream.train.loss import multi_positive_loss
+from polygen_stream.train.text_image_index import TextImageIndex
 
 MODES = ("same_polarity", "none", "all")
 
@@ -17,11 +17,11 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.normalize(x, dim=-1)
 
 
-def layout_of(images_per_text: list[int], negatives: int) -> Layout:
+def layout_of(images_per_text: list[int], negatives: int) -> TextImageIndex:
     """Texts in order, the last `negatives` of them T-; text b has images_per_text[b] images."""
     texts = len(images_per_text)
     image_text = torch.repeat_interleave(torch.arange(texts), torch.tensor(images_per_text))
-    return Layout.of(image_text, torch.arange(texts) >= texts - negatives)
+    return TextImageIndex.of(image_text, torch.arange(texts) >= texts - negatives)
 
 
 def case(images_per_text: list[int], negatives: int, dim: int = 6):
@@ -83,7 +83,7 @@ def test_order_of_images_and_texts_does_not_matter(hn_t2i):
     generator = torch.Generator().manual_seed(3)
     by_image = torch.randperm(len(images), generator=generator)
     by_text = torch.randperm(len(texts), generator=generator)
-    shuffled = Layout.of(by_text.argsort()[layout.image_text[by_image]], layout.text_negative[by_text])
+    shuffled = TextImageIndex.of(by_text.argsort()[layout.image_text[by_image]], layout.text_negative[by_text])
     found, _ = multi_positive_loss(images[by_image], texts[by_text], scale, shuffled, **options)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
@@ -104,7 +104,7 @@ def test_without_negatives_every_mode_gives_the_same_bits():
 
 def text_row_gradient(hn_t2i: str) -> torch.Tensor:
     """What the negative images are told by text rows: the whole gradient less that of their image rows."""
-    images, texts, scale, layout = (x if isinstance(x, Layout) else x.detach() for x in case([2, 2, 2, 2], 2))
+    images, texts, scale, layout = (x if isinstance(x, TextImageIndex) else x.detach() for x in case([2, 2, 2, 2], 2))
     images.requires_grad_()
     loss, _ = multi_positive_loss(images, texts, scale, layout, hn_t2i=hn_t2i)
     image_rows = torch.nn.functional.cross_entropy(scale * images @ texts.T, layout.image_text, reduction="none")
@@ -147,4 +147,4 @@ def test_bf16_features_are_compared_in_fp32():
 
 def test_a_text_without_an_image_is_a_broken_layout():
     with pytest.raises(AssertionError, match="without an image"):
-        Layout.of(torch.tensor([0, 0]), torch.tensor([False, False]))
+        TextImageIndex.of(torch.tensor([0, 0]), torch.tensor([False, False]))

@@ -7,7 +7,7 @@ import torch
 from rank_work import CASE, HEADS, INPUT, OPTIONS, RANKS, Towers, gradients, in_pieces, inputs, share, whole_batch, work
 from torch.multiprocessing import spawn
 
-from polygen_stream.train.accumulate import CachedFeatures
+from polygen_stream.train.grad_cache import CachedFeatures
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

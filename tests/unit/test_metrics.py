@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.monitor.metrics import JsonLines, TensorBoard, cut, read_json_lines
+from polygen_stream.base.jsonl import JsonLines, cut, read_jsonl
+from polygen_stream.train.tensorboard import TensorBoard
 
 
 def test_a_record_is_readable_before_the_writer_closes(tmp_path):
     writer = JsonLines(tmp_path / "metrics.jsonl")
     writer.write({"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}})
-    assert list(read_json_lines(tmp_path / "metrics.jsonl")) == [{"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}}]
+    assert list(read_jsonl(tmp_path / "metrics.jsonl")) == [{"step": 0, "loss": 1.5, "loss_parts": {"i2t": 1.0}}]
     writer.close()
 
 
@@ -17,16 +18,16 @@ def test_writing_again_appends(tmp_path):
         writer = JsonLines(tmp_path / "m.jsonl")
         writer.write({"step": step})
         writer.close()
-    assert [r["step"] for r in read_json_lines(tmp_path / "m.jsonl")] == [0, 1]
+    assert [r["step"] for r in read_jsonl(tmp_path / "m.jsonl")] == [0, 1]
 
 
 def test_a_line_still_being_written_is_left_out(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"step": 0}\n{"step": 1, "lo')
-    assert list(read_json_lines(tmp_path / "m.jsonl")) == [{"step": 0}]
+    assert list(read_jsonl(tmp_path / "m.jsonl")) == [{"step": 0}]
 
 
 def test_missing_file_has_no_records(tmp_path):
-    assert list(read_json_lines(tmp_path / "none.jsonl")) == []
+    assert list(read_jsonl(tmp_path / "none.jsonl")) == []
 
 
 def test_nan_is_refused_where_it_is_written(tmp_path):
@@ -52,5 +53,5 @@ def test_cutting_keeps_the_steps_before_and_drops_what_was_glued_together(tmp_pa
     assert not file.exists()
     file.write_text('{"step": 0}\n{"step": 1}\n{"st{"step": 2}\n[]\n{"step": 2}\n{"step": 3}\n{"step": 2')
     cut(file, 3)
-    assert [record["step"] for record in read_json_lines(file)] == [0, 1, 2]
+    assert [record["step"] for record in read_jsonl(file)] == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.micro.card import read_card
-from polygen_stream.micro.recipes import RECIPES, UNSHIPPED
-from polygen_stream.resources import SHIPPED_WEIGHTS, weights_hash
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS, weights_hash
+from polygen_stream.micro.training.card import read_card
+from polygen_stream.micro.training.recipes import RECIPES, UNSHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [name for name in RECIPES if name not in UNSHIPPED]

@@ -6,13 +6,13 @@ from dataclasses import fields, replace
 
 import pytest
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.ledger import Ledger
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.edits import EditDoesNotApply, applicable_scene, apply_edit
 from polygen_stream.micro.grammar import Style, describe, write_pair
 from polygen_stream.micro.world import Scene, Split, Thing, is_reserved, sample_scene
+from polygen_stream.schedule.ledger import Ledger
 
 PLAIN = Style(opening=0, synonym=0, fronted=False, names_background=True, names_colour=True)
 

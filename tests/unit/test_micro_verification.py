@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
 from polygen_stream.micro import world
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.language import AXES, draw_caption

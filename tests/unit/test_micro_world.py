@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from polygen_stream import seeding
+from polygen_stream.base import seeding
 from polygen_stream.micro import world
 from polygen_stream.micro.painter import GROUND, RGB, paint
 from polygen_stream.micro.silhouettes import SILHOUETTES

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config, node_share
-from polygen_stream.errors import UserError
 from polygen_stream.launch.nodes import node_folder, place_node
-from polygen_stream.launch.plan import build_plan, ring_spec
+from polygen_stream.launch.process_plan import build_process_plan, ring_spec
 from polygen_stream.ring import Ring
 
 CONFIG = load_config(None, {"train.batch": "128", "captions.target": "3601", "train.ranks": "2"})
@@ -42,12 +42,12 @@ def test_the_drift_that_a_limiter_allows_is_shared_like_the_batch():
 
 
 def test_ranks_are_numbered_node_after_node_and_the_first_node_evaluates():
-    ranks = build_plan(place_node(CONFIG, **PLACE)).with_role("trainer")
+    ranks = build_process_plan(place_node(CONFIG, **PLACE)).with_role("trainer")
     assert [(rank.name, rank.rank, rank.leads) for rank in ranks] == [("trainer-6", 6, True), ("trainer-7", 7, False)]
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     assert [[rank.env[name] for name in names] for rank in ranks] == [["6", "0", "8", "2"], ["7", "1", "8", "2"]]
-    assert not build_plan(place_node(CONFIG, **PLACE)).with_role("evaluator", "report")
-    first = build_plan(place_node(CONFIG, **PLACE | {"node": 0}))
+    assert not build_process_plan(place_node(CONFIG, **PLACE)).with_role("evaluator", "report")
+    first = build_process_plan(place_node(CONFIG, **PLACE | {"node": 0}))
     assert [process.role for process in first.with_role("evaluator", "report")] == ["evaluator", "report"]
 
 
@@ -133,6 +133,6 @@ def test_generators_elsewhere_are_refused_where_they_have_no_meaning(changes, me
 
 def test_a_generator_elsewhere_has_a_bridge_in_place_of_its_renderer():
     config = load_config(None, {"generators.remote": "auto", "generators.remote_recipes": "micro/sana"})
-    commands = {process.generator: process.command[-1] for process in build_plan(config).with_role("renderer")}
+    commands = {process.generator: process.command[-1] for process in build_process_plan(config).with_role("renderer")}
     bridges = {name for name, command in commands.items() if command == "polygen_stream.producers.bridge"}
     assert len(commands) == 4 and bridges == {"micro/sana"}

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.micro.oracle import ANSWERS, NOT_ASKED, Oracle, labels_of, load_oracle
 from polygen_stream.micro.painter import paint
-from polygen_stream.micro.pictures import scene_of
+from polygen_stream.micro.training.pictures import scene_of
 from polygen_stream.micro.world import INVERSE_RELATION, RELATIONS, Scene, Thing
-from polygen_stream.resources import SHIPPED_WEIGHTS
 
 QUESTIONS = list(ANSWERS)
 

@@ -6,15 +6,15 @@ import sys
 
 import pytest
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
 from polygen_stream.launch import run_folder
-from polygen_stream.launch.plan import build_plan
+from polygen_stream.launch.process_plan import build_process_plan
 
 
 def test_one_renderer_per_generator_and_one_of_each_other_role():
     config = load_config(None, {"generators.recipes": "micro/sd15,micro/sana"})
-    plan = build_plan(config)
+    plan = build_process_plan(config)
     assert plan.processes[0].role == "trainer", "its imports are the slowest"
     assert [process.generator for process in plan.with_role("renderer")] == ["micro/sd15", "micro/sana"]
     assert sorted(process.role for process in plan.processes if process.role != "renderer") == [
@@ -25,7 +25,7 @@ def test_one_renderer_per_generator_and_one_of_each_other_role():
 
 
 def test_command_line_of_a_renderer():
-    renderer = build_plan(load_config()).with_role("renderer")[0]
+    renderer = build_process_plan(load_config()).with_role("renderer")[0]
     assert renderer.argv("/runs/x", 7)[1:] == [
         "-m", "polygen_stream.producers.renderer", "--run-dir", "/runs/x", "--ring-fd", "7",
         "--name", "renderer-micro-sd15", "--generator", "micro/sd15",
@@ -35,7 +35,7 @@ def test_command_line_of_a_renderer():
 
 def test_a_generator_may_have_several_renderers_each_on_a_device_of_its_own():
     words = {"launch.renderers": '{"micro/sana" = ["cuda:1", "cuda:2"]}', "generators.recipes": "micro/sd15,micro/sana"}
-    plan = build_plan(load_config(None, words))
+    plan = build_process_plan(load_config(None, words))
     placed = [(process.name, process.label, process.device) for process in plan.with_role("renderer")]
     assert placed == [
         ("renderer-micro-sd15", "renderer micro/sd15", "cpu"),
@@ -56,7 +56,7 @@ def test_renderers_of_no_generator_or_on_no_device_are_refused(renderers, words)
 
 def test_threads_and_device_reach_the_environment():
     config = load_config(None, {"launch.trainer_threads": "3", "train.device": "cuda:0"})
-    trainer, renderer, *_ = build_plan(config).processes
+    trainer, renderer, *_ = build_process_plan(config).processes
     assert trainer.env["OMP_NUM_THREADS"] == trainer.env["MKL_NUM_THREADS"] == "3"
     assert "CUDA_VISIBLE_DEVICES" not in trainer.env
     assert renderer.env["OMP_NUM_THREADS"] == "1"
@@ -68,19 +68,19 @@ def test_the_captioner_may_have_an_interpreter_of_its_own(tmp_path, monkeypatch)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     words = {"launch.captioner_python": "bin/python"}
-    processes = build_plan(load_config(None, words)).processes
+    processes = build_process_plan(load_config(None, words)).processes
     # A virtual environment's interpreter is a link that must not be followed.
     assert {p.role: p.command[0] for p in processes if p.command[0] != sys.executable} == {
         "captioner": str(tmp_path / "bin" / "python")
     }
     with pytest.raises(UserError, match=r"launch\.captioner_python = 'none/python' cannot be started.*make vllm-env"):
-        build_plan(load_config(None, {"launch.captioner_python": "none/python"}))
+        build_process_plan(load_config(None, {"launch.captioner_python": "none/python"}))
 
 
 def test_vllm_sees_its_gpu_alone_and_counts_its_engines(monkeypatch):
     def captioner(**changes):
         words = {"captions.source": "vllm", **{key.replace("_", ".", 1): value for key, value in changes.items()}}
-        [process] = build_plan(load_config(None, words)).with_role("captioner")
+        [process] = build_process_plan(load_config(None, words)).with_role("captioner")
         return process
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -90,11 +90,13 @@ def test_vllm_sees_its_gpu_alone_and_counts_its_engines(monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in captioner(captions_device="cuda").env
     assert captioner().env["CUDA_VISIBLE_DEVICES"] == ""
     one, two = captioner(captions_editor="package:mistral"), captioner()
-    assert two.memory_bytes > one.memory_bytes > build_plan(load_config()).with_role("captioner")[0].memory_bytes
+    assert (
+        two.memory_bytes > one.memory_bytes > build_process_plan(load_config()).with_role("captioner")[0].memory_bytes
+    )
 
 
 def test_ranks_of_a_trainer_are_told_apart_as_torchrun_does():
-    plan = build_plan(load_config(None, {"train.ranks": "3", "train.device": "cuda"}))
+    plan = build_process_plan(load_config(None, {"train.ranks": "3", "train.device": "cuda"}))
     ranks = plan.with_role("trainer")
     assert [(rank.name, rank.label, rank.device) for rank in ranks] == [
         (f"trainer-{number}", f"trainer rank {number}", f"cuda:{number}") for number in range(3)
@@ -104,7 +106,7 @@ def test_ranks_of_a_trainer_are_told_apart_as_torchrun_does():
         assert rank.env["WORLD_SIZE"] == rank.env["LOCAL_WORLD_SIZE"] == "3"
         assert "CUDA_VISIBLE_DEVICES" not in rank.env
     assert plan.processes[:3] == tuple(ranks), "their imports are the slowest"
-    [alone] = build_plan(load_config()).with_role("trainer")
+    [alone] = build_process_plan(load_config()).with_role("trainer")
     assert (alone.name, alone.label) == ("trainer", "trainer") and "RANK" not in alone.env
 
 
@@ -112,7 +114,7 @@ def test_ring_has_room_for_as_many_plain_groups_as_slots_allow():
     config = load_config(
         None, {"ring.slots": "4096", "generators.positives": "4", "generators.negatives": "4", "train.batch": "64"}
     )
-    ring = build_plan(config).ring
+    ring = build_process_plan(config).ring
     assert (ring.slots, ring.groups, ring.members) == (4096, 1024, 8)
     assert ring.image_shape == (32, 32, 3)
 

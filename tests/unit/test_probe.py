@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from polygen_stream.evaluate.probe import COSTS, few_shot, linear_probe
+from polygen_stream.evaluate.linear_probe import COSTS, few_shot, linear_probe
 
 
 def clusters(seed: int, noise: float, per_class: int = 30) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.capacity.rates import find_rates
 from polygen_stream.config import RunConfig
-from polygen_stream.errors import UserError
-from polygen_stream.planning.rates import find_rates
 
 
 def config_of(recipes: tuple[str, ...] = ("sd15", "sdxl_turbo"), model: str = "ViT-B-16") -> RunConfig:

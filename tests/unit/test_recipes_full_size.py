@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from polygen_stream import resources
-from polygen_stream.errors import UserError
+from polygen_stream.assets import resources
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.base.errors import UserError
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
-from polygen_stream.resources import SHIPPED_WEIGHTS
 
 PAPER = ("sd15", "sd2", "sana", "sdxl_turbo")
 FULL_SIZE = (*PAPER, "sd35_medium", "flux_schnell")

@@ -21,15 +21,15 @@ from report_kit import STEPS, TRAP, make_run
 from ring_kit import open_pair, open_plain, render
 from typer.testing import CliRunner
 
-from polygen_stream.analyze import dashboard, gallery, report
-from polygen_stream.analyze.compare import comparison_page
-from polygen_stream.analyze.live import look
-from polygen_stream.analyze.page import run_page
-from polygen_stream.analyze.plots import smooth
-from polygen_stream.analyze.record import read_record
-from polygen_stream.cli import app
-from polygen_stream.errors import UserError
-from polygen_stream.launch.plan import build_plan, dashboard_port
+from polygen_stream.base.errors import UserError
+from polygen_stream.cli.cli import app
+from polygen_stream.launch.process_plan import build_process_plan, dashboard_port
+from polygen_stream.report import dashboard, gallery, report
+from polygen_stream.report.compare import comparison_page
+from polygen_stream.report.page import run_page
+from polygen_stream.report.plots import smooth
+from polygen_stream.report.ring_view import view_ring
+from polygen_stream.report.run_data import read_run_data
 from polygen_stream.ring.snapshot import save_snapshot
 
 
@@ -157,7 +157,7 @@ def test_a_report_of_a_run_that_has_nothing_yet(tmp_path):
 
 
 def test_neighbours_are_the_most_similar_pictures(run_dir):
-    run = read_record(run_dir)
+    run = read_run_data(run_dir)
     found = report._neighbours(run, ["a red house"])
     encoder = report.load_encoder(str(run_dir))
     images, about = run.gallery.positives()
@@ -182,7 +182,7 @@ def test_a_gallery_comes_back_as_it_was(run_dir, tmp_path):
 
 
 def test_a_look_at_a_ring_takes_no_picture_that_was_overwritten(ring):
-    seen = look(ring)
+    seen = view_ring(ring)
     slots = seen.groups[0].positive_slots
     assert set(seen.read(slots)) == set(slots)
     ring._control.columns.payload[slots[0]] ^= 1  # as a renderer that reused the slot would
@@ -213,7 +213,7 @@ def test_runs_are_compared_with_the_first(run_dir, tmp_path):
 
 
 def test_correlations_appear_from_four_runs_on(run_dir):
-    runs = [read_record(run_dir)] * 4
+    runs = [read_run_data(run_dir)] * 4
     assert "at least 4 runs" in comparison_page(runs)
 
 
@@ -252,13 +252,13 @@ def test_the_dashboard_is_a_process_of_the_run_when_asked_for():
     from polygen_stream.config import load_config
 
     config = load_config()
-    assert not build_plan(config).with_role("dashboard")
-    [process] = build_plan(config, dashboard_port=8089).with_role("dashboard")
+    assert not build_process_plan(config).with_role("dashboard")
+    [process] = build_process_plan(config, dashboard_port=8089).with_role("dashboard")
     assert process.env[dashboard.PORT_VARIABLE] == "8089"
     assert 0 < dashboard_port(0) < 65536
 
 
 def test_a_live_page_needs_no_checkpoint(run_dir, ring):
-    seen = look(ring)
-    page = Page(run_page(read_record(run_dir, seen.inspection), refresh_s=15))
+    seen = view_ring(ring)
+    page = Page(run_page(read_run_data(run_dir, seen.inspection), refresh_s=15))
     assert "live" in page.words and "Nearest pictures" not in page.words

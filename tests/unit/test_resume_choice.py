@@ -8,6 +8,7 @@ import os
 import pytest
 from ring_kit import open_plain, render, small_spec
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.checkpoints import (
     META,
     RING,
@@ -18,7 +19,6 @@ from polygen_stream.checkpoints import (
     read_meta,
 )
 from polygen_stream.config import RunConfig
-from polygen_stream.errors import UserError
 from polygen_stream.launch.events import events
 from polygen_stream.launch.resume import find_run, last_usable, refuse_finished, rewind
 from polygen_stream.launch.run_folder import lock

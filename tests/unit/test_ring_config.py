@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
-from polygen_stream.launch.plan import ring_spec
+from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring.window import TaskWindow, capacity
 
 DETERMINISTIC = {"ring.mode": "deterministic"}

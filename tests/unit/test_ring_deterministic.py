@@ -12,8 +12,8 @@ import pytest
 from dying import fork_child, was_killed
 from ring_kit import open_pair, open_plain, pictures, render, small_spec, tasks
 
-from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.ring import Hold, Kind, Ring, RingExhausted, RingTimeout
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.ring import Kind, PinResult, Ring, RingExhausted, RingTimeout
 from polygen_stream.ring.window import TaskWindow
 
 # due(step) = 4 + 2 x step tasks, the newest 6 of them are the window, and 9 groups of 4 images fit
@@ -205,7 +205,7 @@ def test_what_would_make_batches_depend_on_time_is_refused(new_ring):
         ring.set_limits(max_age=3)
     render(ring)
     [group] = ring.groups_snapshot(1)
-    assert ring.hold(group.row, group.generation) is Hold.FULL
+    assert ring.pin(group.row, group.generation) is PinResult.FULL
 
 
 @pytest.mark.parametrize(

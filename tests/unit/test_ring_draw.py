@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ring_kit import open_pair, open_plain, render, small_spec, tasks
 
-from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.ring import Kind, Ring, RingExhausted, RingTimeout, WaitStopped
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from ring_kit import open_pair, open_plain, render
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring.draw_log import DrawLog, read_draw_log
 
 

@@ -58,7 +58,7 @@ def test_unseen_groups_are_those_nobody_drew_or_holds_oldest_first(new_ring):
     row = groups_of(ring)
     assert ring.unseen(99) == [row[task] for task in range(8)]
     ring.release(ring.draw(0, 1, 1, timeout_s=1, first=[row[2], row[5]]))
-    ring.hold(*row[0])
+    ring.pin(*row[0])
     assert ring.unseen(99) == [row[task] for task in (1, 3, 4, 6, 7)]
     assert ring.unseen(2) == [row[1], row[3]]
     open_plain(ring, 8)  # not complete

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from ring_kit import open_pair, open_plain, pictures, render, tasks
 
-from polygen_stream.errors import PolygenError
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring import CaptionTooLong, GroupRequest, Kind, Member, RingTimeout
 
 

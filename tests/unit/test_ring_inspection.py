@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 from ring_kit import open_pair, open_plain, pictures, render
 
-from polygen_stream.launch.inspect_client import open_inspected
-from polygen_stream.launch.inspect_view import show
+from polygen_stream.launch.watch.inspect_client import open_inspected
+from polygen_stream.launch.watch.inspect_view import show
 from polygen_stream.ring import Ring
 from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot import save_snapshot

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from ring_kit import open_pair, open_plain, render, small_spec, tasks
 
-from polygen_stream.errors import PolygenError, UserError
-from polygen_stream.ring import Hold, Kind, Limits, Member, Ring, RingExhausted, RingTimeout
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.ring import Kind, Limits, Member, PinResult, Ring, RingExhausted, RingTimeout
 from polygen_stream.ring.limiter import RateLimiter
 
 
@@ -22,9 +22,9 @@ def complete(ring: Ring) -> list[int]:
     return [group.task_id for group in ring.groups_snapshot(ring.spec.groups)]
 
 
-def hold(ring: Ring, task: int) -> Hold:
+def hold(ring: Ring, task: int) -> PinResult:
     [group] = [group for group in ring.groups_snapshot(ring.spec.groups) if group.task_id == task]
-    return ring.hold(group.row, group.generation)
+    return ring.pin(group.row, group.generation)
 
 
 # ---- age
@@ -77,8 +77,8 @@ def test_a_held_group_is_not_evicted_but_drawn(new_ring):
     for task in range(4):
         open_plain(ring, task)
     render(ring)
-    assert hold(ring, 0) is Hold.HELD
-    assert hold(ring, 0) is Hold.HELD  # twice is once
+    assert hold(ring, 0) is PinResult.PINNED
+    assert hold(ring, 0) is PinResult.PINNED  # twice is once
     for step in range(2):
         assert sorted(drawn(ring, step, 4)) == [0, 1, 2, 3]
     for task in (4, 5, 6):
@@ -88,8 +88,8 @@ def test_a_held_group_is_not_evicted_but_drawn(new_ring):
     assert complete(ring) == [0]
     assert ring.stats().held == 1
     [(row, generation)] = ring.held()
-    assert ring.unhold(row, generation)
-    assert not ring.unhold(row, generation)
+    assert ring.unpin(row, generation)
+    assert not ring.unpin(row, generation)
     open_plain(ring, 7)
     assert complete(ring) == [] and ring.check() == []
 
@@ -99,10 +99,14 @@ def test_holds_take_a_quarter_of_the_ring_and_refusals_are_counted(new_ring):
     for task in range(8):
         open_pair(ring, task)
     render(ring)
-    assert [hold(ring, task) for task in (0, 1, 2)] == [Hold.HELD, Hold.HELD, Hold.FULL]  # 8 of 32 slots
-    assert ring.unhold(*ring.held()[0])
-    assert hold(ring, 2) is Hold.HELD
-    assert (ring.stats().held, ring.stats().holds_refused) == (2, 1)
+    assert [hold(ring, task) for task in (0, 1, 2)] == [
+        PinResult.PINNED,
+        PinResult.PINNED,
+        PinResult.FULL,
+    ]  # 8 of 32 slots
+    assert ring.unpin(*ring.held()[0])
+    assert hold(ring, 2) is PinResult.PINNED
+    assert (ring.stats().held, ring.stats().pins_refused) == (2, 1)
 
 
 def test_holds_take_a_quarter_of_the_group_rows(new_ring):
@@ -110,7 +114,7 @@ def test_holds_take_a_quarter_of_the_group_rows(new_ring):
     for task in range(8):
         open_plain(ring, task)
     render(ring)
-    assert [hold(ring, task) for task in (0, 1, 2)] == [Hold.HELD, Hold.HELD, Hold.FULL]
+    assert [hold(ring, task) for task in (0, 1, 2)] == [PinResult.PINNED, PinResult.PINNED, PinResult.FULL]
 
 
 def test_a_group_that_is_gone_cannot_be_held(new_ring):
@@ -123,14 +127,14 @@ def test_a_group_that_is_gone_cannot_be_held(new_ring):
     [old] = draw.groups
     for task in range(1, 5):
         open_plain(ring, task)  # the last one into the row of the first
-    assert ring.hold(old.row, old.generation) is Hold.GONE
+    assert ring.pin(old.row, old.generation) is PinResult.GONE
     render(ring)
-    assert ring.hold(old.row, old.generation) is Hold.GONE
-    assert not ring.unhold(old.row, old.generation)
-    assert ring.hold(old.row, old.generation + 1) is Hold.HELD
-    assert ring.stats().holds_gone == 2
+    assert ring.pin(old.row, old.generation) is PinResult.GONE
+    assert not ring.unpin(old.row, old.generation)
+    assert ring.pin(old.row, old.generation + 1) is PinResult.PINNED
+    assert ring.stats().pins_gone == 2
     with pytest.raises(ValueError, match="group row 4 of 4"):
-        ring.hold(4, 1)
+        ring.pin(4, 1)
 
 
 # ---- backlogs

@@ -27,7 +27,7 @@ from ring_strategies import (
     specs,
 )
 
-from polygen_stream.errors import PolygenError, UserError
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.ring import Claim, Draw, Kind, Member, Ring, RingSpec
 
 

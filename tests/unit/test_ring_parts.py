@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from ring_kit import small_spec
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring import Kind
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import JournalFull
-from polygen_stream.ring.journal import Operation
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.memory import allocate, available_bytes
 from polygen_stream.ring.sampler import Candidates, Shortage, draw_hash, select
+from polygen_stream.ring.undo_journal import Operation
 
 
 def test_limiter_window():

@@ -7,7 +7,7 @@ import random
 import pytest
 from ring_kit import open_pair, open_plain, render
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.ring import Ring, RingTimeout
 from polygen_stream.ring.limiter import RateLimiter
 
@@ -74,7 +74,7 @@ def test_a_ring_that_was_accepted_makes_progress(new_ring, seed):
         ring.release(draw)
         ring.set_step(step + 1)
         for group in draw.groups[:1]:
-            ring.hold(group.row, group.generation)
+            ring.pin(group.row, group.generation)
         if chance.random() < 0.3 and ring.held():
-            ring.unhold(*ring.held()[0])
+            ring.unpin(*ring.held()[0])
     assert ring.check() == []

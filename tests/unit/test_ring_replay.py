@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from ring_kit import open_pair, open_plain, render, tasks
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
-from polygen_stream.launch.plan import build_plan
 from polygen_stream.launch.preflight import check_disk
-from polygen_stream.ring import DrawRecord, GeneratorsDown, Hold, Kind, Member, RingExhausted, RingTimeout
+from polygen_stream.launch.process_plan import build_process_plan
+from polygen_stream.ring import DrawRecord, GeneratorsDown, Kind, Member, PinResult, RingExhausted, RingTimeout
 from polygen_stream.ring.draw_log import DrawLog
-from polygen_stream.train.script import Script
+from polygen_stream.train.replay_schedule import ReplaySchedule
 
 
 def test_a_draw_takes_the_tasks_it_is_told_in_their_order(new_ring):
@@ -50,16 +50,16 @@ def test_what_will_be_drawn_again_is_held_however_much_it_is(new_ring, tmp_path)
     log.write(DrawRecord(0, tuple(range(16)), (Kind.PLAIN,) * 16, (1,) * 16))
     log.write(DrawRecord(1, tuple(range(15)), (Kind.PLAIN,) * 15, (1,) * 15))
     log.close()
-    script = Script(tmp_path / "log")
+    script = ReplaySchedule(tmp_path / "log")
     draw = ring.draw(0, 16, 0, 0.0, exactly=script.tasks(0, 16, 0))
-    script.keep(ring, draw.post)
+    script.keep(ring, draw.summary)
     ring.release(draw)
     assert ring.stats().held == 15
     open_plain(ring, 16)  # in the place of task 15, which nobody draws again
     with pytest.raises(RingTimeout):
         open_plain(ring, 17)
     draw = ring.draw(1, 15, 0, 0.0, exactly=script.tasks(1, 15, 0))
-    script.keep(ring, draw.post)
+    script.keep(ring, draw.summary)
     ring.release(draw)
     assert ring.stats().held == 0
     open_plain(ring, 17)
@@ -70,9 +70,9 @@ def test_a_script_of_another_config_or_a_shorter_run_is_refused(tmp_path):
     log.write(DrawRecord(0, (1, 2), (Kind.PLAIN, Kind.PAIR), (1, 1)))
     log.close()
     with pytest.raises(UserError, match="step 0 drew 1 plain \\+ 1 pair captions, but this config's curriculum asks"):
-        Script(tmp_path / "log").tasks(0, 2, 0)
+        ReplaySchedule(tmp_path / "log").tasks(0, 2, 0)
     with pytest.raises(UserError, match="has no step 1"):
-        Script(tmp_path / "log").tasks(1, 1, 1)
+        ReplaySchedule(tmp_path / "log").tasks(1, 1, 1)
 
 
 def test_a_ring_knows_how_far_tasks_have_come_in_every_mode(new_ring):
@@ -95,14 +95,14 @@ def test_holds_keep_their_share_in_other_modes(new_ring):
         open_plain(ring, task)
     render(ring)
     draw = ring.draw(0, 16, 0, 0.0)
-    answers = [ring.hold(group.row, group.generation) for group in draw.groups]
-    assert answers.count(Hold.HELD) == 4 and answers.count(Hold.FULL) == 12
+    answers = [ring.pin(group.row, group.generation) for group in draw.groups]
+    assert answers.count(PinResult.PINNED) == 4 and answers.count(PinResult.FULL) == 12
 
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_found_before_the_start(tmp_path):
     config = load_config(None)
-    check_disk(config, build_plan(config), tmp_path / "not" / "there" / "yet")
+    check_disk(config, build_process_plan(config), tmp_path / "not" / "there" / "yet")
     # more slots than any disk of today has room for, and no memory: a plan is only arithmetic
     config = load_config(None, {"ring.slots": "4000000000", "ring.image_size": "256"})
     with pytest.raises(UserError, match=r"MiB free, but 6 checkpoints .* set train.checkpoint_pictures = false"):
-        check_disk(config, build_plan(config), tmp_path / "run")
+        check_disk(config, build_process_plan(config), tmp_path / "run")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ring_kit import open_pair, open_plain, pictures, render, small_spec, tasks
 
-from polygen_stream.errors import UserError
-from polygen_stream.ring import Hold, Ring, RingTimeout
+from polygen_stream.base.errors import UserError
+from polygen_stream.ring import PinResult, Ring, RingTimeout
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -158,7 +158,7 @@ def test_holds_stay_on_groups_that_are_rendered_again(new_ring, restored):
     fill(ring)
     drawn = ring.draw(0, 4, 0, 0.0)
     kept = drawn.groups[0]
-    assert ring.hold(kept.row, kept.generation) is Hold.HELD
+    assert ring.pin(kept.row, kept.generation) is PinResult.PINNED
     ring.release(drawn)
     second = restored(ring, payload=False)
     assert second.held() == [(kept.row, kept.generation)]
@@ -169,7 +169,7 @@ def test_holds_stay_on_groups_that_are_rendered_again(new_ring, restored):
     render(second)
     assert kept.task_id in [group.task_id for group in second.groups_snapshot(99)]
     assert second.stats().evicted > 0
-    assert second.unhold(kept.row, kept.generation)
+    assert second.unpin(kept.row, kept.generation)
     assert second.check() == []
 
 
@@ -186,13 +186,13 @@ def test_limits_stay_as_they_were_changed(new_ring, restored):
 def test_a_batch_that_was_posted_but_not_taken_is_posted_again(new_ring, restored):
     ring = new_ring()
     fill(ring)
-    ring.post(3, 2, 1, 2, 0.0)
-    ring.take(3, 0, 2, 0.0)
+    ring.broadcast(3, 2, 1, 2, 0.0)
+    ring.receive(3, 0, 2, 0.0)
     second = restored(ring)
     with pytest.raises(RingTimeout):
-        second.take(3, 1, 2, 0.0)
-    second.post(3, 2, 1, 2, 0.0)
-    assert len(second.take(3, 0, 2, 0.0).groups) + len(second.take(3, 1, 2, 0.0).groups) == 3
+        second.receive(3, 1, 2, 0.0)
+    second.broadcast(3, 2, 1, 2, 0.0)
+    assert len(second.receive(3, 0, 2, 0.0).groups) + len(second.receive(3, 1, 2, 0.0).groups) == 3
     assert second.check() == []
 
 

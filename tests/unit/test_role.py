@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from polygen_stream.config import dump_config, load_config
-from polygen_stream.launch.plan import ring_spec
+from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring import Ring
 
 
@@ -28,8 +28,8 @@ def start(tmp_path):
         indented = "".join(f"    {line}\n" for line in body.splitlines())
         script.write_text(
             "import os, sys, time\n"
-            "from polygen_stream.errors import PolygenError, UserError\n"
-            "from polygen_stream.role import run_role\n"
+            "from polygen_stream.base.errors import PolygenError, UserError\n"
+            "from polygen_stream.roles.role import run_role\n"
             f"def main(context):\n{indented}"
             f"run_role(main, {role!r})\n"
         )
@@ -116,7 +116,7 @@ def test_something_else_than_a_ring_is_refused(start, tmp_path):
 def test_a_role_that_yields_its_cores_does_so_for_other_sessions_too(session):
     # A nice value counts among the processes of a session, and every role has a session of its own.
     script = (
-        "import json, os; from pathlib import Path; from polygen_stream.role import yield_cores\n"
+        "import json, os; from pathlib import Path; from polygen_stream.roles.role import yield_cores\n"
         "file = Path('/proc/self/autogroup')\n"
         "group = lambda: file.read_text().partition('nice ')[2].strip() if file.exists() else ''\n"
         "before = group(); yield_cores(); print(json.dumps([os.nice(0), before, group()]))"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygen_stream.seeding import key, mixed, rng
+from polygen_stream.base.seeding import key, mixed, rng
 
 PARTS = st.lists(st.integers() | st.text(max_size=8), max_size=4)
 

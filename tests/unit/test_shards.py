@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polygen_stream.errors import UserError
-from polygen_stream.export.shards import Sample, ShardWriter
+from polygen_stream.base.errors import UserError
+from polygen_stream.export.shards import ShardSample, ShardWriter
 
 GENERATORS = ("one", "two")
 
 
 def write(writer: ShardWriter, task: int) -> None:
     """Two pictures of a caption."""
-    samples = [Sample(task, member, False, f"caption {task}", member, 5) for member in range(2)]
+    samples = [ShardSample(task, member, False, f"caption {task}", member, 5) for member in range(2)]
     writer.write(samples, [np.full((4, 4, 3), task % 256, np.uint8)] * 2)
 
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config
-from polygen_stream.errors import UserError
-from polygen_stream.simulate.hardware import Placement, Times, alone, place
+from polygen_stream.simulate.hardware import ModelTimes, Placement, alone, place
 from polygen_stream.simulate.node import simulate_node
 from polygen_stream.simulate.sweep import coarsened, shortened, sweep
 
@@ -35,14 +35,14 @@ def config_of(**changes: str):
 
 def test_renderers_that_are_too_slow_set_the_pace_by_the_samples_per_insert():
     # 10 pictures/s = 5 captions/s, drawn 4 times each: 20 draws/s, 8 a step.
-    outcome = simulate_node(config_of(), Times({"micro/sd15": 0.1}, step_s=0.1), alone(["micro/sd15"], {}))
+    outcome = simulate_node(config_of(), ModelTimes({"micro/sd15": 0.1}, step_s=0.1), alone(["micro/sd15"], {}))
     assert outcome.steps_per_second == pytest.approx(20 / 8, rel=0.05)
     assert outcome.waiting_share == pytest.approx(1 - 2.5 * 0.1, rel=0.05)
     assert outcome.reuse == pytest.approx(4, rel=0.1)
 
 
 def test_twice_as_many_renderers_are_twice_as_fast_until_the_trainer_is_the_slowest():
-    times = Times({"micro/sd15": 0.1}, step_s=0.1)
+    times = ModelTimes({"micro/sd15": 0.1}, step_s=0.1)
     paces = [
         simulate_node(config_of(), times, alone(["micro/sd15"], {"micro/sd15": count})).steps_per_second
         for count in (1, 2, 8)
@@ -52,12 +52,12 @@ def test_twice_as_many_renderers_are_twice_as_fast_until_the_trainer_is_the_slow
 
 def test_who_shares_a_gpu_takes_turns():
     # 190 steps of 0.1 s and 380 captions of 0.2 s, none beside another.
-    outcome = simulate_node(config_of(), Times({"micro/sd15": 0.1}, step_s=0.1), place(["micro/sd15"], 1, 1))
+    outcome = simulate_node(config_of(), ModelTimes({"micro/sd15": 0.1}, step_s=0.1), place(["micro/sd15"], 1, 1))
     assert outcome.finished_s == pytest.approx(190 * 0.1 + 380 * 0.2, rel=0.06)
 
 
 def test_a_slow_language_model_is_what_everybody_waits_for():
-    times = Times({"micro/sd15": 0.001}, step_s=0.001, caption_s=0.5)  # 2 captions/s, 8 draws/s
+    times = ModelTimes({"micro/sd15": 0.001}, step_s=0.001, caption_s=0.5)  # 2 captions/s, 8 draws/s
     assert simulate_node(config_of(), times, alone(["micro/sd15"], {})).steps_per_second == pytest.approx(1, rel=0.05)
 
 
@@ -65,7 +65,7 @@ def test_more_nodes_cost_time_only_as_far_as_they_differ():
     config = config_of(ring__samples_per_insert="0", ring__error_buffer="0", captions__target="16")
 
     def pace(nodes: int, jitter: float) -> float:
-        times = Times({"micro/sd15": 0.001}, step_s=0.1, jitter=jitter)
+        times = ModelTimes({"micro/sd15": 0.001}, step_s=0.1, jitter=jitter)
         return simulate_node(config, times, alone(["micro/sd15"], {}), nodes).steps_per_second
 
     assert pace(128, 0.0) == pace(1, 0.0) == pytest.approx(10, rel=0.01)
@@ -78,13 +78,13 @@ def test_hard_negatives_that_nobody_asks_for_any_more_are_counted():
     # 20 steps are too few for 400 captions: of those with a negative 6 steps draw 4 each, all different.
     free = {"ring__samples_per_insert": "0", "ring__error_buffer": "0", "curriculum__schedule": "step"}
     config = config_of(curriculum__start="0.5", curriculum__step_at="0.3", train__steps="20", **free)
-    outcome = simulate_node(config, Times({"micro/sd15": 0.01}, step_s=0.5), alone(["micro/sd15"], {}))
+    outcome = simulate_node(config, ModelTimes({"micro/sd15": 0.01}, step_s=0.5), alone(["micro/sd15"], {}))
     assert outcome.negatives > 48
     assert outcome.negatives_unused == outcome.negatives - 24
 
 
 def test_the_same_simulation_twice_gives_the_same():
-    times = Times({"micro/sd15": 0.05}, step_s=0.1, caption_s=0.01, jitter=0.1)
+    times = ModelTimes({"micro/sd15": 0.05}, step_s=0.1, caption_s=0.01, jitter=0.1)
     first, second = (simulate_node(config_of(), times, place(["micro/sd15"], 2, 1), 4) for _ in range(2))
     assert first == second
 
@@ -92,7 +92,7 @@ def test_the_same_simulation_twice_gives_the_same():
 def test_captions_that_stand_for_several_say_the_same():
     config = config_of(train__batch="256", ring__min_fill="256", captions__backlog="256", captions__target="2700",
                        ring__slots="8192", ring__error_buffer="600", train__steps="40")  # fmt: skip
-    times, where = Times({"micro/sd15": 0.005}, trained_image_s=0.0001), alone(["micro/sd15"], {})
+    times, where = ModelTimes({"micro/sd15": 0.005}, trained_image_s=0.0001), alone(["micro/sd15"], {})
     whole = simulate_node(config, times, where)
     coarse, slower, size = coarsened(config, times)
     found = simulate_node(coarse, slower, where)
@@ -103,7 +103,7 @@ def test_captions_that_stand_for_several_say_the_same():
 
 
 def test_half_a_run_takes_half_the_time():
-    times, where = Times({"micro/sd15": 0.1}, step_s=0.1), alone(["micro/sd15"], {})
+    times, where = ModelTimes({"micro/sd15": 0.1}, step_s=0.1), alone(["micro/sd15"], {})
     short, share = shortened(config_of(), 400)
     whole, found = simulate_node(config_of(), times, where), simulate_node(short, times, where)
     assert (short.train.steps, short.captions.target) == (95, 200) and share == 0.5
@@ -119,11 +119,13 @@ def test_ranks_and_every_generator_are_placed():
 
 def test_what_is_not_simulated_is_refused():
     with pytest.raises(UserError, match=r"curriculum\.leftover_age = 5"):
-        simulate_node(config_of(curriculum__leftover_age="5"), Times({"micro/sd15": 0.1}), alone(["micro/sd15"], {}))
+        simulate_node(
+            config_of(curriculum__leftover_age="5"), ModelTimes({"micro/sd15": 0.1}), alone(["micro/sd15"], {})
+        )
 
 
 def test_gpus_have_to_fill_nodes_and_nodes_to_share_the_batch():
-    times = Times({"micro/sd15": 0.1})
+    times = ModelTimes({"micro/sd15": 0.1})
     with pytest.raises(UserError, match="--gpus 12 do not fill nodes of --gpus-per-node 8"):
         sweep(config_of(), times, [12], gpus_per_node=8, trainer_gpus=1, images=100)
     with pytest.raises(UserError, match=r"train.batch = 8 texts cannot be shared by 8 nodes .* at least 16"):
@@ -131,7 +133,7 @@ def test_gpus_have_to_fill_nodes_and_nodes_to_share_the_batch():
 
 
 def test_the_command_writes_table_figures_and_plot(tmp_path, monkeypatch, capsys):
-    from polygen_stream import cli
+    from polygen_stream.cli import cli
 
     rates = tmp_path / "rates.json"
     rows = [{"generator": name, "images_per_s": 20.0} for name in ("micro/sd15", "micro/sana")]

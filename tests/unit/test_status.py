@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from polygen_stream.config import load_config
-from polygen_stream.launch.snapshot import Watch
-from polygen_stream.launch.status import StatusView
-from polygen_stream.launch.tail import MetricsTail
+from polygen_stream.launch.watch.live_view import StatusView
+from polygen_stream.launch.watch.metrics_tail import MetricsTail
+from polygen_stream.launch.watch.run_status import StatusTracker
 from polygen_stream.ring import Kind, Member, Ring, RingSpec
 
 
@@ -33,7 +33,7 @@ def show(tmp_path, ring, terminal, updates=1):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=140, height=40, highlight=False)
     view = StatusView(load_config(None, {"train.steps": "600"}), tmp_path, console)
-    tail, watch = MetricsTail(tmp_path / "metrics.jsonl"), Watch()
+    tail, watch = MetricsTail(tmp_path / "metrics.jsonl"), StatusTracker()
     for _ in range(updates):
         tail.read()
         view.update(watch.take(ring.stats(), tail, []))
@@ -77,20 +77,20 @@ def test_plain_lines_are_not_printed_at_every_update(tmp_path, ring):
 
 def test_process_table_names_what_each_process_does(tmp_path, ring):
     from polygen_stream.launch.children import Child
-    from polygen_stream.launch.plan import Process
+    from polygen_stream.launch.process_plan import ProcessSpec
 
     class Handle:
         pid = os.getpid()
 
     fill(ring, tmp_path)
-    child = Child(Process("renderer-micro-sd15", "renderer", (), "micro/sd15"), Handle(), tmp_path / "log", 0.0)
+    child = Child(ProcessSpec("renderer-micro-sd15", "renderer", (), "micro/sd15"), Handle(), tmp_path / "log", 0.0)
     screen = io.StringIO()
     view = StatusView(
         load_config(None, {"train.steps": "600"}),
         tmp_path,
         Console(file=screen, force_terminal=True, width=140, height=40),
     )
-    view.update(Watch().take(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child]))
+    view.update(StatusTracker().take(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child]))
     view.close()
     assert "renderer micro/sd15" in screen.getvalue()
     assert "painting" in screen.getvalue()

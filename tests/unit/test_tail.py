@@ -7,7 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polygen_stream.launch.tail import MetricsTail, read_jsonl
+from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.launch.watch.metrics_tail import MetricsTail
 
 
 def test_half_written_line_waits_for_its_end(tmp_path):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from polygen_stream.monitor.trace import TraceFile, Tracer
+from polygen_stream.roles.trace import TraceFile, Tracer
 
 
 class Traced:

@@ -7,7 +7,7 @@ import torch
 from rank_work import batch_norm_case, batch_norm_work, gradients
 from torch.multiprocessing import spawn
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.train.batch_norm import share_batch_norms
 
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torchdata.nodes import Loader
 
+from polygen_stream.base.errors import RankLost
+from polygen_stream.base.seeding import key
 from polygen_stream.config import load_config
-from polygen_stream.curriculum import Curriculum
-from polygen_stream.errors import PeerLost
-from polygen_stream.launch.plan import build_plan
-from polygen_stream.ledger import Ledger
+from polygen_stream.launch.process_plan import build_process_plan
 from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
-from polygen_stream.seeding import key
+from polygen_stream.schedule.curriculum import Curriculum
+from polygen_stream.schedule.ledger import Ledger
 from polygen_stream.train.data import RingReader
-from polygen_stream.train.gate import Verdict
 from polygen_stream.train.staging import HostStaging
+from polygen_stream.train.step_barrier import Readiness
 
 GENERATORS = ("one", "two")
 
@@ -104,7 +104,7 @@ def test_six_generators_draw_every_caption_of_an_ensemble_of_six():
     recipes = ("sd15", "sd2", "sana", "sdxl_turbo", "sd35_medium", "flux_schnell")
     overrides = {"generators.recipes": ",".join(recipes), "generators.positives": "6", "ring.image_size": "8"}
     overrides |= {"ring.slots": "256", "ring.min_fill": "4", "train.batch": "4", "generators.negatives": "6"}
-    plan = build_plan(load_config(None, overrides))
+    plan = build_process_plan(load_config(None, overrides))
     assert [process.generator for process in plan.with_role("renderer")] == list(recipes)
     ledger = Ledger(0, ("tree", "cup"), ("colour",), num_generators=len(recipes), positives=6)
     with closing(Ring.create(plan.ring)) as ring:
@@ -241,22 +241,22 @@ def test_a_batch_that_another_rank_cannot_have_is_nobodys(ring):
     fill(ring, range(4, 8), Kind.PAIR)
     votes = []
 
-    def gate_that_says(verdict: Verdict, rank: int):
+    def gate_that_says(verdict: Readiness, rank: int):
         return lambda step, own: (votes.append((step, own)), (verdict, rank))[1]
 
-    for verdict, error in ((Verdict.STOPPING, StopIteration), (Verdict.FAILED, PeerLost)):
+    for verdict, error in ((Readiness.STOPPING, StopIteration), (Readiness.FAILED, RankLost)):
         leader = reader(ring, share=0.3, texts=5, rank=0, world=2, gate=gate_that_says(verdict, 1))
-        with pytest.raises(error, match="step 0: rank 1 has no batch" if error is PeerLost else None):
+        with pytest.raises(error, match="step 0: rank 1 has no batch" if error is RankLost else None):
             next(leader)
         assert leader.state_dict() == {"step": 0, "curriculum": {"carry": 0.0}}
-        ring.release(ring.take(0, 0, 2, 0.0)), ring.release(ring.take(0, 1, 2, 0.0))
-    assert votes == [(0, Verdict.READY)] * 2
+        ring.release(ring.receive(0, 0, 2, 0.0)), ring.release(ring.receive(0, 1, 2, 0.0))
+    assert votes == [(0, Readiness.READY)] * 2
 
 
 def test_a_rank_tells_the_gate_why_it_has_no_batch_and_raises_that_itself(ring):
     votes = []
 
-    def gate(step: int, own: Verdict) -> tuple[Verdict, int]:
+    def gate(step: int, own: Readiness) -> tuple[Readiness, int]:
         votes.append(own)
         return own, 0
 
@@ -264,4 +264,4 @@ def test_a_rank_tells_the_gate_why_it_has_no_batch_and_raises_that_itself(ring):
         next(reader(ring, timeout_s=0.05, rank=0, world=2, gate=gate))
     with pytest.raises(StopIteration):
         next(reader(ring, stop=lambda: True, rank=1, world=2, gate=gate))
-    assert votes == [Verdict.FAILED, Verdict.STOPPING]
+    assert votes == [Readiness.FAILED, Readiness.STOPPING]

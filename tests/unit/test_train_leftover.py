@@ -10,9 +10,9 @@ import pytest
 import torch
 from torchdata.nodes import Loader
 
-from polygen_stream.curriculum import Curriculum
-from polygen_stream.leftover import Lane, LeftoverQueue, Reason
 from polygen_stream.ring import DrawRecord, Kind, Member, Ring, RingSpec
+from polygen_stream.schedule.curriculum import Curriculum
+from polygen_stream.schedule.leftover import Lane, LeftoverQueue, Reason
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.staging import HostStaging
 
@@ -159,9 +159,9 @@ def test_a_resumed_reader_goes_on_with_the_queue_it_had():
         for _ in range(3):
             next(seen)
         state, waiting = loader.state_dict(), queue.waiting(Lane.DISPLACED)
-        ring.unhold(*waiting[0])  # the new ring came back without this hold, and with one of nobody's
+        ring.unpin(*waiting[0])  # the new ring came back without this hold, and with one of nobody's
         stranger = ring.unseen(9)[-1]
-        ring.hold(*stranger)
+        ring.pin(*stranger)
         other = LeftoverQueue(ring, ROWS, max_age=20)
         resumed = iter(loader_of(ring, other, state))
         batch = next(resumed)

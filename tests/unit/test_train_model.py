@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.train.model import clamp_logit_scale, create_clip, image_size
 
 

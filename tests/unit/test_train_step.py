@@ -6,19 +6,19 @@ import pytest
 import torch
 from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import RunConfig, TrainConfig
-from polygen_stream.curriculum import DrawMix
-from polygen_stream.errors import PolygenError
 from polygen_stream.ring import DrawRecord
-from polygen_stream.train.accumulate import check_divisible
+from polygen_stream.schedule.curriculum import DrawMix
 from polygen_stream.train.checkpoint import save_checkpoint
-from polygen_stream.train.data import Batch
+from polygen_stream.train.data import TrainBatch
 from polygen_stream.train.device import training_device
-from polygen_stream.train.layout import Layout
+from polygen_stream.train.grad_cache import check_divisible
 from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.step import train_step
+from polygen_stream.train.text_image_index import TextImageIndex
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 
@@ -29,12 +29,12 @@ def setup(config: RunConfig):
     return model.train(), tokenizer, build_optimizer(model, config.train)
 
 
-def batch_of(tokenizer, step: int, negatives: int = 2) -> Batch:
+def batch_of(tokenizer, step: int, negatives: int = 2) -> TrainBatch:
     """Four colours, two images each; the last `negatives` captions count as T-."""
     texts = [f"a {colour} picture" for colour in COLOURS]
     pixels = torch.tensor(list(COLOURS.values()), dtype=torch.uint8).repeat_interleave(2, 0)
-    layout = Layout.of(torch.arange(4).repeat_interleave(2), torch.arange(4) >= 4 - negatives)
-    return Batch(
+    layout = TextImageIndex.of(torch.arange(4).repeat_interleave(2), torch.arange(4) >= 4 - negatives)
+    return TrainBatch(
         step=step,
         mix=DrawMix(4 - 2 * negatives, negatives, negatives / 4),
         images=pixels[:, None, None, :].expand(8, 32, 32, 3),
@@ -140,7 +140,7 @@ def transformer() -> CLIP:
 def test_micro_batches_make_the_step_of_the_large_batch(term):
     results = []
     for pieces in (1, 4, 3):
-        train = TrainConfig(precision="fp32", grad_clip=0, accumulate=pieces, **term)
+        train = TrainConfig(precision="fp32", grad_clip=0, accum_freq=pieces, **term)
         model, (_, tokenizer) = transformer(), create_clip("micro")
         if train.image_image_head:
             torch.manual_seed(1)
@@ -157,8 +157,8 @@ def test_micro_batches_make_the_step_of_the_large_batch(term):
 def test_a_model_with_batch_norms_is_not_trained_in_micro_batches():
     model, _ = create_clip("micro")
     with pytest.raises(ValueError, match=r"train\.accumulate = 4.*'micro' has batch norms \(visual\.trunk"):
-        check_divisible(model, TrainConfig(accumulate=4))
-    check_divisible(transformer(), TrainConfig(accumulate=4))
+        check_divisible(model, TrainConfig(accum_freq=4))
+    check_divisible(transformer(), TrainConfig(accum_freq=4))
 
 
 def test_auto_precision_follows_what_the_processor_multiplies_in(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from polygen_stream.captions.base import CaptionSource
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import CaptionsConfig
-from polygen_stream.ledger import Ledger, Task
+from polygen_stream.schedule.ledger import CaptionTask, Ledger
 
 SMOLLM2 = Path(__file__).resolve().parents[2] / ".models" / "smollm2-135m-instruct"
 CONCEPTS = (
@@ -38,7 +38,7 @@ def smollm2() -> str:
 @pytest.fixture(scope="session")
 def micro() -> Iterator[CaptionSource]:
     """The micro Mistral and Llama, each in its own engine, 64 requests at once, and memory given back at rest."""
-    source = caption_source(CaptionsConfig(source="vllm", batch=64, backlog=128, rest_after_s=1.0))
+    source = caption_source(CaptionsConfig(source="vllm", batch=64, backlog=128, sleep_after_s=1.0))
     yield source
     source.close()
 
@@ -58,8 +58,8 @@ def open_source() -> Iterator[Callable[..., CaptionSource]]:
 
 
 @pytest.fixture
-def tasks() -> Callable[[CaptionSource, int], list[Task]]:
-    def draw(source: CaptionSource, count: int) -> list[Task]:
+def tasks() -> Callable[[CaptionSource, int], list[CaptionTask]]:
+    def draw(source: CaptionSource, count: int) -> list[CaptionTask]:
         ledger = Ledger(11, source.concepts, source.axes, 4, 4)
         return [ledger.task(number) for number in range(count)]
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.bench.server import vllm_server
 from polygen_stream.captions.base import Caption
-from polygen_stream.errors import UserError
 from polygen_stream.micro.verification import caption_fault
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
@@ -37,7 +37,9 @@ def test_captions_by_a_real_server_are_right_and_repeat(endpoint, open_source, t
 
 
 def test_a_pattern_reaches_the_server(endpoint, open_source, tasks):
-    source = open_source(source="openai", endpoint=endpoint, editor=MISTRAL, pattern="a red [a-z]+", retries=0)
+    source = open_source(
+        source="openai", endpoint=endpoint, editor=MISTRAL, structured_output_regex="a red [a-z]+", retries=0
+    )
     asked = [task for task in tasks(source, 40) if task.axis == "replace_colour"]
     written = source.write(asked, [False] * len(asked))
     texts = [result.text for result in written if isinstance(result, Caption)]

@@ -10,13 +10,13 @@ import psutil
 import pytest
 import torch
 
+from polygen_stream.base.errors import UserError
+from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.micro import MicroBank
+from polygen_stream.captions.models.transformers import TransformersModel
 from polygen_stream.captions.sources import language_models
-from polygen_stream.captions.transformers import TransformersModel
-from polygen_stream.captions.words import heard, spoken
+from polygen_stream.captions.verification.words import heard, spoken
 from polygen_stream.config import CaptionsConfig
-from polygen_stream.errors import UserError
 from polygen_stream.micro.verification import caption_fault, negative_fault
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
@@ -89,10 +89,10 @@ def test_an_engine_killed_in_mid_batch_is_replaced_and_asked_again(micro, tasks)
 def test_models_at_rest_give_their_memory_back_and_come_back(micro, tasks):
     asked = tasks(micro, 8)
     written = micro.write(asked, [True] * 8)
-    freed = micro.rest()
+    freed = micro.sleep()
     assert engines() == []
     assert freed > 1e9, "two engines have a gigabyte of cache each"
-    assert micro.rest() == 0
+    assert micro.sleep() == 0
     assert micro.write(asked, [True] * 8) == written
 
 
@@ -125,7 +125,7 @@ def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, conce
     pattern = r"An? [a-z ,]{12,80}\."
     source = open_source(
         source="vllm", bank="english", concepts=str(concepts), writer=smollm2, editor=smollm2, dtype="bfloat16",
-        batch=32, max_tokens=48, retries=3, pattern=pattern,
+        batch=32, max_tokens=48, retries=3, structured_output_regex=pattern,
     )  # fmt: skip
     assert len(engines()) >= 1
     asked = tasks(source, 96)

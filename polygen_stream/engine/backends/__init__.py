@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.engine.backends.base import Backend
 from polygen_stream.engine.backends.onnxruntime import OnnxRuntime
 from polygen_stream.engine.backends.openvino import OpenVino
 from polygen_stream.engine.backends.tensorrt import TENSORRT, TENSORRT_RTX, TensorRt
-from polygen_stream.errors import UserError
 
 BACKENDS: dict[str, Backend] = {
     "onnxruntime": OnnxRuntime(),

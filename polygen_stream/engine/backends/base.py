@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
-from polygen_stream.errors import UserError
+from polygen_stream.base.errors import UserError
 
 
 @dataclass(frozen=True)
-class Gpu:
+class LocalGpu:
     """A CUDA device: name, architecture ("SM80"), driver version."""
 
     name: str
@@ -20,7 +20,7 @@ class Gpu:
         return f"{self.name} {self.capability} driver {self.driver}"
 
 
-def gpu() -> Gpu:
+def gpu() -> LocalGpu:
     """This machine's current CUDA device.
 
     Raises:
@@ -39,4 +39,4 @@ def gpu() -> Gpu:
             "the driver's utilities (NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
         ) from None
     major, minor = torch.cuda.get_device_capability()
-    return Gpu(torch.cuda.get_device_name(), f"SM{major}{minor}", driver)
+    return LocalGpu(torch.cuda.get_device_name(), f"SM{major}{minor}", driver)

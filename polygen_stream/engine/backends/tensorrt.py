@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.engine.backends.base import Job, Session, installed_version
 from polygen_stream.engine.backends.gpu import gpu
 from polygen_stream.engine.backends.timing_cache import timing_cache
-from polygen_stream.errors import PolygenError, UserError
 
 if TYPE_CHECKING:
     from polygen_stream.engine.profile import Profile

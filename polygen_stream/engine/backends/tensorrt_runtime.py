@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.engine.batching import run_in_sizes
 from polygen_stream.engine.profile import Profile
-from polygen_stream.errors import PolygenError
 
 
 def open_plans(

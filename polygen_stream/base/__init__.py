@@ -1,0 +1,1 @@
+"""What every other package may import: errors, seeds, JSON lines, durable files."""

@@ -1,0 +1,93 @@
+"""Producer processes of a peer that has no way of its own to start them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from typing import Any, Protocol
+
+import numpy as np
+
+from polygen_stream.bench.lifeline import die_with_parent
+from polygen_stream.bench.work import Work, WorkPictures
+
+
+class Inherited:
+    """A descriptor among the arguments of a producer: arrives there as its own descriptor, an int."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __reduce__(self) -> tuple:
+        return _detach, (reduction.DupFd(self._fd),)
+
+
+def _detach(duplicate: Any) -> int:
+    return duplicate.detach()
+
+
+class Writer(Protocol):
+    """A producer's end of a peer."""
+
+    def write(self, samples: np.ndarray) -> None:
+        """Makes and hands over these samples, int64 [handed]; waits for room."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """What was measured since the last report; also: everything written has left this process."""
+        ...
+
+
+class Producers:
+    """work.producers processes, each with a Writer made by `connect(work, pictures, *arguments)`."""
+
+    def __init__(self, context: BaseContext, work: Work, connect: Callable[..., Writer], *arguments: Any) -> None:
+        self._work = work
+        self._pipes: list[Connection] = []
+        self.processes = []
+        for number in range(work.producers):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_produce, args=(theirs, work, number, connect, arguments), daemon=True, name=f"producer-{number}"
+            )
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self.processes.append(process)
+        for pipe in self._pipes:
+            assert pipe.recv() == "ready"
+
+    def begin(self, first: int, images: int) -> None:
+        for pipe in self._pipes:
+            pipe.send((first, images))
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Waits until everything asked for is written."""
+        return [pipe.recv() for pipe in self._pipes]
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()  # a producer that waits for work ends
+        for process in self.processes:
+            process.join(2)
+            process.kill()
+            process.join()
+
+
+def _produce(pipe: Connection, work: Work, number: int, connect: Callable[..., Writer], arguments: tuple) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    die_with_parent(parent.pid)
+    writer = connect(work, WorkPictures(work), *arguments)
+    pipe.send("ready")
+    while True:
+        try:
+            first, images = pipe.recv()
+        except EOFError:
+            return
+        for samples in work.share(first, images, number):
+            writer.write(samples)
+        pipe.send(writer.report())

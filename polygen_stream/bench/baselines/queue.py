@@ -1,0 +1,55 @@
+"""multiprocessing.Queue: arrays are pickled through a pipe."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import Any
+
+import numpy as np
+
+from polygen_stream.bench.baselines.producers import Producers
+from polygen_stream.bench.work import Work, WorkBatch, WorkPictures
+
+
+class QueueBaseline:
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        context = multiprocessing.get_context("spawn")
+        self._queue = context.Queue(work.slots // work.handed)
+        self._producers = Producers(context, work, _QueueWriter, self._queue)
+        self._out = np.empty((work.read, *work.shape), np.uint8)
+
+    def begin(self, first: int) -> None:
+        self._producers.begin(first, self._work.images)
+
+    def draw(self) -> WorkBatch:
+        work = self._work
+        samples, captions = [], []
+        for start in range(0, work.read, work.handed):
+            numbers, texts, images = self._queue.get()
+            samples.append(numbers)
+            captions += texts
+            self._out[start : start + work.handed] = images
+        return WorkBatch(np.concatenate(samples), captions, self._out)
+
+    def finish(self) -> dict[str, Any]:
+        self._producers.finish()
+        return {}
+
+    def close(self) -> None:
+        self._producers.close()
+        self._queue.close()
+
+
+class _QueueWriter:
+    def __init__(self, work: Work, pictures: WorkPictures, queue: multiprocessing.Queue) -> None:
+        self._work = work
+        self._pictures = pictures
+        self._queue = queue
+
+    def write(self, samples: np.ndarray) -> None:
+        # a copy, because the queue pickles later, in a thread, and the renderer reuses its buffer
+        self._queue.put((samples, self._work.captions(samples), self._pictures.make(samples).copy()))
+
+    def report(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,175 @@
+"""GPU memory of every process of a run, item by item. Estimates: none has been compared with a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polygen_stream.assets.hub import language_model
+from polygen_stream.capacity.gpus import GIB, GpuSpec, index_of
+from polygen_stream.capacity.model_size import model_size
+from polygen_stream.config import RunConfig
+from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec
+
+CONTEXT_GIB = 0.5  # CUDA context and libraries of one process
+SPARE = 0.05  # share of a GPU for its driver and for fragmentation
+# SD 1.5 at 512 pixels, batch 8, half precision took 10.6 GB on a V100 (onnxruntime's stable_diffusion README), of which
+# 2.1 GB are weights: 1.06 GB a picture, in the decoder mostly, which is twice that in float32.
+PICTURE_GIB = 1.0
+NCCL_GIB = 1.0
+PROMPT_TOKENS = 1024  # longest context that captions/models/vllm.py serves
+VLLM_GRAPHS_GIB = 1.5  # its activations and CUDA graphs
+MIB = 2**20
+STAYS = ("CUDA context", "model state")  # on the GPU while another process has its turn
+
+
+@dataclass(frozen=True)
+class Item:
+    """A piece of memory: what it is for, GiB, and the arithmetic."""
+
+    what: str
+    gib: float
+    how: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a process takes of its GPU. `short`: why it cannot work even with all that it was given."""
+
+    process: ProcessSpec
+    items: tuple[Item, ...]
+    short: str | None = None
+
+    @property
+    def gib(self) -> float:
+        return sum(item.gib for item in self.items)
+
+
+def gpu_needs(config: RunConfig, plan: ProcessPlan, gpus: list[GpuSpec]) -> dict[int, list[Need]]:
+    """The processes of each GPU that the config names, by its index; an index may be one that `gpus` lacks."""
+    needs: dict[int, list[Need]] = {}
+    for process in plan.processes:
+        index = index_of(process.device)
+        if index is None:
+            continue
+        total = gpus[index].nbytes / GIB if index < len(gpus) else 0.0
+        items, short = _items(config, process, total)
+        context = Item("CUDA context", CONTEXT_GIB, "one process")
+        needs.setdefault(index, []).append(Need(process, (*items, context), short))
+    return dict(sorted(needs.items()))
+
+
+def together(users: list[Need], in_turns: bool) -> float:
+    """GiB of a GPU's processes at once. In turns one works, and of the others only what stays is there."""
+    if not in_turns:
+        return sum(need.gib for need in users)
+    stays = [sum(item.gib for item in need.items if item.what in STAYS) for need in users]
+    return sum(stays) + max(need.gib - kept for need, kept in zip(users, stays, strict=True))
+
+
+def problems(needs: dict[int, list[Need]], gpus: list[GpuSpec], in_turns: bool) -> list[str]:
+    """Why the processes cannot share the GPUs as the config has them; empty if they can."""
+    found = []
+    absent = [index for index in needs if index >= len(gpus)]
+    if absent:
+        found.append(f"the config uses cuda:{max(absent)}, and there are {len(gpus)} GPUs (cuda:0 is the first)")
+    for index, users in needs.items():
+        found += [f"cuda:{index}: {need.process.label}: {need.short}" for need in users if need.short]
+        if index >= len(gpus):
+            continue
+        there = gpus[index].nbytes / GIB * (1 - SPARE)
+        needed = together(users, in_turns)
+        if needed > there:
+            parts = " + ".join(f"{need.process.label} {need.gib:.1f}" for need in users)
+            how = "in turns " if in_turns else ""
+            found.append(
+                f"cuda:{index} ({gpus[index].name}) has {there:.1f} GiB to give, and {parts} = {how}{needed:.1f} GiB "
+                "are asked for: put them on different GPUs, let them take turns (launch.time_slice_s), or lower "
+                "generators.batch, captions.gpu_memory_utilization or raise train.accum_freq"
+            )
+    return found
+
+
+def _items(config: RunConfig, process: ProcessSpec, total: float) -> tuple[list[Item], str | None]:
+    match process.role:
+        case "renderer":
+            return _renderer(config, process.generator), None
+        case "captioner":
+            return _vllm(config, total) if config.captions.source == "vllm" else (_transformers(config), None)
+        case "trainer":
+            return _trainer(config), None
+    size = model_size(config.train.model)
+    return [Item("model", size.parameters * 4 / GIB, "float32")] if size else [], None
+
+
+def _renderer(config: RunConfig, generator: str) -> list[Item]:
+    recipe, batch = load_recipe(generator), config.generators.batch
+    parts = [part for part in recipe.parameters if part not in recipe.without]
+    weights = sum(recipe.bytes_of(part) for part in parts) / GIB
+    how = " + ".join(f"{part} {recipe.parameters[part]:g} M {recipe.dtype_of(part)}" for part in parts)
+    area = recipe.width * recipe.height / 512**2
+    wide = 2 if recipe.dtype_of("vae") == "float32" else 1
+    compiled = config.generators.backend.startswith("tensorrt") and recipe.engine
+    of = "TensorRT workspace" if compiled else "activations"
+    each = f"{batch} pictures x {PICTURE_GIB * area * wide:g} GiB{' (float32 decoder)' if wide > 1 else ''}"
+    return [Item("weights", weights, how or "unknown"), Item(of, batch * PICTURE_GIB * area * wide, each)]
+
+
+def _models(config: RunConfig) -> list[str]:
+    return list(dict.fromkeys((config.captions.writer, config.captions.editor)))
+
+
+def _language_weights(config: RunConfig, name: str) -> float:
+    return language_model(name).parameters * 1e6 * (4 if config.captions.dtype == "float32" else 2) / GIB
+
+
+def _token_bytes(name: str) -> int:
+    """Of the cache, keys and values of 16 bits."""
+    facts = language_model(name)
+    return 2 * facts.layers * facts.kv_heads * facts.head_size * 2
+
+
+def _vllm(config: RunConfig, total: float) -> tuple[list[Item], str | None]:
+    """vLLM takes its share of the GPU whatever it needs; what weights and graphs leave of it is its cache."""
+    share, items, short = config.captions.gpu_memory_utilization, [], None
+    for name in _models(config):
+        weights, each = _language_weights(config, name), _token_bytes(name) * PROMPT_TOKENS / GIB
+        cache = share * total - weights - VLLM_GRAPHS_GIB
+        room = int(cache / each) if each else 0
+        how = f"{share:g} x {total:.0f} GiB = weights {weights:.1f} + graphs {VLLM_GRAPHS_GIB} + KV cache {cache:.1f}"
+        if each:
+            how += f" ({each * 1024:.0f} MiB a context of {PROMPT_TOKENS} tokens: {max(0, room)} at once)"
+        items.append(Item(name.rpartition("/")[2], share * total, how))
+        if total and weights and room < 1:
+            short = (
+                f"captions.gpu_memory_utilization = {share:g} of {total:.0f} GiB = {share * total:.1f} GiB holds no "
+                f"cache beside the weights of {name} ({weights:.1f} GiB) and {VLLM_GRAPHS_GIB} GiB of graphs: raise it"
+            )
+    return items, short
+
+
+def _transformers(config: RunConfig) -> list[Item]:
+    items, tokens = [], PROMPT_TOKENS + config.captions.max_tokens
+    for name in _models(config):
+        items.append(Item(name.rpartition("/")[2], _language_weights(config, name), "weights"))
+        cache = config.captions.batch * tokens * _token_bytes(name) / GIB
+        items.append(Item("KV cache", cache, f"{config.captions.batch} replies x {tokens} tokens"))
+    return items
+
+
+def _trainer(config: RunConfig) -> list[Item]:
+    train, size = config.train, model_size(config.train.model)
+    if size is None:
+        return [Item("model", 0.0, f"the size of {train.model} is unknown here")]
+    copies = 20 if train.ema else 16
+    state = Item("model state", size.parameters * copies / GIB, f"{size.parameters / 1e6:.0f} M x {copies} B (AdamW)")
+    texts = train.batch / train.ranks / train.accum_freq
+    images = texts * config.generators.positives
+    kept = Item(
+        "activations",
+        (images * size.image_bytes + texts * size.text_bytes) / GIB,
+        f"{images:.0f} images x {size.image_bytes / MIB:.0f} MiB + {texts:.0f} texts x {size.text_bytes / MIB:.0f} MiB",
+    )
+    logits = train.batch * config.generators.positives * train.batch * 4 * 3 / train.ranks / GIB
+    items = [state, kept, Item("logits", logits, f"{images * train.accum_freq:.0f} x {train.batch} x 4 B x 3")]
+    return [*items, Item("NCCL", NCCL_GIB, "buffers")] if train.ranks * config.launch.nodes > 1 else items

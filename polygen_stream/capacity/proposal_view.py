@@ -1,0 +1,116 @@
+"""`polygen-stream plan`: a proposal with its arithmetic, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from polygen_stream.capacity.proposal import Proposal, remedies
+from polygen_stream.capacity.rates import Rate, Rates
+from polygen_stream.config import RunConfig
+
+IMAGE_CHANNELS = 3
+GB = 10**9
+
+
+def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: Console) -> None:
+    """Rates and where they are from, the division, the numbers of the run, what helps an idle trainer."""
+    p, d = proposal, proposal.demand
+    lines = [f"{config.name} on {p.gpus} GPU{'s' if p.gpus > 1 else ''}, rates of one {rates.gpu}:"]
+    lines += [_rate(name, rate, "images/s") for name, rate in rates.generators.items()]
+    lines += [
+        _rate("captions", rates.captions, "captions/s"),
+        _rate(f"trainer ({config.train.model})", rates.trainer, "images/s"),
+        "",
+        *_division(p),
+        "",
+        *_rendering(rates, p),
+        f"  a caption has {d.images:.2f} images on average, hard negatives included:"
+        f" {p.images_per_s:.2f} / {d.images:.2f} = {p.captions_per_s:.2f} captions/s",
+        f"  each is drawn {p.reuse:.0f} times, a step draws {d.step_captions:.0f}:"
+        f" {p.captions_per_s:.2f} x {p.reuse:.0f} / {d.step_captions:.0f} ="
+        f" {p.captions_per_s * p.reuse / d.step_captions:.3f} steps/s are offered",
+        f"  a step trains on {d.step_images:.0f} images, {p.trainers} x {rates.trainer.per_s:.0f} images/s:"
+        f" {p.trainers * rates.trainer.per_s / d.step_images:.3f} steps/s could be taken",
+        f"  the trainer waits {p.trainer_waits:.0%} of its time: {p.steps_per_s:.3f} steps/s",
+        f"  {p.steps} steps x {d.step_captions:.0f} / {p.reuse:.0f} = {p.captions:.0f} captions,"
+        f" x {d.images:.2f} = {p.images:.0f} images",
+        f"  {p.steps} / {p.steps_per_s:.3f} = {p.seconds / 3600:.1f} hours, x {p.gpus} = {p.gpu_hours:.0f} GPU-hours",
+        "",
+        "in the config:",
+        *_settings(config, p),
+    ]
+    helps = remedies(config, rates, p)
+    if helps:
+        lines += ["", f"the trainer waits {p.trainer_waits:.0%} of its time; what helps:"]
+        lines += [f"  {what}: {_effect(after, words)}" for what, after, words in helps]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _rate(name: str, rate: Rate, unit: str) -> str:
+    return f"  {name:<20} {rate.per_s:>8g} {unit:<11} {rate.basis}: {rate.source}"
+
+
+def _division(p: Proposal) -> list[str]:
+    if p.gpus == 1:
+        return ["cuda:0: everything, in turns"]
+    lines = [f"{_devices(range(p.trainers))}: trainer"]
+    if p.captioners:
+        lines.append(f"{_devices([p.trainers])}: language models")
+    for gpu in sorted({gpu for gpus in p.allocation.gpus.values() for gpu in gpus}):
+        shares = [f"{name} {share:.0%}" for (name, on), share in p.allocation.shares.items() if on == gpu]
+        lines.append(f"cuda:{gpu}: {', '.join(shares)} of its time")
+    return lines if p.captioners else [*lines, "the language models take turns with the renderers"]
+
+
+def _devices(indices: Sequence[int]) -> str:
+    return ", ".join(f"cuda:{index}" for index in indices)
+
+
+def _rendering(rates: Rates, p: Proposal) -> list[str]:
+    inverse = " + ".join(f"1/{rate.per_s:g}" for rate in rates.generators.values())
+    each = sum(1 / rate.per_s for rate in rates.generators.values())
+    if p.gpus == 1:
+        training = p.reuse * p.demand.step_images / p.demand.step_captions / rates.trainer.per_s
+        rendering = p.demand.images * each / len(rates.generators)
+        return [
+            f"  a caption takes {1 / rates.captions.per_s:.2f} s to write,"
+            f" {p.demand.images:.2f} x ({inverse}) / {len(rates.generators)} = {rendering:.2f} s to render,"
+            f" {training:.2f} s to train on {p.reuse:.0f} times: {p.images_per_s:.2f} images/s"
+        ]
+    best = p.renderers * len(rates.generators) / each
+    lines = [
+        f"  {p.renderers} GPUs, {len(rates.generators)} generators that make equally many:"
+        f" {p.renderers} x {len(rates.generators)} / ({inverse}) = {best:.2f} images/s if divided at will,"
+        f" {p.allocation.images_per_s:.2f} as above"
+    ]
+    if p.images_per_s < p.allocation.images_per_s - 1e-6:
+        lines.append(f"  with the language models' part ({rates.captions.per_s:g} captions/s): {p.images_per_s:.2f}")
+    return lines
+
+
+def _settings(config: RunConfig, p: Proposal) -> list[str]:
+    size = p.slots * config.ring.image_size**2 * IMAGE_CHANNELS / GB
+    lines = [
+        f"  ring.samples_per_insert = {p.reuse:.1f}",
+        f"  ring.slots = {p.slots}    # 16 batches or an hour of rendering; x {config.ring.image_size}^2 x 3 B"
+        f" = {size:.1f} GB",
+        f"  train.ranks = {p.trainers}",
+    ]
+    if p.gpus == 1:
+        return [*lines, "  launch.time_slice_s = 120.0"]
+    for name, gpus in p.allocation.gpus.items():
+        devices = ", ".join(f'"cuda:{gpu}"' for gpu in gpus)
+        lines.append(f'  launch.renderers."{name}" = [{devices}]')
+    return lines
+
+
+def _effect(after: Proposal | None, words: str) -> str:
+    if after is None:
+        return words
+    return (
+        f"{after.steps_per_s:.3f} steps/s, {after.seconds / 3600:.1f} hours, {after.images:.0f} images, "
+        f"it waits {after.trainer_waits:.0%}"
+    )

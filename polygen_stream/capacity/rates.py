@@ -1,0 +1,117 @@
+"""How fast one GPU (or core) renders, writes and trains: measured by `polygen-stream bench`, or reference figures.
+
+Everything that plans or simulates a run starts from a `Rates`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.config import RunConfig
+
+REFERENCE = Path(__file__).with_name("reference_rates.toml")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Pieces per second of one device, and where that figure is from.
+
+    basis: "measured" by a bench of this project, "literature" = published by somebody, "estimate" = worked out.
+    """
+
+    per_s: float
+    basis: Literal["measured", "literature", "estimate"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one device of each role does.
+
+    generators: pictures per second, by recipe name. captions: captions with their hard negatives per second, both
+    language models on one device. trainer: pictures per second, forward and backward.
+    """
+
+    gpu: str  # on which; what was measured says "as measured"
+    generators: Mapping[str, Rate]
+    captions: Rate
+    trainer: Rate
+
+
+def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
+    """The rates of a config's roles: from the files where they have them, else the reference figures.
+
+    Args:
+        files: JSON of `bench generators`, `bench captions` or `bench trainer`; later ones win.
+
+    Raises:
+        UserError: a file that is none of these, or a role of the config that neither they nor the reference know.
+    """
+    reference = tomllib.loads(REFERENCE.read_text(encoding="utf-8"))
+    generators = {name: Rate(**row) for name, row in reference["generators"].items()}
+    captions, trainers = Rate(**reference["captions"]), reference["trainer"]
+    trainer = Rate(**trainers[config.train.model]) if config.train.model in trainers else None
+    if config.captions.source == "grammar":
+        captions = Rate(1e6, "estimate", "captions.source = 'grammar' has no model to wait for")
+    for file in files:
+        measured = _read(file)
+        generators |= {name: Rate(rate, "measured", str(file)) for name, rate in _generators(measured).items()}
+        if (rate := _captions(measured, config.captions.source)) is not None:
+            captions = Rate(rate, "measured", str(file))
+        if (rate := _trainer(measured, config.train.model)) is not None:
+            trainer = Rate(rate, "measured", str(file))
+    for name in config.generators.recipes:
+        if name not in generators:
+            raise UserError(
+                f"no rate of generator {name}: measure it (polygen-stream bench generators {name} --json rates.json) "
+                "and give --rates rates.json"
+            )
+    if trainer is None:
+        raise UserError(
+            f"no rate of train.model = {config.train.model!r}: measure it (polygen-stream bench trainer --model "
+            f"{config.train.model} --json rates.json) and give --rates rates.json"
+        )
+    gpu = "as measured" if files else reference["gpu"]
+    return Rates(gpu, {name: generators[name] for name in config.generators.recipes}, captions, trainer)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise UserError(f"--rates {file}: {problem.strerror}") from None
+    except ValueError as problem:
+        raise UserError(f"--rates {file} is no JSON: {problem}") from None
+    if not isinstance(found, dict) or not {"results", "step_ms"} & found.keys():
+        raise UserError(
+            f"--rates {file} is not what `bench generators`, `bench captions` or `bench trainer` write with --json"
+        )
+    return found
+
+
+def _generators(measured: Mapping[str, Any]) -> dict[str, float]:
+    """Of each generator its fastest backend and batch size."""
+    best: dict[str, float] = {}
+    for row in measured.get("results", []):
+        if "generator" in row:
+            best[row["generator"]] = max(row["images_per_s"], best.get(row["generator"], 0.0))
+    return best
+
+
+def _captions(measured: Mapping[str, Any], source: str) -> float | None:
+    """Of a caption source its fastest number in flight; None: it was not measured."""
+    rows = [row for row in measured.get("results", []) if row.get("source") == source]
+    return max((row["captions_per_s"]["median"] for row in rows), default=None)
+
+
+def _trainer(measured: Mapping[str, Any], model: str) -> float | None:
+    """Images per second of this project's loop; None: another model was measured, or none."""
+    if "step_ms" not in measured or measured["model"] != model:
+        return None
+    return measured["batch"] / measured["step_ms"]["ours"] * 1e3

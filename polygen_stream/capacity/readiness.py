@@ -1,0 +1,162 @@
+"""What a run lacks on this machine, and the exact command for each; `run --prepare` carries them out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.capacity.gpus import GpuSpec, index_of, local_gpus, types_of
+from polygen_stream.config import RunConfig
+from polygen_stream.engine.cache import EngineCache
+from polygen_stream.engine.key import recipe_hash
+from polygen_stream.fetch import repositories
+from polygen_stream.fetch.fetch import command_of
+from polygen_stream.generators.recipe import Recipe, load_recipe
+from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a run needs and this machine lacks. command: what `polygen-stream` does about it; () = nothing."""
+
+    what: str
+    advice: str = ""  # where no command helps
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        variables = "".join(f"{name}={value} " for name, value in self.env.items())
+        return f"{variables}polygen-stream {shlex.join(self.command)}" if self.command else self.advice
+
+
+def missing(
+    config: RunConfig, config_words: Sequence[str], plan: ProcessPlan, gpus: Sequence[GpuSpec] | None = None
+) -> list[Missing]:
+    """What the run lacks, in the order in which to get it.
+
+    Args:
+        config_words: how the command line named the config, overrides included.
+        gpus: those of this machine, if known.
+    """
+    gpus = local_gpus() if gpus is None else gpus
+    found = []
+    if bank_is_absent(config):
+        bank = config.captions.concepts
+        build = ("concepts", "build", "--out", bank, "--drawable")
+        found.append(Missing(f"captions.concepts {bank}: No such file", command=build))
+    lacking = [each for each in repositories(config) if each.lacks]
+    if lacking:
+        states = ", ".join(f"{each.name} ({each.lacks})" for each in lacking)
+        licenses = sorted({each.license for each in lacking if each.non_commercial})
+        found.append(Missing(f"weights: {states}", command=command_of(config_words, licenses)))
+    python = config.launch.captioner_python
+    if python and not os.access(python, os.X_OK):
+        folders = Path(python).parents  # VENV/bin/python
+        advice = "give the path of an interpreter, e.g. .venv-vllm/bin/python"
+        if len(folders) > 2:
+            advice = f"python3 -m venv {folders[1]} && {python} -m pip install -e '.[vllm]'"
+        found.append(Missing(f"launch.captioner_python {python}", advice))
+    indices = {index for process in plan.processes if (index := index_of(process.device)) is not None}
+    if indices and max(indices) >= len(gpus):
+        advice = (
+            "run it on such a machine, or see what fits yours: polygen-stream run --dry-run --gpus 1xA100-80G CONFIG"
+        )
+        found.append(Missing(f"GPUs: the config uses {max(indices) + 1}, this machine has {len(gpus)}", advice))
+    return found + engines_missing(config, plan, gpus)
+
+
+def bank_is_absent(config: RunConfig) -> bool:
+    """Whether captions.concepts is the path of a file that is not there."""
+    bank = config.captions.concepts
+    return bool(bank) and not bank.startswith(("http://", "https://")) and not Path(bank).exists()
+
+
+def engines_missing(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec]) -> list[Missing]:
+    """The engines that renderers on GPUs will look for, by type of GPU: one machine may have several.
+
+    On a CPU a renderer without engines starts eager, as its log says.
+    """
+    backend = config.generators.backend
+    if not backend.startswith("tensorrt"):
+        return []
+    found = []
+    for name, indices, recipes in engine_builds(config, plan, gpus):
+        first = next((gpu for gpu in gpus if gpu.index == indices[0]), None)
+        target = first and (first.capability if backend == "tensorrt-rtx" else f"{first.name} ")
+        todo = [recipe.name for recipe in recipes if not _has_engine(recipe, backend, target)]
+        if todo:
+            place = first and (first.visible_as or str(first.index))
+            env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": place} if place else {}
+            command = ("build-engines", *todo, "--backend", backend)
+            found.append(Missing(f"{backend} engines for {name or 'the GPU'}: {', '.join(todo)}", "", command, env))
+    return found
+
+
+def engine_builds(
+    config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec]
+) -> list[tuple[str, list[int], list[Recipe]]]:
+    """(type of GPU, its indices, the recipes that renderers compile there), each type once; "" is a GPU not known."""
+    on: dict[int, list[str]] = {}
+    for process in plan.with_role("renderer"):
+        if (index := index_of(process.device)) is not None:
+            on.setdefault(index, []).append(process.generator)
+    types = {name: [i for i in indices if i in on] for name, indices in types_of(gpus).items()}
+    if unknown := [index for index in on if index >= len(gpus)]:
+        types[""] = unknown
+    builds = []
+    for name, indices in types.items():
+        recipes = [load_recipe(each) for each in dict.fromkeys(g for i in indices for g in on[i])]
+        if compiled := [recipe for recipe in recipes if recipe.engine]:
+            builds.append((name, indices, compiled))
+    return builds
+
+
+def _has_engine(recipe: Recipe, backend: str, target: str | None) -> bool:
+    """Whether the cache has an engine of this recipe for a target that begins so. The renderer compares the rest of
+    the key."""
+    return bool(target) and any(
+        (entry.key.generator, entry.key.backend, entry.key.recipe) == (recipe.name, backend, recipe_hash(recipe))
+        and entry.key.target.startswith(target)
+        for entry in EngineCache().entries()
+    )
+
+
+def refuse(config_words: Sequence[str], lacking: Sequence[Missing]) -> None:
+    """Prints what is missing with its commands, then ends the command in one line.
+
+    Raises:
+        UserError: there is something.
+    """
+    if not lacking:
+        return
+    for each in lacking:
+        print(f"missing  {each.what}\n    {each}")
+    names = "; ".join(each.what for each in lacking)
+    rest = "the commands stand above" + (", or: run --prepare" if all(each.command for each in lacking) else "")
+    raise UserError(f"{config_words[0]} cannot run here yet: {names}; {rest}")
+
+
+def prepare(config: RunConfig, config_words: Sequence[str], accepted: Collection[str]) -> None:
+    """Gets everything that a command can get: bank, weights, engines.
+
+    Raises:
+        UserError: something is missing that no command brings, or a command failed.
+    """
+    plan = build_process_plan(config, there=False)
+    lacking = missing(config, config_words, plan)
+    if beyond := [each for each in lacking if not each.command]:
+        refuse(config_words, beyond)
+    for each in lacking:
+        # Accepted are the licences that --prepare was given, not those that it takes.
+        command = command_of(config_words, accepted) if each.command[0] == "fetch" else each.command
+        print(f"prepare: polygen-stream {shlex.join(command)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", "polygen_stream", *command], env={**os.environ, **each.env})
+        if done.returncode:
+            raise UserError(f"--prepare stopped: polygen-stream {shlex.join(command)} failed, see above")
+    refuse(config_words, missing(config, config_words, plan))

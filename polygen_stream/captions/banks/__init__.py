@@ -1,0 +1,1 @@
+"""Concept banks: what captions are about."""

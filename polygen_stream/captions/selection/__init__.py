@@ -1,0 +1,1 @@
+"""Which captions a run keeps: balancing and de-duplication."""

@@ -1,0 +1,1 @@
+"""Checks of captions and hard negatives."""

@@ -1,0 +1,69 @@
+"""How verification does on people's judgement: SugarCrepe's hard negatives and SugarCrepe++'s paraphrases.
+
+SugarCrepe (RAIVNLab/sugar-crepe) has negatives that people checked; SugarCrepe++ (Sri-Harsha/scpp) gives the same
+captions a second wording, which is no negative. Rows are halved by a hash of their picture, so that no caption is in
+both halves: rules were written on the even half and scored on the odd one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.seeding import key
+from polygen_stream.captions.verification.axes import AXES
+from polygen_stream.captions.verification.verify import Reject, verify
+
+NEGATIVES, PARAPHRASES = "sugarcrepe", "sugarcrepe_pp"
+CATEGORIES = {
+    NEGATIVES: ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj"),
+    PARAPHRASES: ("replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj"),
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Verdicts per (benchmark, category), no axis given; None counts the accepted.
+
+    `on_axis` counts per category the negatives that some axis of that category accepts.
+    """
+
+    verdicts: dict[tuple[str, str], Counter[Reject | None]]
+    on_axis: dict[str, int]
+
+    def accepted(self, benchmark: str) -> float:
+        """Share of all rows of a benchmark that were taken for hard negatives."""
+        counts = [count for (name, _), count in self.verdicts.items() if name == benchmark]
+        return sum(count[None] for count in counts) / sum(count.total() for count in counts)
+
+
+def score(folder: Path, parity: int) -> Scores:
+    """Verify the half of the rows whose hash is even (0) or odd (1).
+
+    Raises:
+        UserError: the folder lacks the benchmarks' files.
+    """
+    verdicts, on_axis = {}, {}
+    for benchmark, categories in CATEGORIES.items():
+        for category in categories:
+            pairs = list(_pairs(folder, benchmark, category, parity))
+            verdicts[benchmark, category] = Counter(verify(caption, other) for caption, other in pairs)
+            if benchmark == NEGATIVES:
+                axes = [axis for axis in AXES.values() if axis.category == category]
+                on_axis[category] = sum(any(verify(*pair, axis) is None for axis in axes) for pair in pairs)
+    return Scores(verdicts, on_axis)
+
+
+def _pairs(folder: Path, benchmark: str, category: str, parity: int) -> Iterator[tuple[str, str]]:
+    file = folder / benchmark / f"{category}.json"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: put SugarCrepe's and SugarCrepe++'s JSON files under {folder}")
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    other = "negative_caption" if benchmark == NEGATIVES else "caption2"
+    for row in rows.values() if isinstance(rows, dict) else rows:
+        if key("caption verification", row["filename"]) % 2 == parity:
+            yield row["caption"], row[other]

@@ -1,0 +1,191 @@
+"""`polygen-stream build-engines`: what is built, what is missing, and the processes that build it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.engine.backends import BACKENDS, get_backend
+from polygen_stream.engine.backends.gpu import gpu
+from polygen_stream.engine.cache import CachedEngine, CacheError, EngineCache
+from polygen_stream.engine.forecast import forecast, parameters
+from polygen_stream.engine.key import EngineKey, engine_key
+from polygen_stream.generators.recipe import Recipe, load_recipe
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One generator's engines under one backend, for one or several targets, with what the cache has of them."""
+
+    recipe: Recipe
+    backend: str
+    targets: tuple[str | None, ...]
+    keys: tuple[EngineKey, ...]  # one per target
+    entries: tuple[CachedEngine | None, ...]  # likewise
+    random_weights: bool
+
+    @property
+    def complete(self) -> bool:
+        return None not in self.entries
+
+    def __str__(self) -> str:
+        names = [target for target in self.targets if target]
+        weights = " of random weights" if self.random_weights else ""
+        return f"{self.recipe.name}: {self.backend} engines{weights}{' for ' if names else ''}{', '.join(names)}"
+
+
+def build_requests(
+    recipes: Sequence[str],
+    backend_name: str,
+    cache: EngineCache,
+    targets: Sequence[str | None] = (None,),
+    random_weights: bool = False,
+) -> list[BuildRequest]:
+    """What has to be there for these generators under this backend.
+
+    Args:
+        targets: GPU architectures, e.g. "SM89"; None is this machine.
+
+    Raises:
+        UserError: an unknown recipe, backend or target, missing weights, a backend that is not installed.
+    """
+    if random_weights and tuple(targets) == (None,) and BACKENDS.get(backend_name) is BACKENDS["tensorrt-rtx"]:
+        targets = _anywhere()
+    orders = []
+    for recipe in map(load_recipe, recipes):
+        backends = [get_backend(backend_name, target) for target in targets]
+        keys = tuple(engine_key(recipe, backend_name, backend, random_weights) for backend in backends)
+        entries = tuple(map(cache.find, keys))
+        orders.append(BuildRequest(recipe, backend_name, tuple(targets), keys, entries, random_weights))
+    return orders
+
+
+def _anywhere() -> tuple[str | None]:
+    """Random weights are there to see what compiles: this machine's GPU, and without one the A100's architecture."""
+    try:
+        gpu()
+    except UserError:
+        return ("SM80",)
+    return (None,)
+
+
+def show_plan(orders: Sequence[BuildRequest], cache: EngineCache, console: Console) -> None:
+    """What a build would do, with the size and time expected."""
+    console.print(f"cache: {cache.root}", soft_wrap=True)
+    for each in orders:
+        state = "in the cache" if each.complete else f"to build, {_forecast(each, cache)}"
+        console.print(f"{each}: {state}", soft_wrap=True)
+
+
+def _forecast(each: BuildRequest, cache: EngineCache) -> str:
+    if each.random_weights:
+        from polygen_stream.engine.random_weights import count_parameters  # imports torch and diffusers
+
+        counts = {part: count_parameters(each.recipe, part) for part in each.recipe.engine.parts}
+    else:
+        counts = {part: parameters(each.recipe.folder / part) for part in each.recipe.engine.parts}
+    return forecast(each.recipe, each.backend, counts, cache)
+
+
+def show_entries(cache: EngineCache, console: Console) -> None:
+    """Everything in the cache."""
+    console.print(f"cache: {cache.root}", soft_wrap=True)
+    for entry in cache.entries():
+        key = entry.key
+        line = f"{key.generator}  {key.backend} {key.backend_version}  {key.target}  {key.digest}  {summary(entry)}"
+        console.print(line, soft_wrap=True)
+
+
+def verify(cache: EngineCache, console: Console) -> None:
+    """Compare every file in the cache with what was built.
+
+    Raises:
+        CacheError: at least one differs; all were looked at.
+    """
+    problems = []
+    for entry in cache.entries():
+        try:
+            entry.verify()
+            console.print(f"{entry.key.generator} {entry.key.backend} {entry.key.target}: intact", soft_wrap=True)
+        except CacheError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise CacheError("; ".join(problems))
+
+
+def collect(orders: Sequence[BuildRequest], cache: EngineCache, console: Console) -> None:
+    """Remove what these orders do not need: engines of older weights, versions, recipes, of the same generators."""
+    wanted = {key.digest for each in orders for key in each.keys}
+    ours = {(each.recipe.name, each.backend) for each in orders}
+    others = {e.key.digest for e in cache.entries() if (e.key.generator, e.key.backend) not in ours}
+    for folder in cache.collect(wanted | others):
+        console.print(f"removed {folder}", soft_wrap=True)
+
+
+def build_engines(
+    orders: Sequence[BuildRequest], cache: EngineCache, console: Console, force: bool = False, jobs: int = 1
+) -> None:
+    """Build what is missing (with `force`: everything), each generator in a process of its own.
+
+    Raises:
+        PolygenError: a build failed; the others were finished first.
+    """
+    todo = [each for each in orders if force or not each.complete]
+    for each in orders:
+        if each not in todo:
+            console.print(f"{each} are in the cache", soft_wrap=True)
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        errors = [error for error in pool.map(lambda each: _build(each, cache, console, force), todo) if error]
+    if errors:
+        raise PolygenError("; ".join(errors))
+
+
+def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool) -> str | None:
+    """Run one worker to its end. Returns its error, or None."""
+    name, began = each.recipe.name, time.monotonic()
+    command = [sys.executable, "-m", "polygen_stream.engine.worker", "--recipe", name, "--backend", each.backend]
+    command += [word for target in each.targets if target for word in ("--target", target)]
+    command += ["--cache", str(cache.root), *(["--force"] if force else [])]
+    command += ["--random-weights"] if each.random_weights else []
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+    try:
+        with ThreadPoolExecutor(max_workers=1) as reader:  # a full pipe would stop the worker
+            complaints = reader.submit(worker.stderr.read)
+            for line in worker.stdout:
+                console.print(f"{name}: {time.monotonic() - began:4.0f} s  {line.rstrip()}", soft_wrap=True)
+            words = complaints.result().strip().splitlines()
+        code = worker.wait()
+    except BaseException:
+        worker.kill()  # a build that nobody waits for is worth nothing, and the cache survives it
+        raise
+    if code:
+        last = words[-1].removeprefix("error: ") if words else f"ended with exit code {code}"
+        return f"{name}: {last}"
+    for key in each.keys:
+        entry = cache.find(key)
+        if entry is None:
+            return f"{name}: weights or versions changed while the engines were built: run it again"
+        console.print(f"{name}: {key.backend} {key.target}: {summary(entry)}", soft_wrap=True)
+    return None
+
+
+def summary(entry: CachedEngine) -> str:
+    """Size, time, memory and parity of an entry in one line."""
+    report = entry.report
+    if entry.key.weights.startswith("random-"):
+        same = "of random weights: it shows that they compile, and no renderer loads them"
+    elif report["parity"]:
+        same = f"pictures within {report['parity']['pictures']:.2f} grey levels of eager"
+    else:
+        same = "never compared with eager (it does not run on the machine that built it)"
+    seconds = sum(report["seconds"].values())
+    return f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {report['peak_mib']} MiB of memory, {same}"

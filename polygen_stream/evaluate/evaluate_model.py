@@ -1,0 +1,91 @@
+"""`polygen-stream evaluate`: runs tasks on one model and leaves the scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.evaluate.data import Data
+from polygen_stream.evaluate.encoder import describe_model, load_encoder, resolve_checkpoint
+from polygen_stream.evaluate.score import Score
+from polygen_stream.evaluate.tasks import run_tasks
+from polygen_stream.train.checkpoint import read_meta
+from polygen_stream.train.device import training_device
+
+RESULTS = "evaluations"  # folder of a run: one file per evaluated step
+
+
+def evaluate(
+    name: str,
+    pretrained: str | None,
+    tasks: Sequence[str],
+    root: str | None,
+    device: str,
+    threads: int,
+    workers: int,
+    as_json: Path | None,
+    console: Console,
+) -> None:
+    """Score a checkpoint, a run's last one, or an open_clip model; show the scores and write them.
+
+    They go to `as_json`, and of a run's checkpoint also into the run folder, beside what was found there before, for
+    the report.
+
+    Raises:
+        UserError: a model, task or dataset that cannot be used.
+    """
+    if as_json and not as_json.resolve().parent.is_dir():
+        raise UserError(f"cannot write {as_json}: there is no folder {as_json.resolve().parent}")
+    if as_json and as_json.is_dir():
+        raise UserError(f"--json {as_json} is a folder: name a file")
+    training_device(device, key="--device")
+    torch.set_num_threads(threads)
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip reports what it loads
+    data = Data(load_encoder(name, pretrained, device), root, workers)
+    with console.status("evaluating") as status:
+        found = run_tasks(data, tasks, lambda task: status.update(f"evaluating {task}"))
+    console.print(_table(found))
+    scores = {task: {key: one.to_dict() for key, one in part.items()} for task, part in found.items()}
+    content = {"model": describe_model(name, pretrained), "scores": scores}
+    files = [as_json] if as_json else []
+    if pretrained is None and (kept := _file_in_run(resolve_checkpoint(name))):
+        earlier = json.loads(kept.read_text(encoding="utf-8"))["scores"] if kept.exists() else {}
+        _write(kept, {**content, "scores": {**earlier, **scores}})
+        console.print(f"scores: {kept}", soft_wrap=True)
+    for file in files:
+        _write(file, content)
+        console.print(f"scores: {file}", soft_wrap=True)
+
+
+def _file_in_run(checkpoint: Path) -> Path | None:
+    """evaluations/step_NNNNNN.json of the run that a checkpoint lies in, if it lies in one."""
+    run_dir = checkpoint.resolve().parent.parent
+    if checkpoint.resolve().parent.name != "checkpoints" or not (run_dir / "config.toml").exists():
+        return None
+    return run_dir / RESULTS / f"step_{read_meta(checkpoint)['step']:06d}.json"
+
+
+def _write(file: Path, content: Mapping[str, object]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _table(found: Mapping[str, Mapping[str, Score]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "score", "% [95 % interval]", "chance", "n"):
+        # A dataset's path may be long: it is what gives way, on lines of its own.
+        wraps = {"overflow": "fold"} if heading == "task" else {"no_wrap": True}
+        table.add_column(heading, justify="left" if heading in ("task", "score") else "right", **wraps)
+    for task, scores in found.items():
+        for row, (name, s) in enumerate(scores.items()):
+            shown = f"{100 * s.score:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]"
+            chance = "-" if s.chance is None else f"{100 * s.chance:.1f}"
+            table.add_row(task if row == 0 else "", name.replace("_", " "), shown, chance, str(s.n))
+    return table

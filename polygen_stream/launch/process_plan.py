@@ -1,0 +1,284 @@
+"""What a run starts: one entry per process with its command line, environment, device and expected memory.
+
+`run --dry-run` prints this plan; `supervise` carries it out. Computed from the config alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.config import RunConfig, remote_generators, task_window
+from polygen_stream.ring import RingSpec
+
+MIB = 2**20
+
+# Resident memory of a process at micro scale, measured on Linux/x86-64 with the CPU build of torch. Real-size
+# models come on top of it.
+MEMORY_BYTES = {
+    "captioner": 700 * MIB,
+    "renderer": 900 * MIB,
+    "trainer": 1000 * MIB,
+    "evaluator": 800 * MIB,
+    "reader": 550 * MIB,
+    "recorder": 550 * MIB,
+    "report": 900 * MIB,
+    "dashboard": 700 * MIB,
+    "bridge": 300 * MIB,
+    "guardian": 10 * MIB,
+}
+
+# Roles that bring captions and pictures into the ring.
+PRODUCERS = ("captioner", "renderer", "reader")
+
+VLLM_BYTES = 1700 * MIB  # of an engine with a micro model, its cache of 1 GiB included
+
+MODULES = {
+    "captioner": "polygen_stream.producers.captioner",
+    "renderer": "polygen_stream.producers.renderer",
+    "reader": "polygen_stream.producers.reader",
+    "trainer": "polygen_stream.train.run",
+    "evaluator": "polygen_stream.evaluate.run",
+    "recorder": "polygen_stream.export.shard_recorder",
+    "report": "polygen_stream.report.report",
+    "dashboard": "polygen_stream.report.dashboard",
+}
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process of the run.
+
+    role decides when it runs: trainer, captioner, renderer, reader and recorder from the start, evaluator once there is
+    a checkpoint, report after the rest has ended.
+    """
+
+    name: str  # unique, fit for a file name: its log is logs/NAME.log
+    role: str
+    command: tuple[str, ...]  # interpreter and module (or script), without the arguments all roles share
+    generator: str | None = None
+    rank: int | None = None  # of a trainer that is one of several, on this node or others
+    leads: bool = True  # of a trainer: it draws, and writes checkpoints and metrics, for the ranks of its node
+    replica: int | None = None  # of a renderer that is one of several of its generator, from 1
+    device: str = "cpu"
+    threads: int = 1
+    memory_bytes: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
+    sees: str | None = None  # the name that its device has for it, if it is shown that one alone
+
+    @property
+    def label(self) -> str:
+        """The process in words: "trainer", "trainer rank 1", "renderer micro/sana", "renderer sd15 #2"."""
+        if self.rank is not None:
+            return f"{self.role} rank {self.rank}"
+        number = f" #{self.replica}" if self.replica else ""
+        return f"{self.role} {self.generator}{number}" if self.generator else self.role
+
+    def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
+        generator = ["--generator", self.generator, "--device", self.sees or self.device] if self.generator else []
+        shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
+        return [*self.command, *shared, *generator]
+
+
+@dataclass(frozen=True)
+class ProcessPlan:
+    """Everything a run needs from the machine. `processes` in starting order."""
+
+    processes: tuple[ProcessSpec, ...]
+    ring: RingSpec
+
+    def with_role(self, *roles: str) -> list[ProcessSpec]:
+        return [process for process in self.processes if process.role in roles]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Expected memory of the whole run, ring included, at its largest."""
+        processes = sum(process.memory_bytes for process in self.processes)
+        return self.ring.nbytes + processes + MEMORY_BYTES["guardian"]
+
+
+def build_process_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> ProcessPlan:
+    """The plan of a run: trainer first, for its imports are the slowest, and the report last.
+
+    dashboard_port: where the report is served while the run goes on; None = nowhere.
+    there: whether what it names has to be on this machine.
+
+    Raises:
+        UserError: launch.captioner_python is not.
+    """
+    launch = config.launch
+    processes = [
+        *_trainers(config),
+        *_producers(config, there),
+        *([_process("recorder", "cpu", 1)] if launch.record_shards else []),
+    ]
+    if launch.node == 0:  # every node has the same model
+        processes.append(_process("evaluator", config.evaluate.device, launch.evaluator_threads))
+        processes.append(_process("report", "cpu", 1))
+    if dashboard_port is not None:
+        dashboard = _process("dashboard", "cpu", 1)
+        port = {"POLYGEN_STREAM_DASHBOARD_PORT": str(dashboard_port)}
+        processes.append(replace(dashboard, env={**dashboard.env, **port}))
+    return ProcessPlan(tuple(processes), ring_spec(config))
+
+
+def dashboard_port(wanted: int = 8089) -> int:
+    """A port of the loopback interface that is free now: the wanted one, or any."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise UserError("no port of 127.0.0.1 is free for the dashboard: leave --dashboard away")
+
+
+def ring_spec(config: RunConfig) -> RingSpec:
+    """The ring of a run. Its group table has a row for every group the slots could hold, were all plain."""
+    ring, generators = config.ring, config.generators
+    deterministic = ring.mode == "deterministic"
+    window, inserts_per_step = task_window(config) if deterministic else (0, 0.0)
+    return RingSpec(
+        slots=ring.slots,
+        image_shape=(ring.image_size, ring.image_size, 3),
+        groups=ring.slots // generators.positives,
+        members=generators.positives + generators.negatives,
+        caption_bytes=ring.caption_bytes,
+        generators=tuple(generators.recipes),
+        seed=config.seed,
+        min_fill=ring.min_fill,
+        max_times_sampled=ring.max_times_sampled,
+        samples_per_insert=0.0 if deterministic else ring.samples_per_insert,  # there it sets the pace of the window
+        error_buffer=ring.error_buffer,
+        max_retries=ring.max_retries,
+        max_age=ring.max_age,
+        max_backlog=ring.max_backlog,
+        mode=ring.mode,
+        window=window,
+        inserts_per_step=inserts_per_step,
+    )
+
+
+def _trainers(config: RunConfig) -> list[ProcessSpec]:
+    """One process per rank of this node, with the environment variables by which torchrun tells ranks apart.
+
+    Ranks are numbered node after node. Where rank 0 listens is added when they are started.
+    """
+    train, launch, threads = config.train, config.launch, config.launch.trainer_threads
+    if train.ranks * launch.nodes == 1:
+        return [_process("trainer", train.device, threads)]
+    ranks = []
+    for local_rank in range(train.ranks):
+        device = f"cuda:{local_rank}" if train.device == "cuda" else train.device
+        process, rank = _process("trainer", device, threads), launch.node * train.ranks + local_rank
+        numbers = {
+            "RANK": rank,
+            "LOCAL_RANK": local_rank,
+            "WORLD_SIZE": train.ranks * launch.nodes,
+            "LOCAL_WORLD_SIZE": train.ranks,
+        }
+        environment = {**process.env, **{name: str(number) for name, number in numbers.items()}}
+        ranks.append(replace(process, name=f"trainer-{rank}", rank=rank, leads=local_rank == 0, env=environment))
+    return ranks
+
+
+def _producers(config: RunConfig, there: bool) -> list[ProcessSpec]:
+    if config.captions.source == "shards":
+        return [_process("reader", "cpu", 1)]
+    return [*_renderers(config), _captioner(config, there)]
+
+
+def _renderers(config: RunConfig) -> list[ProcessSpec]:
+    """Of every generator one process, or one on each of its devices: they claim out of the same ring.
+
+    One that renders on a Ray cluster has a bridge to it instead.
+    """
+    renderers, remote = [], remote_generators(config)
+    for generator in config.generators.recipes:
+        if generator in remote:
+            bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=MEMORY_BYTES["bridge"])
+            renderers.append(replace(bridge, command=(sys.executable, "-m", "polygen_stream.producers.bridge")))
+            continue
+        devices = config.launch.renderers.get(generator, (config.generators.device,))
+        for number, device in enumerate(devices, 1):
+            process = _process("renderer", device, config.launch.renderer_threads, generator)
+            if len(devices) > 1:
+                process = replace(process, name=f"{process.name}-{number}", replica=number)
+            # Turns are taken by the name that everybody has for a device, and no engine is loaded then.
+            renderers.append(process if config.launch.time_slice_s else _alone_with_its_gpu(process))
+    return renderers
+
+
+def _captioner(config: RunConfig, there: bool) -> ProcessSpec:
+    """The captioner under its own interpreter, if it has one. vLLM takes the first GPU that it sees."""
+    captions, launch = config.captions, config.launch
+    process = _process("captioner", captions.device, launch.captioner_threads)
+    if launch.captioner_python:
+        if there and not os.access(launch.captioner_python, os.X_OK):
+            raise UserError(
+                f"launch.captioner_python = {launch.captioner_python!r} cannot be started: give the path of a Python "
+                "interpreter (make vllm-env makes .venv-vllm/bin/python)"
+            )
+        # Not resolved: a virtual environment's interpreter is a link, and knows its environment by its own path.
+        process = replace(process, command=(os.path.abspath(launch.captioner_python), *process.command[1:]))
+    if captions.source == "vllm":
+        engines = 1 if captions.writer == captions.editor else 2
+        process = replace(process, memory_bytes=process.memory_bytes + engines * VLLM_BYTES)
+        process = _alone_with_its_gpu(process)
+    return process
+
+
+def _alone_with_its_gpu(process: ProcessSpec) -> ProcessSpec:
+    """Shown "cuda:N" as its first and only GPU: TensorRT and vLLM use the current one, and other GPUs of a mixed node
+    would decide which engines are loaded."""
+    device, _, index = process.device.partition(":")
+    if device != "cuda" or not index:
+        return process
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    chosen = seen[int(index)] if len(seen) > int(index) and seen[0] else index
+    return replace(process, env={**process.env, "CUDA_VISIBLE_DEVICES": chosen}, sees="cuda:0")
+
+
+def _process(role: str, device: str, threads: int, generator: str | None = None) -> ProcessSpec:
+    name = f"{role}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', generator)}" if generator else role
+    return ProcessSpec(
+        name=name,
+        role=role,
+        command=(sys.executable, "-m", MODULES[role]),
+        generator=generator,
+        device=device,
+        threads=threads,
+        memory_bytes=MEMORY_BYTES[role],
+        env=_environment(device, threads),
+    )
+
+
+def _environment(device: str, threads: int) -> dict[str, str]:
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # Idle OpenMP threads that spin steal the cores from the other roles: 4-8 times slower, measured.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # glibc gives a step's large tensors back to the kernel and faults them in again: a quarter of the image tower's
+        # time on a CPU, measured.
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "TOKENIZERS_PARALLELISM": "false",
+        # Weights are fetched before a run, never during one.
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+        # Stacks of a crashed or hung process (which gets SIGABRT) go into its log.
+        "PYTHONFAULTHANDLER": "1",
+    }
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # no CUDA context, and no GPU memory, by accident
+    else:
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts; CUDA puts the fastest first
+    return environment

@@ -1,0 +1,88 @@
+"""What `run --dry-run` prints: the processes, the ring, the amounts, and whether it all fits this machine."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+from rich.table import Table
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws
+from polygen_stream.launch.process_plan import MIB, ProcessPlan
+from polygen_stream.ring.memory import available_bytes
+
+
+def show_process_plan(
+    config: RunConfig, plan: ProcessPlan, run_dir: os.PathLike[str], console: Console, here: bool = True
+) -> None:
+    """Print the plan: a table on a terminal, one line per process anywhere else.
+
+    here: whether it is for this machine, whose memory and cores it is then compared with.
+
+    Raises:
+        UserError: the ring alone is larger than the memory that is available.
+    """
+    checks = _checks(plan) if here else [("memory", f"about {plan.memory_bytes / MIB:.0f} MiB, ring included")]
+    console.print(f"{config.name}: seed {config.seed}, run folder {run_dir}", soft_wrap=True)
+    rows = [
+        (process.label, process.device, str(process.threads), f"{process.memory_bytes / MIB:.0f} MiB")
+        for process in plan.processes
+    ]
+    rows.append(("ring", "memory", "", f"{plan.ring.nbytes / MIB:.0f} MiB"))
+    if console.is_terminal:
+        table = Table("process", "device", "threads", "memory (estimate)")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        for label, device, threads, memory in rows:
+            console.print(f"  {label:<28} {device:<8} {threads:>3}  {memory:>9}", soft_wrap=True)
+    for name, text in [*_amounts(config, plan), *checks]:
+        console.print(f"{name + ':':<12} {text}", soft_wrap=True)
+
+
+def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
+    generators, captions, train, ring = config.generators, config.captions, config.train, plan.ring
+    size = "x".join(str(side) for side in ring.image_shape[:2])
+    draws = expected_group_draws(config)
+    first, *_, last = curriculum_shares(config)
+    share = f"{first:g}" if first == last else f"{first:g} -> {last:g}"
+    training = f"{train.steps} steps of {train.batch} texts (hard-negative share {share}), {draws} caption draws"
+    if captions.target:
+        few = captions.target * generators.positives
+        many = captions.target * (generators.positives + generators.negatives)
+        production = f"{captions.target} captions x {generators.positives} images = {few} (with negatives {many})"
+        training += f", {draws / captions.target:.1f} of each caption"
+    else:
+        production = f"captions until training ends, {generators.positives} images each"
+    if captions.source == "shards":
+        production += f", read from {captions.shards}"
+    else:
+        production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
+    every = config.evaluate.every
+    evaluation = f"at step 0, every {every} steps and at the end" if every else "at step 0 and at the end"
+    return [
+        ("ring", f"{ring.slots} images of {size}, {ring.groups} captions; {ring.min_fill} before step 0"),
+        ("production", production),
+        ("training", training),
+        ("evaluation", evaluation),
+    ]
+
+
+def _checks(plan: ProcessPlan) -> list[tuple[str, str]]:
+    available, source = available_bytes()
+    if plan.ring.nbytes > available:
+        raise UserError(
+            f"the ring needs {plan.ring.nbytes / MIB:.0f} MiB but only {available / MIB:.0f} MiB are "
+            f"available ({source}); lower ring.slots or ring.image_size"
+        )
+    needed, there = plan.memory_bytes / MIB, available / MIB
+    fits = "fits" if needed <= there else "TOO LITTLE: use fewer generators, or close other programs"
+    threads = sum(process.threads for process in plan.processes if process.role != "report")
+    cores = len(os.sched_getaffinity(0))
+    shared = ", which they share" if threads > cores else ""
+    return [
+        ("memory", f"about {needed:.0f} of {there:.0f} MiB available ({source}): {fits}"),
+        ("threads", f"{threads} compute threads on {cores} cores{shared}"),
+    ]

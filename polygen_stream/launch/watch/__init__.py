@@ -1,0 +1,1 @@
+"""Looking at a run: status, inspection, limits, metrics, traces."""

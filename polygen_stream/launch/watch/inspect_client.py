@@ -1,0 +1,107 @@
+"""The inspector's side: the state of a running ring from its supervisor, of a dead one from a snapshot file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.launch.run_folder import RING_SNAPSHOT
+from polygen_stream.launch.watch.control_socket import ANSWER_LIMIT_S, address, connect_to_run, no_answer
+from polygen_stream.ring import DrawnGroup
+from polygen_stream.ring.checksum import checksums
+from polygen_stream.ring.inspection import complete_groups
+from polygen_stream.ring.layout import RingColumns, RingLayout
+from polygen_stream.ring.snapshot_file import SnapshotFile
+from polygen_stream.ring.state import RingState
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A ring to look at. read: slots -> {slot: picture uint8 [H, W, 3]}, without those that are gone."""
+
+    title: str
+    running: bool
+    state: RingState
+    groups: Sequence[DrawnGroup]  # complete ones that may have pictures, by task id
+    read: Callable[[Sequence[int]], dict[int, np.ndarray]]
+
+
+def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspected:
+    """What `path` names: the ring of a run folder whose run is alive, its last snapshot, or a snapshot file.
+
+    Raises UserError when there is nothing to look at, PolygenError when the supervisor does not answer.
+    """
+    if not path.is_dir():
+        return _from_file(path)
+    if not (path / "config.toml").is_file():
+        raise UserError(f"{path} is no run folder (it has no config.toml); name one, or a snapshot file")
+    descriptors = _ask_supervisor(path, answer_limit_s)
+    if descriptors is not None:
+        return _from_run(path, *descriptors)
+    snapshot = newest_snapshot(path)
+    if snapshot is None:
+        raise UserError(
+            f"the run in {path} is over and left no {RING_SNAPSHOT} (its supervisor was killed); nothing to inspect"
+        )
+    return _from_file(snapshot)
+
+
+def newest_snapshot(run_dir: Path) -> Path | None:
+    """What a run left of its ring: at its end, or in a checkpoint."""
+    names = (RING_SNAPSHOT, f"checkpoints/step_*/{RING_SNAPSHOT}")
+    return max(
+        (file for name in names for file in run_dir.glob(name)), key=lambda file: file.stat().st_mtime, default=None
+    )
+
+
+def _from_file(path: Path) -> Inspected:
+    file = SnapshotFile(path)
+    written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
+    stored = set(file.picture_slot.tolist())
+    groups = [group for group in complete_groups(file.state) if not stored.isdisjoint(group.positive_slots)]
+    return Inspected(f"snapshot {path} of {written}", False, file.state, groups, file.read)
+
+
+def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
+    title = f"running run {run_dir}"
+    try:
+        file = SnapshotFile(Path(f"/proc/self/fd/{snapshot}"), label=f"the state of the {title}")
+        layout = RingLayout.of(file.spec)
+        payload = RingColumns(memoryview(mmap.mmap(ring, layout.total_bytes, prot=mmap.PROT_READ)), layout).payload
+    finally:
+        os.close(snapshot)
+        os.close(ring)
+    written = file.state.columns.slot_checksum
+
+    def read(slots: Sequence[int]) -> dict[int, np.ndarray]:
+        # Nothing stops the run from writing these slots again; the checksums of the copied columns tell.
+        copies = {slot: payload[slot].copy() for slot in slots}
+        return {slot: copy for slot, copy in copies.items() if checksums(copy[None])[0] == written[slot]}
+
+    return Inspected(title, True, file.state, complete_groups(file.state), read)
+
+
+def _ask_supervisor(run_dir: Path, answer_limit_s: float) -> tuple[int, int] | None:
+    """Descriptors of the column snapshot and of the ring; None when nobody runs in this folder."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(answer_limit_s)
+        pid = connect_to_run(connection, address(run_dir), run_dir)
+        if pid is None:
+            return None
+        try:
+            text, descriptors, _, _ = socket.recv_fds(connection, 4096, 2)
+        except ConnectionResetError:
+            text, descriptors = b"", []
+        except TimeoutError as error:
+            raise no_answer(pid, run_dir, answer_limit_s) from error
+    if len(descriptors) == 2:
+        return descriptors[0], descriptors[1]
+    raise PolygenError(text.decode() or f"the run in {run_dir} is just ending; look at it again in a moment")

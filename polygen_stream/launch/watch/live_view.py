@@ -1,0 +1,143 @@
+"""The live view of a run: one screen on a terminal, one line every few seconds anywhere else."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from polygen_stream.config import RunConfig
+from polygen_stream.launch.watch.run_status import RunStatus, producers_wait_share
+from polygen_stream.ring import RingStats
+
+LINE_EVERY_S = 5.0
+
+
+class StatusView:
+    """Shows the state of a run on `console` once a second, or in plain lines when it is not a terminal."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, console: Console | None = None):
+        self._config = config
+        self._run_dir = run_dir
+        self._console = console or Console(highlight=False, markup=False)
+        self._started = time.monotonic()
+        self._next_line = 0.0
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        else:
+            self._console.print(f"run folder: {run_dir}", soft_wrap=True, markup=False)
+
+    def update(self, shot: RunStatus) -> None:
+        now = time.monotonic()
+        if self._live:
+            self._live.update(screen(self._config, self._run_dir, shot), refresh=True)
+        elif now >= self._next_line:
+            self._next_line = now + LINE_EVERY_S
+            self._console.print(line(self._config, shot), soft_wrap=True, markup=False)
+
+    def say(self, message: str) -> None:
+        """Something that the user should see even if he looks later: it stays on the screen."""
+        self._console.print(f"[{clock(time.monotonic() - self._started)}] {message}", soft_wrap=True, markup=False)
+
+    def close(self) -> None:
+        """Takes the live screen away, so that what is printed next stays."""
+        if self._live:
+            self._live.stop()
+
+
+def line(config: RunConfig, shot: RunStatus) -> str:
+    """One plain line: where the run stands."""
+    stats, metrics = shot.stats, shot.metrics
+    complete, total = _fill(stats)
+    if shot.ending:
+        return f"[{clock(shot.seconds)}] training is done, {shot.ending}"
+    if metrics:
+        progress = (
+            f"step {metrics.get('step', 0) + 1}/{config.train.steps}  {shot.steps_per_second:.2f} steps/s  "
+            f"loss {number(metrics.get('loss'), '.3f')}  p {number(metrics.get('p'), '.2f')}  "
+            f"trainer waits {share(shot.trainer_wait_share)}  ETA {_eta(config, shot)}"
+        )
+    else:
+        progress = f"filling the ring: {complete} of {config.ring.min_fill} complete captions before the first step"
+    rates = "  ".join(f"{name} {rate:.1f}" for name, rate in shot.images_per_second.items())
+    return (
+        f"[{clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
+        f"{total}, reuse {stats.mean_reuse:.1f}  |  producers wait {share(producers_wait_share(stats))}"
+        f"{'  |  ' + shot.degraded if shot.degraded else ''}"
+    )
+
+
+def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
+    """The whole live screen."""
+    stats, metrics = shot.stats, shot.metrics
+    head = Text(
+        f"polygen-stream {config.name}   {clock(shot.seconds)}   {run_dir}",
+        style="bold",
+        overflow="ellipsis",
+    )
+
+    training = grid()
+    training.add_row("step", f"{metrics['step'] + 1 if 'step' in metrics else 0} / {config.train.steps}")
+    training.add_row("steps/s", f"{shot.steps_per_second:.2f}")
+    training.add_row("ETA", shot.ending or _eta(config, shot))
+    training.add_row("loss", number(metrics.get("loss"), ".4f"))
+    training.add_row("p (hard negatives)", number(metrics.get("p"), ".3f"))
+    training.add_row("trainer waits", share(shot.trainer_wait_share))
+    training.add_row("producers wait", share(producers_wait_share(stats)))
+    training.add_row("mean reuse", f"{stats.mean_reuse:.2f}")
+
+    generators = Table("generator", "images", "images/s", "failed", box=None, pad_edge=False)
+    for name, count in stats.images_committed.items():
+        generators.add_row(name, str(count), f"{shot.images_per_second.get(name, 0.0):.1f}", str(stats.failed[name]))
+
+    ring = Table("captions", "open", "complete", "leased", box=None, pad_edge=False)
+    for kind, counts in stats.groups.items():
+        ring.add_row(kind, *(str(counts[state]) for state in ("open", "complete", "leased")))
+    ring.add_row("free slots", str(stats.free_slots), "", "")
+
+    processes = Table("process", "doing", "heartbeat", box=None, pad_edge=False)
+    for row in shot.processes:
+        age = "" if row.heartbeat_age_s is None else f"{row.heartbeat_age_s:.0f} s"
+        processes.add_row(*(Text(cell) for cell in (row.label, row.doing, age)))
+
+    upper = Table.grid(padding=(0, 4))
+    upper.add_row(training, generators, ring)
+    degraded = [Text(shot.degraded, style="bold red")] if shot.degraded else []
+    return Group(head, *degraded, Text(), upper, Text(), processes)
+
+
+def grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    return grid
+
+
+def _fill(stats: RingStats) -> tuple[int, int]:
+    """Groups complete, groups in the ring."""
+    complete = sum(counts["complete"] for counts in stats.groups.values())
+    return complete, complete + sum(counts["open"] for counts in stats.groups.values())
+
+
+def _eta(config: RunConfig, shot: RunStatus) -> str:
+    seconds = shot.eta_s(config.train.steps)
+    return "-" if seconds is None else clock(seconds)
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def number(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,181 @@
+"""Where a run stands at one instant, as plain values: for the live view and `polygen-stream status`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from polygen_stream.config import RunConfig
+from polygen_stream.launch.children import Child
+from polygen_stream.launch.events import events
+from polygen_stream.launch.process_plan import PRODUCERS
+from polygen_stream.launch.run_folder import last_checkpoint
+from polygen_stream.launch.summary import recorder_summary, wait_share
+from polygen_stream.launch.watch.metrics_tail import MetricsTail
+from polygen_stream.ring import RingStats
+
+RATE_WINDOW_S = 10.0
+LAST_EVENTS = 5
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One process of a run. heartbeat_age_s: None before it has joined the ring, and after it has ended."""
+
+    name: str
+    label: str
+    pid: int
+    alive: bool
+    doing: str
+    heartbeat_age_s: float | None
+    wait_share: float | None  # of its time, waiting for the ring
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run stands. Rates are those of the last RATE_WINDOW_S, 0.0 where nothing is known."""
+
+    seconds: float | None  # since the start; None when it is over
+    stats: RingStats
+    metrics: dict  # newest line of metrics.jsonl, {} before the first step
+    steps_per_second: float
+    trainer_wait_share: float | None
+    images_per_second: dict[str, float]
+    processes: Sequence[ProcessStatus]
+    ending: str  # what the run still does after the last step, "" before
+    degraded: str  # what it is without generators that were given up, "" with all of them
+
+    def eta_s(self, steps: int) -> float | None:
+        """Seconds to the last of `steps` at the present pace; None while there is none."""
+        if not self.steps_per_second or "step" not in self.metrics:
+            return None
+        return (steps - self.metrics["step"] - 1) / self.steps_per_second
+
+
+class StatusTracker:
+    """Takes snapshots of a run that is going on, and counts pictures over time."""
+
+    def __init__(self) -> None:
+        self.degraded = ""  # what the run is without generators that were given up
+        self._started = time.monotonic()
+        self._committed: deque[tuple[float, dict[str, int]]] = deque()
+
+    def take(self, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> RunStatus:
+        now = time.monotonic()
+        self._committed.append((now, dict(stats.images_committed)))
+        while now - self._committed[0][0] > RATE_WINDOW_S:
+            self._committed.popleft()
+        rows = {row["pid"]: row for row in stats.processes}
+        processes = [_process(child, rows.get(child.popen.pid)) for child in children]
+        trained = any(child.process.role == "trainer" and child.done for child in children)
+        busy = [
+            f"{row.label}: {row.doing}"
+            for child, row in zip(children, processes, strict=True)
+            if child.alive and child.process.role in ("evaluator", "report")
+        ]
+        return RunStatus(
+            seconds=now - self._started,
+            stats=stats,
+            metrics=tail.last,
+            steps_per_second=tail.steps_per_second,
+            trainer_wait_share=tail.wait_share,
+            images_per_second=self._rates(),
+            processes=processes,
+            ending=", ".join(busy) if trained else "",
+            degraded=self.degraded,
+        )
+
+    def _rates(self) -> dict[str, float]:
+        (began, before), (ended, after) = self._committed[0], self._committed[-1]
+        seconds = ended - began
+        return {name: (after[name] - before.get(name, 0)) / seconds if seconds else 0.0 for name in after}
+
+
+def _process(child: Child, row: dict | None) -> ProcessStatus:
+    age = None
+    if not child.alive:
+        doing = child.plans or ("done" if child.returncode == 0 else "stopped")
+    elif row is None:
+        doing = "starting"
+    else:
+        doing, age = row["doing"], row["heartbeat_age_s"]
+    share = row and wait_share(row)
+    return ProcessStatus(child.process.name, child.process.label, child.popen.pid, child.alive, doing, age, share)
+
+
+def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
+    """A run that is over, by the last that its ring and its metrics say."""
+    processes = [
+        ProcessStatus(row["name"], row["name"], row["pid"], False, row["doing"], None, wait_share(row))
+        for row in stats.processes
+    ]
+    rates = dict.fromkeys(stats.images_committed, 0.0)
+    return RunStatus(None, stats, tail.last, tail.steps_per_second, tail.wait_share, rates, processes, "", "")
+
+
+def producers_wait_share(stats: RingStats) -> float | None:
+    """Mean over captioners, renderers and readers; None before any of them has worked."""
+    rows = [wait_share(row) for row in stats.processes if row["role"] in PRODUCERS]
+    shares = [share for share in rows if share is not None]
+    return sum(shares) / len(shares) if shares else None
+
+
+def counters(stats: RingStats) -> dict[str, dict[str, float]]:
+    """What goes up and down, chart by chart, for a trace."""
+    fill = {
+        f"{kind}, {state}": counts[state] for kind, counts in stats.groups.items() for state in ("open", "complete")
+    }
+    return {"captions in the ring": fill, "backlog": stats.backlog, "free slots": {"slots": stats.free_slots}}
+
+
+def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> dict:
+    """For JSON: the snapshot, and what the run folder says of checkpoints and events."""
+    stats, metrics = shot.stats, shot.metrics
+    checkpoint = last_checkpoint(run_dir)
+    happened = events(run_dir)
+    return {
+        "run": str(run_dir),
+        "name": config.name,
+        "state": state,
+        "seconds": shot.seconds,
+        "step": metrics["step"] + 1 if "step" in metrics else 0,
+        "steps": config.train.steps,
+        "eta_s": shot.eta_s(config.train.steps) if state == "running" and not shot.ending else None,
+        "ending": shot.ending,
+        "loss": metrics.get("loss"),
+        "p": metrics.get("p"),
+        "steps_per_second": shot.steps_per_second,
+        "trainer_wait_share": shot.trainer_wait_share,
+        "producers_wait_share": producers_wait_share(stats),
+        "captions": stats.groups,
+        "captions_opened": stats.groups_opened,
+        "mean_reuse": stats.mean_reuse,
+        "slots": {"free": stats.free_slots, "all": config.ring.slots},
+        "generators": {
+            name: {
+                "images": count,
+                "images_per_second": shot.images_per_second[name],
+                "backlog": stats.backlog[name],
+                "failed": stats.failed[name],
+                "given_up": name in stats.generators_down,
+            }
+            for name, count in stats.images_committed.items()
+        },
+        "processes": [asdict(row) for row in shot.processes],
+        "checkpoint": checkpoint and {"step": checkpoint[0], "age_s": _age_s(checkpoint[1])},
+        "recorder": recorder_summary(run_dir, stats),
+        "restarts": dict(Counter(event["process"] for event in happened if event["event"] == "restart")),
+        "degraded": shot.degraded or "; ".join(event["text"] for event in happened if event["event"] == "degraded"),
+        "events": happened[-LAST_EVENTS:],
+    }
+
+
+def _age_s(folder: Path) -> float | None:
+    try:
+        return max(0.0, time.time() - os.stat(folder).st_mtime)
+    except FileNotFoundError:  # it has just made room for a newer one
+        return None

@@ -1,0 +1,74 @@
+"""What `polygen-stream status` prints for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from polygen_stream.launch.watch.live_view import clock, grid, number, share
+
+
+def show_status(found: dict, console: Console) -> None:
+    """found: see snapshot.to_dict."""
+    running = found["state"] == "running"
+    since = f" for {clock(found['seconds'])}" if running else ""
+    console.print(Text(f"{found['name']} {found['state']}{since}   {found['run']}", style="bold"), soft_wrap=True)
+    if found["degraded"]:
+        console.print(Text(found["degraded"], style="bold red"), soft_wrap=True)
+    for table in (_training(found), _ring(found), _generators(found), _processes(found)):
+        console.print()
+        console.print(table)
+    if found["events"]:
+        console.print()
+    for event in found["events"]:
+        what = {name: value for name, value in event.items() if name not in ("time", "event")}
+        said = ", ".join(f"{name} {value}" for name, value in what.items())
+        console.print(Text(f"{event['time']}  {event['event']}: {said}"), soft_wrap=True)
+
+
+def _training(found: dict) -> Table:
+    table, checkpoint, eta = grid(), found["checkpoint"], found["eta_s"]
+    table.add_row("step", f"{found['step']} / {found['steps']}")
+    table.add_row("ETA", found["ending"] or ("-" if eta is None else clock(eta)))
+    table.add_row("steps/s", f"{found['steps_per_second']:.2f}")
+    table.add_row("loss", number(found["loss"], ".4f"))
+    table.add_row("p (hard negatives)", number(found["p"], ".3f"))
+    table.add_row("trainer waits", share(found["trainer_wait_share"]))
+    table.add_row("producers wait", share(found["producers_wait_share"]))
+    if checkpoint is None:
+        table.add_row("last checkpoint", "-")
+    else:
+        age = checkpoint["age_s"]
+        table.add_row("last checkpoint", f"step {checkpoint['step']}" + ("" if age is None else f", {clock(age)} ago"))
+    restarts = ", ".join(f"{name} {count}" for name, count in found["restarts"].items())
+    table.add_row("started again", restarts or "nothing")
+    if recorder := found["recorder"]:
+        table.add_row("recorder", f"{recorder.get('captions', 0)} captions, {recorder.get('pictures', 0)} pictures")
+    return table
+
+
+def _ring(found: dict) -> Table:
+    table = Table("captions", "open", "complete", "leased", box=None, pad_edge=False)
+    for kind, counts in found["captions"].items():
+        table.add_row(kind, *(str(counts[state]) for state in ("open", "complete", "leased")))
+    table.add_row("slots", f"{found['slots']['free']} of {found['slots']['all']} free", "", "")
+    table.add_row("mean reuse", f"{found['mean_reuse']:.2f}", "", "")
+    return table
+
+
+def _generators(found: dict) -> Table:
+    table = Table("generator", "images", "images/s", "backlog", "failed", "", box=None, pad_edge=False)
+    for name, counts in found["generators"].items():
+        numbers = (counts["images"], f"{counts['images_per_second']:.1f}", counts["backlog"], counts["failed"])
+        table.add_row(Text(name), *map(str, numbers), "given up" if counts["given_up"] else "")
+    return table
+
+
+def _processes(found: dict) -> Table:
+    table = Table("process", "pid", "heartbeat", "waits", "doing", box=None, pad_edge=False)
+    for row in found["processes"]:
+        age = row["heartbeat_age_s"]
+        cells = (row["label"], str(row["pid"]), "-" if age is None else f"{age:.1f} s", share(row["wait_share"]))
+        table.add_row(*map(Text, (*cells, row["doing"])))
+    return table

@@ -1,0 +1,1 @@
+"""How the shipped micro models were trained."""

@@ -1,0 +1,164 @@
+"""One training cycle of one micro model: from the weights that are there, or fresh ones, to saved ones."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.base.errors import UserError
+from polygen_stream.micro.oracle import Oracle, fit_oracle, load_oracle, save_oracle
+from polygen_stream.micro.training import zoo, zoo_llm
+from polygen_stream.micro.training.fit import encode_all, fit_autoencoder, fit_denoiser, fit_student
+from polygen_stream.micro.training.fit_llm import fit_language_model
+from polygen_stream.micro.training.pictures import (
+    PaintedPictures,
+    alt_texts,
+    labelled_pictures,
+    scene_of,
+    seen_pictures,
+)
+from polygen_stream.micro.training.preview import preview
+from polygen_stream.micro.training.recipes import AUTOENCODERS, LANGUAGE_MODELS, TURBO, UNSHIPPED, Cycle
+from polygen_stream.micro.training.saving import save_language_model, save_pipeline
+
+PICTURE_SEED = 1  # of the pictures that autoencoders and generators train on
+
+
+def folder_of(name: str, work: Path) -> Path:
+    """Where a model's weights lie: with the package if they ship with it, else in the work folder."""
+    return (work if name in UNSHIPPED else SHIPPED_WEIGHTS) / name
+
+
+def run_cycle(name: str, cycle: Cycle, work: Path, *, fresh: bool) -> dict[str, float]:
+    """Train; returns what the loop measured. Snapshots are saved on the way.
+
+    Raises:
+        UserError: weights that the cycle goes on or starts from are not there.
+    """
+    torch.manual_seed(cycle.seed)
+    folder = folder_of(name, work)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if name == "oracle":
+        return _oracle(cycle, folder, fresh)
+    if name in LANGUAGE_MODELS:
+        return _language_model(name, cycle, folder, fresh)
+    pictures = seen_pictures(cycle.pictures, seed=PICTURE_SEED, cache=work)
+    if name in AUTOENCODERS.values():
+        return _autoencoder(name, cycle, pictures, folder, fresh)
+    return _generator(name, cycle, pictures, work, fresh)
+
+
+def _oracle(cycle: Cycle, folder: Path, fresh: bool) -> dict[str, float]:
+    folder.mkdir(exist_ok=True)
+    file, held_out = folder / "oracle.safetensors", 6000
+    images, labels = labelled_pictures(cycle.pictures, seed=2)
+    test_images, _ = labelled_pictures(held_out, seed=3)
+    scenes = [scene_of(3, i)[0] for i in range(held_out)]
+    oracle = Oracle() if fresh else load_oracle(file)
+    accuracy: dict[str, float] = {}
+
+    def snapshot() -> None:
+        save_oracle(oracle, file)
+        right = oracle.read(test_images).correct(scenes)
+        accuracy.update({f"{question} accuracy": round(float(np.nanmean(r)), 4) for question, r in right.items()})
+        logging.info("held-out %s", accuracy)
+
+    epochs = max(1, round(cycle.steps * cycle.batch / cycle.pictures))
+    fit_oracle(
+        oracle, images, labels, epochs=epochs, batch=cycle.batch, lr=cycle.lr, log=logging.info, snapshot=snapshot
+    )
+    return accuracy
+
+
+def _autoencoder(name: str, cycle: Cycle, pictures: PaintedPictures, folder: Path, fresh: bool) -> dict[str, float]:
+    vae = getattr(zoo, f"build_{name}")() if fresh else _load_autoencoder(name, folder)
+    psnr = fit_autoencoder(vae, pictures, cycle.steps, cycle.batch, cycle.lr, logging.info)
+    vae.save_pretrained(folder)
+    return {"psnr_db": round(psnr, 2)}
+
+
+def _language_model(name: str, cycle: Cycle, folder: Path, fresh: bool) -> dict[str, float]:
+    if fresh:
+        model, tokenizer = getattr(zoo_llm, f"build_{name}")()
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    loss = fit_language_model(
+        model,
+        tokenizer,
+        {"mistral": zoo_llm.caption_exchange, "llama": zoo_llm.negative_exchange}[name],
+        seed=cycle.seed,
+        steps=cycle.steps,
+        batch=cycle.batch,
+        lr=cycle.lr,
+        log=logging.info,
+        snapshot=lambda step: save_language_model(model, tokenizer, folder),
+    )
+    return {"loss": round(loss, 4)}
+
+
+def _generator(name: str, cycle: Cycle, pictures: PaintedPictures, work: Path, fresh: bool) -> dict[str, float]:
+    folder = folder_of(name, work)
+    if name == "sdxl_turbo":
+        teacher = _load(work / "sdxl", "train it first: python tools/train_micro.py sdxl")
+    if not fresh:
+        pipeline = _load(folder, f"train {name} from the start")
+    elif name == "sdxl_turbo":  # as SDXL-Turbo does, the student begins as its teacher
+        pipeline = _load(work / "sdxl", "train it first: python tools/train_micro.py sdxl")
+    else:
+        autoencoder = AUTOENCODERS[name]
+        vae = _load_autoencoder(autoencoder, work / autoencoder, SHIPPED_WEIGHTS / name / "vae")
+        pipeline = getattr(zoo, f"build_{name}")(vae.eval())
+    if cycle.start_from:
+        other = _load(folder_of(cycle.start_from, work), f"train {cycle.start_from} first")
+        for part in ("unet", "text_encoder", "text_encoder_2"):
+            if isinstance(getattr(other, part, None), type(getattr(pipeline, part, None))):
+                _start_from(getattr(pipeline, part), getattr(other, part))
+
+    def snapshot(step: int) -> None:
+        save_pipeline(pipeline, folder)
+        preview(pipeline, name, work / f"{name}-{step:05d}.png")
+
+    common = {"steps": cycle.steps, "batch": cycle.batch, "lr": cycle.lr, "log": logging.info, "snapshot": snapshot}
+    if name == "sdxl_turbo":
+        latents = encode_all(pipeline.vae, pictures.images[: TURBO["pairs"]])
+        loss = fit_student(pipeline, teacher, latents, pictures.captions, **TURBO, **common)
+    else:
+        captions = pictures.captions
+        if cycle.alt_text:
+            captions = alt_texts(len(pictures), seed=PICTURE_SEED, wrong=cycle.alt_text)
+        latents = encode_all(pipeline.vae, pictures.images)
+        logging.info("latents %s mean %.3f std %.3f", tuple(latents.shape), latents.mean(), latents.std())
+        loss = fit_denoiser(pipeline, latents, captions, warm_up_text=fresh, **common)
+    save_pipeline(pipeline, folder)
+    return {"loss": round(loss, 4)}
+
+
+def _load(folder: Path, remedy: str) -> DiffusionPipeline:
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"no weights at {folder}: {remedy}")
+    return DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+
+
+def _load_autoencoder(name: str, *folders: Path) -> AutoencoderKL | AutoencoderDC:
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            of = AutoencoderDC if name == "dc_f8" else AutoencoderKL
+            return of.from_pretrained(folder, torch_dtype=torch.float32)
+    raise UserError(f"no weights of the autoencoder {name}: train it first: python tools/train_micro.py {name}")
+
+
+def _start_from(module: nn.Module, other: nn.Module) -> None:
+    """Copy the parameters of another module that have the same name and shape."""
+    ours = module.state_dict()
+    common = {k: v.float() for k, v in other.state_dict().items() if k in ours and ours[k].shape == v.shape}
+    module.load_state_dict({**ours, **common})
+    share = sum(v.numel() for v in common.values()) / sum(v.numel() for v in ours.values())
+    logging.info("%.0f %% of the parameters of %s start from the other", 100 * share, type(module).__name__)

@@ -1,0 +1,98 @@
+"""The report: one HTML file with its style and pictures in it, which needs neither network nor script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polygen_stream.report.caption_grid import Neighbours, caption_grid
+from polygen_stream.report.generator_plots import generator_plots
+from polygen_stream.report.html import render
+from polygen_stream.report.plots import label, score_plots, training_plots
+from polygen_stream.report.run_data import HEADLINE, RunData
+
+
+def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int | None = None) -> str:
+    """The page of one run. refresh_s: of a run that goes on, the seconds after which a browser asks again."""
+    return render(
+        "run.html",
+        run=run,
+        title=f"{run.config.name}, seed {run.config.seed}",
+        facts=_facts(run),
+        scores=_score_rows(run),
+        tables=_task_rows(run),
+        score_plots=score_plots(run),
+        training_plots=training_plots(run),
+        generator_plots=generator_plots(run.analysis),
+        wall=caption_grid(run.gallery) if run.gallery else [],
+        neighbours=neighbours,
+        refresh_s=refresh_s,
+    )
+
+
+def _facts(run: RunData) -> list[tuple[str, str]]:
+    """What a reader asks first, in a few words each."""
+    config, summary = run.config, run.summary
+    facts = []
+    if refreshing := summary.get("status"):
+        facts.append(("status", refreshing))
+    if run.metrics:
+        last = run.metrics[-1]
+        facts += [
+            ("steps", f"{run.steps} of {config.train.steps}, {last['texts']} texts each"),
+            ("time", f"{summary.get('seconds', last['time']):.0f} s"),
+            ("images", f"{last['images_committed']:.0f} rendered, {_seen(run)} seen"),
+            ("reuse", f"{last['mean_reuse']:.1f} draws per caption"),
+            (
+                "loss",
+                f"{last['loss']:.3f}, hard negatives {last['p_realised']:.2f}, logit scale {last['logit_scale']:.1f}",
+            ),
+        ]
+        if first := summary.get("seconds_to_first_step"):
+            facts.append(("first step", f"after {first:.0f} s"))
+    facts.append(("model", f"{config.train.model}, {config.train.objective.replace('_', ' ')}, {config.train.device}"))
+    made = config.generators
+    facts.append(("generators", f"{', '.join(made.recipes)}; n+ = {made.positives}, negatives {made.negatives}"))
+    refused = ", ".join(f"{reason} {count}" for reason, count in run.refused.most_common(3))
+    facts.append(("captions", f"{run.tasks} tasks" + (f"; refused replies: {refused}" if refused else "")))
+    if commit := (run.provenance.get("git") or {}).get("commit"):
+        facts.append(("code", f"commit {commit[:10]}"))
+    return facts
+
+
+def _seen(run: RunData) -> int:
+    """Images that were trained on, with repetition; a logged line stands for the steps since the one before."""
+    seen, before = 0, -1
+    for line in run.metrics:
+        seen, before = seen + line["images"] * (line["step"] - before), line["step"]
+    return seen
+
+
+def _score_rows(run: RunData) -> list[tuple[str, str, str, str, str]]:
+    """(score, trained [interval], untrained, chance, seen combinations) in percent."""
+    if run.last is None:
+        return []
+    last, before, rows = run.last, run.untrained, []
+    for key in HEADLINE:
+        limits = last.get("intervals", {}).get(key)
+        trained = f"{100 * last['metrics'][key]:.1f}"
+        if limits:
+            trained += f" [{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
+        untrained = f"{100 * before['metrics'][key]:.1f}" if before else "-"
+        seen = f"{100 * last['metrics']['seen'][key]:.1f}"
+        rows.append((label(key), trained, untrained, f"{100 * last['chance'][key]:.1f}", seen))
+    return rows
+
+
+def _task_rows(run: RunData) -> list[tuple[str, str, str, str, int]]:
+    """(task, score, percent with interval, chance, n) of what `polygen-stream evaluate` left in the run folder."""
+    return [
+        (
+            task if row == 0 else "",
+            label(name),
+            f"{100 * s['score']:.1f} [{100 * s['low']:.1f}, {100 * s['high']:.1f}]",
+            "-" if s["chance"] is None else f"{100 * s['chance']:.1f}",
+            s["n"],
+        )
+        for task, scores in run.tables.items()
+        for row, (name, s) in enumerate(scores.items())
+    ]

@@ -1,0 +1,305 @@
+"""The report's plots of training: each is a figure with a title and a sentence that says what it shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from polygen_stream.report.run_data import HEADLINE, RunData
+
+# Okabe and Ito's colours, without the yellow, which is too light on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLE = {
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "font.size": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",  # text stays text: smaller, and the reader's own font
+    "svg.hashsalt": "polygen-stream",  # the same run gives the same file
+}
+SIZE = (4.4, 3.1)  # inches: about as wide as a phone shows without scaling
+SMOOTH = 50  # steps or fewer that a moving average spans
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An SVG as a data URI. about: what it shows, in words and with its main numbers."""
+
+    key: str
+    title: str
+    about: str
+    image: str
+
+
+def plot(key: str, title: str, about: str, draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> Plot:
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        draw(axes)
+        _legend(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return Plot(key, title, about, f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}")
+
+
+def _legend(figure: Figure) -> None:
+    """One legend of all axes above them, where no line can run through it."""
+    found = [one.get_legend_handles_labels() for one in figure.axes]
+    handles, labels = ([item for part in parts for item in part] for parts in zip(*found, strict=True))
+    if len(labels) > 1:
+        columns = 2 if max(map(len, labels)) > 16 else 3
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.0, handlelength=1.5)
+
+
+def training_plots(run: RunData) -> list[Plot]:
+    """Loss, curriculum, leftover queue, throughput, waiting, ring; those that the run has numbers for."""
+    if len(run.metrics) < 2:
+        return []
+    found = [_loss(run), _curriculum(run), _throughput(run), _waiting(run), _fill(run)]
+    if "leftover" in run.metrics[-1]:
+        found.insert(2, _leftover(run))
+    if run.ring is not None and any(run.ring.reuse.values()):
+        found.append(_reuse(run))
+    return found
+
+
+def score_plots(run: RunData) -> list[Plot]:
+    """Scores by step and, of the newest checkpoint, by edit and against the untrained model and chance."""
+    if run.last is None:
+        return []
+    return [_scores(run), _against(run), _edits(run)]
+
+
+def _loss(run: RunData) -> Plot:
+    steps, loss = _column(run, "step"), _column(run, "loss")
+    parts = {
+        name: [line["loss_parts"].get(name, np.nan) for line in run.metrics] for name in run.metrics[-1]["loss_parts"]
+    }
+
+    def draw(axes: Axes) -> None:
+        axes.plot(steps, loss, color="#bbbbbb", linewidth=0.6)
+        axes.plot(steps, smooth(loss), label="total", color=COLOURS[-1])
+        for name, values in parts.items():
+            axes.plot(steps, smooth(np.array(values)), linewidth=1, label=name.replace("_", " "))
+        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+
+    ends = smooth(loss)
+    return plot("loss", "Loss", f"The loss falls from {ends[0]:.2f} to {ends[-1]:.2f} in {run.steps} steps.", draw)
+
+
+def _curriculum(run: RunData) -> Plot:
+    steps, asked, taken = (_column(run, name) for name in ("step", "p", "p_realised"))
+
+    def draw(axes: Axes) -> None:
+        axes.plot(steps, taken, ".", color="#bbbbbb", markersize=2)
+        axes.plot(steps, smooth(taken), label="drawn")
+        axes.plot(steps, asked, "--", label="asked for")
+        axes.set(xlabel="step", ylabel="hard negatives, share of texts", ylim=(0, 0.55))
+
+    said = (
+        f"The share of hard negatives goes from {asked[0]:.2f} to {asked[-1]:.2f}; drawn were {smooth(taken)[-1]:.2f}."
+    )
+    return plot("curriculum", "Curriculum", said, draw)
+
+
+def _leftover(run: RunData) -> Plot:
+    steps = _column(run, "step")
+    waiting = {
+        lane: [line["leftover"][lane]["waiting"] for line in run.metrics] for lane in run.metrics[-1]["leftover"]
+    }
+    last = run.metrics[-1]["leftover"]
+
+    def draw(axes: Axes) -> None:
+        for lane, values in waiting.items():
+            axes.plot(steps, values, label=lane)
+        axes.set(xlabel="step", ylabel="captions that wait", ylim=(0, None))
+
+    said = "; ".join(
+        f"{lane}: {counts['entered']} entered, {counts['trained']} were trained, {counts['waiting']} wait,"
+        f" {sum(v for k, v in counts.items() if k.startswith('dropped'))} were dropped"
+        for lane, counts in last.items()
+    )
+    return plot("leftover", "Leftover queue", f"Captions in the leftover queue. {said}.", draw)
+
+
+def _throughput(run: RunData) -> Plot:
+    time, steps, images = (_column(run, name) for name in ("time", "step", "images_committed"))
+    window = max(2, len(time) // 20)
+    seconds = np.maximum(time[window:] - time[:-window], 1e-9)
+    stepped, made = ((v[window:] - v[:-window]) / seconds for v in (steps, images))
+    seen = (steps[-1] - steps[0]) / max(time[-1] - time[0], 1e-9)
+
+    def draw(axes: Axes) -> None:
+        axes.plot(time[window:], made, label="images rendered / s", color=COLOURS[1])
+        axes.set(xlabel="seconds since the trainer started", ylabel="images rendered / s", ylim=(0, None))
+        other = axes.twinx()
+        other.plot(time[window:], stepped, label="steps / s", color=COLOURS[0])
+        other.set(ylabel="steps / s", ylim=(0, None))
+        other.grid(False)
+
+    said = f"{seen:.2f} steps per second on average, {images[-1]:.0f} images rendered in all."
+    return plot("throughput", "Throughput", said, draw)
+
+
+def _waiting(run: RunData) -> Plot:
+    shares = {
+        "trainer": float(
+            _column(run, "wait_s").sum() / max(1e-9, (_column(run, "wait_s") + _column(run, "step_s")).sum())
+        )
+    }
+    for owner in run.ring.owners if run.ring else []:
+        if owner.role in ("captioner", "renderer") and owner.wait_s + owner.busy_s:
+            shares[owner.name.removeprefix("renderer-micro-").removeprefix("renderer-")] = owner.wait_s / (
+                owner.wait_s + owner.busy_s
+            )
+
+    def draw(axes: Axes) -> None:
+        names = list(shares)
+        axes.barh(names, [100 * shares[name] for name in names], color=[COLOURS[0], *[COLOURS[1]] * (len(names) - 1)])
+        axes.set(xlabel="time spent waiting for the ring, %", xlim=(0, 100))
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+
+    said = "Waiting shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()) + "."
+    return plot("waiting", "Who waited", said, draw)
+
+
+def _fill(run: RunData) -> Plot:
+    steps, complete, images, reuse = (
+        _column(run, name) for name in ("step", "groups_complete", "images_committed", "mean_reuse")
+    )
+
+    def draw(axes: Axes) -> None:
+        axes.plot(steps, complete, label="captions in the ring", color=COLOURS[0])
+        axes.plot(steps, images, label="images rendered", color=COLOURS[1])
+        axes.axhline(run.config.ring.slots, linestyle=":", color="#555555", label="slots of the ring")
+        axes.set(xlabel="step", ylabel="count", ylim=(0, None))
+        other = axes.twinx()
+        other.plot(steps, reuse, "--", label="draws per caption", color=COLOURS[2])
+        other.set(ylabel="draws per caption", ylim=(0, None))
+        other.grid(False)
+
+    said = (
+        f"The ring of {run.config.ring.slots} slots holds {complete[-1]:.0f} captions at the end; each was drawn"
+        f" {reuse[-1]:.1f} times on average."
+    )
+    return plot("fill", "Ring", said, draw)
+
+
+def _reuse(run: RunData) -> Plot:
+    assert run.ring is not None
+    kinds = {kind: times for kind, times in run.ring.reuse.items() if times}
+    most = max(max(times) for times in kinds.values())
+    edges = np.linspace(0, most + 1, min(30, most + 1) + 1)
+
+    def draw(axes: Axes) -> None:
+        axes.hist(
+            [list(times) for times in kinds.values()], edges, weights=[list(t.values()) for t in kinds.values()],
+            stacked=True, label=[{"plain": "plain", "pair": "with a hard negative"}.get(kind, kind) for kind in kinds],
+        )  # fmt: skip
+        axes.set(xlabel="times a caption was drawn", ylabel="captions in the ring")
+
+    return plot("reuse", "Reuse", f"How often each caption in the ring was drawn: between 0 and {most} times.", draw)
+
+
+def _scores(run: RunData) -> Plot:
+    steps = [line["step"] for line in run.evaluations]
+
+    def draw(axes: Axes) -> None:
+        for colour, key in zip(COLOURS, HEADLINE, strict=False):
+            axes.plot(
+                steps, [100 * line["metrics"][key] for line in run.evaluations], "o-", color=colour, label=label(key)
+            )
+            with_interval = [line for line in run.evaluations if "intervals" in line]
+            limits = np.array([line["intervals"][key] for line in with_interval]).reshape(-1, 2)
+            axes.fill_between(
+                [line["step"] for line in with_interval], *(100 * limits.T), color=colour, alpha=0.15, linewidth=0
+            )
+        axes.set(xlabel="step", ylabel="unseen combinations, %", ylim=(0, 100))
+
+    assert run.last is not None
+    said = ", ".join(f"{label(key)} {100 * run.last['metrics'][key]:.1f} %" for key in HEADLINE)
+    return plot("scores", "Scores by step", f"At step {run.last['step']}: {said}. Bands are 95 % intervals.", draw)
+
+
+def _against(run: RunData) -> Plot:
+    last = run.last
+    assert last is not None
+
+    def draw(axes: Axes) -> None:
+        rows = np.arange(len(HEADLINE))
+        for shift, (name, line, marker) in enumerate((("trained", last, "o"), ("untrained", run.untrained, "s"))):
+            if line is None:
+                continue
+            values = np.array([line["metrics"][key] for key in HEADLINE])
+            limits = np.array(
+                [line.get("intervals", {}).get(key, [v, v]) for key, v in zip(HEADLINE, values, strict=True)]
+            )
+            error = 100 * np.abs(limits.T - values)
+            axes.errorbar(100 * values, rows + 0.15 * shift, xerr=error, fmt=marker, capsize=3, label=name)
+        chance = [100 * last["chance"][key] for key in HEADLINE]
+        axes.plot(chance, rows, "|", color="#555555", markersize=14, label="chance")
+        axes.set_yticks(rows, [label(key) for key in HEADLINE])
+        axes.set(xlabel="unseen combinations, %", xlim=(0, 100))
+        axes.invert_yaxis()
+
+    said = "; ".join(
+        f"{label(key)} {100 * last['metrics'][key]:.1f} % (chance {100 * last['chance'][key]:.1f})" for key in HEADLINE
+    )
+    return plot("against", "Against untrained and chance", f"{said}. Bars are 95 % intervals.", draw)
+
+
+def _edits(run: RunData) -> Plot:
+    last = run.last
+    assert last is not None
+    by_edit = last["metrics"]["compositional_by_edit"]
+    names = sorted(by_edit, key=by_edit.get)
+
+    def draw(axes: Axes) -> None:
+        rows = np.arange(len(names))
+        values = np.array([by_edit[name] for name in names])
+        limits = last.get("intervals", {}).get("compositional_by_edit", {})
+        error = 100 * np.abs(np.array([limits.get(n, [v, v]) for n, v in zip(names, values, strict=True)]).T - values)
+        axes.barh(rows, 100 * values, 0.7, xerr=error, color=COLOURS[0], error_kw={"elinewidth": 1}, label="unseen")
+        seen = last["metrics"].get("seen", {}).get("compositional_by_edit", {})
+        if seen:
+            axes.plot([100 * seen[name] for name in names], rows, "D", color=COLOURS[1], markersize=4, label="seen")
+        axes.axvline(50, linestyle=":", color="#555555", label="chance")
+        axes.set_yticks(rows, [label(name) for name in names])
+        axes.set(xlabel="pictures closer to the true caption, %", xlim=(0, 100))
+        axes.grid(False, axis="y")
+
+    best, worst = (f"{label(name)}, {100 * by_edit[name]:.0f} %" for name in (names[-1], names[0]))
+    said = f"Best: {best}. Worst: {worst}. Bars are 95 % intervals."
+    return plot("edits", "Composition by edit", said, draw, (SIZE[0], 4.2))
+
+
+def smooth(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Moving average over at most SMOOTH values, of fewer at both ends."""
+    values = np.asarray(values, float)
+    half = min(SMOOTH, max(1, len(values) // 10)) // 2
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    first, after = (np.clip(np.arange(len(values)) + shift, 0, len(values)) for shift in (-half, half + 1))
+    return (sums[after] - sums[first]) / (after - first)
+
+
+def label(key: str) -> str:
+    return key.replace("_", " ").replace("i2t r1", "image to text R@1").replace("t2i r1", "text to image R@1")
+
+
+def _column(run: RunData, name: str) -> np.ndarray:
+    return np.array([line[name] for line in run.metrics], float)

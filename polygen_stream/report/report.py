@@ -1,0 +1,95 @@
+"""The report process: at the end of a run, keeps some pictures, measures the generators, and writes report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from polygen_stream.analyze import pictures
+from polygen_stream.analyze.measure import measure
+from polygen_stream.analyze.names import ANALYSIS
+from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.evaluate.encoder import load_encoder
+from polygen_stream.micro.grammar import Style, describe
+from polygen_stream.micro.world import Split, sample_scene
+from polygen_stream.report import gallery
+from polygen_stream.report.caption_grid import Neighbours, neighbours
+from polygen_stream.report.gallery import GALLERY, Gallery
+from polygen_stream.report.page import run_page
+from polygen_stream.report.ring_view import view_ring
+from polygen_stream.report.run_data import RunData, read_run_data
+from polygen_stream.report.samples import draw_samples
+from polygen_stream.ring.inspection import Inspection
+from polygen_stream.roles.role import RoleContext, run_role
+from polygen_stream.train.checkpoint import list_checkpoints
+
+REPORT = "report.html"
+MEASURED = 1500  # pictures of the ring
+SAMPLES = 12  # captions in TensorBoard's grid
+QUERIES = 4
+
+
+def main(context: RoleContext) -> None:
+    ring, folder = context.ring, context.run_dir
+    ring.heartbeat("measuring the generators")
+    seen = view_ring(ring)
+    kept = gallery.of_ring(seen.groups, seen.read, ring.spec.generators)
+    if kept:
+        gallery.save(kept, folder / GALLERY)
+        _to_tensorboard(kept, folder)
+    concepts = {entry.task.task_id: entry.task.concept for entry in read_journal(folder / JOURNAL)}
+    found = pictures.of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
+    if found:
+        about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
+        analysis = {"about": about, "classes": "concept", **measure(found, found.concept, folder)}
+        (folder / ANALYSIS).write_text(json.dumps(analysis, indent=1) + "\n", encoding="utf-8")
+    ring.heartbeat("writing the report")
+    write_report(folder, ring=seen.inspection)
+
+
+def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | None = None) -> Path:
+    """RUN/report.html from what lies in the run folder.
+
+    Args:
+        queries: texts whose nearest pictures are shown; by default of combinations that nobody trained on.
+        ring: as it stands, while its run has not left a snapshot of it.
+
+    Raises:
+        UserError: not a run folder.
+    """
+    run = read_run_data(folder, ring)
+    file = folder / REPORT
+    partial = file.with_name(f".partial-{REPORT}")
+    partial.write_text(run_page(run, _neighbours(run, queries)), encoding="utf-8")
+    partial.replace(file)
+    return file
+
+
+def _neighbours(run: RunData, queries: Sequence[str]) -> list[Neighbours]:
+    found = list_checkpoints(run.folder)
+    if run.gallery is None or not found:
+        return []
+    return neighbours(run.gallery, load_encoder(str(found[-1][1])), queries or _default_queries(run))
+
+
+def _default_queries(run: RunData) -> list[str]:
+    if run.config.captions.bank == "micro":
+        rng = np.random.default_rng(run.config.seed)
+        return [describe(sample_scene(rng, Split.UNSEEN), Style.sample(rng)) for _ in range(QUERIES)]
+    assert run.gallery is not None
+    samples = run.gallery.samples
+    return [samples[i].caption for i in np.unique(np.linspace(0, len(samples) - 1, QUERIES).round().astype(int))]
+
+
+def _to_tensorboard(kept: Gallery, folder: Path) -> None:
+    writer = SummaryWriter(str(folder / "tensorboard"))
+    writer.add_figure("pictures", draw_samples(kept.samples[:SAMPLES], kept.generators))
+    writer.close()
+
+
+if __name__ == "__main__":
+    run_role(main, "report")

@@ -1,0 +1,1 @@
+"""What is produced and drawn when: ledger, curriculum, leftover queue."""

@@ -1,0 +1,53 @@
+"""A draw log as a script: what a run in replay mode draws, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.ring import DrawRecord, DrawSummary, Kind, Ring
+from polygen_stream.ring.draw_log import read_draw_log
+
+REPLAY_SCHEDULE = "replay.jsonl"  # in the run folder: the draw log of the run that is replayed
+
+
+class ReplaySchedule:
+    """Read in the order of steps, from whichever step it is first asked for.
+
+    Raises:
+        UserError: the file is no draw log.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._last: dict[int, int] = {}  # task -> the last step that draws it
+        for record in read_draw_log(file):
+            self._last.update(dict.fromkeys(record.task_ids, record.step))
+        self._records: Iterator[DrawRecord] = read_draw_log(file)
+
+    def tasks(self, step: int, plain: int, pair: int) -> tuple[int, ...]:
+        """The tasks of a step in the order of its batch, PLAIN before PAIR.
+
+        Raises:
+            UserError: the log has no such step, or its mix is not the one asked for.
+        """
+        record = next((record for record in self._records if record.step == step), None)
+        if record is None:
+            raise UserError(f"{self._file} has no step {step}: replay a run that was completed")
+        pairs = record.kinds.count(Kind.PAIR)
+        if (len(record.kinds) - pairs, pairs) != (plain, pair):
+            raise UserError(
+                f"{self._file}: step {step} drew {len(record.kinds) - pairs} plain + {pairs} pair captions, but this "
+                f"config's curriculum asks for {plain} + {pair}: replay with the config of the run"
+            )
+        return record.task_ids
+
+    def keep(self, ring: Ring, post: DrawSummary) -> None:
+        """Keeps from eviction, among what was just drawn, what will be drawn again; lets go of the rest."""
+        record = post.record
+        for row, generation, task in zip(post.rows, record.generations, record.task_ids, strict=True):
+            if self._last[task] > record.step:
+                ring.pin(row, generation)
+            else:
+                ring.unpin(row, generation)
