@@ -1,9 +1,9 @@
-"""Fixtures for all tests; being here also makes the helpers in this folder importable (ring_kit)."""
+"""Fixtures for all tests. Helpers are modules of tests/helpers, which pyproject.toml puts on the path."""
 
 from __future__ import annotations
 
 import pytest
-from ring_kit import small_spec
+from small_rings import small_spec
 
 from polygen_stream.ring import Ring
 

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_kit import make_run
+from run_folders import make_run
 
 from polygen_stream.report.compare import write_comparison
 from polygen_stream.report.report import write_report

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from launched import Launched, resumed_toy, toy
+from launched_runs import Launched, resumed_toy, toy
 
 
 @pytest.fixture

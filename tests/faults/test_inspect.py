@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from launched import Launched
+from launched_runs import Launched
 from PIL import Image
 
 from polygen_stream.base.errors import PolygenError

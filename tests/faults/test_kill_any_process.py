@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from launched import Launched
+from launched_runs import Launched
 
 TINY = (
     "--generators.recipes", "micro/sd15,micro/sana",

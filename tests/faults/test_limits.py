@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from launched import Launched
+from launched_runs import Launched
 
 
 def limits(run: Launched, *words: str) -> subprocess.CompletedProcess[str]:

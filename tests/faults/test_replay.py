@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from launched import Launched
-from test_resume import RUN, assert_same, result
+from launched_runs import Launched
+from run_results import RUN, assert_same, result
 
 # A ring that has to evict: 40 of 100 captions fit. In throughput mode batches depend on everybody's pace.
 FLOWING = ("ring.mode", "throughput", "ring.window", "0", "ring.slots", "120", "ring.min_fill", "12")

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import resource
 import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
-import torch
-from launched import Launched
+from launched_runs import Launched
 from resumable_run import CHECKPOINT_EVERY, STEPS
-from safetensors.torch import load_file
+from run_results import RUN, assert_same, result
 
 from polygen_stream.checkpoints import PARTIAL, list_checkpoints
 
-RUN = [sys.executable, str(Path(__file__).with_name("resumable_run.py"))]
 START_S = 150.0  # imports of torch and open_clip on a machine that is busy
 
 
@@ -52,37 +47,6 @@ def expected(tmp_path_factory):
     assert found["step"] == STEPS
     assert {kind for draw in found["draws"] for kind in ("plain", "pair") if draw[kind]} == {"plain", "pair"}
     return found
-
-
-def result(run_dir: Path) -> dict[str, object]:
-    """Everything that has to be equal."""
-    step, folder = list_checkpoints(run_dir)[-1]
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "step": step,
-        "weights": load_file(folder / "model.safetensors"),
-        "average": load_file(folder / "average.safetensors"),
-        "optimizer": torch.load(folder / "state.pt", weights_only=True)["optimizer"]["state"],
-        "training": [{name: line[name] for name in ("step", "loss", "lr", "p", "grad_norm")} for line in lines],
-        "draws": [json.loads(line) for line in (run_dir / "draw_log.jsonl").read_text().splitlines()],
-        "journal": (run_dir / "journal.jsonl").read_text(),
-    }
-
-
-def assert_same(ours: object, theirs: object, where: str = "") -> None:
-    assert type(ours) is type(theirs), where
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), where
-        for key in ours:
-            assert_same(ours[key], theirs[key], f"{where}/{key}")
-    elif isinstance(ours, list):
-        assert len(ours) == len(theirs), where
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            assert_same(one, other, f"{where}/{place}")
-    elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
-    else:
-        assert ours == theirs, where
 
 
 def kill(run: Launched) -> None:

@@ -8,10 +8,10 @@ import signal
 import struct
 
 import pytest
-from dying import JOURNALLED_WRITES, fork_child, stop_at, was_killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ring_kit import open_pair, open_plain, render, small_spec
+from killed_children import JOURNALLED_WRITES, fork_child, stop_at, was_killed
+from small_rings import open_pair, open_plain, render, small_spec
 
 from polygen_stream.ring import LostLock, Ring, RingMismatch
 from polygen_stream.ring.layout import LIBC_OFFSET, SPEC_OFFSET, Header, columns_of

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from dying import JOURNALLED_WRITES, fork_child, lines_of, stop_at, was_killed
-from ring_kit import open_plain, pictures, render
+from killed_children import JOURNALLED_WRITES, fork_child, lines_of, stop_at, was_killed
+from small_rings import open_plain, pictures, render
 
 from polygen_stream.ring import LockTimeout, Ring, RingTimeout
 

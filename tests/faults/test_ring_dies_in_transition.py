@@ -10,8 +10,8 @@ from types import CodeType
 
 import numpy as np
 import pytest
-from dying import JOURNALLED_WRITES, every_line, fork_child, stop_at, was_killed
-from ring_kit import open_pair, open_plain, pictures, render, small_spec
+from killed_children import JOURNALLED_WRITES, every_line, fork_child, stop_at, was_killed
+from small_rings import open_pair, open_plain, pictures, render, small_spec
 
 from polygen_stream.ring import PinResult, Ring, RingTimeout
 from polygen_stream.ring.layout import Total, columns_of

@@ -12,8 +12,8 @@ from functools import partial
 
 import psutil
 import pytest
-from dying import JOURNALLED_WRITES, fork_child, lines_of, stop_at, was_killed
-from ring_kit import open_pair, open_plain, pictures, render, small_spec, tasks
+from killed_children import JOURNALLED_WRITES, fork_child, lines_of, stop_at, was_killed
+from small_rings import open_pair, open_plain, pictures, render, small_spec, tasks
 
 from polygen_stream.ring import Ring, RingTimeout
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dying import fork_child, was_killed
-from ring_kit import small_spec
+from killed_children import fork_child, was_killed
+from small_rings import small_spec
 
 from polygen_stream.ring import Kind, LockTimeout, Member, Ring, RingTimeout
 

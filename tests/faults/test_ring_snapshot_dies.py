@@ -7,8 +7,8 @@ import signal
 import time
 
 import numpy as np
-from dying import fork_child, lines_of, stop_at, was_killed
-from ring_kit import open_pair, open_plain, render
+from killed_children import fork_child, lines_of, stop_at, was_killed
+from small_rings import open_pair, open_plain, render
 
 from polygen_stream.ring import Ring, RingTimeout, snapshot, state
 from polygen_stream.ring.restore import restore_snapshot

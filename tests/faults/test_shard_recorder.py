@@ -8,7 +8,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
-from launched import Launched
+from launched_runs import Launched
 
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.config import dump_config, load_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from launched import toy
+from launched_runs import toy
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import dump_config, load_config

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from launched import Launched
+from launched_runs import Launched
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.launch.watch.status_query import status_address, status_of

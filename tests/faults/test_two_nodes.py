@@ -8,14 +8,15 @@ import socket
 import sys
 from pathlib import Path
 
+import node_run
 import pytest
 import torch
-from launched import Launched
+from launched_runs import Launched
 from safetensors.torch import load_file
 
 from polygen_stream.base.jsonl import read_jsonl
 
-NODE = Path(__file__).with_name("node_run.py")
+NODE = Path(node_run.__file__)
 QUICK, NEVER = 0.005, 1000.0
 START_S = 250.0  # two imports of torch and all that comes with it
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launched import Launched
+from launched_runs import Launched
 
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import provenances, read_journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ring_kit import open_plain, render
+from small_rings import open_plain, render
 
 from polygen_stream.train.staging import PINNED_BUFFERS, CudaStaging
 

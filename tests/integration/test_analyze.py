@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from report_kit import make_run
+from run_folders import make_run
 from typer.testing import CliRunner
 
 from polygen_stream.base.errors import UserError

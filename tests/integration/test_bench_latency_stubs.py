@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import latency_stub_run
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.bench.latency_stubs import Latency, picture
 from polygen_stream.simulate.against import compare, measure
 
-RUN = Path(__file__).parents[1] / "latency_stub_run.py"
+RUN = Path(latency_stub_run.__file__)
 CONFIG = {
     "captions.source": "grammar",
     "captions.target": "48",

@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "faults"))
-from launched import Launched
+import remote_run
+from launched_runs import Launched
 
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.ring.inspection import inspect_state
 
-RUN, THERE = Path(__file__).with_name("remote_run.py"), "micro/sana"
+RUN, THERE = Path(remote_run.__file__), "micro/sana"
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 

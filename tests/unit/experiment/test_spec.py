@@ -1,0 +1,148 @@
+"""Experiment files: what is accepted, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.experiment.spec import load_experiment
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted(p for p in (ROOT / "configs" / "experiments").glob("*.toml") if p.name != "pool.toml")
+
+
+def values() -> dict:
+    return {
+        "name": "small",
+        "title": "Small",
+        "steps": 4,
+        "images_per_step": 16,
+        "baseline": "one",
+        "learning_rates": [1e-3],
+        "pool": {
+            "seed": 0,
+            "captions": 96,
+            "held_out": 32,
+            "generators": ["micro/sana", "micro/sdxl_turbo"],
+            "layers": [{"captions": 96}, {"captions": 32, "copies": 2}, {"captions": 32, "negatives": True}],
+        },
+        "arms": [
+            {"name": "one", "captions": 64, "positives": 1, "ensembles": [["micro/sana"]]},
+            {"name": "both", "captions": 32, "positives": 2, "ensembles": [["micro/sana", "micro/sdxl_turbo"]]},
+        ],
+        "contrasts": [{"arm": "both", "against": "one", "question": "two generators?"}],
+    }
+
+
+def load(tmp_path: Path, changed: dict):
+    path = tmp_path / "small.toml"
+    path.write_text(tomli_w.dumps(changed))
+    return load_experiment(path)
+
+
+def refused(tmp_path: Path, changed: dict, match: str) -> None:
+    with pytest.raises(UserError, match=match) as caught:
+        load(tmp_path, changed)
+    assert "small.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_experiments_can_be_run(path: Path):
+    experiment = load_experiment(path)
+    assert experiment.name == path.stem
+    for arm in experiment.arms:
+        experiment.run_config(arm, experiment.learning_rates[0], 0)
+
+
+def test_arms_of_equal_images_have_equal_images_per_step(tmp_path: Path):
+    experiment = load(tmp_path, values())
+    batches = {arm.name: experiment.run_config(arm, 1e-3, 0).train.batch * arm.positives for arm in experiment.arms}
+    assert batches == {"one": 16, "both": 16}
+    assert [arm.images for arm in experiment.arms] == [64, 64]
+
+
+def test_copies_of_a_pool(tmp_path: Path):
+    pool = load(tmp_path, values()).pool
+    assert pool.copies("micro/sana", negatives=False) == [96, 32]
+    assert pool.copies("micro/sana", negatives=True) == [32]
+
+
+def test_another_pool_has_another_name(tmp_path: Path):
+    one, other = values(), values()
+    other["pool"]["seed"] = 1
+    assert load(tmp_path, one).pool.name != load(tmp_path, other).pool.name
+
+
+def test_the_run_config_takes_the_keys_of_experiment_and_arm(tmp_path: Path):
+    changed = values()
+    changed["config"] = {"train.weight_decay": 0.2, "train.ema": 0.5}
+    changed["arms"][1]["config"] = {"train.ema": 0.9}
+    experiment = load(tmp_path, changed)
+    one, both = (experiment.run_config(arm, 1e-3, 7) for arm in experiment.arms)
+    assert (one.train.weight_decay, one.train.ema, both.train.ema, both.seed) == (0.2, 0.5, 0.9, 7)
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path: Path):
+    changed = values() | {"stepz": 5}
+    refused(tmp_path, changed, "stepz.*did you mean steps")
+
+
+def test_an_unknown_key_of_an_arm_names_the_nearest(tmp_path: Path):
+    changed = values()
+    changed["arms"][0]["positive"] = 1
+    refused(tmp_path, changed, r"arms\.0\.positive.*did you mean positives")
+
+
+def test_an_unknown_config_key_names_the_nearest(tmp_path: Path):
+    refused(tmp_path, values() | {"config": {"train.emaa": 0.5}}, "train.emaa.*did you mean.*train.ema")
+
+
+def test_an_arm_that_is_not_there_names_the_nearest(tmp_path: Path):
+    refused(tmp_path, values() | {"baseline": "onee"}, "no arm 'onee': did you mean 'one'")
+
+
+def test_two_arms_of_one_name(tmp_path: Path):
+    changed = values()
+    changed["arms"][1]["name"] = "one"
+    refused(tmp_path, changed, "two arms are called 'one'")
+
+
+def test_an_arm_that_needs_more_than_the_pool_has(tmp_path: Path):
+    changed = values()
+    changed["arms"][0]["positives"] = 2
+    refused(tmp_path, changed, r"arm one needs 2 positives by micro/sana of 64 captions.*\[96, 32\]")
+
+
+def test_hard_negatives_need_their_pictures(tmp_path: Path):
+    changed = values() | {"config": {"curriculum.end": 0.5}}
+    refused(tmp_path, changed, r"arm one needs 1 negatives by micro/sana of 64 captions.*\[32\]")
+
+
+def test_captions_for_measurements_are_nobodys(tmp_path: Path):
+    changed = values()
+    changed["arms"][0]["captions"] = 65
+    refused(tmp_path, changed, "arm one has 65 captions, but the pool 96, 32 of them held out")
+
+
+def test_a_batch_larger_than_the_arm(tmp_path: Path):
+    refused(tmp_path, values() | {"images_per_step": 128}, "arm one: a batch has 128 texts, but the arm 64 captions")
+
+
+def test_a_ring_needs_size_and_reuse(tmp_path: Path):
+    changed = values()
+    changed["arms"][0]["buffer"] = 32
+    refused(tmp_path, changed, "arm one: buffer is 32 and reuse 0")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path):
+    with pytest.raises(UserError, match=r"cannot read .*no\.toml: No such file"):
+        load_experiment(tmp_path / "no.toml")
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path):
+    (tmp_path / "bad.toml").write_text("name =")
+    with pytest.raises(UserError, match=r"bad\.toml is not valid TOML"):
+        load_experiment(tmp_path / "bad.toml")

@@ -1,0 +1,264 @@
+"""The report of a run, the comparison of runs, and the page during a run: what they hold, and that they stand alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from run_folders import STEPS, TRAP, make_run
+from small_rings import open_pair, open_plain, render
+from typer.testing import CliRunner
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.cli.cli import app
+from polygen_stream.launch.process_plan import build_process_plan, dashboard_port
+from polygen_stream.report import dashboard, gallery, report
+from polygen_stream.report.compare import comparison_page
+from polygen_stream.report.page import run_page
+from polygen_stream.report.plots import smooth
+from polygen_stream.report.ring_view import view_ring
+from polygen_stream.report.run_data import read_run_data
+from polygen_stream.ring.snapshot import save_snapshot
+
+
+class Page(HTMLParser):
+    """What a test asks about a page."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.headings: list[tuple[str, str]] = []
+        self.words = ""
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] in ("h1", "h2", "h3"):
+            self.headings.append((self._open[-1], data))
+        if self._open and self._open[-1] != "style":
+            self.words += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("runs") / "first")
+    scores = {"zero_shot:cifar10": {"acc1": {"score": 0.5, "low": 0.49, "high": 0.51, "n": 10000, "chance": 0.1}}}
+    (folder / "evaluations").mkdir()
+    (folder / "evaluations" / f"step_{STEPS:06d}.json").write_text(json.dumps({"model": {}, "scores": scores}))
+    return folder
+
+
+@pytest.fixture
+def ring(new_ring):
+    """Ten captions, some with a negative, drawn a few times."""
+    ring = new_ring(image_shape=(32, 32, 3))
+    for task in range(6):
+        open_pair(ring, task) if task % 2 else open_plain(ring, task)
+        render(ring)
+    for step in range(4):
+        ring.release(ring.draw(step, 3, 1, timeout_s=1.0))
+    return ring
+
+
+@pytest.fixture
+def page(run_dir, ring) -> Page:
+    save_snapshot(ring, run_dir / "ring.safetensors", payload=False)
+    text = report.write_report(run_dir, ["a red house", "a boat on the sea"]).read_text(encoding="utf-8")
+    assert len(text) < 10_000_000
+    return Page(text)
+
+
+def test_a_report_has_every_plot_and_picture_with_words_for_each(page):
+    figures = [image for image in page.all("img") if image["src"].startswith("data:image/svg+xml")]
+    assert [image["aria-describedby"].removeprefix("about-") for image in figures] == [
+        "scores", "against", "edits", "loss", "curriculum", "leftover", "throughput", "waiting", "fill", "reuse",
+        "quadrant", "spectra", "invariance",
+    ]  # fmt: skip
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(set(ids)) == len(ids)
+    assert {image["aria-describedby"] for image in figures} <= set(ids)
+    for image in figures:
+        svg = base64.b64decode(image["src"].split(",", 1)[1]).decode()
+        assert "<svg" in svg and "<path" in svg
+    tiles = [image for image in page.all("img") if image["src"].startswith("data:image/png")]
+    assert len(tiles) > 12 * 2 + 2 * 6 and all(tile["alt"] for tile in tiles)
+    assert sum("negative, " in tile["alt"] for tile in tiles) >= 6
+
+
+def test_a_report_stands_alone(page):
+    for _, attrs in page.tags:
+        for name in ("src", "href"):
+            assert attrs.get(name, "#").startswith(("#", "data:")), attrs
+    assert not page.all("script")
+    assert "default-src 'none'" in page.all("meta")[2]["content"]
+    assert not any("http-equiv" in meta and meta["http-equiv"] == "refresh" for meta in page.all("meta"))
+
+
+def test_a_report_can_be_read_aloud(page):
+    levels = [int(tag[1]) for tag, _ in page.headings]
+    assert levels.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(levels))
+    assert page.all("html")[0]["lang"] == "en"
+    assert page.all("table") and len(page.all("caption")) == len(page.all("table"))
+    assert all("scope" in cell for cell in page.all("th"))
+    assert all("alt" in image for image in page.all("img"))
+
+
+def test_captions_cannot_run(page):
+    assert TRAP in page.words  # shown as it is written
+
+
+def test_a_report_tells_the_run(page, run_dir):
+    for said in ("micro, seed 0", "60 of 60", "completed", "commit 0123456789", "negative: unchanged 12",
+                 "60.0 [55.0, 65.0]", "zero_shot:cifar10", "50.0 [49.0, 51.0]", "a boat on the sea",
+                 "painted pictures", f"{STEPS * 256} seen"):  # fmt: skip
+        assert said in page.words, said
+
+
+def test_a_report_of_a_run_that_has_nothing_yet(tmp_path):
+    folder = make_run(tmp_path / "run")
+    for file in [*folder.glob("*.jsonl"), folder / "analysis.json", folder / gallery.GALLERY]:
+        file.unlink()
+    words = Page(report.write_report(folder).read_text()).words
+    for said in (
+        "No checkpoint of a trained model",
+        "No picture was kept",
+        "Fewer than two",
+        "polygen-stream analyze run",
+    ):
+        assert said in words
+    with pytest.raises(UserError, match="is no run folder"):
+        report.write_report(tmp_path)
+
+
+def test_neighbours_are_the_most_similar_pictures(run_dir):
+    run = read_run_data(run_dir)
+    found = report._neighbours(run, ["a red house"])
+    encoder = report.load_encoder(str(run_dir))
+    images, about = run.gallery.positives()
+    cosine = (encoder.texts(["a red house"]) @ encoder.images(images).T).numpy()[0]
+    best = np.argsort(-cosine)[:6]
+    assert [tile.note.split()[0] for tile in found[0].tiles] == [f"{c:.2f}" for c in cosine[best]]
+    assert [tile.alt.split(": ", 1)[1] for tile in found[0].tiles] == [about[i][1] for i in best]
+
+
+def test_a_gallery_comes_back_as_it_was(run_dir, tmp_path):
+    first = gallery.load(run_dir / gallery.GALLERY)
+    gallery.save(first, tmp_path / "again.safetensors")
+    again = gallery.load(tmp_path / "again.safetensors")
+    assert again.generators == first.generators
+    for one, other in zip(first.samples, again.samples, strict=True):
+        assert (one.caption, one.negative) == (other.caption, other.negative)
+        for a, b in ((one.positives, other.positives), (one.negatives, other.negatives)):
+            assert [g for g, _ in a] == [g for g, _ in b]
+            assert all((x == y).all() for (_, x), (_, y) in zip(a, b, strict=True))
+    (tmp_path / "other").write_bytes(b"no gallery")
+    assert gallery.load(tmp_path / "other") is None
+
+
+def test_a_look_at_a_ring_takes_no_picture_that_was_overwritten(ring):
+    seen = view_ring(ring)
+    slots = seen.groups[0].positive_slots
+    assert set(seen.read(slots)) == set(slots)
+    ring._control.columns.payload[slots[0]] ^= 1  # as a renderer that reused the slot would
+    assert set(seen.read(slots)) == set(slots[1:])
+
+
+def test_smoothing_keeps_a_constant_and_a_straight_line():
+    assert smooth(np.full(80, 3.0)) == pytest.approx(np.full(80, 3.0))
+    line = np.arange(200.0)
+    assert smooth(line)[20:-20] == pytest.approx(line[20:-20])
+
+
+def test_runs_are_compared_with_the_first(run_dir, tmp_path):
+    folders = [make_run(tmp_path / f"run-{i}", seed=i, score=0.4 + 0.1 * i) for i in range(2)]
+    result = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "all.html")])
+    assert result.exit_code == 0, result.output
+    page = Page((tmp_path / "all.html").read_text())
+    assert "+25.0 [" in page.words  # 0.5 against 0.4 in each of four tasks; composition stands apart
+    low, high = map(float, re.search(r"\+25\.0 \[([+-][\d.]+), ([+-][\d.]+)\]", page.words).groups())
+    # each score's interval is +-0.05: the mean of four ratios of 0.5 to 0.4 has a standard error of 5.1 %
+    assert (low, high) == pytest.approx((25 - 10, 25 + 10), abs=2.5)
+    assert [tag for tag, _ in page.headings].count("h1") == 1
+    with pytest.raises(UserError, match="there is no folder"):
+        CliRunner().invoke(app, ["report", *map(str, folders), "--out", "/nowhere/x.html"], catch_exceptions=False)
+    (folders[1] / "eval.jsonl").unlink()
+    with pytest.raises(UserError, match="no evaluation of a trained model"):
+        CliRunner().invoke(app, ["report", *map(str, folders)], catch_exceptions=False)
+
+
+def test_correlations_appear_from_four_runs_on(run_dir):
+    runs = [read_run_data(run_dir)] * 4
+    assert "at least 4 runs" in comparison_page(runs)
+
+
+def test_the_dashboard_serves_this_machine_alone(run_dir, ring, monkeypatch):
+    context = SimpleNamespace(ring=ring, run_dir=run_dir, stopping=False)
+    port = dashboard_port(0)
+    monkeypatch.setenv(dashboard.PORT_VARIABLE, str(port))
+    monkeypatch.setattr(os, "nice", lambda by: by)  # of the test process
+    thread = threading.Thread(target=dashboard.main, args=(context,), daemon=True)
+    thread.start()
+
+    def get(path: str = "/", host: str = f"127.0.0.1:{port}"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+        for _ in range(50):
+            try:
+                return urllib.request.urlopen(request, timeout=120)
+            except urllib.error.HTTPError as answer:
+                return answer
+            except urllib.error.URLError:  # not listening yet
+                time.sleep(0.1)
+        raise AssertionError("nobody listens")
+
+    answer = get()
+    page = Page(answer.read().decode())
+    assert answer.status == 200 and answer.headers["Cache-Control"] == "no-store"
+    assert {"http-equiv": "refresh", "content": "15"} in page.all("meta")
+    assert "caption 1" in page.words and "negative 1" in page.words  # out of the ring
+    assert get(host="rebound.example:80").status == 403
+    assert get("/etc/passwd").status == 404
+    context.stopping = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_the_dashboard_is_a_process_of_the_run_when_asked_for():
+    from polygen_stream.config import load_config
+
+    config = load_config()
+    assert not build_process_plan(config).with_role("dashboard")
+    [process] = build_process_plan(config, dashboard_port=8089).with_role("dashboard")
+    assert process.env[dashboard.PORT_VARIABLE] == "8089"
+    assert 0 < dashboard_port(0) < 65536
+
+
+def test_a_live_page_needs_no_checkpoint(run_dir, ring):
+    seen = view_ring(ring)
+    page = Page(run_page(read_run_data(run_dir, seen.inspection), refresh_s=15))
+    assert "live" in page.words and "Nearest pictures" not in page.words

@@ -1,0 +1,100 @@
+"""DeviceLock on a shared device: first come first served, one at a time, and nobody dead in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polygen_stream.roles.device_lock import POLL_S, DeviceLock
+
+OTHER = """
+import sys
+from pathlib import Path
+from polygen_stream.roles.device_lock import DeviceLock
+device_lock = DeviceLock(Path(sys.argv[1]), "cuda:0", 5.0)
+for line in sys.stdin:
+    if line.strip() == "give": device_lock.release()
+    print(device_lock.try_acquire() if line.strip() == "ask" else device_lock.contested(), flush=True)
+"""
+
+
+class Other:
+    """Another process with its place in the queue."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OTHER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=Path(__file__).parents[3],
+        )  # fmt: skip
+
+    def __call__(self, word: str) -> bool:
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip() == "True"
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def other(tmp_path):
+    process = Other(tmp_path)
+    yield process
+    process.kill()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_second_waits_until_the_first_gives_and_then_the_first_waits(tmp_path, other):
+    mine = DeviceLock(tmp_path, "cuda:0", 5.0)
+    assert mine.try_acquire() and not other("ask")
+    mine.release()
+    assert other("ask") and not mine.try_acquire()
+    assert not mine.contested(), "who waits has nothing to give"
+    other("give")
+    assert mine.try_acquire()
+
+
+def test_a_turn_ends_after_its_time_and_only_when_somebody_waits(tmp_path, other):
+    clock = Clock()
+    mine = DeviceLock(tmp_path, "cuda:0", 5.0, clock)
+    assert mine.try_acquire()
+    clock.now += 50
+    assert not mine.slice_expired() and not mine.idle_while_contested()
+    other("ask")
+    clock.now += POLL_S
+    assert mine.slice_expired() and mine.idle_while_contested()
+    mine.touch()
+    assert not mine.idle_while_contested(), "it has just used the device"
+    mine.release()
+    other("give")
+    assert mine.try_acquire() and not mine.slice_expired(), "a new turn"
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path, other):
+    mine = DeviceLock(tmp_path, "cuda:0", 5.0)
+    assert other("ask") and not mine.try_acquire()
+    other.kill()
+    assert mine.try_acquire()
+    assert [pid for pid, _ in json.loads((tmp_path / "cuda-0.json").read_text())] == [os.getpid()]
+
+
+def test_devices_have_queues_of_their_own_and_without_turns_there_are_none(tmp_path, other):
+    assert other("ask")
+    assert DeviceLock(tmp_path, "cuda:1", 5.0).try_acquire()
+    free = DeviceLock(tmp_path / "none", "cuda:0", 0.0)
+    assert free.try_acquire() and free.held and not free.slice_expired() and not free.contested()
+    free.release()
+    assert free.held and not (tmp_path / "none").exists()
