@@ -48,8 +48,11 @@ def config_hash(config: RunConfig) -> str:
 
     How a run is named, launched and evaluated may change when it is resumed.
     """
+    # Generators by name, so that a recipe file may be moved.
+    by_name = config.generators.model_copy(update={"recipes": config.generators.names})
     # Defaults apart, so that a key that a later release adds does not make every checkpoint another run's.
-    decisive = config.model_dump_json(exclude={"name", "evaluate", "launch"}, exclude_defaults=True)
+    located = config.model_copy(update={"generators": by_name})
+    decisive = located.model_dump_json(exclude={"name", "evaluate", "launch"}, exclude_defaults=True)
     return hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
 
 

@@ -134,11 +134,10 @@ def _reference(name: str, pretrained: str | None, run_dir: Path) -> Encoder:
 def _draw(config: RunConfig, entries: Sequence[JournalEntry], seeds: int, threads: int, console: Console) -> PictureSet:
     diffusers.utils.logging.set_verbosity_error()
     generators = {}
-    for name in config.generators.recipes:
-        recipe = load_recipe(name)
+    for recipe in map(load_recipe, config.generators.recipes):
         size = config.ring.image_size if recipe.width != config.ring.image_size else None
-        generators[name] = load_generator(recipe, config.generators.device, size)
-        accelerate(generators[name], config.generators.backend, threads)
+        generators[recipe.name] = load_generator(recipe, config.generators.device, size)
+        accelerate(generators[recipe.name], config.generators.backend, threads)
     with console.status(f"drawing {len(entries)} captions {seeds} times by {len(generators)} generators"):
         texts, concepts = [e.outcome.text for e in entries], [e.task.concept for e in entries]
         return drawn(generators, texts, concepts, seeds, config.seed)

@@ -102,7 +102,7 @@ def _audit_language_models(config: RunConfig, count: int, console: Console) -> d
 def _check_micro(recipe: Recipe) -> None:
     if (recipe.width, recipe.height) != (SIZE, SIZE):
         raise UserError(
-            f"engines/{recipe.name}.toml draws {recipe.width}x{recipe.height} pictures, and the oracle reads the micro"
+            f"{recipe.origin} draws {recipe.width}x{recipe.height} pictures, and the oracle reads the micro"
             f" world's {SIZE}x{SIZE}: audit a config whose generators are micro ones"
         )
 

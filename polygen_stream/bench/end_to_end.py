@@ -73,7 +73,7 @@ def bench_end_to_end(
 
 def _bench(steps: int, captions: int, batch: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     config = _config(steps, captions, batch)
-    generators = config.generators.recipes
+    generators = config.generators.names
     say("timing a training step")
     step_s = _step_seconds(config, folder / "timing", say)
     images = captions * config.generators.positives + expected_pairs(config) * config.generators.negatives
@@ -136,7 +136,7 @@ def _step_seconds(config: RunConfig, folder: Path, say: Callable[[str], None]) -
     train = config.train.model_copy(update={"steps": timed, "checkpoint_every": timed, "warmup": 0})
     captions = config.captions.model_copy(update={"target": 2 * config.train.batch})
     short = config.model_copy(update={"train": train, "captions": captions})
-    _run(short, Latency(dict.fromkeys(config.generators.recipes, 0.0)), folder)
+    _run(short, Latency(dict.fromkeys(config.generators.names, 0.0)), folder)
     times = [line["time"] for line in read_jsonl(folder / "metrics.jsonl")]
     return median(later - earlier for earlier, later in pairwise(times[timed // 4 :]))
 
@@ -181,7 +181,7 @@ def _stream(config: RunConfig, latency: Latency, step_s: float, folder: Path) ->
 def _offline(
     config: RunConfig, latency: Latency, samples: list[ShardSample], folder: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    devices = len(config.generators.recipes) + 1
+    devices = len(config.generators.names) + 1
     share = (devices - 1) / devices
     faster = Latency({name: share * seconds for name, seconds in latency.image_s.items()})
     say(f"offline: rendering {len(samples)} pictures")

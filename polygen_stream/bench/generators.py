@@ -22,7 +22,7 @@ from polygen_stream.engine.parity import CAPTIONS
 from polygen_stream.engine.parts import part_of
 from polygen_stream.engine.runtime import EngineModule, accelerate
 from polygen_stream.generators.pipelines import Generator, load_generator
-from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.train.device import training_device
 
 MIB = 2**20
@@ -50,8 +50,8 @@ def bench_generators(
     training_device(device, key="--device")
     torch.set_num_threads(threads)
     results = []
-    for name in recipes:
-        loaded = _load(name, backends, threads, device, say)
+    for recipe in map(load_recipe, recipes):
+        name, loaded = recipe.name, _load(recipe, backends, threads, device, say)
         for batch in batches:
             say(f"{name}: batch {batch}")
             rows = {backend: _Row() for backend in loaded}
@@ -64,16 +64,16 @@ def bench_generators(
 
 
 def _load(
-    name: str, backends: Sequence[str], threads: int, device: str, say: Callable[[str], None]
+    recipe: Recipe, backends: Sequence[str], threads: int, device: str, say: Callable[[str], None]
 ) -> dict[str, tuple[Generator, int]]:
     """The generator under each backend that has engines, with the memory that loading it took, MiB."""
     loaded, cache = {}, EngineCache()
     for backend in backends:
-        say(f"{name}: loading {backend}")
+        say(f"{recipe.name}: loading {backend}")
         before = _used_mib(device)
-        generator = load_generator(load_recipe(name), device)
+        generator = load_generator(recipe, device)
         if not accelerate(generator, backend, threads, cache) and backend != "eager":
-            logging.warning("%s: %s is left out", name, backend)
+            logging.warning("%s: %s is left out", recipe.name, backend)
             continue
         generator.render(CAPTIONS, range(len(CAPTIONS)))  # what is made at the first call belongs to loading
         loaded[backend] = generator, _used_mib(device) - before

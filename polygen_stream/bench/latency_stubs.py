@@ -98,7 +98,7 @@ def _sleeping(process: ProcessSpec) -> ProcessSpec:
 
 def renderer(context: RoleContext) -> None:
     config, ring, latency = context.config, context.ring, Latency.read(context.run_dir)
-    index, image_s = config.generators.recipes.index(context.generator), latency.image_s[context.generator]
+    index, image_s = config.generators.names.index(context.generator), latency.image_s[context.generator]
     while not context.stopping:
         began = time.monotonic()
         claims = ring.claim([index], config.generators.batch)

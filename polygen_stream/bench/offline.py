@@ -44,7 +44,7 @@ def render_all(config: RunConfig, samples: Sequence[ShardSample], latency: Laten
 
     def device(generator: int) -> None:
         mine = [number for number, sample in enumerate(samples) if sample.generator == generator]
-        image_s, free_at = latency.image_s[config.generators.recipes[generator]], time.monotonic()
+        image_s, free_at = latency.image_s[config.generators.names[generator]], time.monotonic()
         for start in range(0, len(mine), batch):
             part = mine[start : start + batch]
             for number in part:
@@ -52,7 +52,7 @@ def render_all(config: RunConfig, samples: Sequence[ShardSample], latency: Laten
             free_at += latency.call_s + image_s * len(part)
             time.sleep(max(0.0, free_at - time.monotonic()))
 
-    devices = [threading.Thread(target=device, args=(number,)) for number in range(len(config.generators.recipes))]
+    devices = [threading.Thread(target=device, args=(number,)) for number in range(len(config.generators.names))]
     for thread in devices:
         thread.start()
     for thread in devices:
@@ -60,7 +60,7 @@ def render_all(config: RunConfig, samples: Sequence[ShardSample], latency: Laten
     by_task: dict[int, list[int]] = defaultdict(list)
     for number, sample in enumerate(samples):
         by_task[sample.task_id].append(number)
-    writer = ShardWriter(folder, config.generators.recipes, PER_SHARD)
+    writer = ShardWriter(folder, config.generators.names, PER_SHARD)
     for numbers in by_task.values():
         writer.write([samples[number] for number in numbers], [pictures[number] for number in numbers])
     writer.publish()
@@ -112,7 +112,7 @@ class _Batches(IterableDataset):
 
 def shard_batches(config: RunConfig, folder: Path) -> Iterator[Drawn]:
     """A batch for every step: the curriculum's mix, captions of either kind in passes, each in an order of its own."""
-    captions = list(read_tasks(folder, config.generators.recipes))
+    captions = list(read_tasks(folder, config.generators.names))
     plain, paired = (
         _Passes([task for task in captions if any(sample.negative for sample in task) is has], config.seed)
         for has in (False, True)

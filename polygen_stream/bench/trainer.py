@@ -190,7 +190,7 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
             groups=config.ring.slots,
             members=1,
             caption_bytes=CAPTION_BYTES,
-            generators=config.generators.recipes,
+            generators=config.generators.names,
             seed=config.seed,
             min_fill=config.ring.min_fill,
         )

@@ -103,7 +103,7 @@ def _items(config: RunConfig, process: ProcessSpec, total: float) -> tuple[list[
 
 
 def _renderer(config: RunConfig, generator: str) -> list[Item]:
-    recipe, batch = load_recipe(generator), config.generators.batch
+    recipe, batch = load_recipe(config.generators.recipe_of(generator)), config.generators.batch
     parts = [part for part in recipe.parameters if part not in recipe.without]
     weights = sum(recipe.bytes_of(part) for part in parts) / GIB
     how = " + ".join(f"{part} {recipe.parameters[part]:g} M {recipe.dtype_of(part)}" for part in parts)

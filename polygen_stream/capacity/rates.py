@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from polygen_stream.assets.resources import is_recipe_file
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig
 
@@ -54,7 +55,9 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
         UserError: a file that is none of these, or a role of the config that neither they nor the reference know.
     """
     reference = tomllib.loads(REFERENCE.read_text(encoding="utf-8"))
-    generators = {name: Rate(**row) for name, row in reference["generators"].items()}
+    # By name, and a recipe of the user's own may have the name of a shipped one.
+    shipped = [recipe for recipe in config.generators.recipes if not is_recipe_file(recipe)]
+    generators = {name: Rate(**row) for name, row in reference["generators"].items() if name in shipped}
     captions, trainers = Rate(**reference["captions"]), reference["trainer"]
     trainer = Rate(**trainers[config.train.model]) if config.train.model in trainers else None
     if config.captions.source == "grammar":
@@ -66,10 +69,10 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
             captions = Rate(rate, "measured", str(file))
         if (rate := _trainer(measured, config.train.model)) is not None:
             trainer = Rate(rate, "measured", str(file))
-    for name in config.generators.recipes:
+    for name, recipe in zip(config.generators.names, config.generators.recipes, strict=True):
         if name not in generators:
             raise UserError(
-                f"no rate of generator {name}: measure it (polygen-stream bench generators {name} --json rates.json) "
+                f"no rate of generator {name}: measure it (polygen-stream bench generators {recipe} --json rates.json) "
                 "and give --rates rates.json"
             )
     if trainer is None:
@@ -78,7 +81,7 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
             f"{config.train.model} --json rates.json) and give --rates rates.json"
         )
     gpu = "as measured" if files else reference["gpu"]
-    return Rates(gpu, {name: generators[name] for name in config.generators.recipes}, captions, trainer)
+    return Rates(gpu, {name: generators[name] for name in config.generators.names}, captions, trainer)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

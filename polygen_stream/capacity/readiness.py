@@ -17,6 +17,7 @@ from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.key import recipe_hash
 from polygen_stream.fetch import repositories
 from polygen_stream.fetch.fetch import command_of
+from polygen_stream.fetch.repositories import generators_on
 from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 
@@ -55,6 +56,10 @@ def missing(
         states = ", ".join(f"{each.name} ({each.lacks})" for each in lacking)
         licenses = sorted({each.license for each in lacking if each.non_commercial})
         found.append(Missing(f"weights: {states}", command=command_of(config_words, licenses)))
+    for recipe in map(load_recipe, generators_on(config, remote=False)):
+        if not recipe.on_hub and recipe.folder is None:
+            advice = f"correct weights = ... in {recipe.origin}: a folder with a model_index.json, or a hub id"
+            found.append(Missing(f"generator {recipe.name}: no weights at {recipe.source}", advice))
     python = config.launch.captioner_python
     if python and not os.access(python, os.X_OK):
         folders = Path(python).parents  # VENV/bin/python
@@ -89,12 +94,13 @@ def engines_missing(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec
     for name, indices, recipes in engine_builds(config, plan, gpus):
         first = next((gpu for gpu in gpus if gpu.index == indices[0]), None)
         target = first and (first.capability if backend == "tensorrt-rtx" else f"{first.name} ")
-        todo = [recipe.name for recipe in recipes if not _has_engine(recipe, backend, target)]
-        if todo:
+        lacking = [recipe for recipe in recipes if not _has_engine(recipe, backend, target)]
+        if lacking:
             place = first and (first.visible_as or str(first.index))
             env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": place} if place else {}
-            command = ("build-engines", *todo, "--backend", backend)
-            found.append(Missing(f"{backend} engines for {name or 'the GPU'}: {', '.join(todo)}", "", command, env))
+            command = ("build-engines", *(recipe.reference for recipe in lacking), "--backend", backend)
+            names = ", ".join(recipe.name for recipe in lacking)
+            found.append(Missing(f"{backend} engines for {name or 'the GPU'}: {names}", "", command, env))
     return found
 
 
@@ -111,7 +117,9 @@ def engine_builds(
         types[""] = unknown
     builds = []
     for name, indices in types.items():
-        recipes = [load_recipe(each) for each in dict.fromkeys(g for i in indices for g in on[i])]
+        recipes = [
+            load_recipe(config.generators.recipe_of(each)) for each in dict.fromkeys(g for i in indices for g in on[i])
+        ]
         if compiled := [recipe for recipe in recipes if recipe.engine]:
             builds.append((name, indices, compiled))
     return builds

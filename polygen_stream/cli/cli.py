@@ -471,7 +471,9 @@ def limits(
 def build_engines(
     generators: Annotated[
         list[str] | None,
-        typer.Argument(help="Recipes, e.g. micro/sd15 (default: those of the micro preset).", show_default=False),
+        typer.Argument(
+            help="Recipes, e.g. micro/sd15 or ./my_sd.toml (default: those of the micro preset).", show_default=False
+        ),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Compiler (default: the micro preset's).")] = None,
     target: Annotated[
@@ -515,7 +517,14 @@ def build_engines(
 
 @app.command()
 def experiment(
-    file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False, help="Arms, seeds, pool.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            show_default=False,
+            help="A TOML file with arms, seeds and pool, or the name of one that comes with the package, e.g. table1.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the result table and page.")] = Path("docs/results"),
     pools: Annotated[Path, typer.Option(help="Folder of rendered pools.")] = Path("runs/pools"),
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one CPU thread each.")] = 2,

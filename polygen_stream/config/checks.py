@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from math import ceil
 
-from polygen_stream.assets.resources import recipe_path
+from polygen_stream.assets.resources import check_recipe_name, recipe_slug
 from polygen_stream.base.errors import UserError
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
-from polygen_stream.config.schema import CaptionsConfig, RunConfig
+from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig
 
 
 def check_possible(config: RunConfig) -> None:
@@ -16,14 +16,11 @@ def check_possible(config: RunConfig) -> None:
     generators, ring, train, captions = config.generators, config.ring, config.train, config.captions
     if not generators.recipes:
         raise UserError("generators.recipes is empty: name at least one recipe")
-    if len(set(generators.recipes)) < len(generators.recipes):
-        raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
-    for name in generators.recipes:
-        recipe_path(name)
+    _check_recipes(generators)
     for name, devices in config.launch.renderers.items():
-        if name not in generators.recipes:
+        if name not in generators.names:
             raise UserError(
-                f"launch.renderers names {name}, which generators.recipes does not: {', '.join(generators.recipes)}"
+                f"launch.renderers names {name}, which generators.recipes does not: {', '.join(generators.names)}"
             )
         if not devices:
             raise UserError(f"launch.renderers.{name} is empty: name a device for each process, or leave {name} out")
@@ -31,10 +28,10 @@ def check_possible(config: RunConfig) -> None:
     _check_turns(config)
 
     for name in generators.remote_recipes:
-        if name not in generators.recipes or not generators.remote:
+        if name not in generators.names or not generators.remote:
             raise UserError(
                 f"generators.remote_recipes names {name}, but generators.remote = {generators.remote!r} and "
-                f"generators.recipes = {', '.join(generators.recipes)}: set the cluster's address, or leave it out"
+                f"generators.recipes = {', '.join(generators.names)}: set the cluster's address, or leave it out"
             )
     for name in remote_generators(config):
         if name in config.launch.renderers:
@@ -148,6 +145,22 @@ def check_possible(config: RunConfig) -> None:
             f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
             f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
         )
+
+
+def _check_recipes(generators: GeneratorsConfig) -> None:
+    """Refuse recipes that do not exist by name, and two whose processes and files would be called the same."""
+    if len(set(generators.recipes)) < len(generators.recipes):
+        raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
+    slugs: dict[str, str] = {}
+    for recipe in generators.recipes:
+        check_recipe_name(recipe)
+    for recipe, name in zip(generators.recipes, generators.names, strict=True):
+        other = slugs.setdefault(recipe_slug(name), recipe)
+        if other != recipe:
+            raise UserError(
+                f"generators.recipes has {other} and {recipe}, whose generators would both be called "
+                f"{recipe_slug(name)}: rename one of the files"
+            )
 
 
 def _check_turns(config: RunConfig) -> None:

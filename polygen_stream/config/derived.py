@@ -32,8 +32,8 @@ def expected_group_draws(config: RunConfig) -> int:
 def remote_generators(config: RunConfig) -> tuple[str, ...]:
     """The generators that render on the machines of generators.remote, in the order of generators.recipes."""
     generators = config.generators
-    there = (generators.remote_recipes or generators.recipes) if generators.remote else ()
-    return tuple(name for name in generators.recipes if name in there)
+    there = (generators.remote_recipes or generators.names) if generators.remote else ()
+    return tuple(name for name in generators.names if name in there)
 
 
 def task_window(config: RunConfig) -> tuple[int, float]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_origin
 import tomli_w
 from pydantic import ValidationError
 
-from polygen_stream.assets.resources import config_path
+from polygen_stream.assets.resources import absolute_recipe, config_path, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.config.checks import check_possible
 from polygen_stream.config.schema import RunConfig, Section
@@ -25,21 +25,26 @@ def config_keys() -> list[str]:
 def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
     """Read, override and check a run config.
 
+    Recipe files are made absolute, so that the result means the same in any directory: relative paths in a TOML file
+    lie beside that file, those of overrides in the current directory.
+
     Args:
         path: TOML file or preset name; None is the micro preset.
         overrides: {"train.steps": "200"}, or command-line words ("--train.steps", "200" or
             "--train.steps=200"). Values are TOML; quotes of a string and brackets of a list may be left out.
 
     Raises:
-        UserError: anything wrong, in one line that names the file or option, the key and the remedy.
+        UserError: Anything wrong, in one line that names the file or option, the key and the remedy.
     """
     file = config_path(path)
     values = read_toml(file)
+    _resolve_paths(values, file.parent)
     origins: dict[str, str] = {}
     pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
     for dotted, text in pairs.items():
         _set_dotted(values, dotted, text)
         origins[dotted] = f"--{dotted}"
+    _resolve_paths(values, Path())
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as problem:
@@ -142,6 +147,25 @@ def _set_dotted(values: dict[str, Any], dotted: str, text: str) -> None:
     if not isinstance(table, dict):
         return  # the file put a plain value where the section belongs: validation says so
     table[leaf] = _parse_value(text, kinds[dotted])
+
+
+def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
+    """Make relative paths of recipe files absolute, as files in `folder`; validation finds values of other types."""
+    generators, launch = values.get("generators"), values.get("launch")
+    recipes = generators.get("recipes") if isinstance(generators, dict) else None
+    if isinstance(recipes, list):
+        generators["recipes"] = [absolute_recipe(each, folder) if isinstance(each, str) else each for each in recipes]
+    # What else refers to a generator does so by its name; a path given there is that of its recipe.
+    remote = generators.get("remote_recipes") if isinstance(generators, dict) else None
+    if isinstance(remote, list):
+        generators["remote_recipes"] = [_generator_name(each) for each in remote]
+    renderers = launch.get("renderers") if isinstance(launch, dict) else None
+    if isinstance(renderers, dict):
+        launch["renderers"] = {_generator_name(name): devices for name, devices in renderers.items()}
+
+
+def _generator_name(value: Any) -> Any:
+    return recipe_name(value) if isinstance(value, str) and is_recipe_file(value) else value
 
 
 def _parse_value(text: str, annotation: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from polygen_stream.assets.resources import recipe_name
+
 # TOML arrays arrive as lists; frozen sections hold tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
@@ -72,6 +74,15 @@ class GeneratorsConfig(Section):
     backend: Literal[
         "eager", "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"
     ] = "openvino-bf16"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The generators' names, in the order of `recipes`: a shipped recipe's own, of a file its name."""
+        return tuple(map(recipe_name, self.recipes))
+
+    def recipe_of(self, name: str) -> str:
+        """Return the recipe, a name or a path, of the generator of this name."""
+        return self.recipes[self.names.index(name)]
 
 
 class RingConfig(Section):

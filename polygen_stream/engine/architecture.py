@@ -29,11 +29,13 @@ def architecture(recipe: Recipe, part: str) -> tuple[str, dict[str, Any]]:
         name = config["_class_name"] if "_class_name" in config else config["architectures"][0]
         return name, config
     shipped = SHIPPED / f"{recipe.name}.toml"
-    parts = tomllib.loads(shipped.read_text(encoding="utf-8")) if shipped.is_file() else {}
+    known = recipe.file is None and shipped.is_file()  # a recipe of one's own may only be called like a shipped one
+    parts = tomllib.loads(shipped.read_text(encoding="utf-8")) if known else {}
     if part not in parts:
+        describe = f", or describe it in {shipped}" if recipe.file is None else ""
         raise UserError(
             f"generator {recipe.name}: the architecture of {part} is not known here: download the generator first "
-            f"({recipe.download}), or describe it in {shipped}"
+            f"({recipe.download}){describe}"
         )
     config = dict(parts[part])
     return config.pop("class"), config

@@ -88,6 +88,7 @@ def _build(
         "peak_mib": max(stage.peak_mib for stage in stages),
         "parameters": source.parameters,
         "parity": compared,
+        "recipe": source.recipe.reference,  # what a command names it by, to build it again
     }
 
 

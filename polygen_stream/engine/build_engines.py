@@ -125,8 +125,9 @@ def verify(cache: EngineCache, console: Console) -> None:
 def collect(orders: Sequence[BuildRequest], cache: EngineCache, console: Console) -> None:
     """Remove what these orders do not need: engines of older weights, versions, recipes, of the same generators."""
     wanted = {key.digest for each in orders for key in each.keys}
-    ours = {(each.recipe.name, each.backend) for each in orders}
-    others = {e.key.digest for e in cache.entries() if (e.key.generator, e.key.backend) not in ours}
+    # Two recipe files of one name are two generators.
+    ours = {(each.recipe.name, each.recipe.reference, each.backend) for each in orders}
+    others = {e.key.digest for e in cache.entries() if (e.key.generator, e.recipe, e.key.backend) not in ours}
     for folder in cache.collect(wanted | others):
         console.print(f"removed {folder}", soft_wrap=True)
 
@@ -152,7 +153,8 @@ def build_engines(
 def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool) -> str | None:
     """Run one worker to its end. Returns its error, or None."""
     name, began = each.recipe.name, time.monotonic()
-    command = [sys.executable, "-m", "polygen_stream.engine.worker", "--recipe", name, "--backend", each.backend]
+    command = [sys.executable, "-m", "polygen_stream.engine.worker"]
+    command += ["--recipe", each.recipe.reference, "--backend", each.backend]
     command += [word for target in each.targets if target for word in ("--target", target)]
     command += ["--cache", str(cache.root), *(["--force"] if force else [])]
     command += ["--random-weights"] if each.random_weights else []

@@ -56,6 +56,16 @@ class CachedEngine:
     def profile(self, part: str) -> Profile:
         return Profile.read(self.parts[part]["profile"])
 
+    @property
+    def recipe(self) -> str:
+        """The recipe that the engines were built of, a name or the path of a file."""
+        return self.report.get("recipe", self.key.generator)
+
+    @property
+    def rebuild_command(self) -> str:
+        """What to type to build it again."""
+        return f"rebuild it: polygen-stream build-engines {self.recipe} --backend {self.key.backend} --force"
+
     def verify(self) -> None:
         """Compare every engine file with the manifest.
 
@@ -66,17 +76,13 @@ class CachedEngine:
         for name, built in files.items():
             path = self.folder / name
             if not path.is_file():
-                raise CacheError(f"engine file {path} is missing; {rebuild_command(self.key)}")
+                raise CacheError(f"engine file {path} is missing; {self.rebuild_command}")
             found = file_hash(path)
             if found != built:
                 raise CacheError(
                     f"engine file {path} has SHA-256 {found[:16]}, built was {built[:16]}: "
-                    f"it was changed after the build; {rebuild_command(self.key)}"
+                    f"it was changed after the build; {self.rebuild_command}"
                 )
-
-
-def rebuild_command(key: EngineKey) -> str:
-    return f"rebuild it: polygen-stream build-engines {key.generator} --backend {key.backend} --force"
 
 
 def default_cache() -> Path:
@@ -116,10 +122,15 @@ class EngineCache:
                 return entry
         return None
 
-    def explain_miss(self, key: EngineKey) -> str:
-        """Why there is no entry for a key, naming the fields in which the most similar one differs."""
+    def explain_miss(self, key: EngineKey, recipe: str | None = None) -> str:
+        """Say why there is no entry for a key, naming the fields in which the most similar one differs.
+
+        Args:
+            key: The key that was looked for.
+            recipe: The recipe as a command names it, if not by the generator's name.
+        """
         others = [e for e in self.entries() if (e.key.generator, e.key.backend) == (key.generator, key.backend)]
-        build = f"build it: polygen-stream build-engines {key.generator} --backend {key.backend}"
+        build = f"build it: polygen-stream build-engines {recipe or key.generator} --backend {key.backend}"
         if not others:
             return f"no {key.backend} engine of {key.generator} in {self.root}; {build}"
         nearest = min((entry.key.differences(key) for entry in others), key=len)

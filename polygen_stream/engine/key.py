@@ -57,7 +57,7 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend, random_weigh
         UserError: the recipe compiles nothing, its weights are missing, or the backend is not installed.
     """
     if recipe.engine is None:
-        raise UserError(f"engines/{recipe.name}.toml has no [engine] table: nothing to compile")
+        raise UserError(f"{recipe.origin} has no [engine] table: nothing to compile")
     return EngineKey(
         generator=recipe.name,
         backend=backend_name,
@@ -83,7 +83,7 @@ def _flags(spec: EngineSpec, backend: Backend) -> str:
 
 
 def _weights(recipe: Recipe) -> str:
-    if recipe.folder is None and not recipe.weights.startswith("package:"):
+    if recipe.folder is None and recipe.on_hub:
         raise UserError(
             f"generator {recipe.name}: its weights are not on this machine: {recipe.download}; or build "
             "with --random-weights, to see whether everything compiles"

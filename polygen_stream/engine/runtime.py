@@ -94,7 +94,7 @@ def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache)
     key = engine_key(generator.recipe, backend_name, backend)
     entry = cache.find(key)
     if entry is None:
-        raise UserError(cache.explain_miss(key))
+        raise UserError(cache.explain_miss(key, generator.recipe.reference))
     entry.verify()
     return entry
 

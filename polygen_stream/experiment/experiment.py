@@ -7,14 +7,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from polygen_stream.assets.resources import experiment_path
 from polygen_stream.base.errors import UserError
 from polygen_stream.experiment.spec import load_experiment
 
 
-def run(file: Path, out: Path, pools: Path, jobs: int, page_only: bool, console: Console) -> None:
+def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, console: Console) -> None:
     """Make or continue pool, table and page.
 
     Args:
+        file: name of an experiment that comes with the package, or path of a TOML file.
         out: folder of table and page.
         pools: folder of pools.
         jobs: processes, one CPU thread each.
@@ -23,7 +25,7 @@ def run(file: Path, out: Path, pools: Path, jobs: int, page_only: bool, console:
     Raises:
         UserError: the experiment file is wrong; a page without runs of the baseline.
     """
-    spec = load_experiment(file)
+    spec = load_experiment(experiment_path(file))
     command = f"polygen-stream experiment {file}"
     from polygen_stream.experiment.page import write_page
     from polygen_stream.experiment.pool import make_pool

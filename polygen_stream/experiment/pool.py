@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from polygen_stream.assets.resources import recipe_name, recipe_slug
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.experiment.spec import PoolSpec
@@ -62,7 +63,7 @@ def read_captions(folder: Path) -> list[PoolCaption]:
 
 def shard_path(folder: Path, generator: str, negatives: bool, copy: int, start: int) -> Path:
     kind = "negatives" if negatives else "positives"
-    return folder / "images" / generator.replace("/", "-") / f"{kind}-{copy}" / f"{start:06}.npy"
+    return folder / "images" / recipe_slug(recipe_name(generator)) / f"{kind}-{copy}" / f"{start:06}.npy"
 
 
 def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> PicturePool:
@@ -146,7 +147,8 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
         pictures = np.concatenate(images)
         for row, reason in zip(rows, refuse_reasons(pictures), strict=True):
             if reason is not None:
-                raise PolygenError(f"{generator}, task {row.task_id}: {reason}: see `polygen-stream audit`")
+                name = recipe_name(generator)
+                raise PolygenError(f"{name}, task {row.task_id}: {reason}: see `polygen-stream audit`")
         path = shard_path(folder, generator, negatives, copy, start)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_suffix(".partial")

@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 import torch
 
+from polygen_stream.assets.resources import recipe_name
 from polygen_stream.base.seeding import key, rng
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.experiment.pool import PicturePool
@@ -104,7 +105,7 @@ def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iter
         groups=arm.buffer,
         members=arm.positives,
         caption_bytes=config.ring.caption_bytes,
-        generators=data.ensemble,
+        generators=tuple(map(recipe_name, data.ensemble)),
         seed=config.seed,
         min_fill=arm.start or arm.buffer,
         samples_per_insert=arm.reuse,

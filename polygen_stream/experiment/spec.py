@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from polygen_stream.assets.resources import absolute_recipe, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, load_config, read_toml
+from polygen_stream.generators.recipe import load_recipe
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
@@ -40,8 +42,11 @@ class PoolSpec(Table):
 
     @property
     def name(self) -> str:
-        """Tells pools of different specs apart."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Tells pools of different specs apart, and of different content of the user's own recipes."""
+        content: dict[str, Any] = self.model_dump(mode="json")
+        for table in (content, *content["layers"]):
+            table["generators"] = list(map(_identity, table["generators"]))
+        text = json.dumps(content, sort_keys=True)
         return f"pool-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def copies(self, generator: str, negatives: bool) -> list[int]:
@@ -162,14 +167,16 @@ class Experiment(Table):
 def load_experiment(path: Path) -> Experiment:
     """Read and check an experiment.
 
-    An experiment without a [pool] table of its own takes `pool.toml` of its folder.
+    An experiment without a [pool] table of its own takes `pool.toml` of its folder. Recipes that are given by a
+    relative path lie beside the experiment's file.
 
     Raises:
-        UserError: anything wrong, in one line that names the file, the key and the remedy.
+        UserError: Anything wrong, in one line that names the file, the key and the remedy.
     """
     values = read_toml(path)
     if "pool" not in values:
         values["pool"] = read_toml(path.parent / "pool.toml")
+    values = _absolute_recipes(values, path.parent)
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as problem:
@@ -187,6 +194,22 @@ def load_experiment(path: Path) -> Experiment:
     return experiment
 
 
+def _absolute_recipes(value: Any, folder: Path, key: str = "") -> Any:
+    """Return an experiment's values with the recipes in them, wherever they stand, made absolute."""
+    if isinstance(value, dict):
+        return {name: _absolute_recipes(inner, folder, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_absolute_recipes(inner, folder, key) for inner in value]
+    return absolute_recipe(value, folder) if isinstance(value, str) and key in ("generators", "ensembles") else value
+
+
+def _identity(recipe: str) -> str:
+    """Return what tells a recipe from others: its name, and of a file its content and where its weights lie too."""
+    if not is_recipe_file(recipe):
+        return recipe
+    return f"{recipe_name(recipe)}:{load_recipe(recipe).model_dump_json()}"
+
+
 def draws_negatives(config: RunConfig) -> bool:
     return max(config.curriculum.start, config.curriculum.end) > 0
 
@@ -202,6 +225,8 @@ def _check(experiment: Experiment) -> None:
             near = get_close_matches(name, names, n=1, cutoff=0)
             raise UserError(f"there is no arm {name!r}: did you mean {near[0]!r}?")
     pool = experiment.pool
+    for recipe in pool.generators:
+        load_recipe(recipe)
     for layer in pool.layers:
         if layer.captions > pool.captions:
             raise UserError(f"a layer has {layer.captions} captions, but the pool only {pool.captions}")

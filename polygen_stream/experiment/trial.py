@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from polygen_stream.assets.resources import recipe_name
 from polygen_stream.base.seeding import key
 from polygen_stream.experiment.measures import Questions, measure, validate
 from polygen_stream.experiment.pool import PicturePool
@@ -67,7 +68,7 @@ def run_trial(experiment: Experiment, trial: Trial, pool_folder: Path) -> dict[s
         "seed": trial.seed,
         "lr": trial.lr,
         "settings": settings_of(experiment, arm),
-        "ensemble": "+".join(name.rpartition("/")[2] for name in data.ensemble),
+        "ensemble": "+".join(recipe_name(recipe).rpartition("/")[2] for recipe in data.ensemble),
         "n_positives": arm.positives,
         "m": len(data.ensemble),
         "captions": arm.captions,
@@ -90,12 +91,14 @@ def rendered(arm: Arm, negatives: bool) -> int:
 
 def settings_of(experiment: Experiment, arm: Arm) -> str:
     """Changes when runs of the arm would come out differently: not with its name or the number of its runs."""
+    # The pool's name says what is in recipe files; where they lie changes nothing.
+    names = [list(map(recipe_name, ensemble)) for ensemble in arm.ensembles]
     relevant = (
         experiment.pool.name,
         experiment.steps,
         experiment.images_per_step,
         sorted(experiment.config.items()),
-        sorted(arm.model_dump(mode="json", exclude={"name", "seeds"}).items()),
+        sorted((arm.model_dump(mode="json", exclude={"name", "seeds"}) | {"ensembles": names}).items()),
     )
     return hashlib.sha256(repr(relevant).encode()).hexdigest()[:10]
 

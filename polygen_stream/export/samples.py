@@ -44,11 +44,11 @@ def render(config: RunConfig, samples: Sequence[ShardSample], file: Path, say: C
     size, batch = config.ring.image_size, config.generators.batch
     pictures = np.lib.format.open_memmap(file, "w+", np.uint8, (len(samples), size, size, 3))
     kept = np.zeros(len(samples), bool)
-    for index, name in enumerate(config.generators.recipes):
+    for index, (name, recipe) in enumerate(zip(config.generators.names, config.generators.recipes, strict=True)):
         mine = [number for number, sample in enumerate(samples) if sample.generator == index]
         if not mine:
             continue
-        generator = load_generator(load_recipe(name), config.generators.device, size)
+        generator = load_generator(load_recipe(recipe), config.generators.device, size)
         accelerate(generator, config.generators.backend, config.launch.renderer_threads)
         for start in range(0, len(mine), batch):
             part = mine[start : start + batch]

@@ -30,7 +30,7 @@ def main(context: RoleContext) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
     try:
-        shards = ShardWriter(folder, config.generators.recipes, config.launch.shard_images)
+        shards = ShardWriter(folder, config.generators.names, config.launch.shard_images)
         _note(context.run_dir, folder, shards)  # before the first shard: it says whose the folder is
         follower, noted = Follower(ring), (time.monotonic(), shards.shards)
         while True:

@@ -36,7 +36,7 @@ def export(run: Path, out: Path, per_shard: int, say: Callable[[str], None]) -> 
         raise UserError(f"{run / JOURNAL} has no captions yet")
     partial = out.with_name(PARTIAL + out.name)
     shutil.rmtree(partial, ignore_errors=True)
-    shards = ShardWriter(partial, config.generators.recipes, per_shard)
+    shards = ShardWriter(partial, config.generators.names, per_shard)
     pictures_file = partial / "pictures.npy"
     kept = render(config, samples, pictures_file, say)
     pictures = np.load(pictures_file, mmap_mode="r")

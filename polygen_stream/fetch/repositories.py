@@ -49,8 +49,9 @@ class Repository:
 
 def generators_on(config: RunConfig, remote: bool) -> tuple[str, ...]:
     """The generators that render on the machine where training runs, or `remote`, on those of generators.remote."""
-    there = remote_generators(config)
-    return there if remote else tuple(name for name in config.generators.recipes if name not in there)
+    generators, there = config.generators, remote_generators(config)
+    chosen = [name for name in generators.names if (name in there) is remote]
+    return tuple(generators.recipe_of(name) for name in chosen)
 
 
 def repositories(config: RunConfig, remote: bool = False) -> list[Repository]:
@@ -62,7 +63,7 @@ def repositories(config: RunConfig, remote: bool = False) -> list[Repository]:
         UserError: an unknown recipe, or one that cannot be read.
     """
     recipes = map(load_recipe, generators_on(config, remote))
-    found = [_generator(recipe) for recipe in recipes if _on_hub(recipe.weights)]
+    found = [_generator(recipe) for recipe in recipes if recipe.on_hub]
     if config.captions.source in ("transformers", "vllm") and not remote:
         roles: dict[str, list[str]] = {}
         for role in ("writer", "editor"):

@@ -6,7 +6,6 @@ import inspect
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -72,7 +71,7 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
         recipe.check_size(size)
     pipeline_class = getattr(diffusers, recipe.pipeline, None)
     if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
-        raise UserError(f"engines/{recipe.name}.toml: diffusers has no pipeline {recipe.pipeline!r}")
+        raise UserError(f"{recipe.origin}: diffusers has no pipeline {recipe.pipeline!r}")
     _check_source(recipe)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
@@ -119,17 +118,15 @@ def _scheduler(recipe: Recipe, shipped: SchedulerMixin) -> SchedulerMixin:
     name = recipe.scheduler.name
     scheduler = getattr(diffusers, name, None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
-        raise UserError(f"engines/{recipe.name}.toml: scheduler.class: diffusers has no scheduler {name!r}")
+        raise UserError(f"{recipe.origin}: scheduler.class: diffusers has no scheduler {name!r}")
     unknown = set(recipe.scheduler.arguments) - set(inspect.signature(scheduler.__init__).parameters)
     if unknown:  # diffusers would say so in its log, and sample without them
-        raise UserError(
-            f"engines/{recipe.name}.toml: scheduler.arguments: {name} takes no {', '.join(sorted(unknown))}"
-        )
+        raise UserError(f"{recipe.origin}: scheduler.arguments: {name} takes no {', '.join(sorted(unknown))}")
     return scheduler.from_config(shipped.config, **recipe.scheduler.arguments)
 
 
 def _check_source(recipe: Recipe) -> None:
-    if recipe.weights.startswith("package:") and not (Path(recipe.source) / "model_index.json").is_file():
+    if not recipe.on_hub and recipe.folder is None:
         raise UserError(f"generator {recipe.name}: no weights at {recipe.source}; {_remedy(recipe)}")
 
 
@@ -137,5 +134,7 @@ def _remedy(recipe: Recipe) -> str:
     if recipe.weights.startswith("package:"):
         name = recipe.weights.partition(":")[2]
         return f"reinstall polygen-stream, or train them: python tools/train_micro.py {name}"
+    if not recipe.on_hub:
+        return f"weights in {recipe.origin} has to be a folder with a model_index.json, or a hub id"
     terms = f", after agreeing to the terms at https://huggingface.co/{recipe.weights}" if recipe.gated else ""
     return f"download them first: {recipe.download}{terms}"

@@ -1,7 +1,12 @@
-"""A generator recipe: which pipeline, which weights, and how to sample from them. One TOML file under engines/."""
+"""A generator recipe: which pipeline, which weights, and how to sample from them. One TOML file each.
+
+Shipped recipes lie under engines/ and are given by name; a recipe of one's own is given by the path of its file, which
+gives the generator its name (my_sd.toml: "my_sd").
+"""
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polygen_stream.assets.hub import cached, download_command
-from polygen_stream.assets.resources import model_path, recipe_path
+from polygen_stream.assets.resources import is_recipe_file, model_path, recipe_name, recipe_path
 from polygen_stream.base.errors import UserError
 
 
@@ -64,13 +69,14 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 class Recipe(BaseModel):
     """One generator. `sampling` goes to the pipeline call as it stands.
 
-    `weights` is "package:NAME" for a model shipped with polygen-stream, else what diffusers' `from_pretrained` takes: a
-    local folder or a hub id.
+    `weights` is "package:NAME" for a model shipped with polygen-stream, a local folder (absolute once the recipe has
+    been read; in the file relative to it), or a hub id.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    file: Path | None = Field(default=None, exclude=True)  # of a recipe of the user's own
     pipeline: str  # diffusers class
     weights: str
     revision: str = "main"  # of a hub id: a commit; "main" is what was last uploaded
@@ -98,15 +104,30 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def reference(self) -> str:
+        """The recipe as a command line names it from any directory: its name, or the path of its file."""
+        return self.name if self.file is None else str(self.file)
+
+    @property
+    def origin(self) -> str:
+        """The recipe's file, for messages."""
+        return f"engines/{self.name}.toml" if self.file is None else str(self.file)
+
+    @property
     def source(self) -> str:
         """What `from_pretrained` gets."""
         return model_path(self.weights)
 
     @property
+    def on_hub(self) -> bool:
+        """Whether the weights are a repository of the model hub, and not a folder of this machine."""
+        return not self.weights.startswith("package:") and not os.path.isabs(self.weights)
+
+    @property
     def folder(self) -> Path | None:
         """Where the weights lie on this machine; None if they have not been downloaded."""
         folder = Path(self.source)
-        if not folder.is_dir() and not self.weights.startswith("package:"):
+        if not folder.is_dir() and self.on_hub:
             # Not snapshot_download: it is content with an index of a repository whose files are missing.
             found = cached(self.weights, "model_index.json", self.revision)
             folder = folder if found is None else found.parent
@@ -132,33 +153,57 @@ class Recipe(BaseModel):
         """
         if self.width != self.height or size > self.width:
             raise UserError(
-                f"engines/{self.name}.toml renders {self.width}x{self.height}, and {size}x{size} is asked for: "
+                f"{self.origin} renders {self.width}x{self.height}, and {size}x{size} is asked for: "
                 "pictures are made smaller, never larger or of another shape; lower ring.image_size"
             )
 
 
-def load_recipe(name: str) -> Recipe:
-    """The recipe engines/<name>.toml.
+def load_recipe(recipe: str) -> Recipe:
+    """Read a recipe: the shipped engines/<name>.toml of a name, or the TOML file of a path.
 
     Raises:
-        UserError: unknown name, or anything `read_recipe` raises.
+        UserError: Unknown name, no such file, or anything `read_recipe` raises.
     """
-    return read_recipe(recipe_path(name), name)
+    return read_recipe(recipe_path(recipe), recipe_name(recipe), own=is_recipe_file(recipe))
 
 
-def read_recipe(path: Path, name: str) -> Recipe:
-    """The recipe in a file.
+def read_recipe(path: Path, name: str, own: bool = False) -> Recipe:
+    """Read the recipe in a file.
+
+    Args:
+        path: The TOML file. Weights that are given by a relative path lie beside it.
+        name: What the generator is called.
+        own: Whether the recipe is the user's own, and so named by its path in messages and commands.
 
     Raises:
-        UserError: invalid TOML, unknown or missing key; one line naming file and key.
+        UserError: Invalid TOML, unknown or missing key; one line naming file and key.
     """
     try:
-        return Recipe(name=name, **tomllib.loads(path.read_text(encoding="utf-8")))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is not valid TOML: {problem}") from None
+    for key in ("name", "file"):
+        if key in values:
+            raise UserError(f"{path}: unknown key {key}: a generator has the name of its file")
+    if isinstance(values.get("weights"), str):
+        values["weights"] = _weights_beside(path, values["weights"])
+    try:
+        return Recipe.model_validate({**values, "name": name, "file": path.absolute() if own else None})
     except ValidationError as problem:
         first = problem.errors()[0]
         if first["type"] == "value_error":  # of a check of ours: it names the keys itself
             raise UserError(f"{path}: {first['ctx']['error']}") from None
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None
+
+
+def _weights_beside(path: Path, weights: str) -> str:
+    """Return weights as they are found from any directory: a folder beside the recipe by its absolute path.
+
+    Like a hub id reads "weights/sd", so it is a folder only if there is one; "./weights" always is.
+    """
+    if weights.startswith("package:"):
+        return weights
+    folder = path.absolute().parent / Path(weights).expanduser()
+    is_path = weights.startswith((".", "/", "~")) or folder.is_dir()
+    return os.path.normpath(folder) if is_path else weights

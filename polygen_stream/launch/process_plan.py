@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def build_process_plan(config: RunConfig, dashboard_port: int | None = None, the
     there: whether what it names has to be on this machine.
 
     Raises:
-        UserError: launch.captioner_python is not.
+        UserError: launch.captioner_python is not, or two processes would have one name.
     """
     launch = config.launch
     processes = [
@@ -125,7 +125,17 @@ def build_process_plan(config: RunConfig, dashboard_port: int | None = None, the
         dashboard = _process("dashboard", "cpu", 1)
         port = {"POLYGEN_STREAM_DASHBOARD_PORT": str(dashboard_port)}
         processes.append(replace(dashboard, env={**dashboard.env, **port}))
+    _check_names(processes)
     return ProcessPlan(tuple(processes), ring_spec(config))
+
+
+def _check_names(processes: Sequence[ProcessSpec]) -> None:
+    """Refuse generators whose processes would write to one log, e.g. "sd-1" and the first of two of "sd"."""
+    labels: dict[str, str] = {}
+    for process in processes:
+        other = labels.setdefault(process.name, process.label)
+        if other != process.label:
+            raise UserError(f"{other} and {process.label} would both be called {process.name}: rename a recipe file")
 
 
 def dashboard_port(wanted: int = 8089) -> int:
@@ -151,7 +161,7 @@ def ring_spec(config: RunConfig) -> RingSpec:
         groups=ring.slots // generators.positives,
         members=generators.positives + generators.negatives,
         caption_bytes=ring.caption_bytes,
-        generators=tuple(generators.recipes),
+        generators=generators.names,
         seed=config.seed,
         min_fill=ring.min_fill,
         max_times_sampled=ring.max_times_sampled,
@@ -201,7 +211,7 @@ def _renderers(config: RunConfig) -> list[ProcessSpec]:
     One that renders on a Ray cluster has a bridge to it instead.
     """
     renderers, remote = [], remote_generators(config)
-    for generator in config.generators.recipes:
+    for generator in config.generators.names:
         if generator in remote:
             bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=MEMORY_BYTES["bridge"])
             renderers.append(replace(bridge, command=(sys.executable, "-m", "polygen_stream.producers.bridge")))

@@ -430,7 +430,7 @@ class _Supervisor:
             child.plans = GIVEN_UP
             self.view.say(f"{reason}, too often in a row: the run goes on with {len(siblings)} of its renderers")
             return
-        generators, down = self.config.generators.recipes, {*self.ring.stats().generators_down, child.process.generator}
+        generators, down = self.config.generators.names, {*self.ring.stats().generators_down, child.process.generator}
         if child.process.role != "renderer" or self.plan.ring.deterministic or len(down) == len(generators):
             raise self._too_often(child, reason, child.process.name)
         self.ring.generator_down(generators.index(child.process.generator))

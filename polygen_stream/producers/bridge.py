@@ -24,6 +24,7 @@ import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.config import RunConfig
+from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.producers.renderer import POLL_S, hand_over, production_is_over
 from polygen_stream.ring import Claim
 from polygen_stream.roles.role import RoleContext, run_role
@@ -36,11 +37,10 @@ REACH_S = 10.0
 class Producer:
     """What an actor is: one generator, its weights loaded where it runs."""
 
-    def __init__(self, recipe: str, device: str, size: int, backend: str, threads: int) -> None:
+    def __init__(self, recipe: Recipe, device: str, size: int, backend: str, threads: int) -> None:
         from polygen_stream.generators.pipelines import load_generator
-        from polygen_stream.generators.recipe import load_recipe
 
-        self._generator = load_generator(load_recipe(recipe), device, size)
+        self._generator = load_generator(recipe, device, size)
         if backend != "eager":
             from polygen_stream.engine.runtime import accelerate
 
@@ -126,7 +126,7 @@ class ActorPool:
 
 def main(context: RoleContext, producer: type = Producer) -> None:
     config, ring, name = context.config, context.ring, context.generator
-    index, patience_s = config.generators.recipes.index(name), config.generators.remote_timeout_s
+    index, patience_s = config.generators.names.index(name), config.generators.remote_timeout_s
     ring.heartbeat("joining the Ray cluster")
     pool = _start(config, name, producer)
     while not context.stopping:
@@ -190,7 +190,9 @@ def _start(config: RunConfig, name: str, producer: type) -> ActorPool:
     resources = {generators.remote_resource: 1} if generators.remote_resource else {}
     kind = ray.remote(producer).options(max_restarts=-1, max_task_retries=0, resources=resources, **needs)
     device = "cuda" if generators.remote_gpus else "cpu"
-    arguments = (name, device, config.ring.image_size, generators.backend, config.launch.renderer_threads)
+    # The recipe itself: its file is on this machine only. A folder of weights has to be on both.
+    recipe = load_recipe(generators.recipe_of(name))
+    arguments = (recipe, device, config.ring.image_size, generators.backend, config.launch.renderer_threads)
     now = time.monotonic()
     actors = []
     for _ in range(generators.remote_actors):

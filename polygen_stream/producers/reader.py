@@ -110,7 +110,7 @@ def _tasks(config: RunConfig, first: int, again: Callable[[], bool]) -> Iterator
     """
     folder, census, texts, number = Path(config.captions.shards), _Census(), set(), 0
     while True:
-        for task in read_tasks(folder, config.generators.recipes):
+        for task in read_tasks(folder, config.generators.names):
             if not _is_usable(task, config, census):
                 if census.unusable_in_a_row == MOST_UNUSABLE:
                     raise _unusable(config, census, f"{MOST_UNUSABLE} tasks in a row have none to offer")

@@ -23,9 +23,9 @@ POLL_S = 0.02
 
 def main(context: RoleContext) -> None:
     config, ring, name = context.config, context.ring, context.generator
-    if name not in config.generators.recipes:
-        raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.recipes)}")
-    recipe = load_recipe(name)
+    if name not in config.generators.names:
+        raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.names)}")
+    recipe = load_recipe(config.generators.recipe_of(name))
     recipe.check_size(config.ring.image_size)  # before the model is loaded, which takes a while
     ring.heartbeat("loading the model")
     # These import torch and diffusers.
@@ -44,7 +44,7 @@ def main(context: RoleContext) -> None:
         compiled = accelerate(generator, config.generators.backend, config.launch.renderer_threads)
     if not compiled and prefer_xformers(generator.pipeline):
         logging.info("%s renders eager with xformers' attention", name)
-    index = config.generators.recipes.index(name)
+    index = config.generators.names.index(name)
     batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:
         began = time.monotonic()

@@ -51,7 +51,7 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
             facts.append(("first step", f"after {first:.0f} s"))
     facts.append(("model", f"{config.train.model}, {config.train.objective.replace('_', ' ')}, {config.train.device}"))
     made = config.generators
-    facts.append(("generators", f"{', '.join(made.recipes)}; n+ = {made.positives}, negatives {made.negatives}"))
+    facts.append(("generators", f"{', '.join(made.names)}; n+ = {made.positives}, negatives {made.negatives}"))
     refused = ", ".join(f"{reason} {count}" for reason, count in run.refused.most_common(3))
     facts.append(("captions", f"{run.tasks} tasks" + (f"; refused replies: {refused}" if refused else "")))
     if commit := (run.provenance.get("git") or {}).get("commit"):

@@ -12,6 +12,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.config import load_config
+from polygen_stream.launch.process_plan import build_process_plan
 from polygen_stream.launch.run_folder import RING_SNAPSHOT
 from polygen_stream.ring.inspection import inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
@@ -68,21 +69,20 @@ def measure(run: Path) -> Measured:
     config, stats, lines = load_config(run / "config.toml"), found.stats, list(read_jsonl(run / "metrics.jsonl"))
     busy: Counter[str] = Counter()
     replicas: Counter[str] = Counter()
-    names = {name.replace("/", "-"): name for name in config.generators.recipes}
+    renderers = {each.name: each.generator for each in build_process_plan(config, there=False).with_role("renderer")}
     for owner in found.owners:
-        for short, name in names.items():
-            if owner.role == "renderer" and owner.name.removeprefix(f"renderer-{short}").strip("-0123456789") == "":
-                busy[name] += owner.busy_s
-                replicas[name] += 1
+        if owner.role == "renderer" and (name := renderers.get(owner.name)):
+            busy[name] += owner.busy_s
+            replicas[name] += 1
         if owner.role == "captioner":
             busy["captioner"] += owner.busy_s
     times = ModelTimes(
-        image_s={name: busy[name] / (stats.images_committed[name] or 1) for name in config.generators.recipes},
+        image_s={name: busy[name] / (stats.images_committed[name] or 1) for name in config.generators.names},
         caption_s=max(0.0, busy["captioner"] - stats.open_wait_s) / (stats.groups_opened or 1),
         step_s=sum(line["step_s"] for line in lines) / len(lines),
     )
     images = sum(stats.images_committed.values())
-    return Measured(times, alone(config.generators.recipes, replicas), lines, images, stats.mean_reuse)
+    return Measured(times, alone(config.generators.names, replicas), lines, images, stats.mean_reuse)
 
 
 def compare(run: Path) -> list[Figure]:

@@ -127,7 +127,7 @@ class _Node:
         training = clock.process(self._train())
         clock.process(self._write())
         for name, gpu in self.placement.renderers:
-            clock.process(self._render(self.config.generators.recipes.index(name), gpu))
+            clock.process(self._render(self.config.generators.names.index(name), gpu))
         try:
             clock.run(until=training)
         except RuntimeError as problem:
@@ -182,7 +182,7 @@ class _Node:
     def _render(self, generator: int, gpu: int) -> Steps:
         """As producers/renderer.py."""
         config, ring, times = self.config, self.ring, self.times
-        name = config.generators.recipes[generator]
+        name = config.generators.names[generator]
         while True:
             claims = ring.claim([generator], config.generators.batch)
             if not claims:

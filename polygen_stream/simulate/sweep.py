@@ -68,7 +68,7 @@ def sweep(
         of_node = node_share(config, nodes)
         short, coarse_times, size = coarsened(of_node, times)
         short, share = shortened(short, images)
-        placement = place(config.generators.recipes, min(count, gpus_per_node), trainer_gpus)
+        placement = place(config.generators.names, min(count, gpus_per_node), trainer_gpus)
         say(f"{count} GPUs: {share:.2%} of the run on one of {nodes} nodes, {size} captions as one")
         outcome = simulate_node(short, coarse_times, placement, nodes)
         points.append(_point(count, nodes, share, size, outcome))

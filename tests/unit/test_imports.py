@@ -51,7 +51,10 @@ ALLOWED = {
     "report": BASE | {"analyze", "captions", "config", "evaluate", "micro", "ring", "roles", "train"},
     "audit": BASE | {"analyze", "assets", "captions", "config", "engine", "generators", "micro", "report"},
     "experiment": BASE
-    | {"analyze", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "schedule", "train"},
+    | {
+        "analyze", "assets", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "schedule",
+        "train",
+    },
     "bench": BASE
     | {
         "assets", "captions", "checkpoints", "config", "engine", "evaluate", "experiment", "export", "generators",
