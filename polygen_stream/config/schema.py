@@ -1,6 +1,9 @@
-"""The schema of a run config: every key, its type, its bounds and its default.
+"""The schema of a run config: every key, its type, its bounds, its default and its meaning.
 
-This file is the one place where defaults live; configs/micro.toml repeats them with explanations.
+This file is the one place where defaults and meanings live. The docstring of a section is its heading, the description
+of a key its comment in `configs/micro.toml`, which `polygen-stream config --defaults` renders, and in the output of
+`polygen-stream config`. A description names the choices of a key in double quotes, and "" or 0 where they switch
+something off.
 """
 
 from __future__ import annotations
@@ -17,7 +20,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinsta
 
 
 def check_device(name: str) -> str:
-    """The name of a device as torch has it, of the kinds that a run knows; of any other a ValueError: what is."""
+    """Return the name of a device as torch spells it.
+
+    Raises:
+        ValueError: The name is of no kind that a run supports; the message lists the kinds.
+    """
     if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name) is None:
         raise ValueError("'cpu', 'cuda' or 'cuda:N'")
     return name
@@ -28,52 +35,150 @@ Devices = Annotated[tuple[Device, ...], BeforeValidator(lambda v: tuple(v) if is
 
 
 class Section(BaseModel):
+    """A table of the config: frozen, strictly typed, without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class CaptionsConfig(Section):
-    source: Literal["transformers", "vllm", "openai", "grammar", "shards"] = "transformers"
-    shards: str = ""  # source shards: their folder
-    bank: Literal["micro", "english"] = "micro"
-    concepts: str = ""  # english: path or URL of a JSON list of strings
-    axes: Names = ()  # drawn from with repetitions as weights; none = all of the bank
-    writer: str = "package:mistral"  # language model of T+: shipped with the package, a folder, or a hub id
-    editor: str = "package:llama"  # language model of T-
-    device: Device = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto = float32 on a CPU
-    gpu_memory_utilization: float = Field(0.4, gt=0, le=1)  # vllm on a GPU: each engine's share of its memory
-    endpoint: str = "http://127.0.0.1:8000/v1"  # openai
-    editor_endpoint: str = ""  # openai: of the editor; "" = the same
-    timeout_s: float = Field(60.0, gt=0)  # openai: for a reply, repeated attempts included
-    temperature: float = Field(0.7, ge=0)  # SynthCLIP's sampling (TextGen/captions_generator.py)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_tokens: int = Field(32, ge=1)  # longest reply
-    structured_output_regex: str = ""  # vllm, openai: regular expression that replies are held to; "" = free
-    retries: int = Field(4, ge=0)  # further attempts after a refused reply, each with another seed
-    deduplicate: bool = False  # drop captions that came before, or the same words in another order
-    balance: float = Field(0.0, ge=0)  # t: captions per concept up to which all are kept; 0 = no balancing
-    batch: int = Field(16, ge=1)  # replies a model works on at once
-    backlog: int = Field(64, ge=1)  # groups open (not yet complete) at once
-    sleep_after_s: float = Field(0.0, ge=0)  # vllm: until idle models give their memory back; 0 = never
-    target: int = Field(3600, ge=0)  # groups (captions) to produce; 0 = until training ends
+    """Captions and hard negatives: which models write them, about what, and how many."""
+
+    source: Literal["transformers", "vllm", "openai", "grammar", "shards"] = Field(
+        default="transformers",
+        description='Source of captions and hard negatives: two language models run by "transformers", by "vllm" or by '
+        'a server ("openai"), or the "grammar" of the micro world; or "shards", which hold the images too.',
+    )
+    shards: str = Field(
+        default="",
+        description='Source "shards": folder of WebDataset shards that --record-shards or `polygen-stream export` '
+        "wrote.",
+    )
+    bank: Literal["micro", "english"] = Field(
+        default="micro",
+        description='Concepts that captions are about: those of the "micro" world, or "english", which are the '
+        "entries of `concepts`.",
+    )
+    concepts: str = Field(
+        default="",
+        description='Bank "english": path or URL of MetaCLIP\'s metadata.json or of any JSON list of strings.',
+    )
+    axes: Names = Field(
+        default=(),
+        description="What hard negatives change. An axis named twice is drawn twice as often; [] = the axes of the "
+        "bank.",
+    )
+    writer: str = Field(
+        default="package:mistral",
+        description='Language model that writes captions: "package:NAME" (shipped with the package), a folder, or a '
+        "hub id.",
+    )
+    editor: str = Field(
+        default="package:llama", description="Language model that writes hard negatives, named as `writer` is."
+    )
+    device: Device = Field(default="cpu", description='Device of both models: "cpu", "cuda" or "cuda:N".')
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description='Type of their weights: "float32", "bfloat16", "float16", or "auto", the model\'s own (float32 on '
+        "a CPU).",
+    )
+    gpu_memory_utilization: float = Field(
+        default=0.4, gt=0, le=1, description='Source "vllm" on a GPU: share of its memory that each engine takes.'
+    )
+    endpoint: str = Field(
+        default="http://127.0.0.1:8000/v1",
+        description='Source "openai": URL of the server. Its key is read from the environment (OPENAI_API_KEY).',
+    )
+    editor_endpoint: str = Field(
+        default="", description='Source "openai": URL of another server for the editor; "" = `endpoint`.'
+    )
+    timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description='Source "openai": seconds until a request without a reply fails, repeated attempts included.',
+    )
+    temperature: float = Field(  # SynthCLIP's sampling (TextGen/captions_generator.py)
+        default=0.7, ge=0, description="Sampling temperature of both models."
+    )
+    top_p: float = Field(default=0.95, gt=0, le=1, description="Nucleus sampling of both models.")
+    max_tokens: int = Field(default=32, ge=1, description="Tokens of the longest reply.")
+    structured_output_regex: str = Field(
+        default="",
+        description='Sources "vllm" and "openai": regular expression that replies have to match; "" = any reply.',
+    )
+    retries: int = Field(default=4, ge=0, description="Further attempts after a refused reply, each with another seed.")
+    deduplicate: bool = Field(
+        default=False, description="Drop captions that came before, also with their words in another order."
+    )
+    balance: float = Field(
+        default=0.0,
+        ge=0,
+        description="Balance concepts, as MetaCLIP does: a caption whose concepts came c times is kept with "
+        "probability 1 - prod(1 - min(1, balance / c)); 0 = off. Needs `deduplicate`.",
+    )
+    batch: int = Field(default=16, ge=1, description="Replies that a model generates at once; at most `backlog`.")
+    backlog: int = Field(
+        default=64,
+        ge=1,
+        description="Captions that may wait for their images at once. A longer queue holds captions meant for a step "
+        "that has long passed.",
+    )
+    sleep_after_s: float = Field(
+        default=0.0,
+        ge=0,
+        description='Source "vllm": seconds without work after which the models release their GPU memory until they '
+        "are needed (sleep mode); 0 = never.",
+    )
+    target: int = Field(default=3600, ge=0, description="Captions to produce in the run; 0 = until training ends.")
 
 
 class GeneratorsConfig(Section):
-    recipes: Names = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
-    positives: int = Field(2, ge=1, le=1024)  # n+: images per caption
-    negatives: int = Field(2, ge=0, le=1024)  # images per hard-negative caption
-    batch: int = Field(16, ge=1)  # images per pipeline call
-    device: Device = "cpu"
-    remote: str = ""  # address of a Ray cluster whose machines render; "" = this one does
-    remote_recipes: Names = ()  # the generators that do it there; () = all
-    remote_actors: int = Field(1, ge=1)  # of each of them
-    remote_gpus: float = Field(1.0, ge=0)  # of each actor; below 1: several share one
-    remote_resource: str = ""  # a custom resource of the machines that may render, one for each actor; "" = any
-    remote_timeout_s: float = Field(600.0, gt=0)  # without any actor alive, loading included
+    """Generators: the diffusion models that render the images, where and how."""
+
+    recipes: Names = Field(
+        default=("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo"),
+        description="Recipes of the generators, engines/<name>.toml. Each is rendered by a process of its own.",
+    )
+    positives: int = Field(
+        default=2, ge=1, le=1024, description="Images per caption (n+), spread evenly over the generators."
+    )
+    negatives: int = Field(
+        default=2, ge=0, le=1024, description="Images per hard-negative caption; at most `positives`."
+    )
+    batch: int = Field(default=16, ge=1, description="Images per call of a pipeline.")
+    device: Device = Field(
+        default="cpu",
+        description='Device of the renderers that launch.renderers does not name: "cpu", "cuda" or "cuda:N".',
+    )
+    remote: str = Field(
+        default="",
+        description='Address of a Ray cluster whose machines render, e.g. "auto"; "" = this machine renders.',
+    )
+    remote_recipes: Names = Field(
+        default=(), description="With `remote`: the generators that render on the cluster; [] = all."
+    )
+    remote_actors: int = Field(default=1, ge=1, description="With `remote`: Ray actors of each generator.")
+    remote_gpus: float = Field(
+        default=1.0, ge=0, description="With `remote`: GPUs of each actor; with 0.5 two actors share one."
+    )
+    remote_resource: str = Field(
+        default="",
+        description='With `remote`: custom Ray resource that a machine must have, one per actor; "" = any machine.',
+    )
+    remote_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="With `remote`: seconds without any live actor, loading included, after which the generator's "
+        "bridge is restarted.",
+    )
     # Renderers of a compiled backend that find no engine in the cache run eager.
     backend: Literal[
         "eager", "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"
-    ] = "openvino-bf16"
+    ] = Field(
+        default="openvino-bf16",
+        description='How pipelines compute: "eager", "torch-compile" (compiled in a renderer\'s first calls), or with '
+        'engines of `polygen-stream build-engines`: "onnxruntime", "openvino", "openvino-bf16" on a CPU, "tensorrt", '
+        '"tensorrt-rtx" on a GPU. A generator without an engine runs eager.',
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,94 +191,289 @@ class GeneratorsConfig(Section):
 
 
 class RingConfig(Section):
+    """Ring: the replay buffer in shared memory that captions and images pass through."""
+
     # The upper bounds keep byte counts inside 64 bits; whether the memory is there is checked at the start.
-    slots: int = Field(12288, ge=1, le=2**32)  # images
-    image_size: int = Field(32, ge=8, le=8192)  # pixels, square
-    caption_bytes: int = Field(192, ge=16, le=65536)  # UTF-8; a longer caption is rejected, never cut
-    mode: Literal["throughput", "deterministic", "replay"] = "throughput"
-    window: int = Field(0, ge=0)  # deterministic mode: tasks a step draws from; 0 = as many as fit
-    min_fill: int = Field(128, ge=1)  # complete groups before step 0
-    max_age: int = Field(0, ge=0)  # training steps; 0 = no limit
-    max_backlog: int = Field(0, ge=0)  # images per generator; 0 = no bound
-    max_times_sampled: int = Field(0, ge=0)  # 0 = no limit
-    samples_per_insert: float = Field(0.0, ge=0)  # 0 = no rate limiter
-    error_buffer: float = Field(0.0, ge=0)
-    draw_timeout_s: float = Field(120.0, gt=0)
-    open_timeout_s: float = Field(600.0, gt=0)
-    max_retries: int = Field(3, ge=0)
+    slots: int = Field(
+        default=12288,
+        ge=1,
+        le=2**32,
+        description="Images that the ring holds; at least 4 x train.batch x generators.positives.",
+    )
+    image_size: int = Field(default=32, ge=8, le=8192, description="Side of an image in pixels; images are square RGB.")
+    caption_bytes: int = Field(
+        default=192,
+        ge=16,
+        le=65536,
+        description="Longest caption in UTF-8 bytes. Longer ones are rejected and counted, never truncated.",
+    )
+    mode: Literal["throughput", "deterministic", "replay"] = Field(
+        default="throughput",
+        description='"throughput": a step draws from what is ready; "deterministic": every run draws the same batches; '
+        '"replay": the batches of an earlier run, set by `polygen-stream replay`.',
+    )
+    window: int = Field(
+        default=0,
+        ge=0,
+        description='Mode "deterministic": newest captions that a step draws from; 0 = as many as fit.',
+    )
+    min_fill: int = Field(
+        default=128,
+        ge=1,
+        description="Complete captions before the first step (Reverb's min_size_to_sample); at least train.batch.",
+    )
+    max_age: int = Field(
+        default=0,
+        ge=0,
+        description="Steps, from its opening on, during which a caption may be drawn; then it is evicted. 0 = no "
+        "limit.",
+    )
+    max_backlog: int = Field(
+        default=0,
+        ge=0,
+        description="Images that a generator may have left to render before captions are no longer given to it; 0 = no "
+        "limit.",
+    )
+    max_times_sampled: int = Field(default=0, ge=0, description="Draws after which a caption is evicted; 0 = no limit.")
+    samples_per_insert: float = Field(
+        default=0.0,
+        ge=0,
+        description='Draws per produced caption: the rate limiter\'s ratio, or the pace of mode "deterministic"; 0 = '
+        "no limiter.",
+    )
+    error_buffer: float = Field(
+        default=0.0,
+        ge=0,
+        description="Draws by which the rate limiter lets draws and inserts deviate from that ratio, all nodes "
+        "together.",
+    )
+    draw_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds that a trainer waits for a batch before the run ends."
+    )
+    open_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that a captioner waits for room before the run ends."
+    )
+    max_retries: int = Field(
+        default=3, ge=0, description="Further attempts to render an image before it counts as failed."
+    )
 
 
 class CurriculumConfig(Section):
-    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
-    start: float = Field(0.0, ge=0, le=0.5)  # share of texts that are hard negatives
-    end: float = Field(0.5, ge=0, le=0.5)
-    step_at: float = Field(0.5, ge=0, le=1)  # progress at which a "step" jumps
-    epoch_captions: int = Field(0, ge=0)  # 0 = progress is the fraction of training
-    epochs: int = Field(40, ge=1)  # until `end`
-    staircase: bool = False
-    leftover_age: int = Field(0, ge=0)  # steps a group waits in the leftover queue; 0 = no queue
+    """Curriculum: the share of hard negatives in a batch over the run."""
+
+    schedule: Literal["linear", "cosine", "step", "constant"] = Field(
+        default="linear",
+        description='How the share goes from `start` to `end`: "linear", "cosine", "step" (at once, at `step_at`); or '
+        '"constant" at `end`.',
+    )
+    start: float = Field(
+        default=0.0, ge=0, le=0.5, description="Share of a batch's texts that are hard negatives at the first step."
+    )
+    end: float = Field(default=0.5, ge=0, le=0.5, description="The share at the end.")
+    step_at: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description='Schedule "step": the point between the start (0) and the end (1) at which the share changes.',
+    )
+    epoch_captions: int = Field(
+        default=0,
+        ge=0,
+        description="Drawn captions that make an epoch; 0 = no epochs, the share reaches `end` with the last step.",
+    )
+    epochs: int = Field(default=40, ge=1, description="With `epoch_captions`: epochs until the share is at `end`.")
+    staircase: bool = Field(default=False, description="With `epoch_captions`: change the share between epochs only.")
+    leftover_age: int = Field(
+        default=0,
+        ge=0,
+        description="Steps during which a caption that a batch left over is drawn before others; 0 = no leftover "
+        "queue.",
+    )
 
 
 class TrainConfig(Section):
-    model: str = "micro"
-    steps: int = Field(1400, ge=1)
-    batch: int = Field(128, ge=2)  # texts per step, T+ and T- together
-    ranks: int = Field(1, ge=1, le=62)  # processes that share each batch; the ring's draw board serves no more
-    accum_freq: int = Field(1, ge=1)  # micro-batches per step
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool = False  # torch.compile of both towers
-    device: Device = "cpu"
-    lr: float = Field(1.5e-3, gt=0)
-    warmup: int = Field(50, ge=0)  # steps
-    weight_decay: float = Field(0.1, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.98, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
-    grad_clip: float = Field(1.0, ge=0)  # 0 = off
-    objective: Literal["multi_positive", "negclip", "infonce"] = "multi_positive"
-    hn_t2i: Literal["same_polarity", "none", "all"] = "same_polarity"
-    image_image_weight: float = Field(0.0, ge=0)
-    image_image_temperature: float = Field(0.1, gt=0)
-    image_image_head: int = Field(0, ge=0)  # width; 0 = on the embedding itself
-    loss_chunk: int = Field(4096, ge=0)  # rows of logits at a time; 0 = all
-    crop_scale_min: float = Field(0.8, gt=0, le=1)  # smallest share of the image area a random crop keeps
-    downsample_probability: float = Field(0.0, ge=0, le=1)  # of scaling a picture down and up again
-    ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights; 0 = off
-    checkpoint_every: int = Field(200, ge=1)  # steps
-    log_every: int = Field(1, ge=1)  # steps
-    checkpoint_pictures: bool = True  # keep the ring's pictures in them, or render them again
-    keep_checkpoints: int = Field(3, ge=1)
+    """Training: the CLIP model, its optimizer, its loss and its checkpoints."""
+
+    model: str = Field(default="micro", description='Model config of open_clip, or "micro".')
+    steps: int = Field(default=1400, ge=1, description="Optimizer steps of the run.")
+    batch: int = Field(
+        default=128,
+        ge=2,
+        description="Texts per step, captions and hard negatives together, over all ranks and nodes.",
+    )
+    # The ring's draw board serves no more than 62 ranks.
+    ranks: int = Field(
+        default=1,
+        ge=1,
+        le=62,
+        description='Training processes on this node, which share every batch; with device = "cuda" rank r trains on '
+        "cuda:r.",
+    )
+    accum_freq: int = Field(
+        default=1,
+        ge=1,
+        description="Micro-batches that a step is encoded in, to save memory. Gradients are those of the whole batch; "
+        "the model must not have batch norms.",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description='"fp32", "bf16" (autocast), or "auto", which is bf16 where the device supports it.',
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile of both towers: faster steps after minutes of compiling."
+    )
+    device: Device = Field(default="cpu", description='Device of the trainer: "cpu", "cuda" or "cuda:N".')
+    lr: float = Field(
+        default=1.5e-3, gt=0, description="Peak learning rate of AdamW; it follows a cosine after the warm-up."
+    )
+    warmup: int = Field(default=50, ge=0, description="Steps of linear warm-up.")
+    weight_decay: float = Field(default=0.1, ge=0, description="Weight decay of AdamW.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="First beta of AdamW.")
+    beta2: float = Field(default=0.98, ge=0, lt=1, description="Second beta of AdamW.")
+    eps: float = Field(default=1e-8, gt=0, description="Epsilon of AdamW.")
+    grad_clip: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0 = no clipping.")
+    objective: Literal["multi_positive", "negclip", "infonce"] = Field(
+        default="multi_positive",
+        description='Loss: "multi_positive", or one of the baselines "negclip" (no images of hard negatives) and '
+        '"infonce" (hard negatives are ordinary samples).',
+    )
+    hn_t2i: Literal["same_polarity", "none", "all"] = Field(
+        default="same_polarity",
+        description='Objective "multi_positive": images that a text is contrasted with: those of its own kind, '
+        'positive or hard negative ("same_polarity"), the same without rows for hard negatives ("none"), or "all".',
+    )
+    image_image_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the contrastive term between images of one caption; 0 = off."
+    )
+    image_image_temperature: float = Field(default=0.1, gt=0, description="Temperature of that term.")
+    image_image_head: int = Field(
+        default=0,
+        ge=0,
+        description="Width of a projection head for that term; 0 = the term takes the embedding itself.",
+    )
+    loss_chunk: int = Field(
+        default=4096,
+        ge=0,
+        description="Rows of logits computed at a time, for batches whose logits do not fit into memory; 0 = all at "
+        "once.",
+    )
+    crop_scale_min: float = Field(
+        default=0.8, gt=0, le=1, description="Smallest share of an image's area that a random crop keeps."
+    )
+    downsample_probability: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Probability of scaling an image down and up again, which removes the fine detail that tells "
+        "generators apart.",
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights, which evaluation then uses; 0 = off.",
+    )
+    checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints.")
+    log_every: int = Field(default=1, ge=1, description="Steps between lines of the metrics.")
+    checkpoint_pictures: bool = Field(
+        default=True,
+        description="Save the ring's images with each checkpoint; false = a resumed run renders them again.",
+    )
+    keep_checkpoints: int = Field(
+        default=3, ge=1, description="Newest checkpoints that are kept; the untrained and the final one always are."
+    )
 
 
 class EvaluateConfig(Section):
-    every: int = Field(400, ge=0)  # steps; 0 = only untrained and final
-    images_per_thing: int = Field(20, ge=1)
-    device: Device = "cpu"
+    """Evaluation: scores of checkpoints on the micro suite while training goes on."""
+
+    every: int = Field(
+        default=400,
+        ge=0,
+        description="Steps between evaluations, a multiple of train.checkpoint_every; 0 = only the untrained and the "
+        "final model.",
+    )
+    images_per_thing: int = Field(
+        default=20, ge=1, description="Test images of each class in zero-shot classification."
+    )
+    device: Device = Field(default="cpu", description='Device of the evaluator: "cpu", "cuda" or "cuda:N".')
 
 
 class LaunchConfig(Section):
-    trainer_threads: int = Field(1, ge=1)
-    renderer_threads: int = Field(1, ge=1)
-    captioner_threads: int = Field(1, ge=1)
-    evaluator_threads: int = Field(1, ge=1)
-    renderers: dict[str, Devices] = {}  # recipe -> devices, one process each; else one on generators.device
-    time_slice_s: float = Field(0.0, ge=0)  # processes on one device take turns of this length; 0 = all at once
-    captioner_python: str = ""  # interpreter of the captioner; "" = the supervisor's
-    hang_timeout_s: float = Field(120.0, gt=0)
-    grace_s: float = Field(20.0, ge=0)
-    restarts: int = Field(5, ge=0)  # of each process, without progress in between
-    prometheus_port: int = Field(0, ge=0, le=65535)  # of 127.0.0.1; 0 = no such page
-    trace: bool = False  # what every process does when, for `polygen-stream trace`
-    record_shards: str = ""  # folder of shards written while the run goes on; "" = none
-    shard_images: int = Field(10_000, ge=1)  # in a shard of it
-    nodes: int = Field(1, ge=1)  # machines that train one model together
-    node: int = Field(0, ge=0)  # which of them this is
-    rendezvous: str = ""  # HOST:PORT of node 0, where the ranks of all nodes meet
+    """Launch: the processes of a run, their devices, supervision and records."""
+
+    trainer_threads: int = Field(
+        default=1,
+        ge=1,
+        description="CPU threads of each trainer. Thread pools that share cores slow each other down.",
+    )
+    renderer_threads: int = Field(default=1, ge=1, description="CPU threads of each renderer.")
+    captioner_threads: int = Field(default=1, ge=1, description="CPU threads of the captioner.")
+    evaluator_threads: int = Field(default=1, ge=1, description="CPU threads of the evaluator.")
+    renderers: dict[str, Devices] = Field(
+        default={},
+        description='Devices of a generator\'s renderers, a process on each, e.g. { sd15 = ["cuda:2", "cuda:3"] }. A '
+        "generator that is not named has one, on generators.device.",
+    )
+    time_slice_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds that a process keeps a device while others wait for it, before it releases the device's "
+        "memory to the next; 0 = all compute at once.",
+    )
+    captioner_python: str = Field(
+        default="",
+        description='Python interpreter of the captioner, e.g. ".venv-vllm/bin/python"; "" = the one that runs this '
+        "command.",
+    )
+    hang_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds without a heartbeat after which a process is killed."
+    )
+    grace_s: float = Field(
+        default=20.0, ge=0, description="Seconds to write the last checkpoint before a process is killed."
+    )
+    restarts: int = Field(
+        default=5,
+        ge=0,
+        description="Restarts in a row, without progress in between, of a process that died. After them a generator is "
+        "given up, and the death of any other process ends the run.",
+    )
+    prometheus_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of 127.0.0.1 on which the run serves its metrics to Prometheus; 0 = none.",
+    )
+    trace: bool = Field(
+        default=False,
+        description="Record what every process does when, for `polygen-stream trace`.",
+    )
+    record_shards: str = Field(
+        default="",
+        description='Folder in which the run\'s images are kept as WebDataset shards while it goes on; "" = none.',
+    )
+    shard_images: int = Field(default=10_000, ge=1, description="With `record_shards`: images in a shard.")
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        description="Machines that train one model together. They share train.batch, captions.target and "
+        "ring.error_buffer; see also `polygen-stream run --nodes`.",
+    )
+    node: int = Field(default=0, ge=0, description="With `nodes`: the index of this one, from 0.")
+    rendezvous: str = Field(
+        default="", description="With `nodes`: HOST:PORT of node 0, at which the ranks of all nodes meet."
+    )
 
 
 class RunConfig(Section):
-    name: str = Field("micro", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")  # part of the run folder's name
-    seed: int = Field(0, ge=0, lt=2**63)
+    """A run config: its name, its seed and its sections."""
+
+    name: str = Field(
+        default="micro",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run, part of its folder's name: runs/<time>-<name>.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed from which every caption, image and batch follows.")
     captions: CaptionsConfig = CaptionsConfig()
     generators: GeneratorsConfig = GeneratorsConfig()
     ring: RingConfig = RingConfig()
