@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.captions.verification.benchmark import NEGATIVES, PARAPHRASES, score
+from polygen_stream.captions.verification.benchmark import NEGATIVES, PARAPHRASES, score_verification
 from polygen_stream.captions.verification.verify import Reject
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--even", action="store_true", help="score the half that the rules were written on")
     arguments = parser.parse_args()
     try:
-        scores = score(arguments.folder, 0 if arguments.even else 1)
+        scores = score_verification(arguments.folder, 0 if arguments.even else 1)
     except UserError as problem:
         sys.exit(f"error: {problem}")
 

@@ -18,8 +18,8 @@ from polygen_stream.base.seeding import key
 from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.models.language_model import LanguageModel
 from polygen_stream.micro import world
-from polygen_stream.micro.language import AXES, draw_caption, sample_request
-from polygen_stream.micro.reference import negatives_of
+from polygen_stream.micro.language import AXES, draw_caption_pair, sample_request
+from polygen_stream.micro.reference_negatives import reference_negatives
 
 
 def audit_writer(model: LanguageModel, count: int, seed: int = 0) -> dict[str, object]:
@@ -32,7 +32,7 @@ def audit_writer(model: LanguageModel, count: int, seed: int = 0) -> dict[str, o
     asked = [sample_request(seeding.rng(seed, "audit writer", i)) for i in range(count)]
     began = time.perf_counter()
     replies = model.complete(
-        [bank.ask_caption(*a) for a in asked], [key(seed, "audit writer", i) >> 1 for i in range(count)]
+        [bank.caption_prompt(*a) for a in asked], [key(seed, "audit writer", i) >> 1 for i in range(count)]
     )
     seconds = time.perf_counter() - began
     faults = [bank.check_caption(reply, *a).fault for reply, a in zip(replies, asked, strict=True)]
@@ -61,12 +61,12 @@ def audit_editor(model: LanguageModel, per_axis: int, seed: int = 0) -> dict[str
     seconds = 0.0
     for axis in AXES:
         drawn = [
-            draw_caption(world.THINGS[i % len(world.THINGS)], axis, seeding.rng(seed, "audit editor", axis, i))
+            draw_caption_pair(world.THINGS[i % len(world.THINGS)], axis, seeding.rng(seed, "audit editor", axis, i))
             for i in range(per_axis)
         ]
         began = time.perf_counter()
         replies = model.complete(
-            [bank.ask_negative(d.text, axis) for d in drawn],
+            [bank.negative_prompt(d.text, axis) for d in drawn],
             [key(seed, "audit editor", axis, i) >> 1 for i in range(per_axis)],
         )
         seconds += time.perf_counter() - began
@@ -74,7 +74,7 @@ def audit_editor(model: LanguageModel, per_axis: int, seed: int = 0) -> dict[str
             fault = bank.check_negative(reply, d.text, axis).fault
             right[axis].append(fault in (None, "reserved"))
             if fault is None:
-                exact[axis].append(reply.text in negatives_of(d, axis))
+                exact[axis].append(reply.text in reference_negatives(d, axis))
             else:
                 faults[f"{axis}: {fault}"] += 1
     return {

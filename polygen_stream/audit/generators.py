@@ -21,7 +21,7 @@ from polygen_stream.base import seeding
 from polygen_stream.generators.pipelines import Generator
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, write_pair
-from polygen_stream.micro.oracle import ANSWERS, NOT_ASKED, Oracle, Reading, labels_of
+from polygen_stream.micro.oracle import ANSWERS, NOT_ASKED, Oracle, OracleReading, labels_of
 from polygen_stream.micro.world import Scene, Split
 
 PICTURES_PER_CAPTION = 8  # of the captions whose diversity is measured
@@ -108,7 +108,7 @@ def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: i
     }
 
 
-def shows_edit(reading: Reading, scenes: Sequence[Scene], edited: Sequence[Scene]) -> np.ndarray:
+def shows_edit(reading: OracleReading, scenes: Sequence[Scene], edited: Sequence[Scene]) -> np.ndarray:
     """1.0 where a picture of the edited caption shows the edit: every answer that the edit changed is the new one.
 
     The two scenes are compared in canonical order; where the edit only moves things, that is a change of relation.

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from polygen_stream.audit.verdicts import FIELDS, Question
 from polygen_stream.base.seeding import key
-from polygen_stream.captions.verification.difference import common_length
+from polygen_stream.captions.verification.difference import common_prefix_length
 from polygen_stream.report.html import render
 
 Piece = tuple[str, bool]  # words, and whether the other caption has others in their place
@@ -34,8 +34,8 @@ def marked(caption: str, negative: str) -> tuple[list[Piece], list[Piece]]:
     first, second = caption.split(), negative.split()
     plain = [[word.casefold().strip(".,;:!?") for word in words] for words in (first, second)]
     # What stands at the beginning or the end of both is no part of the edit, though a swap could match it elsewhere.
-    start = common_length(*plain)
-    end = common_length(*(words[start:][::-1] for words in plain))
+    start = common_prefix_length(*plain)
+    end = common_prefix_length(*(words[start:][::-1] for words in plain))
     inside = [words[start : len(words) - end] for words in plain]
     changed = [[True] * len(words) for words in plain]
     for words in changed:

@@ -36,7 +36,7 @@ class JournalEntry:
         return json.dumps({"task": asdict(self.task), "kind": "pair" if self.pair else "plain"} | outcome)
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> JournalEntry:
+    def from_record(cls, record: Mapping[str, Any]) -> JournalEntry:
         """The entry of a line, parsed."""
         task = record["task"]
         task = CaptionTask(**task | {name: tuple(task[name]) for name in ("generators", "image_seeds")})
@@ -62,7 +62,7 @@ class CaptionJournal:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         os.ftruncate(self._file, complete)  # a line that a full disk, or the death of its writer, left half-written
 
-    def describe(self, provenance: Mapping[str, object]) -> None:
+    def record_provenance(self, provenance: Mapping[str, object]) -> None:
         """Says who writes the entries from here on, unless that is who wrote those before.
 
         Raises:
@@ -102,7 +102,7 @@ def read_journal(file: Path) -> Iterator[JournalEntry]:
     return (line for line, _ in _lines(file) if isinstance(line, JournalEntry))
 
 
-def provenances(file: Path) -> Iterator[Mapping[str, Any]]:
+def read_provenances(file: Path) -> Iterator[Mapping[str, Any]]:
     """Who wrote a journal, one after the other.
 
     Raises:
@@ -126,7 +126,7 @@ def _lines(file: Path) -> Iterator[tuple[JournalEntry | dict[str, Any], int]]:
                 if "provenance" in record:
                     yield {"provenance": dict(record["provenance"])}, end
                     continue
-                entry = JournalEntry.of_record(record)
+                entry = JournalEntry.from_record(record)
             except (ValueError, KeyError, TypeError) as problem:
                 raise UserError(
                     f"{file} line {number} is no entry of a journal ({problem!r}); restore the file, or start a new run"

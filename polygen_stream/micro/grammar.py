@@ -108,11 +108,11 @@ def plural(noun: str) -> str:
 
 def write_pair(scene: Scene, edited: Scene, style: Style) -> tuple[str, str]:
     """Captions of a scene and of its edit in one wording, widened until it mentions what the edit changed."""
-    style = widened(scene, edited, style)
+    style = widen_style(scene, edited, style)
     return describe(scene, style), describe(edited, style)
 
 
-def widened(scene: Scene, edited: Scene, style: Style) -> Style:
+def widen_style(scene: Scene, edited: Scene, style: Style) -> Style:
     """The wording, mentioning as much more as it takes to tell the two scenes apart."""
     for wider in ({}, {"names_colour": True}, {"names_background": True}):
         style = replace(style, **wider)

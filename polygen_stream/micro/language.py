@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polygen_stream.micro import edits, world
-from polygen_stream.micro.grammar import Style, describe, widened
+from polygen_stream.micro.grammar import Style, describe, widen_style
 from polygen_stream.micro.world import Scene, Split
 
 VERSION = 1  # of the prompts
@@ -33,7 +33,7 @@ AXES = {
     "add_attribute": 1,
     "swap_attribute": 2,
 }
-RICH = 0.15  # share of captions that describe a whole scene, however little of it the axis needs
+RICH_SHARE = 0.15  # share of captions that describe a whole scene, however little of it the axis needs
 NAMES_COLOUR, NAMES_BACKGROUND = 0.2, 0.1  # how often the others mention these two unasked
 
 # What a caption for an axis tells about, in the words of the captioning prompt
@@ -67,7 +67,7 @@ def negative_prompt(text: str, axis: str) -> str:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CaptionPair:
     """A caption and its exact hard negative, with the scene and the wording behind them."""
 
     text: str
@@ -78,19 +78,19 @@ class Drawn:
 
 def write_captions(concept: str, axis: str, rng: np.random.Generator) -> tuple[str, str]:
     """A caption about the concept that the axis can edit, and its exact hard negative; no reserved combination."""
-    drawn = draw_caption(concept, axis, rng)
+    drawn = draw_caption_pair(concept, axis, rng)
     return drawn.text, drawn.negative
 
 
-def draw_caption(concept: str, axis: str, rng: np.random.Generator) -> Drawn:
+def draw_caption_pair(concept: str, axis: str, rng: np.random.Generator) -> CaptionPair:
     """`write_captions`, with what they come from; the wording is wide enough to tell the two apart."""
-    rich = rng.random() < RICH
+    rich = rng.random() < RICH_SHARE
     while True:
         scene, edited = edits.applicable_scene(axis, Split.SEEN, rng, concept)
         if rich or _is_plain(scene, axis):
             break
-    style = widened(scene, edited, Style.sample(rng) if rich else _terse(rng))
-    return Drawn(describe(scene, style), describe(edited, style), scene, style)
+    style = widen_style(scene, edited, Style.sample(rng) if rich else _terse(rng))
+    return CaptionPair(describe(scene, style), describe(edited, style), scene, style)
 
 
 def sample_request(rng: np.random.Generator) -> tuple[str, str]:

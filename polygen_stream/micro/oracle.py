@@ -87,7 +87,7 @@ def labels_of(scene: Scene) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Reading:
+class OracleReading:
     """Log-probabilities float32 [n, answers] per question."""
 
     log_p: dict[str, np.ndarray]
@@ -143,10 +143,10 @@ class Oracle(nn.Module):
         return torch.cat([self.trunk(to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)]).numpy()
 
     @torch.inference_mode()
-    def read(self, images: np.ndarray, batch: int = 500) -> Reading:
+    def read(self, images: np.ndarray, batch: int = 500) -> OracleReading:
         """Read pictures uint8 [n, 32, 32, 3]."""
         parts = [self(to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)]
-        return Reading({q: torch.cat([p[q] for p in parts]).log_softmax(-1).numpy() for q in ANSWERS})
+        return OracleReading({q: torch.cat([p[q] for p in parts]).log_softmax(-1).numpy() for q in ANSWERS})
 
 
 def to_tensor(images: np.ndarray) -> Tensor:

@@ -58,7 +58,7 @@ def parse(text: str) -> Scene:
     )
 
 
-def phrases(text: str) -> dict[str, str]:
+def parse_phrases(text: str) -> dict[str, str]:
     """The words of a caption by what they say ("colour1": "red", "background": "by the shore"), articles left out.
 
     Two captions with equal phrases are equal. Raises `NotACaption` as `parse` does, except for contradictions that only

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from polygen_stream.micro import edits
-from polygen_stream.micro.parse import UNNAMED, NotACaption, parse, phrases
+from polygen_stream.micro.parse import UNNAMED, NotACaption, parse, parse_phrases
 from polygen_stream.micro.world import Scene, combinations, is_reserved
 
 MAX_WORDS = 26  # the longest caption that the grammar writes
@@ -59,7 +59,7 @@ def _names_reserved(scene: Scene) -> bool:
 
 
 def _changed_phrases(text: str, negative: str) -> set[str]:
-    before, after = phrases(text), phrases(negative)
+    before, after = parse_phrases(text), parse_phrases(negative)
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry, read_journal
-from polygen_stream.captions.selection.selection import Selection
+from polygen_stream.captions.selection.selector import CaptionSelector
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import CaptionsConfig, curriculum_of
 from polygen_stream.producers.failures import Failures
@@ -30,7 +30,7 @@ def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSour
                 return
             ring.heartbeat("loading the caption source")
             with closing(source_of(config.captions)) as source:
-                journal.describe(source.provenance)
+                journal.record_provenance(source.provenance)
                 _write(context, begun, source, journal, device_lock)
     if not context.stopping:
         ring.finish_opening()
@@ -64,8 +64,8 @@ def _write(
     until there are enough."""
     config, ring = context.config, context.ring
     target = target_of(config)
-    selection = Selection(config.captions, source.concepts, config.seed)
-    selection.remember(read_journal(context.run_dir / JOURNAL))
+    selection = CaptionSelector(config.captions, source.concepts, config.seed)
+    selection.replay(read_journal(context.run_dir / JOURNAL))
     orders, failures, pause = TaskScheduler(context, source, begun), Failures(), Pause(context, source)
     while not context.stopping and begun.opened < target:
         stats = ring.stats()
@@ -89,7 +89,7 @@ def _write(
         entries = []
         for written in source.collect():
             task, kind = orders.done()
-            used = selection.used(task.task_id, _fitting(written, ring.spec.caption_bytes))
+            used = selection.select(task.task_id, _fitting(written, ring.spec.caption_bytes))
             entries.append(JournalEntry(task, kind is Kind.PAIR, used))
         if entries:
             journal.write(entries)

@@ -7,7 +7,7 @@ from collections import Counter
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.journal import JOURNAL
-from polygen_stream.captions.selection.balance import Drop
+from polygen_stream.captions.selection.balance import DropReason
 
 MOST = 512  # tasks in a row
 
@@ -26,7 +26,7 @@ class Failures:
         """
         if isinstance(result, Caption):
             self._in_a_row, self._reasons = 0, Counter()
-        elif not result.rejected[-1].endswith(Drop.FREQUENT):
+        elif not result.rejected[-1].endswith(DropReason.FREQUENT):
             self._in_a_row += 1
             self._reasons.update(result.rejected)
         if self._in_a_row == MOST:

@@ -12,7 +12,7 @@ import pytest
 from launched_runs import Launched
 
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import provenances, read_journal
+from polygen_stream.captions.journal import read_journal, read_provenances
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
@@ -75,7 +75,7 @@ def test_a_run_whose_captioner_has_an_interpreter_of_its_own(start):
     entries = list(read_journal(journal))
     assert sum(isinstance(entry.outcome, Caption) for entry in entries) == 400
     assert any(entry.pair for entry in entries)
-    [written_by] = provenances(journal)
+    [written_by] = read_provenances(journal)
     assert all(written_by[role]["engine"].startswith("vllm ") for role in ("writer", "editor"))
 
 

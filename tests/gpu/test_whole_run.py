@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.captions.journal import provenances
+from polygen_stream.captions.journal import read_provenances
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]
 VLLM_PYTHON = Path(__file__).resolve().parents[2] / ".venv-vllm" / "bin" / "python"
@@ -60,5 +60,5 @@ def test_a_captioner_under_vllm_writes_what_its_validators_accept(monkeypatch: p
         )  # fmt: skip
         summary = json.loads((run_dir / "summary.json").read_text())
         assert summary["status"] == "completed" and summary["captions"] >= 300
-        [written_by] = provenances(run_dir / "journal.jsonl")
+        [written_by] = read_provenances(run_dir / "journal.jsonl")
         assert all(written_by[role]["engine"].startswith("vllm ") for role in ("writer", "editor"))

@@ -15,8 +15,8 @@ import pytest
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.captions.journal import JOURNAL, JournalEntry, provenances, read_journal
-from polygen_stream.captions.selection.balance import Balancer, Drop
+from polygen_stream.captions.journal import JOURNAL, JournalEntry, read_journal, read_provenances
+from polygen_stream.captions.selection.balance import Balancer, DropReason
 from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.micro.training.card import read_card
@@ -113,7 +113,7 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
     ledger = Ledger(5, GrammarSource.concepts, GrammarSource.axes, 4, 2)
     for entry in read_journal(tmp_path / JOURNAL):
         assert entry.task == ledger.task(entry.task.task_id)
-    [written_by] = provenances(tmp_path / JOURNAL)
+    [written_by] = read_provenances(tmp_path / JOURNAL)
     assert written_by["writer"]["sha256"] == read_card(SHIPPED_WEIGHTS / "mistral")["sha256"]
     assert written_by["editor"]["sha256"] == read_card(SHIPPED_WEIGHTS / "llama")["sha256"]
     assert (written_by["writer"]["temperature"], written_by["editor"]["top_p"]) == (0.7, 0.95)
@@ -221,7 +221,7 @@ def test_models_that_never_say_anything_usable_end_the_run_with_the_reason(start
     entries = list(read_journal(tmp_path / JOURNAL))
     assert len(entries) >= 512 and all(isinstance(entry.outcome, Dropped) for entry in entries)
     assert {entry.task.concept for entry in entries} == {"skyscraper", "fire engine"}
-    [by] = provenances(tmp_path / JOURNAL)
+    [by] = read_provenances(tmp_path / JOURNAL)
     assert (by["concepts"]["entries"], by["concepts"]["left_out"], by["prompts"]) == (2, 1, 1)
 
 
@@ -243,7 +243,7 @@ def test_duplicates_are_dropped_counted_and_remembered_after_a_kill(start, tmp_p
         assert isinstance(entry.outcome, Caption) == (verdict is None)
         if verdict is not None:
             assert entry.outcome.rejected[-1] == f"caption: {verdict}"
-    assert {Drop.FREQUENT, Drop.EXACT} <= balancer.verdicts.keys()
+    assert {DropReason.FREQUENT, DropReason.EXACT} <= balancer.verdicts.keys()
 
 
 @pytest.mark.parametrize("slots", ["512", "1024"])  # some of production fits, or all of it

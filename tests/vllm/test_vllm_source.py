@@ -15,7 +15,7 @@ from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.models.transformers import TransformersModel
 from polygen_stream.captions.sources import language_models
-from polygen_stream.captions.verification.words import heard, spoken
+from polygen_stream.captions.verification.words import content_stems, split_words
 from polygen_stream.config import CaptionsConfig
 from polygen_stream.micro.verification import caption_fault, negative_fault
 
@@ -102,8 +102,8 @@ def test_greedy_replies_are_those_of_transformers(micro, tasks, role, open_sourc
     bank = MicroBank()
     asked = tasks(micro, 64)
     ask = {
-        "writer": lambda task: bank.ask_caption(task.concept, task.axis),
-        "editor": lambda task: bank.ask_negative(f"a red {task.concept} at night", task.axis),
+        "writer": lambda task: bank.caption_prompt(task.concept, task.axis),
+        "editor": lambda task: bank.negative_prompt(f"a red {task.concept} at night", task.axis),
     }[role]
     prompts = [ask(task) for task in asked]
     name = getattr(CaptionsConfig(), role)
@@ -135,8 +135,8 @@ def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, conce
     written = [(task, result) for task, result in zip(asked, results, strict=True) if isinstance(result, Caption)]
     for task, result in written:
         assert re.fullmatch(pattern, result.text)
-        assert set(heard(task.concept)) <= set(heard(result.text)), (task.concept, result.text)
-        assert len(spoken(result.text)) <= 20
+        assert set(content_stems(task.concept)) <= set(content_stems(result.text)), (task.concept, result.text)
+        assert len(split_words(result.text)) <= 20
     refused = Counter(reason for result in results for reason in result.rejected)
     assert sum(isinstance(result, Dropped) for result in results) + len(written) == 96
     print(f"{len(written)} of 96 tasks, {len(written) / (len(written) + refused.total()):.0%} of replies accepted, "

@@ -10,7 +10,7 @@ Messages = list[dict[str, str]]  # a chat: {"role": ..., "content": ...}
 
 
 @dataclass(frozen=True)
-class Completion:
+class ModelReply:
     """What a language model replied; `finished` is False where a token limit ended it.
 
     `fault` is a short fixed phrase where there is no reply at all, e.g. "timeout".
@@ -22,7 +22,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """The caption of a reply, or why there is none: `fault` is a short fixed phrase, so that faults can be counted."""
 
     text: str | None
@@ -40,18 +40,18 @@ class Bank(Protocol):
         """What a journal says of it: which concepts, and which version of the prompts."""
         ...
 
-    def ask_caption(self, concept: str, axis: str) -> Messages:
+    def caption_prompt(self, concept: str, axis: str) -> Messages:
         """The prompt for T+."""
         ...
 
-    def ask_negative(self, text: str, axis: str) -> Messages:
+    def negative_prompt(self, text: str, axis: str) -> Messages:
         """The prompt for T-."""
         ...
 
-    def check_caption(self, reply: Completion, concept: str, axis: str) -> Checked:
+    def check_caption(self, reply: ModelReply, concept: str, axis: str) -> CheckResult:
         """T+ if the reply is one caption that has the concept and that the axis could edit."""
         ...
 
-    def check_negative(self, reply: Completion, text: str, axis: str) -> Checked:
+    def check_negative(self, reply: ModelReply, text: str, axis: str) -> CheckResult:
         """T- if the reply is the caption with one thing changed, on the axis, and no paraphrase."""
         ...

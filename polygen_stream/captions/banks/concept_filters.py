@@ -17,7 +17,7 @@ _PLAIN = re.compile(r"[\w '’.,:;!?&+/%°-]+")
 _WORDY = re.compile(r"[^\W_]")
 
 
-class Refused(StrEnum):
+class ExclusionReason(StrEnum):
     """Why an entry is left out."""
 
     LONG = f"longer than {MOST_CHARACTERS} characters"
@@ -40,21 +40,21 @@ class ConceptFilter:
         self._blocked = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE) if words else None
         self._drawable = drawable
 
-    def check(self, entry: str) -> Refused | None:
+    def check(self, entry: str) -> ExclusionReason | None:
         """None for an entry that may stay."""
         if len(entry) > MOST_CHARACTERS:
-            return Refused.LONG
+            return ExclusionReason.LONG
         if not _PLAIN.fullmatch(entry) or not _WORDY.search(entry):
-            return Refused.CHARACTERS
+            return ExclusionReason.CHARACTERS
         if is_instruction(entry):
-            return Refused.INSTRUCTION
+            return ExclusionReason.INSTRUCTION
         if self._blocked is not None and self._blocked.search(entry):
-            return Refused.BLOCKED
+            return ExclusionReason.BLOCKED
         if self._drawable is not None and not is_drawable(entry, self._drawable):
-            return Refused.UNDRAWABLE
+            return ExclusionReason.UNDRAWABLE
         return None
 
-    def keep(self, entries: Iterable[str]) -> tuple[list[str], Counter[Refused]]:
+    def keep(self, entries: Iterable[str]) -> tuple[list[str], Counter[ExclusionReason]]:
         """The entries that may stay, in their order, and how many were refused for which reason."""
         kept, refused = [], Counter()
         for entry in entries:

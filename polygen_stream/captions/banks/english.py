@@ -8,10 +8,10 @@ from hashlib import sha256
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.banks import prompts
-from polygen_stream.captions.banks.base import Checked, Completion, Messages
-from polygen_stream.captions.banks.concept_filters import ConceptFilter, Refused
+from polygen_stream.captions.banks.base import CheckResult, Messages, ModelReply
+from polygen_stream.captions.banks.concept_filters import ConceptFilter, ExclusionReason
 from polygen_stream.captions.verification import axes
-from polygen_stream.captions.verification.parse import parse_reply
+from polygen_stream.captions.verification.reply_parser import parse_reply
 from polygen_stream.captions.verification.verify import verify
 
 NOT_SHOWN = "it has nothing that the axis could change"
@@ -30,11 +30,11 @@ class EnglishBank:
         UserError: no entry may stay.
     """
 
-    axes: Sequence[str] = axes.NAMES
+    axes: Sequence[str] = axes.AXIS_NAMES
 
     def __init__(self, entries: Sequence[str]) -> None:
         self.concepts: Sequence[str]
-        self.refused: Counter[Refused]
+        self.refused: Counter[ExclusionReason]
         self.concepts, self.refused = ConceptFilter().keep(entries)
         if not self.concepts:
             [(reason, count)] = self.refused.most_common(1) or [("there are none", 0)]
@@ -49,21 +49,21 @@ class EnglishBank:
             "prompts": prompts.VERSION,
         }
 
-    def ask_caption(self, concept: str, axis: str) -> Messages:
+    def caption_prompt(self, concept: str, axis: str) -> Messages:
         return prompts.caption_prompt(concept, axes.get_axis(axis))
 
-    def ask_negative(self, text: str, axis: str) -> Messages:
+    def negative_prompt(self, text: str, axis: str) -> Messages:
         return prompts.negative_prompt(text, axes.get_axis(axis))
 
-    def check_caption(self, reply: Completion, concept: str, axis: str) -> Checked:
+    def check_caption(self, reply: ModelReply, concept: str, axis: str) -> CheckResult:
         parsed = parse_reply(reply.text, reply.finished, concept)
         if parsed.text is not None and not axes.get_axis(axis).shown_in(parsed.text):
-            return Checked(None, NOT_SHOWN)
-        return Checked(parsed.text, parsed.reject)
+            return CheckResult(None, NOT_SHOWN)
+        return CheckResult(parsed.text, parsed.reject)
 
-    def check_negative(self, reply: Completion, text: str, axis: str) -> Checked:
+    def check_negative(self, reply: ModelReply, text: str, axis: str) -> CheckResult:
         parsed = parse_reply(reply.text, reply.finished)
         if parsed.text is None:
-            return Checked(None, parsed.reject)
+            return CheckResult(None, parsed.reject)
         reject = verify(text, parsed.text, axes.get_axis(axis))
-        return Checked(None, reject) if reject else Checked(parsed.text)
+        return CheckResult(None, reject) if reject else CheckResult(parsed.text)

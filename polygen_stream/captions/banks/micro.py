@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from polygen_stream.captions.banks.base import Checked, Completion, Messages
+from polygen_stream.captions.banks.base import CheckResult, Messages, ModelReply
 from polygen_stream.micro import language, world
 from polygen_stream.micro.verification import caption_fault, negative_fault
 
@@ -14,19 +14,19 @@ class MicroBank:
     axes = tuple(axis for axis, times in language.AXES.items() for _ in range(times))
     provenance: ClassVar = {"bank": "micro", "prompts": language.VERSION}
 
-    def ask_caption(self, concept: str, axis: str) -> Messages:
+    def caption_prompt(self, concept: str, axis: str) -> Messages:
         return [{"role": "user", "content": language.caption_prompt(concept, axis)}]
 
-    def ask_negative(self, text: str, axis: str) -> Messages:
+    def negative_prompt(self, text: str, axis: str) -> Messages:
         return [{"role": "user", "content": language.negative_prompt(text, axis)}]
 
-    def check_caption(self, reply: Completion, concept: str, axis: str) -> Checked:
+    def check_caption(self, reply: ModelReply, concept: str, axis: str) -> CheckResult:
         return _checked(reply, caption_fault(reply.text, concept, axis))
 
-    def check_negative(self, reply: Completion, text: str, axis: str) -> Checked:
+    def check_negative(self, reply: ModelReply, text: str, axis: str) -> CheckResult:
         return _checked(reply, negative_fault(text, reply.text, axis))
 
 
-def _checked(reply: Completion, fault: str | None) -> Checked:
+def _checked(reply: ModelReply, fault: str | None) -> CheckResult:
     fault = fault if reply.finished else "endless"
-    return Checked(None, fault) if fault else Checked(reply.text)
+    return CheckResult(None, fault) if fault else CheckResult(reply.text)

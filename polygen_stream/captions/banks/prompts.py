@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from polygen_stream.captions.banks.base import Messages
 from polygen_stream.captions.verification.axes import Axis
-from polygen_stream.captions.verification.injection import harmless
+from polygen_stream.captions.verification.injection import sanitize
 
 VERSION = 1  # of the wording; a journal says which one wrote its captions
 WORDS = 15
@@ -22,9 +22,9 @@ def caption_prompt(concept: str, axis: Axis) -> Messages:
         {
             "role": "user",
             "content": (
-                f'Write one image caption about "{harmless(concept)}" that {axis.shown}. '
+                f'Write one image caption about "{sanitize(concept)}" that {axis.shown}. '
                 f"It must be one grammatical English sentence of at most {WORDS} words that describes only what can be "
-                f'seen and has the words "{harmless(concept)}" in it. '
+                f'seen and has the words "{sanitize(concept)}" in it. '
                 "Reply with the caption alone, on one line, without quotation marks, notes or explanations."
             ),
         }
@@ -48,7 +48,7 @@ def negative_prompt(caption: str, axis: Axis) -> Messages:
                 f"Change {axis.edit}, and nothing else, so that the caption is true of a visibly different picture "
                 f"and no longer true of the first one.\n"
                 f"Example: {before}\nChanged: {after}\n"
-                f"Caption: {harmless(caption)}\nChanged:"
+                f"Caption: {sanitize(caption)}\nChanged:"
             ),
         },
     ]

@@ -19,7 +19,7 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         raise UserError(f"language model {name}: its tokenizer has no chat template; use an instruction model")
 
 
-def as_chat(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> str:
+def render_chat(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> str:
     """The chat up to where the reply begins, special tokens included.
 
     A template without a place for a system turn, as Mistral-7B-Instruct-v0.2's, gets it at the beginning of the user's.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from polygen_stream.base.seeding import key
-from polygen_stream.captions.banks.base import Bank, Completion, Messages
+from polygen_stream.captions.banks.base import Bank, Messages, ModelReply
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.schedule.ledger import CaptionTask
 
@@ -45,7 +45,7 @@ class LanguageModel(ABC):
         """Ask for a reply, sampled under its own seed in [0, 2**63). No two pending requests share a number."""
 
     @abstractmethod
-    def step(self) -> list[tuple[int, Completion]]:
+    def step(self) -> list[tuple[int, ModelReply]]:
         """Work for a moment: the numbers of the requests that are done, in any order, with their replies."""
 
     def sleep(self) -> int:
@@ -55,11 +55,11 @@ class LanguageModel(ABC):
     def close(self) -> None:  # noqa: B027 most have nothing to end
         """End whatever the model started."""
 
-    def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
+    def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[ModelReply]:
         """One reply per prompt, with nothing pending before and after."""
         for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             self.submit(number, prompt, seed)
-        replies: dict[int, Completion] = {}
+        replies: dict[int, ModelReply] = {}
         while self.pending:
             replies.update(self.step())
         return [replies[number] for number in range(len(prompts))]
@@ -143,11 +143,11 @@ class LanguageModelSource(CaptionSource):
         self._asked[number] = work
         seed = key(task.caption_seed, work.stage, work.attempt) >> 1
         if work.text is None:
-            self._writer.submit(number, self._bank.ask_caption(task.concept, task.axis), seed)
+            self._writer.submit(number, self._bank.caption_prompt(task.concept, task.axis), seed)
         else:
-            self._editor.submit(number, self._bank.ask_negative(work.text, task.axis), seed)
+            self._editor.submit(number, self._bank.negative_prompt(work.text, task.axis), seed)
 
-    def _take(self, work: _Work, reply: Completion) -> None:
+    def _take(self, work: _Work, reply: ModelReply) -> None:
         """Judge a reply, and do what comes next: edit the caption, ask again, or finish the task."""
         task = work.task
         if reply.fault:

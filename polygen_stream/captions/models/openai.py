@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.captions.banks.base import Completion, Messages
-from polygen_stream.captions.models.background import BackgroundModel
+from polygen_stream.captions.banks.base import Messages, ModelReply
+from polygen_stream.captions.models.async_model import AsyncLanguageModel
 
 # Of what may pass: no connection, 408, 409, 429 and 5xx. The client waits 0.5 s, then twice as long each time up to
 # 8 s, or as long as the server says.
 RETRIES = 5
 
 
-class OpenAIModel(BackgroundModel):
+class OpenAIModel(AsyncLanguageModel):
     """A chat model of a server. The key is read from OPENAI_API_KEY; servers of one's own mostly need none.
 
     Args:
@@ -100,33 +100,33 @@ class OpenAIModel(BackgroundModel):
                 "and captions.editor to what it serves"
             )
 
-    async def _reply(self, prompt: Messages, seed: int) -> Completion:
+    async def _reply(self, prompt: Messages, seed: int) -> ModelReply:
         import openai
 
         try:
             async with asyncio.timeout(self._timeout_s):  # the client's own limit is one of silence, not of the whole
                 reply = await self._client.chat.completions.create(messages=prompt, seed=seed, **self._request)
         except (openai.APITimeoutError, TimeoutError):
-            return Completion("", finished=False, fault="timeout")
+            return ModelReply("", finished=False, fault="timeout")
         except openai.APIConnectionError as problem:
             raise PolygenError(
                 f"{self._endpoint} cannot be reached any more, {RETRIES + 1} attempts: {problem.__cause__ or problem}"
             ) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
             logging.warning("%s refuses a request: %s", self._endpoint, problem)
-            return Completion("", finished=True, fault=f"refused by the server: {problem.status_code}")
+            return ModelReply("", finished=True, fault=f"refused by the server: {problem.status_code}")
         except openai.APIStatusError as problem:
             raise self._refused(problem) from None
         except (openai.APIError, ValueError) as problem:  # a reply that is no reply
             logging.warning("%s answers nonsense: %s", self._endpoint, problem)
-            return Completion("", finished=True, fault="no reply in the answer")
+            return ModelReply("", finished=True, fault="no reply in the answer")
         if not getattr(reply, "choices", None):
-            return Completion("", finished=True, fault="no reply in the answer")
+            return ModelReply("", finished=True, fault="no reply in the answer")
         if reply.usage:
             self.tokens += reply.usage.completion_tokens
         choice = reply.choices[0]
         text = choice.message.content or choice.message.refusal or ""
-        return Completion(text.strip(), finished=choice.finish_reason != "length")
+        return ModelReply(text.strip(), finished=choice.finish_reason != "length")
 
     def _refused(self, problem: Any) -> PolygenError:
         """The error of a status that will not change by waiting, or did not."""

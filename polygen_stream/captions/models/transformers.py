@@ -16,8 +16,8 @@ from polygen_stream.assets.hub import download_command, language_model
 from polygen_stream.assets.resources import model_folder, model_path, weights_hash
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.seeding import key
-from polygen_stream.captions.banks.base import Completion, Messages
-from polygen_stream.captions.models.chat import as_chat, check_chat_template
+from polygen_stream.captions.banks.base import Messages, ModelReply
+from polygen_stream.captions.models.chat import check_chat_template, render_chat
 from polygen_stream.captions.models.language_model import LanguageModel
 
 
@@ -119,7 +119,7 @@ class TransformersModel(LanguageModel):
     def submit(self, number: int, prompt: Messages, seed: int) -> None:
         self._queue.append((number, prompt, seed))
 
-    def step(self) -> list[tuple[int, Completion]]:
+    def step(self) -> list[tuple[int, ModelReply]]:
         numbers, prompts, seeds = zip(
             *(self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))), strict=True
         )
@@ -134,10 +134,10 @@ class TransformersModel(LanguageModel):
         return before - torch.cuda.memory_allocated(self._device)
 
     @torch.inference_mode()
-    def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[Completion]:
+    def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[ModelReply]:
         if self._model.device.type != torch.device(self._device).type:  # it rested
             self._model.to(self._device)
-        chats = [as_chat(self._tokenizer, prompt) for prompt in prompts]
+        chats = [render_chat(self._tokenizer, prompt) for prompt in prompts]
         asked = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
         sampling = KeyedSampling(seeds, self._temperature, self._top_p)
         out = self._model.generate(
@@ -154,6 +154,6 @@ class TransformersModel(LanguageModel):
         end = replies == self._tokenizer.eos_token_id  # [rows, tokens]; what follows the first one is padding
         self.tokens += int((end.cumsum(1) - end.long() == 0).sum())
         return [
-            Completion(self._tokenizer.decode(row, skip_special_tokens=True).strip(), finished)
+            ModelReply(self._tokenizer.decode(row, skip_special_tokens=True).strip(), finished)
             for row, finished in zip(replies, end.any(1).tolist(), strict=True)
         ]

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from polygen_stream.assets.hub import language_model
 from polygen_stream.assets.resources import model_folder, model_path, weights_hash
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.captions.banks.base import Completion, Messages
-from polygen_stream.captions.models.background import BackgroundModel
-from polygen_stream.captions.models.chat import as_chat, check_chat_template
+from polygen_stream.captions.banks.base import Messages, ModelReply
+from polygen_stream.captions.models.async_model import AsyncLanguageModel
+from polygen_stream.captions.models.chat import check_chat_template, render_chat
 from polygen_stream.captions.models.memory import used_bytes
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ _SETTINGS = {
 }
 
 
-class VllmModel(BackgroundModel):
+class VllmModel(AsyncLanguageModel):
     """A causal language model with a chat template.
 
     Args:
@@ -145,10 +145,10 @@ class VllmModel(BackgroundModel):
         self._tokenizer = (await self._awake()).get_tokenizer()
         check_chat_template(self._tokenizer, self._name)
 
-    async def _reply(self, prompt: Messages, seed: int) -> Completion:
+    async def _reply(self, prompt: Messages, seed: int) -> ModelReply:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        ids = self._tokenizer(as_chat(self._tokenizer, prompt), add_special_tokens=False).input_ids
+        ids = self._tokenizer(render_chat(self._tokenizer, prompt), add_special_tokens=False).input_ids
         while True:
             engine = await self._awake()
             try:
@@ -157,12 +157,12 @@ class VllmModel(BackgroundModel):
                 await self._bury(engine)
             except (ValueError, EngineGenerateError) as problem:  # it cannot meet this request, and goes on
                 logging.warning("%s refuses a prompt of %d tokens: %s", self._name, len(ids), problem)
-                return Completion("", finished=True, fault=REFUSED)
+                return ModelReply("", finished=True, fault=REFUSED)
             else:
                 self._deaths = 0
                 return reply
 
-    async def _generate(self, engine: AsyncLLM, ids: list[int], seed: int) -> Completion:
+    async def _generate(self, engine: AsyncLLM, ids: list[int], seed: int) -> ModelReply:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -179,8 +179,8 @@ class VllmModel(BackgroundModel):
             [reply] = output.outputs
         self.tokens += len(reply.token_ids)
         if reply.finish_reason not in ("stop", "length"):  # e.g. a regex that cannot be compiled
-            return Completion("", finished=True, fault=REFUSED)
-        return Completion(reply.text.strip(), finished=reply.finish_reason == "stop")
+            return ModelReply("", finished=True, fault=REFUSED)
+        return ModelReply(reply.text.strip(), finished=reply.finish_reason == "stop")
 
     async def _awake(self) -> AsyncLLM:
         """The engine, started or woken first where it has to be."""

@@ -15,15 +15,15 @@ from enum import StrEnum
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.seeding import key
-from polygen_stream.captions.selection.duplicates import Duplicate, Duplicates
+from polygen_stream.captions.selection.duplicates import DuplicateFilter, DuplicateKind
 from polygen_stream.captions.selection.matching import SubstringMatcher
 
 
-class Drop(StrEnum):
+class DropReason(StrEnum):
     """Why a caption was not kept."""
 
-    EXACT = Duplicate.EXACT.value
-    NEAR = Duplicate.NEAR.value
+    EXACT = DuplicateKind.EXACT.value
+    NEAR = DuplicateKind.NEAR.value
     UNMATCHED = "it names no concept of the bank"
     FREQUENT = "its concepts are frequent enough"
 
@@ -58,29 +58,29 @@ class Balancer:
         self._matcher = SubstringMatcher(entries)
         self._threshold = threshold
         self._seed = seed
-        self._duplicates = Duplicates()
+        self._duplicates = DuplicateFilter()
         self.seen = [0] * len(entries)  # c_e over captions that are no duplicates
         self.kept = [0] * len(entries)  # the same over captions that were kept
-        self.verdicts: Counter[Drop | None] = Counter()
+        self.verdicts: Counter[DropReason | None] = Counter()
 
-    def decide(self, task_id: int, text: str) -> Drop | None:
+    def decide(self, task_id: int, text: str) -> DropReason | None:
         """None to keep the caption of a task, else why not. Counts it either way."""
         verdict = self._decide(task_id, text)
         self.verdicts[verdict] += 1
         return verdict
 
-    def _decide(self, task_id: int, text: str) -> Drop | None:
+    def _decide(self, task_id: int, text: str) -> DropReason | None:
         duplicate = self._duplicates.add(text)
         if duplicate is not None:
-            return Drop[duplicate.name]
+            return DropReason[duplicate.name]
         entries = self._matcher.match(text)
         if not entries:
-            return Drop.UNMATCHED
+            return DropReason.UNMATCHED
         for entry in entries:
             self.seen[entry] += 1
         probability = keep_probability((self.seen[entry] for entry in entries), self._threshold)
         if probability < 1.0 and key(self._seed, "balance", task_id) >= probability * 2**64:
-            return Drop.FREQUENT
+            return DropReason.FREQUENT
         for entry in entries:
             self.kept[entry] += 1
         return None

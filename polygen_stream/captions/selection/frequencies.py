@@ -10,7 +10,7 @@ from polygen_stream.captions.selection.matching import SubstringMatcher
 
 
 @dataclass(frozen=True)
-class Frequencies:
+class ConceptFrequencies:
     """Counts per entry over `captions` captions, `unmatched` of which name no entry."""
 
     entries: Sequence[str]
@@ -33,7 +33,7 @@ class Frequencies:
         }
 
 
-def count_concepts(entries: Sequence[str], captions: Iterable[str]) -> Frequencies:
+def count_concepts(entries: Sequence[str], captions: Iterable[str]) -> ConceptFrequencies:
     """Matches every caption against the bank, by the rule that balancing uses."""
     matcher = SubstringMatcher(entries)
     counts = [0] * len(entries)
@@ -44,4 +44,4 @@ def count_concepts(entries: Sequence[str], captions: Iterable[str]) -> Frequenci
         unmatched += not found
         for entry in found:
             counts[entry] += 1
-    return Frequencies(entries, counts, total, unmatched)
+    return ConceptFrequencies(entries, counts, total, unmatched)

@@ -1,8 +1,8 @@
 """The semantic axes along which a hard negative may differ, each with its prompt, its validator and its category.
 
 The paper names background, colour and position "etc.", and leaves counting, spatial relations and causality as open
-questions; the closed set here is our reading, made so that every SugarCrepe category has an axis. A ledger over `NAMES`
-draws concept x axis as a function of (seed, task id) alone.
+questions. The closed set here is our reading, made so that every SugarCrepe category has an axis. A ledger over
+`AXIS_NAMES` draws concept x axis as a function of (seed, task id) alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.verification import lexicon
-from polygen_stream.captions.verification.difference import CaptionDifference, Form
-from polygen_stream.captions.verification.words import heard, spoken, stem, word_set
+from polygen_stream.captions.verification.difference import CaptionDifference, EditForm
+from polygen_stream.captions.verification.words import content_stems, split_words, stem, word_set
 
 Check = Callable[[CaptionDifference, frozenset[str]], bool]
 Shown = Callable[[str], bool]
@@ -35,14 +35,14 @@ class Axis:
 
     name: str
     category: str
-    forms: frozenset[Form]
+    forms: frozenset[EditForm]
     shown: str
     edit: str
     example: tuple[str, str]
     check: Check
     shown_in: Shown = _anything
 
-    def allows(self, form: Form) -> bool:
+    def allows(self, form: EditForm) -> bool:
         return form in self.forms
 
     def changed(self, found: CaptionDifference, caption: str, negative: str) -> bool:
@@ -78,7 +78,7 @@ def _both(words: frozenset[str]) -> Check:
 
 def _has(words: frozenset[str]) -> Shown:
     """The caption has one word of a class."""
-    return lambda caption: bool(words & set(heard(caption)))
+    return lambda caption: bool(words & set(content_stems(caption)))
 
 
 def _class(words: frozenset[str]) -> tuple[Check, Shown]:
@@ -92,7 +92,7 @@ def _acts(caption: str) -> bool:
 
 def _count(found: CaptionDifference, actions: frozenset[str]) -> bool:
     numbers = lexicon.COUNT | {word for word in (*found.removed, *found.added) if word.isdecimal()}
-    if found.form is Form.ADD:  # "a dog" -> "three dogs": the article is no word of its own
+    if found.form is EditForm.ADD:  # "a dog" -> "three dogs": the article is no word of its own
         return set(found.added) <= numbers
     return _both(numbers)(found, actions)
 
@@ -136,7 +136,7 @@ def _state(found: CaptionDifference, actions: frozenset[str]) -> bool:
 def _causal(found: CaptionDifference, actions: frozenset[str]) -> bool:
     """The link was exchanged, cause and effect changed places round it, or only the cause behind it is another one."""
     links = lexicon.CAUSAL_LINKS
-    if found.form is Form.SWAP:
+    if found.form is EditForm.SWAP:
         return bool(set(found.pivot) & links)
     exchanged = set(found.removed) & links and set(found.added)
     return bool(exchanged or set(found.before) & links)
@@ -151,7 +151,7 @@ def _is_attribute(words: tuple[str, ...], following: tuple[str, ...], actions: f
 
 
 def _attribute_swap(found: CaptionDifference, actions: frozenset[str]) -> bool:
-    if found.form is Form.MOVE:
+    if found.form is EditForm.MOVE:
         return True  # verification lets no other moves than those of attributes pass
     return _is_attribute(found.removed, found.pivot, actions) and _is_attribute(found.added, found.after, actions)
 
@@ -162,13 +162,13 @@ def _object_swap(found: CaptionDifference, actions: frozenset[str]) -> bool:
 
 def _actions(text: str) -> frozenset[str]:
     """Stems of what may be a verb of a caption: known actions, and -ing words."""
-    words = spoken(text)
+    words = split_words(text)
     return frozenset(stem(w) for w in words if w.endswith("ing") and len(w) > 5) | (
         frozenset(map(stem, words)) & lexicon.ACTION
     )
 
 
-_REPLACE = frozenset({Form.REPLACE})
+_REPLACE = frozenset({EditForm.REPLACE})
 
 AXES = {
     axis.name: axis
@@ -221,11 +221,11 @@ AXES = {
             *_class(lexicon.STYLE),
         ),
         Axis(
-            "count", "replace_att", frozenset({Form.REPLACE, Form.ADD}), "says how many there are",
+            "count", "replace_att", frozenset({EditForm.REPLACE, EditForm.ADD}), "says how many there are",
             "one number of things", ("three birds on a wire", "seven birds on a wire"), _count,
         ),
         Axis(
-            "cause", "replace_rel", frozenset({Form.REPLACE, Form.SWAP}),
+            "cause", "replace_rel", frozenset({EditForm.REPLACE, EditForm.SWAP}),
             "says what causes what, with because of or due to", "the cause",
             ("a road closed because of a flood", "a road closed because of a fire"), _causal,
             _has(lexicon.CAUSAL_LINKS),
@@ -235,26 +235,26 @@ AXES = {
             ("a cat next to a lamp", "a cat next to a clock"), _object,
         ),
         Axis(
-            "object_added", "add_obj", frozenset({Form.ADD}), "shows it with one other object",
+            "object_added", "add_obj", frozenset({EditForm.ADD}), "shows it with one other object",
             "the number of objects, by adding one more",
             ("a dog on a sofa", "a dog and a parrot on a sofa"), _added_object,
         ),
         Axis(
-            "attribute_added", "add_att", frozenset({Form.ADD}), "leaves the colours and materials open",
+            "attribute_added", "add_att", frozenset({EditForm.ADD}), "leaves the colours and materials open",
             "how one thing looks, by giving it an attribute it does not have",
             ("a dog on a sofa", "a spotted dog on a sofa"), _added_attribute,
         ),
         Axis(
-            "object_swap", "swap_obj", frozenset({Form.SWAP}), "shows two different things in an unequal relation",
+            "object_swap", "swap_obj", frozenset({EditForm.SWAP}), "shows two different things in an unequal relation",
             "which thing is which, by exchanging two things",
             ("a cat chases a mouse", "a mouse chases a cat"), _object_swap,
         ),
         Axis(
-            "attribute_swap", "swap_att", frozenset({Form.SWAP, Form.MOVE}),
+            "attribute_swap", "swap_att", frozenset({EditForm.SWAP, EditForm.MOVE}),
             "shows two things with a different attribute each",
             "which thing has which attribute, by exchanging two attributes",
             ("a red car behind a blue bus", "a blue car behind a red bus"), _attribute_swap,
         ),
     )
 }  # fmt: skip
-NAMES = tuple(AXES)
+AXIS_NAMES = tuple(AXES)

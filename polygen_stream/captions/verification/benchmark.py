@@ -26,7 +26,7 @@ CATEGORIES = {
 
 
 @dataclass(frozen=True)
-class Scores:
+class VerificationScores:
     """Verdicts per (benchmark, category), no axis given; None counts the accepted.
 
     `on_axis` counts per category the negatives that some axis of that category accepts.
@@ -41,7 +41,7 @@ class Scores:
         return sum(count[None] for count in counts) / sum(count.total() for count in counts)
 
 
-def score(folder: Path, parity: int) -> Scores:
+def score_verification(folder: Path, parity: int) -> VerificationScores:
     """Verify the half of the rows whose hash is even (0) or odd (1).
 
     Raises:
@@ -55,7 +55,7 @@ def score(folder: Path, parity: int) -> Scores:
             if benchmark == NEGATIVES:
                 axes = [axis for axis in AXES.values() if axis.category == category]
                 on_axis[category] = sum(any(verify(*pair, axis) is None for axis in axes) for pair in pairs)
-    return Scores(verdicts, on_axis)
+    return VerificationScores(verdicts, on_axis)
 
 
 def _pairs(folder: Path, benchmark: str, category: str, parity: int) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from polygen_stream.captions.verification.words import heard
+from polygen_stream.captions.verification.words import content_stems
 
 
-class Form(StrEnum):
+class EditForm(StrEnum):
     """How two captions differ; the first three are edits a hard negative may be (SugarCrepe's replace, swap, add)."""
 
     REPLACE = "replace"
@@ -24,13 +24,13 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class CaptionDifference:
-    """One edit between two captions, as stems (`words.heard`).
+    """One edit between two captions, as stems (`words.content_stems`).
 
     `before` and `after` surround it in both. REPLACE, ADD and REMOVE: `removed` gave way to `added`. SWAP and MOVE:
     `removed` + `pivot` + `added` became `added` + `pivot` + `removed`. Otherwise the rest is empty.
     """
 
-    form: Form
+    form: EditForm
     before: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     pivot: tuple[str, ...] = ()
@@ -40,31 +40,31 @@ class CaptionDifference:
 
 def difference(caption: str, negative: str) -> CaptionDifference:
     """The edit that leads from a caption to its negative."""
-    first, second = heard(caption), heard(negative)
+    first, second = content_stems(caption), content_stems(negative)
     found = _compare(first, second)
-    if found.form is Form.MANY and len(second) > len(first):
+    if found.form is EditForm.MANY and len(second) > len(first):
         # A longer list moves its "and": "a and b" -> "a, b and c".
         listed = _compare([w for w in first if w != "and"], [w for w in second if w != "and"])
-        if listed.form is Form.ADD:
+        if listed.form is EditForm.ADD:
             return listed
     return found
 
 
 def _compare(first: list[str], second: list[str]) -> CaptionDifference:
     if first == second:
-        return CaptionDifference(Form.SAME)
-    start = common_length(first, second)
-    end = common_length(first[start:][::-1], second[start:][::-1])
+        return CaptionDifference(EditForm.SAME)
+    start = common_prefix_length(first, second)
+    end = common_prefix_length(first[start:][::-1], second[start:][::-1])
     before, after = tuple(first[:start]), tuple(first[len(first) - end :])
     removed, added = tuple(first[start : len(first) - end]), tuple(second[start : len(second) - end])
     if not added or not removed:
-        return CaptionDifference(Form.ADD if added else Form.REMOVE, before, removed, (), added, after)
+        return CaptionDifference(EditForm.ADD if added else EditForm.REMOVE, before, removed, (), added, after)
     if Counter(removed) == Counter(added):
         return _reordered(before, removed, added, after)
     # A word on both sides means that the span is two edits with something unchanged between them.
     if set(removed) & set(added):
-        return CaptionDifference(Form.MANY)
-    return CaptionDifference(Form.REPLACE, before, removed, (), added, after)
+        return CaptionDifference(EditForm.MANY)
+    return CaptionDifference(EditForm.REPLACE, before, removed, (), added, after)
 
 
 def _reordered(
@@ -74,11 +74,11 @@ def _reordered(
         for j in range(i, len(old)):
             x, pivot, y = old[:i], old[i:j], old[j:]
             if y + pivot + x == new:
-                return CaptionDifference(Form.SWAP if pivot else Form.MOVE, before, x, pivot, y, after)
-    return CaptionDifference(Form.SHUFFLE)
+                return CaptionDifference(EditForm.SWAP if pivot else EditForm.MOVE, before, x, pivot, y, after)
+    return CaptionDifference(EditForm.SHUFFLE)
 
 
-def common_length(first: list[str], second: list[str]) -> int:
+def common_prefix_length(first: list[str], second: list[str]) -> int:
     """Length of the common beginning of two lists of words."""
     length = 0
     for a, b in zip(first, second, strict=False):

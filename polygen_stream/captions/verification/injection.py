@@ -20,6 +20,6 @@ def is_instruction(text: str) -> bool:
     return bool(_INSTRUCTION.search(text) or _MARKUP.search(text))
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """The text on one line, without characters that could end a prompt's quotation marks or turns."""
     return " ".join(_UNUSUAL.sub(" ", _MARKUP.sub(" ", text)).split())

@@ -10,17 +10,17 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
-from polygen_stream.captions.verification.words import heard, stems
+from polygen_stream.captions.verification.words import content_stems, stem_set
 
 # Words that put something somewhere without saying how; they may come, go or stand for any posture.
-PLACEMENT = stems(
+PLACEMENT = stem_set(
     "positioned situated located placed set arranged gathered stationed found seen shown visible present depicted "
     "displayed pictured captured featured featuring observed appears appear appearing seems "
     "engaged looking looks"
 )
-POSTURE = stems("sitting standing lying resting posing seated perched leaning parked waiting relaxing")
+POSTURE = stem_set("sitting standing lying resting posing seated perched leaning parked waiting relaxing")
 # Words that add nothing to what a picture shows.
-FILLER = stems(
+FILLER = stem_set(
     "along together each very really quite just currently picture photo photograph image view scene group set piece "
     "sort kind type of in with and other various while as on"
 )
@@ -185,7 +185,7 @@ def _tables() -> tuple[re.Pattern[str], dict[str, frozenset[str]]]:
     """A pattern that finds the longest known wordings, and the groups each wording belongs to."""
     groups: dict[str, set[str]] = {}
     for line in _GROUPS.strip().replace("\\\n", "").splitlines():
-        head, *rest = (" ".join(heard(wording)) for wording in line.split(" / "))
+        head, *rest = (" ".join(content_stems(wording)) for wording in line.split(" / "))
         for wording in (head, *rest):
             groups.setdefault(wording, set()).add(head)
     known = sorted((wording for wording in groups if wording), key=len, reverse=True)
@@ -202,7 +202,7 @@ class Meaning(Enum):
     OTHER = "other"
 
 
-def compare(removed: Sequence[str], added: Sequence[str]) -> Meaning:
+def compare_spans(removed: Sequence[str], added: Sequence[str]) -> Meaning:
     """What a span (as stems) means beside the one that replaced it; either may be empty."""
     if "".join(removed) == "".join(added):
         return Meaning.SAME  # "back flip", "backflip"

@@ -10,15 +10,22 @@ from enum import StrEnum
 
 from polygen_stream.captions.verification import lexicon
 from polygen_stream.captions.verification.axes import Axis
-from polygen_stream.captions.verification.difference import CaptionDifference, Form, difference
-from polygen_stream.captions.verification.synonyms import PLACEMENT, POSTURE, Meaning, compare
-from polygen_stream.captions.verification.words import RELATIVE, SILENT, heard, spoken, stems, word_set
+from polygen_stream.captions.verification.difference import CaptionDifference, EditForm, difference
+from polygen_stream.captions.verification.synonyms import PLACEMENT, POSTURE, Meaning, compare_spans
+from polygen_stream.captions.verification.words import (
+    FUNCTION_WORDS,
+    RELATIVE_WORDS,
+    content_stems,
+    split_words,
+    stem_set,
+    word_set,
+)
 
 LENGTH_RATIO = (0.8, 1.25)  # words of T- / words of T+; an addition has a bound of its own
 FEW_WORDS = 3
 MOST_ADDED = 8  # words
 _AND = word_set("and or with as while when")
-_NEXT_TO = stems("next to near beside by close adjacent alongside with side each other")
+_NEXT_TO = stem_set("next to near beside by close adjacent alongside with side each other")
 _BE = word_set("is are was were be being been am")
 _ARTICLES = word_set("a an the")
 # What no article stands before. "In" and its like are left out: "the in crowd" is rare, "a by-standing man" is not.
@@ -45,7 +52,7 @@ class Reject(StrEnum):
 
 def verify(caption: str, negative: str, axis: Axis | None = None) -> Reject | None:
     """None where `negative` is a hard negative of `caption`, on `axis` if one is given; otherwise why it is not."""
-    if not heard(caption) or not heard(negative):
+    if not content_stems(caption) or not content_stems(negative):
         return Reject.EMPTY
     found = difference(caption, negative)
     reason = _is_one_edit(found, caption, negative)
@@ -63,7 +70,7 @@ def _breaks(text: str) -> int:
 
     A bound on fluency that needs no model; what is left are the words themselves and their order.
     """
-    words = spoken(text)
+    words = split_words(text)
     pairs = list(zip(words, [*words[1:], ""], strict=True))
     return sum(
         first == second or (first in _ARTICLES and (not second or second in _NO_NOUN)) for first, second in pairs
@@ -72,44 +79,44 @@ def _breaks(text: str) -> int:
 
 def _is_one_edit(found: CaptionDifference, caption: str, negative: str) -> Reject | None:
     match found.form:
-        case Form.SAME:
+        case EditForm.SAME:
             return Reject.SAME
-        case Form.MANY:
+        case EditForm.MANY:
             return Reject.MANY
-        case Form.REMOVE:
+        case EditForm.REMOVE:
             return Reject.REMOVES
-        case Form.SHUFFLE:
+        case EditForm.SHUFFLE:
             return Reject.REORDERED
-        case Form.ADD:
-            if compare((), found.added) is Meaning.SAME:
+        case EditForm.ADD:
+            if compare_spans((), found.added) is Meaning.SAME:
                 return Reject.SYNONYM
             if len(found.added) > MOST_ADDED:
                 return Reject.LONG_ADDITION
             # One more thing may need a plural verb, or an article of its own, but no new main clause.
             return Reject.SYNTAX if _articles(caption, negative) and _grows(caption, negative, _BE) else None
-        case Form.REPLACE:
-            meaning = compare(found.removed, found.added)
+        case EditForm.REPLACE:
+            meaning = compare_spans(found.removed, found.added)
             if meaning is not Meaning.OTHER:
                 return Reject.SYNONYM if meaning is Meaning.SAME else Reject.MANY
             if not _lengths_alike(caption, negative):
                 return Reject.LENGTH
             first, second = (_articles_around(found, text) for text in (caption, negative))
             return Reject.SYNTAX if first != second else None
-        case Form.SWAP | Form.MOVE:
-            if _articles(caption, negative) or _grows(caption, negative, _BE | RELATIVE):
+        case EditForm.SWAP | EditForm.MOVE:
+            if _articles(caption, negative) or _grows(caption, negative, _BE | RELATIVE_WORDS):
                 return Reject.SYNTAX  # "gray sky" -> "sky which is gray"
-            return _swap(found) if found.form is Form.SWAP else _move(found)
+            return _swap(found) if found.form is EditForm.SWAP else _move(found)
 
 
 def _articles(caption: str, negative: str) -> bool:
     """Whether definite articles came or went: who rewords a caption writes "the dog" for "a dog"."""
-    return spoken(caption).count("the") != spoken(negative).count("the")
+    return split_words(caption).count("the") != split_words(negative).count("the")
 
 
 def _articles_around(found: CaptionDifference, text: str) -> int:
     """How many definite articles stand before and after the edit; those next to it belong to it."""
-    words = spoken(text)
-    places = [place for place, word in enumerate(words) if word not in SILENT]
+    words = split_words(text)
+    places = [place for place, word in enumerate(words) if word not in FUNCTION_WORDS]
     before, after = len(found.before), len(found.after)
     head = words[: places[before - 1]] if before else []
     tail = words[places[-after] :] if after else []
@@ -117,7 +124,7 @@ def _articles_around(found: CaptionDifference, text: str) -> int:
 
 
 def _lengths_alike(caption: str, negative: str) -> bool:
-    first, second = len(spoken(caption)), len(spoken(negative))
+    first, second = len(split_words(caption)), len(split_words(negative))
     low, high = LENGTH_RATIO
     # Short captions have room for "left of" -> "on the right of" too.
     return low <= second / first <= high or abs(second - first) <= FEW_WORDS
@@ -125,7 +132,7 @@ def _lengths_alike(caption: str, negative: str) -> bool:
 
 def _grows(caption: str, negative: str, words: frozenset[str]) -> bool:
     """Whether the negative has more of these words."""
-    first, second = (sum(word in words for word in spoken(text)) for text in (caption, negative))
+    first, second = (sum(word in words for word in split_words(text)) for text in (caption, negative))
     return second > first
 
 

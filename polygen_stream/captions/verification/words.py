@@ -18,8 +18,10 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _STEMMER = snowballstemmer.stemmer("english")
 
 # Grammar that changes with the words around it ("a dog sits" / "two dogs that are sitting") and says nothing itself.
-SILENT = word_set("a an the some this these those is are was were be being been am there that which who whom s t")
-RELATIVE = word_set("that which who whom whose there")
+FUNCTION_WORDS = word_set(
+    "a an the some this these those is are was were be being been am there that which who whom s t"
+)
+RELATIVE_WORDS = word_set("that which who whom whose there")
 
 # Forms the stemmer does not bring together. Possessives and pronouns agree with their noun, so they count as one word.
 _IRREGULAR = {
@@ -41,7 +43,7 @@ _IRREGULAR = {
 }  # fmt: skip
 
 
-def spoken(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Every word of a text in lower case; hyphens and punctuation separate words."""
     return [word.replace("’", "'").removesuffix("'s") for word in _WORD.findall(text.casefold())]
 
@@ -52,11 +54,11 @@ def stem(word: str) -> str:
     return _STEMMER.stemWord(_IRREGULAR.get(word, word))
 
 
-def heard(text: str) -> list[str]:
+def content_stems(text: str) -> list[str]:
     """The stems of a text that can carry an edit."""
-    return [stem(word) for word in spoken(text) if word not in SILENT]
+    return [stem(word) for word in split_words(text) if word not in FUNCTION_WORDS]
 
 
-def stems(words: Iterable[str] | str) -> frozenset[str]:
-    """A lexicon as stems, so that it can be compared with `heard`."""
+def stem_set(words: Iterable[str] | str) -> frozenset[str]:
+    """A lexicon as stems, so that it can be compared with `content_stems`."""
     return frozenset(stem(word) for word in (words.split() if isinstance(words, str) else words))

@@ -17,8 +17,8 @@ from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, StableDif
 from torch import Tensor, nn
 
 from polygen_stream.micro.oracle import to_tensor
+from polygen_stream.micro.training.dataset import PaintedImages
 from polygen_stream.micro.training.optimize import Log, Optimization
-from polygen_stream.micro.training.pictures import PaintedPictures
 
 
 def encode(vae: AutoencoderKL | AutoencoderDC, images: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def encode_all(vae: AutoencoderKL | AutoencoderDC, images: np.ndarray, batch: in
 
 
 def fit_autoencoder(
-    vae: AutoencoderKL | AutoencoderDC, pictures: PaintedPictures, steps: int, batch: int, lr: float, log: Log
+    vae: AutoencoderKL | AutoencoderDC, pictures: PaintedImages, steps: int, batch: int, lr: float, log: Log
 ) -> float:
     """Train to reconstruct, with latents held near zero mean and unit variance per channel.
 

@@ -15,20 +15,20 @@ from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.base.errors import UserError
 from polygen_stream.micro.oracle import Oracle, fit_oracle, load_oracle, save_oracle
 from polygen_stream.micro.training import zoo, zoo_llm
+from polygen_stream.micro.training.dataset import (
+    PaintedImages,
+    alt_texts,
+    labelled_images,
+    labelled_scene,
+    seen_images,
+)
 from polygen_stream.micro.training.fit import encode_all, fit_autoencoder, fit_denoiser, fit_student
 from polygen_stream.micro.training.fit_llm import fit_language_model
-from polygen_stream.micro.training.pictures import (
-    PaintedPictures,
-    alt_texts,
-    labelled_pictures,
-    scene_of,
-    seen_pictures,
-)
 from polygen_stream.micro.training.preview import preview
 from polygen_stream.micro.training.recipes import AUTOENCODERS, LANGUAGE_MODELS, TURBO, UNSHIPPED, Cycle
 from polygen_stream.micro.training.saving import save_language_model, save_pipeline
 
-PICTURE_SEED = 1  # of the pictures that autoencoders and generators train on
+IMAGE_SEED = 1  # of the pictures that autoencoders and generators train on
 
 
 def folder_of(name: str, work: Path) -> Path:
@@ -49,7 +49,7 @@ def run_cycle(name: str, cycle: Cycle, work: Path, *, fresh: bool) -> dict[str, 
         return _oracle(cycle, folder, fresh)
     if name in LANGUAGE_MODELS:
         return _language_model(name, cycle, folder, fresh)
-    pictures = seen_pictures(cycle.pictures, seed=PICTURE_SEED, cache=work)
+    pictures = seen_images(cycle.pictures, seed=IMAGE_SEED, cache=work)
     if name in AUTOENCODERS.values():
         return _autoencoder(name, cycle, pictures, folder, fresh)
     return _generator(name, cycle, pictures, work, fresh)
@@ -58,9 +58,9 @@ def run_cycle(name: str, cycle: Cycle, work: Path, *, fresh: bool) -> dict[str, 
 def _oracle(cycle: Cycle, folder: Path, fresh: bool) -> dict[str, float]:
     folder.mkdir(exist_ok=True)
     file, held_out = folder / "oracle.safetensors", 6000
-    images, labels = labelled_pictures(cycle.pictures, seed=2)
-    test_images, _ = labelled_pictures(held_out, seed=3)
-    scenes = [scene_of(3, i)[0] for i in range(held_out)]
+    images, labels = labelled_images(cycle.pictures, seed=2)
+    test_images, _ = labelled_images(held_out, seed=3)
+    scenes = [labelled_scene(3, i)[0] for i in range(held_out)]
     oracle = Oracle() if fresh else load_oracle(file)
     accuracy: dict[str, float] = {}
 
@@ -77,7 +77,7 @@ def _oracle(cycle: Cycle, folder: Path, fresh: bool) -> dict[str, float]:
     return accuracy
 
 
-def _autoencoder(name: str, cycle: Cycle, pictures: PaintedPictures, folder: Path, fresh: bool) -> dict[str, float]:
+def _autoencoder(name: str, cycle: Cycle, pictures: PaintedImages, folder: Path, fresh: bool) -> dict[str, float]:
     vae = getattr(zoo, f"build_{name}")() if fresh else _load_autoencoder(name, folder)
     psnr = fit_autoencoder(vae, pictures, cycle.steps, cycle.batch, cycle.lr, logging.info)
     vae.save_pretrained(folder)
@@ -104,7 +104,7 @@ def _language_model(name: str, cycle: Cycle, folder: Path, fresh: bool) -> dict[
     return {"loss": round(loss, 4)}
 
 
-def _generator(name: str, cycle: Cycle, pictures: PaintedPictures, work: Path, fresh: bool) -> dict[str, float]:
+def _generator(name: str, cycle: Cycle, pictures: PaintedImages, work: Path, fresh: bool) -> dict[str, float]:
     folder = folder_of(name, work)
     if name == "sdxl_turbo":
         teacher = _load(work / "sdxl", "train it first: python tools/train_micro.py sdxl")
@@ -133,7 +133,7 @@ def _generator(name: str, cycle: Cycle, pictures: PaintedPictures, work: Path, f
     else:
         captions = pictures.captions
         if cycle.alt_text:
-            captions = alt_texts(len(pictures), seed=PICTURE_SEED, wrong=cycle.alt_text)
+            captions = alt_texts(len(pictures), seed=IMAGE_SEED, wrong=cycle.alt_text)
         latents = encode_all(pipeline.vae, pictures.images)
         logging.info("latents %s mean %.3f std %.3f", tuple(latents.shape), latents.mean(), latents.std())
         loss = fit_denoiser(pipeline, latents, captions, warm_up_text=fresh, **common)

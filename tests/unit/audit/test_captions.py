@@ -43,7 +43,7 @@ def journal(tmp_path) -> Path:
 
 def written(path: Path, entries: list[JournalEntry]) -> Path:
     journal = CaptionJournal(path)
-    journal.describe({"bank": "english"})
+    journal.record_provenance({"bank": "english"})
     journal.write(entries)
     journal.close()
     return path

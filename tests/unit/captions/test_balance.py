@@ -12,8 +12,8 @@ from polygen_stream.base import seeding
 from polygen_stream.base.errors import UserError
 from polygen_stream.bench.balance import bench_balance, made_up_bank, written_captions
 from polygen_stream.bench.balance_view import markdown, plot_flattening
-from polygen_stream.captions.selection.balance import Balancer, Drop, keep_probability
-from polygen_stream.captions.selection.duplicates import Duplicate, Duplicates
+from polygen_stream.captions.selection.balance import Balancer, DropReason, keep_probability
+from polygen_stream.captions.selection.duplicates import DuplicateFilter, DuplicateKind
 from polygen_stream.captions.selection.matching import SubstringMatcher
 
 
@@ -94,13 +94,13 @@ def test_frequent_concepts_are_thinned_out_and_rare_ones_kept():
     expected = sum(keep_probability([n, n], 20) for n in range(1, 7981))
     spread = math.sqrt(sum(p * (1 - p) for p in (keep_probability([n, n], 20) for n in range(1, 7981))))
     assert abs(verdicts.count(None) - 20 - expected) < 5 * spread
-    assert balancer.verdicts == {None: verdicts.count(None), Drop.FREQUENT: verdicts.count(Drop.FREQUENT)}
+    assert balancer.verdicts == {None: verdicts.count(None), DropReason.FREQUENT: verdicts.count(DropReason.FREQUENT)}
 
 
 def test_decisions_depend_on_seed_and_order_alone_so_a_journal_restores_them():
     texts = stream(3000)
 
-    def verdicts(seed: int, first: Balancer | None = None, start: int = 0) -> list[Drop | None]:
+    def verdicts(seed: int, first: Balancer | None = None, start: int = 0) -> list[DropReason | None]:
         balancer = first or Balancer(["dog", "crane", "ball"], 20, seed)
         return [balancer.decide(i, texts[i]) for i in range(start, len(texts))]
 
@@ -115,17 +115,17 @@ def test_decisions_depend_on_seed_and_order_alone_so_a_journal_restores_them():
 def test_captions_that_name_nothing_or_come_again_are_dropped():
     balancer = Balancer(["dog"], 20, 0)
     assert balancer.decide(0, "a dog on a sofa") is None
-    assert balancer.decide(1, "a dog on a sofa") is Drop.EXACT
-    assert balancer.decide(2, "The dogs on the sofa.") is Drop.NEAR
-    assert balancer.decide(3, "a cat on a sofa") is Drop.UNMATCHED
+    assert balancer.decide(1, "a dog on a sofa") is DropReason.EXACT
+    assert balancer.decide(2, "The dogs on the sofa.") is DropReason.NEAR
+    assert balancer.decide(3, "a cat on a sofa") is DropReason.UNMATCHED
     assert balancer.seen == [1]  # duplicates do not count
 
 
 def test_near_duplicates_are_the_same_words_and_not_similar_ones():
-    duplicates = Duplicates()
+    duplicates = DuplicateFilter()
     assert duplicates.add("a red dog on a sofa") is None
-    assert duplicates.add("on a sofa, a red dog") is Duplicate.NEAR
-    assert duplicates.add("on a sofa, a red dog") is Duplicate.EXACT
+    assert duplicates.add("on a sofa, a red dog") is DuplicateKind.NEAR
+    assert duplicates.add("on a sofa, a red dog") is DuplicateKind.EXACT
     assert duplicates.add("a blue dog on a sofa") is None
 
 

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.banks.prompts import caption_prompt, negative_prompt
-from polygen_stream.captions.models.chat import as_chat, check_chat_template
+from polygen_stream.captions.models.chat import check_chat_template, render_chat
 from polygen_stream.captions.verification.axes import AXES
 
 # Mistral-7B-Instruct-v0.2's has user and assistant turns only, Llama-3.1's has them all.
@@ -31,11 +31,11 @@ def test_every_prompt_fits_both_templates(tokenizer):
     for axis in AXES.values():
         for prompt in (caption_prompt("fire engine", axis), negative_prompt("a red fire engine", axis)):
             tokenizer.chat_template = LLAMA
-            llama = as_chat(tokenizer, prompt)
+            llama = render_chat(tokenizer, prompt)
             assert llama.count("<|start_header_id|>") == len(prompt) + 1
             assert llama.rstrip().endswith("<|start_header_id|>assistant<|end_header_id|>")
             tokenizer.chat_template = MISTRAL
-            mistral = as_chat(tokenizer, prompt)
+            mistral = render_chat(tokenizer, prompt)
             assert mistral.count("[INST]") == 1 and mistral.rstrip().endswith("[/INST]")
             for message in prompt:
                 assert message["content"] in mistral and message["content"] in llama
@@ -44,7 +44,7 @@ def test_every_prompt_fits_both_templates(tokenizer):
 def test_a_template_that_takes_nothing_is_one_line(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('never') }}"
     with pytest.raises(UserError, match="refuses a chat of the turns system, user: never"):
-        as_chat(tokenizer, negative_prompt("a red dog", AXES["colour"]))
+        render_chat(tokenizer, negative_prompt("a red dog", AXES["colour"]))
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="language model m: its tokenizer has no chat template"):
         check_chat_template(tokenizer, "m")

@@ -6,7 +6,7 @@ import pytest
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import CaptionJournal, JournalEntry, provenances, read_journal
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry, read_journal, read_provenances
 from polygen_stream.schedule.ledger import Ledger
 
 LEDGER = Ledger(3, ("a cat", "a dog"), ("colour", "size"), 4, 2)
@@ -67,7 +67,7 @@ MISTRAL = {"bank": "english", "concepts": {"sha256": "00"}, "writer": {"model": 
 
 def described(file, provenance, entries):
     journal = CaptionJournal(file)
-    journal.describe(provenance)
+    journal.record_provenance(provenance)
     journal.write(entries)
     journal.close()
 
@@ -79,7 +79,7 @@ def test_who_wrote_stands_above_what_they_wrote_and_only_where_it_changes(tmp_pa
     described(file, dict(MISTRAL), ENTRIES[1:2])
     described(file, other, ENTRIES[2:])
     assert list(read_journal(file)) == ENTRIES
-    assert list(provenances(file)) == [MISTRAL, other]
+    assert list(read_provenances(file)) == [MISTRAL, other]
     kinds = ["provenance" in line for line in file.read_text(encoding="utf-8").splitlines()]
     assert kinds == [True, False, False, True, False]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from scripted_model import Answering
+from scripted_model import ScriptedModel
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.captions.banks.base import Completion
+from polygen_stream.captions.banks.base import ModelReply
 from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.models.language_model import LanguageModelSource
@@ -17,15 +17,15 @@ from polygen_stream.captions.models.transformers import KeyedSampling, Transform
 from polygen_stream.schedule.ledger import CaptionTask
 
 
-class Scripted(Answering):
+class Scripted(ScriptedModel):
     """A language model that replies what a script says, by prompt and attempt."""
 
-    def __init__(self, script: dict[str, list[str | Completion]]) -> None:
+    def __init__(self, script: dict[str, list[str | ModelReply]]) -> None:
         super().__init__()
         self.script, self.seeds = script, []
         self.asked: dict[str, int] = {}
 
-    def answer(self, turn: str, seed: int) -> str | Completion:
+    def answer(self, turn: str, seed: int) -> str | ModelReply:
         attempt = self.asked.get(turn, 0)
         self.asked[turn] = attempt + 1
         self.seeds.append(seed)
@@ -58,7 +58,7 @@ def test_a_task_whose_attempts_are_all_refused_is_dropped_and_the_others_are_not
 
 
 def test_an_endless_reply_is_refused_however_good_its_beginning():
-    writer = Scripted({"describe fish: the thing": [Completion("a fish", False)]})
+    writer = Scripted({"describe fish: the thing": [ModelReply("a fish", False)]})
     [dropped] = LanguageModelSource(MicroBank(), writer, Scripted({}), 0).write(
         [task(1, "fish", "replace_object")], [False]
     )
@@ -68,7 +68,7 @@ def test_an_endless_reply_is_refused_however_good_its_beginning():
 class Slow(Scripted):
     """Answers one request a step, the newest first."""
 
-    def step(self) -> list[tuple[int, Completion]]:
+    def step(self) -> list[tuple[int, ModelReply]]:
         waiting, self._asked = self._asked[:-1], self._asked[-1:]
         found = super().step()
         self._asked = waiting
@@ -92,7 +92,7 @@ def test_tasks_do_not_wait_for_each_other_and_come_back_in_order():
 
 
 def test_a_request_without_a_reply_is_a_refusal_that_is_asked_again():
-    lost = Completion("", False, fault="timeout")
+    lost = ModelReply("", False, fault="timeout")
     writer = Scripted({"describe fish: the thing": [lost, "a fish"], "describe cat: the thing": [lost]})
     source = LanguageModelSource(MicroBank(), writer, Scripted({}), 1)
     tasks = [task(1, "fish", "replace_object"), task(2, "cat", "replace_object")]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from polygen_stream.captions.banks.prompts import caption_prompt, negative_prompt
-from polygen_stream.captions.verification.axes import AXES, NAMES
-from polygen_stream.captions.verification.parse import Reply, ReplyReject, parse_reply
-from polygen_stream.captions.verification.words import spoken
+from polygen_stream.captions.verification.axes import AXES, AXIS_NAMES
+from polygen_stream.captions.verification.reply_parser import ParsedReply, ReplyReject, parse_reply
+from polygen_stream.captions.verification.words import split_words
 
 CAPTION = "a red fire engine stands near a house"
 
 
-@pytest.mark.parametrize("axis", AXES.values(), ids=NAMES)
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXIS_NAMES)
 def test_prompts_name_concept_axis_and_caption(axis):
     [turn] = caption_prompt("fire engine", axis)
     assert turn["role"] == "user"  # Mistral-7B-Instruct-v0.2 has no system turn
@@ -59,7 +59,7 @@ def test_a_concept_cannot_leave_its_quotation_marks(concept):
     ],
 )
 def test_a_caption_is_taken(reply, text):
-    assert parse_reply(reply, True, "fire engine") == Reply(text)
+    assert parse_reply(reply, True, "fire engine") == ParsedReply(text)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_caption_is_taken(reply, text):
     ],
 )
 def test_everything_else_is_refused_for_its_reason(reply, finished, reject):
-    assert parse_reply(reply, finished, "fire engine") == Reply(None, reject)
+    assert parse_reply(reply, finished, "fire engine") == ParsedReply(None, reject)
 
 
 def test_a_concept_without_words_that_carry_meaning_is_still_looked_for():
@@ -112,6 +112,6 @@ def test_a_negative_has_no_concept_to_name():
 
 def test_the_bound_is_twenty_words():
     words = " ".join(f"word{i}" for i in range(21))
-    assert len(spoken(words)) == 21
+    assert len(split_words(words)) == 21
     assert parse_reply(words, True).reject is ReplyReject.LONG
     assert parse_reply(words.removesuffix(" word20"), True).reject is None

@@ -7,8 +7,8 @@ import pytest
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.journal import JournalEntry
-from polygen_stream.captions.selection.balance import Balancer, Drop
-from polygen_stream.captions.selection.selection import Selection
+from polygen_stream.captions.selection.balance import Balancer, DropReason
+from polygen_stream.captions.selection.selector import CaptionSelector
 from polygen_stream.config import CaptionsConfig
 from polygen_stream.producers.failures import MOST, Failures
 from polygen_stream.schedule.ledger import CaptionTask
@@ -17,8 +17,8 @@ CONCEPTS = ["dog", "crane", "ball"]
 WHY = ("caption: the model refuses",)
 
 
-def selection(**changes) -> Selection:
-    return Selection(CaptionsConfig(**changes), CONCEPTS, seed=1)
+def selection(**changes) -> CaptionSelector:
+    return CaptionSelector(CaptionsConfig(**changes), CONCEPTS, seed=1)
 
 
 def stream(count: int) -> list[Caption | Dropped]:
@@ -33,8 +33,8 @@ def stream(count: int) -> list[Caption | Dropped]:
     ]
 
 
-def use(chosen: Selection, written: list[Caption | Dropped], start: int = 0) -> list[Caption | Dropped]:
-    return [chosen.used(i, outcome) for i, outcome in enumerate(written[start:], start)]
+def use(chosen: CaptionSelector, written: list[Caption | Dropped], start: int = 0) -> list[Caption | Dropped]:
+    return [chosen.select(i, outcome) for i, outcome in enumerate(written[start:], start)]
 
 
 def test_without_keys_everything_is_used():
@@ -45,8 +45,8 @@ def test_duplicates_are_dropped_with_their_text_and_the_reasons_so_far():
     first, same, near = (Caption("a dog", "a cat", "object", WHY), Caption("a dog"), Caption("the dogs"))
     assert use(selection(deduplicate=True), [first, same, near]) == [
         first,
-        Dropped((f"caption: {Drop.EXACT}",), "a dog"),
-        Dropped((f"caption: {Drop.NEAR}",), "the dogs"),
+        Dropped((f"caption: {DropReason.EXACT}",), "a dog"),
+        Dropped((f"caption: {DropReason.NEAR}",), "the dogs"),
     ]
 
 
@@ -61,7 +61,7 @@ def test_balancing_decides_as_the_balancer_does():
         assert used == (
             written[i] if verdict is None else Dropped((*written[i].rejected, f"caption: {verdict}"), written[i].text)
         )
-    assert {None, Drop.EXACT, Drop.FREQUENT} <= balancer.verdicts.keys()
+    assert {None, DropReason.EXACT, DropReason.FREQUENT} <= balancer.verdicts.keys()
 
 
 @pytest.mark.parametrize("keys", [{}, {"deduplicate": True}, {"deduplicate": True, "balance": 20.0}])
@@ -70,7 +70,7 @@ def test_a_journal_brings_a_selection_to_where_it_was(keys):
     whole = use(selection(**keys), written)
     resumed = selection(**keys)
     tasks = [CaptionTask(i, "dog", "colour", 0, (0,), (0,)) for i in range(1300)]
-    resumed.remember(JournalEntry(task, False, outcome) for task, outcome in zip(tasks, whole, strict=False))
+    resumed.replay(JournalEntry(task, False, outcome) for task, outcome in zip(tasks, whole, strict=False))
     assert use(resumed, written, 1300) == whole[1300:]
 
 
@@ -90,7 +90,7 @@ def test_a_source_that_only_fails_is_given_up_with_its_reasons():
 def test_what_balancing_refuses_is_no_failure():
     failures = Failures()
     for _ in range(3 * MOST):
-        failures.note(Dropped((f"caption: {Drop.FREQUENT}",), "a dog"))
+        failures.note(Dropped((f"caption: {DropReason.FREQUENT}",), "a dog"))
     with pytest.raises(PolygenError, match="came before"):
         for _ in range(MOST):
-            failures.note(Dropped((f"caption: {Drop.EXACT}",), "a dog"))
+            failures.note(Dropped((f"caption: {DropReason.EXACT}",), "a dog"))

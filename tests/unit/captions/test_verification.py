@@ -9,11 +9,11 @@ import pytest
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.captions.verification.axes import AXES, NAMES, get_axis
-from polygen_stream.captions.verification.benchmark import CATEGORIES, NEGATIVES, PARAPHRASES, score
-from polygen_stream.captions.verification.difference import CaptionDifference, Form, difference
+from polygen_stream.captions.verification.axes import AXES, AXIS_NAMES, get_axis
+from polygen_stream.captions.verification.benchmark import CATEGORIES, NEGATIVES, PARAPHRASES, score_verification
+from polygen_stream.captions.verification.difference import CaptionDifference, EditForm, difference
 from polygen_stream.captions.verification.verify import Reject, verify
-from polygen_stream.captions.verification.words import heard
+from polygen_stream.captions.verification.words import content_stems
 from polygen_stream.schedule.ledger import Ledger
 
 BENCHMARKS = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -102,7 +102,7 @@ def test_every_axis_knows_its_own_edit(axis, caption, on_axis, off_axis):
         assert verify(caption, off_axis, AXES[axis]) in (Reject.OFF_AXIS, Reject.FORM)
 
 
-@pytest.mark.parametrize("axis", AXES.values(), ids=NAMES)
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXIS_NAMES)
 def test_the_example_that_a_model_is_shown_is_a_hard_negative_of_its_axis(axis):
     assert verify(*axis.example, axis) is None
 
@@ -131,9 +131,9 @@ def test_a_count_may_be_written_in_digits():
 
 def test_the_difference_names_what_changed():
     found = difference("Two dogs on a sofa.", "two dogs under the sofa")
-    assert found == CaptionDifference(Form.REPLACE, ("two", "dog"), ("on",), (), ("under",), ("sofa",))
+    assert found == CaptionDifference(EditForm.REPLACE, ("two", "dog"), ("on",), (), ("under",), ("sofa",))
     found = difference("a man carries a dog", "a dog carries a man")
-    assert (found.form, found.removed, found.pivot, found.added) == (Form.SWAP, ("man",), ("carri",), ("dog",))
+    assert (found.form, found.removed, found.pivot, found.added) == (EditForm.SWAP, ("man",), ("carri",), ("dog",))
 
 
 def test_the_axes_cover_sugarcrepes_categories():
@@ -147,7 +147,7 @@ def test_the_micro_worlds_edits_are_hard_negatives():
     verdicts = {"other": Counter(), "removes": Counter()}
     for caption in source.write(tasks, [True] * len(tasks)):
         # "striped" and "at night" have no word for their contrary there, so their edit leaves words out.
-        removes = set(heard(caption.negative)) < set(heard(caption.text))
+        removes = set(content_stems(caption.negative)) < set(content_stems(caption.text))
         verdicts["removes" if removes else "other"][verify(caption.text, caption.negative)] += 1
     assert verdicts["other"].keys() == {None} and verdicts["other"][None] > 1300
     assert verdicts["removes"].keys() == {Reject.REMOVES}
@@ -159,15 +159,15 @@ def test_an_unknown_axis_is_one_line_that_names_the_known_ones():
 
 
 def test_the_ledger_draws_every_axis_as_a_function_of_seed_and_task():
-    ledgers = [Ledger(3, ["dog", "cup"], NAMES, num_generators=1, positives=1) for _ in range(2)]
+    ledgers = [Ledger(3, ["dog", "cup"], AXIS_NAMES, num_generators=1, positives=1) for _ in range(2)]
     drawn = [ledgers[0].task(i).axis for i in range(600)]
-    assert set(drawn) == set(NAMES)
+    assert set(drawn) == set(AXIS_NAMES)
     assert [ledgers[1].task(i).axis for i in reversed(range(600))] == drawn[::-1]
 
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="SugarCrepe's files are not beside the checkout")
 def test_peoples_judgement_on_the_half_the_rules_were_not_written_on():
-    scores = score(BENCHMARKS, parity=1)
+    scores = score_verification(BENCHMARKS, parity=1)
     assert sum(count.total() for count in scores.verdicts.values()) > 6000
     assert scores.accepted(NEGATIVES) >= 0.75
     assert 1 - scores.accepted(PARAPHRASES) >= 0.97
@@ -175,4 +175,4 @@ def test_peoples_judgement_on_the_half_the_rules_were_not_written_on():
 
 def test_missing_benchmarks_are_named(tmp_path):
     with pytest.raises(UserError, match=r"add_att\.json does not exist"):
-        score(tmp_path, parity=0)
+        score_verification(tmp_path, parity=0)

@@ -10,7 +10,7 @@ import pytest
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.micro.oracle import ANSWERS, NOT_ASKED, Oracle, labels_of, load_oracle
 from polygen_stream.micro.painter import paint
-from polygen_stream.micro.training.pictures import scene_of
+from polygen_stream.micro.training.dataset import labelled_scene
 from polygen_stream.micro.world import INVERSE_RELATION, RELATIONS, Scene, Thing
 
 QUESTIONS = list(ANSWERS)
@@ -48,7 +48,7 @@ def test_only_what_a_scene_answers_is_asked() -> None:
 def test_at_least_97_percent_of_every_answer_on_fresh_painter_pictures(oracle: Oracle) -> None:
     scenes, images = [], []
     for i in range(2500):
-        scene, rng = scene_of(seed=99, index=i)  # the oracle was trained on seed 2
+        scene, rng = labelled_scene(seed=99, index=i)  # the oracle was trained on seed 2
         scenes.append(scene)
         images.append(paint(scene, rng))
     right = oracle.read(np.stack(images)).correct(scenes)

@@ -9,9 +9,9 @@ import pytest
 from polygen_stream.base import seeding
 from polygen_stream.micro import world
 from polygen_stream.micro.grammar import Style, describe
-from polygen_stream.micro.language import AXES, draw_caption
+from polygen_stream.micro.language import AXES, draw_caption_pair
 from polygen_stream.micro.parse import UNNAMED, NotACaption, parse
-from polygen_stream.micro.reference import negatives_of
+from polygen_stream.micro.reference_negatives import reference_negatives
 from polygen_stream.micro.verification import caption_fault, negative_fault
 from polygen_stream.micro.world import Scene, Split, Thing, sample_scene
 
@@ -46,10 +46,10 @@ def test_validators_accept_exactly_what_the_grammar_could_write(axis: str):
     rng = seeding.rng("verification", axis)
     accepted_elsewhere = 0
     for i in range(25):
-        drawn = draw_caption(world.THINGS[i % len(world.THINGS)], axis, rng)
+        drawn = draw_caption_pair(world.THINGS[i % len(world.THINGS)], axis, rng)
         assert caption_fault(drawn.text, world.THINGS[i % len(world.THINGS)], axis) is None
         assert negative_fault(drawn.text, drawn.negative, axis) is None
-        possible = negatives_of(drawn, axis)
+        possible = reference_negatives(drawn, axis)
         assert drawn.negative in possible
         faults = {negative_fault(drawn.text, text, axis) for text in sorted(possible)[:60]}
         assert faults <= {None, "reserved"}, faults

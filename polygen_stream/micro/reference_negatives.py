@@ -7,11 +7,11 @@ from itertools import product
 
 from polygen_stream.micro import world
 from polygen_stream.micro.grammar import OPENING, Style, describe
-from polygen_stream.micro.language import Drawn
+from polygen_stream.micro.language import CaptionPair
 from polygen_stream.micro.world import Scene, Thing
 
 
-def negatives_of(drawn: Drawn, axis: str) -> set[str]:
+def reference_negatives(drawn: CaptionPair, axis: str) -> set[str]:
     """Hard negatives along the axis, in every wording that would also have written the caption itself."""
     styles = [style for style in _styles(drawn.style) if describe(drawn.scene, style) == drawn.text]
     edited = [scene for scene in _edits(drawn.scene, axis) if scene != drawn.scene]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from polygen_stream.captions.verification.injection import is_instruction
-from polygen_stream.captions.verification.words import heard, spoken
+from polygen_stream.captions.verification.words import content_stems, split_words
 
 FEWEST_WORDS, MOST_WORDS = 3, 20
 MOST_CHARACTERS = 400
@@ -47,14 +47,14 @@ class ReplyReject(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reply:
+class ParsedReply:
     """A caption, or why there is none."""
 
     text: str | None
     reject: ReplyReject | None = None
 
 
-def parse_reply(reply: str, finished: bool, concept: str | None = None) -> Reply:
+def parse_reply(reply: str, finished: bool, concept: str | None = None) -> ParsedReply:
     """The one caption of a reply.
 
     Args:
@@ -63,11 +63,11 @@ def parse_reply(reply: str, finished: bool, concept: str | None = None) -> Reply
     """
     text = _unquoted(reply.strip())
     reject = _reject(text, finished, concept)
-    return Reply(text) if reject is None else Reply(None, reject)
+    return ParsedReply(text) if reject is None else ParsedReply(None, reject)
 
 
 def _reject(text: str, finished: bool, concept: str | None) -> ReplyReject | None:
-    words = spoken(text)
+    words = split_words(text)
     if not words:
         return ReplyReject.EMPTY if finished else ReplyReject.ENDLESS
     if not finished or len(text) > MOST_CHARACTERS:
@@ -91,7 +91,7 @@ def _reject(text: str, finished: bool, concept: str | None) -> ReplyReject | Non
 
 def _names(text: str, concept: str) -> bool:
     """Whether the concept's words stand in the text, one after the other, in any inflection."""
-    for words in (heard, spoken):  # a concept such as "there" has words, but none that verification hears
+    for words in (content_stems, split_words):  # a concept such as "there" has words, but none that verification hears
         if words(concept):
             return f" {' '.join(words(concept))} " in f" {' '.join(words(text))} "
     return concept in text

@@ -18,11 +18,11 @@ from polygen_stream.micro.world import Scene, Split
 
 _CHUNK = 2000
 WORDINGS = 4
-ABOUT_ONE_THING = 0.5  # share of a generator's pictures that show one thing in daylight, briefly described
+SINGLE_THING_SHARE = 0.5  # share of a generator's pictures that show one thing in daylight, briefly described
 
 
 @dataclass(frozen=True)
-class PaintedPictures:
+class PaintedImages:
     """`images` uint8 [n, 32, 32, 3] and, per picture, `WORDINGS` captions of its scene."""
 
     images: np.ndarray
@@ -32,7 +32,7 @@ class PaintedPictures:
         return len(self.images)
 
 
-def seen_pictures(count: int, seed: int, cache: Path, workers: int = 2) -> PaintedPictures:
+def seen_images(count: int, seed: int, cache: Path, workers: int = 2) -> PaintedImages:
     """The first `count` pictures of a seed for the generators, painted once and kept in the folder `cache`.
 
     Half of them are what the captioner mostly asks for: one thing, in a caption that leaves the rest open.
@@ -43,7 +43,7 @@ def seen_pictures(count: int, seed: int, cache: Path, workers: int = 2) -> Paint
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(path, images=images, captions=captions)
     stored = np.load(path, allow_pickle=False)
-    return PaintedPictures(stored["images"], stored["captions"].tolist())
+    return PaintedImages(stored["images"], stored["captions"].tolist())
 
 
 def alt_texts(count: int, seed: int, wrong: float) -> list[list[str]]:
@@ -74,7 +74,7 @@ def _misnamed(scene: Scene, rng: np.random.Generator, wrong: float) -> Scene:
             return named
 
 
-def labelled_pictures(count: int, seed: int, workers: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def labelled_images(count: int, seed: int, workers: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Pictures of seen and reserved scenes with the oracle's labels: uint8 [n, 32, 32, 3], int64 [n, questions]."""
     return _painted(partial(_labelled, seed), count, workers)
 
@@ -88,7 +88,7 @@ def _captioned(seed: int, index: int) -> tuple[np.ndarray, list[str]]:
 def _scene(seed: int, index: int) -> tuple[Scene, bool, np.random.Generator]:
     """Scene `index` of the generators' pictures, whether it is briefly described, and the generator that goes on."""
     rng = seeding.rng(seed, "picture", index)
-    if rng.random() < ABOUT_ONE_THING:
+    if rng.random() < SINGLE_THING_SHARE:
         noun = world.THINGS[int(rng.integers(len(world.THINGS)))]
         return world.sample_single(rng, Split.SEEN, noun), True, rng
     return world.sample_scene(rng, Split.SEEN), False, rng
@@ -104,11 +104,11 @@ def _wording(rng: np.random.Generator, brief: bool) -> Style:
 def _labelled(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
     from polygen_stream.micro.oracle import labels_of
 
-    scene, rng = scene_of(seed, index)
+    scene, rng = labelled_scene(seed, index)
     return paint(scene, rng), labels_of(scene)
 
 
-def scene_of(seed: int, index: int) -> tuple[Scene, np.random.Generator]:
+def labelled_scene(seed: int, index: int) -> tuple[Scene, np.random.Generator]:
     """Scene `index` of the oracle's pictures, and the generator that goes on to paint it."""
     rng = seeding.rng(seed, "labelled picture", index)
     return world.sample_scene(rng, None), rng

@@ -10,27 +10,27 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from polygen_stream.captions.banks.base import Completion, Messages
+from polygen_stream.captions.banks.base import Messages, ModelReply
 from polygen_stream.captions.models.language_model import LanguageModel
 
 STEP_S = 0.005
 CLOSE_S = 10.0
 
 
-class BackgroundModel(LanguageModel):
+class AsyncLanguageModel(LanguageModel):
     """Requests are handed to the loop as they come; at most `in_flight` are being answered at a time."""
 
     def __init__(self, in_flight: int) -> None:
         self._pending = 0
         self._turns = asyncio.Semaphore(in_flight)
-        self._answered: SimpleQueue[tuple[int, Completion | Exception]] = SimpleQueue()
+        self._answered: SimpleQueue[tuple[int, ModelReply | Exception]] = SimpleQueue()
         self._loop = asyncio.new_event_loop()
         # A daemon: a process that ends for an error must not wait for replies that nobody reads any more.
         self._thread = Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)
         self._thread.start()
 
     @abstractmethod
-    async def _reply(self, prompt: Messages, seed: int) -> Completion:
+    async def _reply(self, prompt: Messages, seed: int) -> ModelReply:
         """The reply to one request. What it raises, `step` raises."""
 
     @property
@@ -41,7 +41,7 @@ class BackgroundModel(LanguageModel):
         self._pending += 1
         asyncio.run_coroutine_threadsafe(self._answer(number, prompt, seed), self._loop)
 
-    def step(self) -> list[tuple[int, Completion]]:
+    def step(self) -> list[tuple[int, ModelReply]]:
         found = []
         with suppress(Empty):
             found.append(self._answered.get(timeout=STEP_S))
@@ -75,7 +75,7 @@ class BackgroundModel(LanguageModel):
     async def _answer(self, number: int, prompt: Messages, seed: int) -> None:
         try:
             async with self._turns:
-                answer: Completion | Exception = await self._reply(prompt, seed)
+                answer: ModelReply | Exception = await self._reply(prompt, seed)
         except Exception as problem:
             answer = problem
         self._answered.put((number, answer))
