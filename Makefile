@@ -4,12 +4,15 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 TRT_STAMP := $(VENV)/.tensorrt-rtx-installed
 
+# An index with CPU builds of torch and torchvision, for machines without an NVIDIA GPU; empty: pip's own index is asked.
+TORCH_INDEX ?=
+
 # The captioner's own environment: vLLM pins torch, and here also excludes torchvision.
 VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM2 := .models/smollm2-135m-instruct
 
-.PHONY: install run engines test gpu-test browser lint vllm-env vllm-test ray-test
+.PHONY: install run engines test test-all gpu-test browser lint types pre-commit vllm-env vllm-test ray-test
 
 install: engines
 
@@ -18,6 +21,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: polygen-stream needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python tools/install_torch.py --index "$(TORCH_INDEX)"
 	$(VENV)/bin/python -m pip install -e '.[dev,evaluate,onnxruntime,openvino]'
 	touch $@
 
@@ -33,8 +37,13 @@ $(TRT_STAMP): $(STAMP)
 	[ "$$(uname -m)" != x86_64 ] || $(VENV)/bin/python -m pip install -e '.[tensorrt-rtx]'
 	touch $@
 
-test: $(TRT_STAMP)
-	$(VENV)/bin/python -m pytest $(ARGS)
+# The quick tests. Two workers with one compute thread each: thread pools that share cores slow each other down.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# The others: whole runs, processes that are killed, engine builds. One after the other, for they use several processes.
+test-all: $(TRT_STAMP)
+	$(VENV)/bin/python -m pytest -m "extended and not gpu and not slow and not vllm and not ray and not browser" $(ARGS)
 
 # The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
 # vLLM's wants vLLM, here or in an environment of its own.
@@ -77,3 +86,9 @@ ray-test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP)
+	$(VENV)/bin/pyright
+
+pre-commit: $(STAMP)
+	$(VENV)/bin/pre-commit install --hook-type pre-commit --hook-type pre-push
