@@ -88,7 +88,7 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 
 types: $(STAMP)
-	$(VENV)/bin/pyright
+	$(VENV)/bin/basedpyright
 
 pre-commit: $(STAMP)
 	$(VENV)/bin/pre-commit install --hook-type pre-commit --hook-type pre-push
