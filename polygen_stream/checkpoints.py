@@ -2,7 +2,7 @@
 
     checkpoints/step_000200/
         model.safetensors   weights and buffers of the model
-        average.safetensors their moving average, if train.ema asks for one
+        average.safetensors their moving average, if train.ema_decay asks for one
         state.pt            optimizer, curriculum, data reader; loads with weights_only=True
         ring.safetensors    the ring at that step
         meta.json           step, final, model, precision, config hash, size and checksum of every other file

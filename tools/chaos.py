@@ -163,7 +163,7 @@ def main() -> int:
     command = [sys.executable, "-m", "polygen_stream", "run", "--run-dir", str(arguments.run_dir)]
     before = set(os.listdir("/dev/shm"))
     # A process that is killed again while it starts makes no progress, which is not what is tried here.
-    words = ["--launch.restarts", "1000", *words]
+    words = ["--launch.max_restarts", "1000", *words]
     run = subprocess.Popen([*command, *words], stdin=subprocess.DEVNULL, stdout=sys.stderr)
     try:
         chaos = Chaos(arguments.run_dir, run, load_config(None, words).train.steps)

@@ -116,7 +116,7 @@ def _config(steps: int, captions: int, batch: int) -> RunConfig:
             "train.steps": str(steps),
             "train.warmup": str(min(50, steps // 10)),
             "train.checkpoint_every": str(every),
-            "train.checkpoint_pictures": "false",
+            "train.checkpoint_images": "false",
             "train.keep_checkpoints": str(2 * POINTS),
             "evaluate.every": "0",
         },

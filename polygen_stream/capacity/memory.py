@@ -161,7 +161,7 @@ def _trainer(config: RunConfig) -> list[Item]:
     train, size = config.train, model_size(config.train.model)
     if size is None:
         return [Item("model", 0.0, f"the size of {train.model} is unknown here")]
-    copies = 20 if train.ema else 16
+    copies = 20 if train.ema_decay else 16
     state = Item("model state", size.parameters * copies / GIB, f"{size.parameters / 1e6:.0f} M x {copies} B (AdamW)")
     texts = train.batch / train.ranks / train.accum_freq
     images = texts * config.generators.positives

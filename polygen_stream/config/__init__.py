@@ -8,8 +8,8 @@ from polygen_stream.config.derived import (
     remote_generators,
     task_window,
 )
+from polygen_stream.config.keys import config_keys
 from polygen_stream.config.load import (
-    config_keys,
     dump_config,
     load_config,
     parse_overrides,

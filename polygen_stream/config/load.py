@@ -1,9 +1,9 @@
-"""Reads a run config: a TOML file checked against the schema, plus dotted overrides from the command line."""
+"""Load a run config: a TOML file checked against the schema, plus dotted overrides from the command line."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -14,16 +14,13 @@ from pydantic import ValidationError
 from polygen_stream.assets.resources import absolute_recipe, config_path, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.config.checks import check_possible
-from polygen_stream.config.schema import RunConfig, Section
-
-
-def config_keys() -> list[str]:
-    """Every dotted key of the schema, e.g. "name", "train.steps"."""
-    return [dotted for dotted, _ in _fields()]
+from polygen_stream.config.keys import all_keys, config_keys
+from polygen_stream.config.renamed import renamed
+from polygen_stream.config.schema import RunConfig
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
-    """Read, override and check a run config.
+    """Load, override and check a run config.
 
     Recipe files are made absolute, so that the result means the same in any directory: relative paths in a TOML file
     lie beside that file, those of overrides in the current directory.
@@ -33,8 +30,12 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
         overrides: {"train.steps": "200"}, or command-line words ("--train.steps", "200" or
             "--train.steps=200"). Values are TOML; quotes of a string and brackets of a list may be left out.
 
+    Returns:
+        The frozen config.
+
     Raises:
-        UserError: Anything wrong, in one line that names the file or option, the key and the remedy.
+        UserError: The file cannot be read, or a key, a value or a combination is refused. The message is one line
+            that names the file or option, the key and the remedy.
     """
     file = config_path(path)
     values = read_toml(file)
@@ -62,14 +63,17 @@ def dump_config(config: RunConfig, path: Path) -> None:
 
 
 def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> dict[str, str]:
-    """Command-line words to {dotted key: text}; the last one of a repeated key wins.
+    """Parse command-line words to {dotted key: text}; the last one of a repeated key wins.
 
     Args:
         words: "--key", "VALUE" or "--key=VALUE" each.
-        other_options: further option names (without dashes) a misspelt word may have meant.
+        other_options: Further option names (without dashes) that a misspelt word may have meant.
+
+    Returns:
+        The text of each key's value, not yet parsed.
 
     Raises:
-        UserError: an unknown key, an override without a value, or a value without an override.
+        UserError: A key is unknown or has been renamed, an override has no value, or a value no override.
     """
     known = config_keys()
     pairs: dict[str, str] = {}
@@ -81,7 +85,7 @@ def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> 
         if dotted == option:
             raise UserError(f"unexpected argument {word!r}: overrides read --section.key VALUE")
         if dotted not in known:
-            raise UserError(f"unknown option {option}: {_nearest(dotted, other_options, prefix='--')}")
+            raise UserError(_unknown_option(dotted, other_options))
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"{option} has no value: write {option} VALUE")
@@ -91,7 +95,7 @@ def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> 
 
 
 def split_config_name(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Take the first word that is neither an option nor an option's value out: it is CONFIG."""
+    """Split CONFIG, the first word that is neither an option nor an option's value, from the other words."""
     after_option = False
     for index, word in enumerate(words):
         if not word.startswith("-") and not after_option:
@@ -100,17 +104,14 @@ def split_config_name(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, list(words)
 
 
-def _fields() -> Iterator[tuple[str, Any]]:
-    for name, field in RunConfig.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            for inner, leaf in field.annotation.model_fields.items():
-                yield f"{name}.{inner}", leaf.annotation
-        else:
-            yield name, field.annotation
+def _unknown_option(dotted: str, others: Sequence[str] = ()) -> str:
+    if new := renamed(dotted):
+        return f"option --{dotted} has been renamed: write --{new}"
+    return f"unknown option --{dotted}: {_nearest(dotted, others, prefix='--')}"
 
 
 def _nearest(dotted: str, others: Sequence[str] = (), prefix: str = "") -> str:
-    """A hint at the key that was meant: the most similar one of the same last name first, then of any."""
+    """Return a hint at the key that was meant: the most similar one of the same last name first, then of any."""
     known = [*config_keys(), *others]
     last = {name: name.rpartition(".")[2] for name in known}
     wanted = dotted.rpartition(".")[2]
@@ -119,14 +120,14 @@ def _nearest(dotted: str, others: Sequence[str] = (), prefix: str = "") -> str:
         or get_close_matches(dotted, known, n=1)
         or [name for name in known if last[name] in get_close_matches(wanted, last.values(), n=1)]
     )
-    return f"did you mean {prefix}{close[0]}?" if close else f"{config_path()} shows every key"
+    return f"did you mean {prefix}{close[0]}?" if close else "`polygen-stream config` prints every key"
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+    """Read the tables of a TOML file.
 
     Raises:
-        UserError: it cannot be read, or is not UTF-8, or no TOML.
+        UserError: The file cannot be read, is not UTF-8, or is not valid TOML.
     """
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8"))
@@ -139,14 +140,14 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def _set_dotted(values: dict[str, Any], dotted: str, text: str) -> None:
-    kinds = dict(_fields())
-    if dotted not in kinds:
-        raise UserError(f"unknown option --{dotted}: {_nearest(dotted, prefix='--')}")
+    key = all_keys().get(dotted)
+    if key is None:
+        raise UserError(_unknown_option(dotted))
     section, _, leaf = dotted.rpartition(".")
     table = values.setdefault(section, {}) if section else values
     if not isinstance(table, dict):
-        return  # the file put a plain value where the section belongs: validation says so
-    table[leaf] = _parse_value(text, kinds[dotted])
+        return  # the file has a plain value where the section belongs: validation refuses it
+    table[leaf] = _parse_value(text, key.annotation)
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
@@ -186,6 +187,8 @@ def _explain(problem: ValidationError, file: str, origins: Mapping[str, str]) ->
     dotted = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     where = f"{origins[dotted]}" if dotted in origins else f"{file}: {dotted}"
     if first["type"] == "extra_forbidden":
+        if new := renamed(dotted):
+            return f"{file}: key {dotted} has been renamed: write {new}"
         return f"{file}: unknown key {dotted}: {_nearest(dotted)}"
     context = first.get("ctx", {})
     expected = {

@@ -136,7 +136,8 @@ class GeneratorsConfig(Section):
 
     recipes: Names = Field(
         default=("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo"),
-        description="Recipes of the generators, engines/<name>.toml. Each is rendered by a process of its own.",
+        description="Recipes of the generators: names of engines/<name>.toml, or paths of TOML files. Each "
+        "generator runs in processes of its own.",
     )
     positives: int = Field(
         default=2, ge=1, le=1024, description="Images per caption (n+), spread evenly over the generators."
@@ -367,7 +368,7 @@ class TrainConfig(Section):
         description="Probability of scaling an image down and up again, which removes the fine detail that tells "
         "generators apart.",
     )
-    ema: float = Field(
+    ema_decay: float = Field(
         default=0.0,
         ge=0,
         lt=1,
@@ -375,7 +376,7 @@ class TrainConfig(Section):
     )
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints.")
     log_every: int = Field(default=1, ge=1, description="Steps between lines of the metrics.")
-    checkpoint_pictures: bool = Field(
+    checkpoint_images: bool = Field(
         default=True,
         description="Save the ring's images with each checkpoint; false = a resumed run renders them again.",
     )
@@ -393,7 +394,7 @@ class EvaluateConfig(Section):
         description="Steps between evaluations, a multiple of train.checkpoint_every; 0 = only the untrained and the "
         "final model.",
     )
-    images_per_thing: int = Field(
+    images_per_class: int = Field(
         default=20, ge=1, description="Test images of each class in zero-shot classification."
     )
     device: Device = Field(default="cpu", description='Device of the evaluator: "cpu", "cuda" or "cuda:N".')
@@ -432,7 +433,7 @@ class LaunchConfig(Section):
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds to write the last checkpoint before a process is killed."
     )
-    restarts: int = Field(
+    max_restarts: int = Field(
         default=5,
         ge=0,
         description="Restarts in a row, without progress in between, of a process that died. After them a generator is "

@@ -24,7 +24,7 @@ def main(context: RoleContext) -> None:
     config = context.config.evaluate
     logging.basicConfig(level=logging.INFO)
     yield_cores()
-    suites = {split: build_suite(split, config.images_per_thing) for split in Split}
+    suites = {split: build_suite(split, config.images_per_class) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
     done = {(line["step"], line["final"]) for line in read_jsonl(context.run_dir / "eval.jsonl")}
     while not context.stopping:

@@ -28,7 +28,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
     """
     train = config.train
     pictures = plan.ring.slots * config.ring.image_size**2 * 3
-    snapshot = plan.ring.nbytes - (0 if train.checkpoint_pictures else pictures)
+    snapshot = plan.ring.nbytes - (0 if train.checkpoint_images else pictures)
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES
     there = there_of(run_dir)
@@ -37,7 +37,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
         raise UserError(
             f"{there} has {free / MIB:.0f} MiB free, but {kept} checkpoints with a ring of {snapshot / MIB:.0f} MiB "
             f"each and the rest of the run need {needed / MIB:.0f} MiB: free some space, choose another --run-dir, "
-            "lower train.keep_checkpoints or ring.slots, or set train.checkpoint_pictures = false"
+            "lower train.keep_checkpoints or ring.slots, or set train.checkpoint_images = false"
         )
     if config.launch.record_shards:
         shards = there_of(Path(config.launch.record_shards).absolute())

@@ -133,7 +133,7 @@ class _Supervisor:
         self.watch = StatusTracker()
         self.trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
         self.view = StatusView(config, run_dir)
-        self.restarts = Restarts(config.launch.restarts)
+        self.restarts = Restarts(config.launch.max_restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
         self._ended: list[Child] = []  # not dealt with yet
         self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be started again, and when

@@ -156,7 +156,7 @@ def write_checkpoint(run_dir: Path, captured: Captured, config: RunConfig) -> Pa
         torch.save(captured.training, state)
         (partial / STATE).write_bytes(state.getbuffer())
         if captured.ring is not None:
-            pictures = config.train.checkpoint_pictures
+            pictures = config.train.checkpoint_images
             save_snapshot(captured.ring, partial / RING, pictures, state=captured.columns)
         for file in partial.iterdir():
             flush(file)

@@ -81,9 +81,9 @@ def main(context: RoleContext) -> None:
     if found is not None:
         optimizer.load_state_dict(found.training["optimizer"])
     average = None
-    if train.ema and gang.leads:
+    if train.ema_decay and gang.leads:
         # Buffers too: the statistics of batch norms belong to the weights they were taken with.
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=True)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay), use_buffers=True)
         if start:
             load_model_state(average.module, read_model_state(folder, averaged=True), folder)
             average.n_averaged.fill_(start)  # 0 means that the average begins with the next step

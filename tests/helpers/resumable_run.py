@@ -40,9 +40,9 @@ OVERRIDES = {
     "train.steps": str(STEPS),
     "train.warmup": "4",
     "train.checkpoint_every": str(CHECKPOINT_EVERY),
-    "train.ema": "0.9",
+    "train.ema_decay": "0.9",
     "evaluate.every": "0",
-    "launch.restarts": "0",
+    "launch.max_restarts": "0",
 }
 
 

@@ -202,7 +202,9 @@ def test_trains_from_the_ring_alone(ring, start):
 
 def test_averaged_weights_follow_the_live_ones_and_are_what_evaluation_loads(ring, start):
     Producer(ring).start()
-    trainer = start(config_for(steps=3, checkpoint_every=1, keep_checkpoints=4, ema=0.75, downsample_probability=0.5))
+    trainer = start(
+        config_for(steps=3, checkpoint_every=1, keep_checkpoints=4, ema_decay=0.75, downsample_probability=0.5)
+    )
     assert trainer.wait() == 0, trainer.log.read_text()
     folders = dict(list_checkpoints(trainer.run_dir))
     live = [load_checkpoint(folders[step]).model["text_projection"] for step in (1, 2, 3)]

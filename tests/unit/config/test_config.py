@@ -119,7 +119,7 @@ def test_a_wrong_file_is_explained(tmp_path, text, parts):
     [
         (["--train.stesp", "3"], ["unknown option --train.stesp", "did you mean --train.steps?"]),
         (["--train", "3"], ["unknown option --train"]),
-        (["--nothing.like.it", "3"], ["unknown option --nothing.like.it", "micro.toml shows every key"]),
+        (["--nothing.like.it", "3"], ["unknown option --nothing.like.it", "`polygen-stream config` prints every key"]),
         (["--train.steps"], ["--train.steps has no value"]),
         (["--train.steps", "--seed", "1"], ["--train.steps has no value"]),
         (["--train.steps="], ["--train.steps", "''", "an integer"]),

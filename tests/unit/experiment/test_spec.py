@@ -78,11 +78,11 @@ def test_another_pool_has_another_name(tmp_path: Path):
 
 def test_the_run_config_takes_the_keys_of_experiment_and_arm(tmp_path: Path):
     changed = values()
-    changed["config"] = {"train.weight_decay": 0.2, "train.ema": 0.5}
-    changed["arms"][1]["config"] = {"train.ema": 0.9}
+    changed["config"] = {"train.weight_decay": 0.2, "train.ema_decay": 0.5}
+    changed["arms"][1]["config"] = {"train.ema_decay": 0.9}
     experiment = load(tmp_path, changed)
     one, both = (experiment.run_config(arm, 1e-3, 7) for arm in experiment.arms)
-    assert (one.train.weight_decay, one.train.ema, both.train.ema, both.seed) == (0.2, 0.5, 0.9, 7)
+    assert (one.train.weight_decay, one.train.ema_decay, both.train.ema_decay, both.seed) == (0.2, 0.5, 0.9, 7)
 
 
 def test_an_unknown_key_names_the_nearest(tmp_path: Path):
@@ -97,7 +97,7 @@ def test_an_unknown_key_of_an_arm_names_the_nearest(tmp_path: Path):
 
 
 def test_an_unknown_config_key_names_the_nearest(tmp_path: Path):
-    refused(tmp_path, values() | {"config": {"train.emaa": 0.5}}, "train.emaa.*did you mean.*train.ema")
+    refused(tmp_path, values() | {"config": {"train.emaa": 0.5}}, "train.emaa.*did you mean.*train.ema_decay")
 
 
 def test_an_arm_that_is_not_there_names_the_nearest(tmp_path: Path):

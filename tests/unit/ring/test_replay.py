@@ -104,5 +104,5 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_found_before_the_start(tmp_p
     check_disk(config, build_process_plan(config), tmp_path / "not" / "there" / "yet")
     # more slots than any disk of today has room for, and no memory: a plan is only arithmetic
     config = load_config(None, {"ring.slots": "4000000000", "ring.image_size": "256"})
-    with pytest.raises(UserError, match=r"MiB free, but 6 checkpoints .* set train.checkpoint_pictures = false"):
+    with pytest.raises(UserError, match=r"MiB free, but 6 checkpoints .* set train.checkpoint_images = false"):
         check_disk(config, build_process_plan(config), tmp_path / "run")
