@@ -36,8 +36,8 @@ def ring(
     """
     from rich.console import Console
 
-    from polygen_stream.bench import view
-    from polygen_stream.bench.ring import bench_ring
+    from polygen_stream.bench.ring import view
+    from polygen_stream.bench.ring.benchmark import bench_ring
 
     _check_folders(json_file, plot)
     try:
@@ -74,8 +74,8 @@ def generators(
 
     The table goes to stdout as Markdown. Engines come from the cache: polygen-stream build-engines --backend NAME.
     """
-    from polygen_stream.bench.generators import bench_generators
-    from polygen_stream.bench.generators_view import markdown
+    from polygen_stream.bench.generators.benchmark import bench_generators
+    from polygen_stream.bench.generators.view import markdown
     from polygen_stream.config import load_config
     from polygen_stream.engine.backends import get_backend
     from polygen_stream.engine.torch_compile import NAME as TORCH_COMPILE
@@ -111,8 +111,8 @@ def balance(
 
     The table goes to stdout as Markdown. Captions are made up and choose concepts by Zipf's law.
     """
-    from polygen_stream.bench import balance_view
-    from polygen_stream.bench.balance import bench_balance, made_up_bank
+    from polygen_stream.bench.captions import balance_view
+    from polygen_stream.bench.captions.balance import bench_balance, made_up_bank
     from polygen_stream.captions.banks.concepts import load_bank
 
     _check_folders(json_file, plot)
@@ -144,8 +144,8 @@ def captions(
     Models, bank and sampling are the micro preset's, changed by --captions.KEY VALUE. All sources run under this
     interpreter, so it needs vLLM: .venv-vllm/bin/polygen-stream bench captions. The table goes to stdout as Markdown.
     """
-    from polygen_stream.bench.captions import bench_captions
-    from polygen_stream.bench.captions_view import markdown
+    from polygen_stream.bench.captions.sources import bench_captions
+    from polygen_stream.bench.captions.sources_view import markdown
     from polygen_stream.config import load_config, parse_overrides
 
     known = ("transformers", "vllm", "openai")
@@ -178,8 +178,8 @@ def trainer(
 
     The table goes to stdout as Markdown.
     """
-    from polygen_stream.bench.trainer import bench_trainer
-    from polygen_stream.bench.trainer_view import markdown
+    from polygen_stream.bench.training.trainer import bench_trainer
+    from polygen_stream.bench.training.trainer_view import markdown
 
     _check_folders(json_file)
     result = bench_trainer(model, batch, pairs, threads, device, say=_say)
@@ -199,8 +199,8 @@ def evaluation(
 
     The table goes to stdout as Markdown.
     """
-    from polygen_stream.bench.evaluation import bench_evaluation
-    from polygen_stream.bench.evaluation_view import markdown
+    from polygen_stream.bench.training.evaluation import bench_evaluation
+    from polygen_stream.bench.training.evaluation_view import markdown
 
     _check_folders(json_file)
     result = bench_evaluation(batch, pairs, threads, say=_say)
@@ -222,8 +222,8 @@ def end_to_end(
 
     Renderers sleep as GPUs would compute; the trainer is real. The table goes to stdout as Markdown.
     """
-    from polygen_stream.bench.end_to_end import bench_end_to_end
-    from polygen_stream.bench.end_to_end_view import markdown, plot_curves
+    from polygen_stream.bench.end_to_end.benchmark import bench_end_to_end
+    from polygen_stream.bench.end_to_end.view import markdown, plot_curves
 
     _check_folders(json_file, plot)
     if folder is not None and folder.exists():
@@ -254,8 +254,8 @@ def all_parts(
 
     With --compare the exit code is 1 when a number got worse. The table goes to stdout as Markdown.
     """
-    from polygen_stream.bench.suite import PARTS, bench_all, compare, differences, read_result
-    from polygen_stream.bench.suite_view import changes_markdown, markdown
+    from polygen_stream.bench.suite.run_all import PARTS, bench_all, compare, differences, read_result
+    from polygen_stream.bench.suite.view import changes_markdown, markdown
 
     names = PARTS if parts is None else parts.split(",")
     for name in names:

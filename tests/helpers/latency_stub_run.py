@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
+from polygen_stream.bench.latency_stubs.roles import Latency, latency_stub_plan
 from polygen_stream.config import load_config
 from polygen_stream.launch.supervise import supervise
 

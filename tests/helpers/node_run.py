@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
+from polygen_stream.bench.latency_stubs.roles import Latency, latency_stub_plan
 from polygen_stream.config import load_config
 from polygen_stream.launch.nodes import node_folder, place_node
 from polygen_stream.launch.process_plan import ProcessPlan

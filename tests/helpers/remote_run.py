@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
+from polygen_stream.bench.latency_stubs.roles import Latency, latency_stub_plan
 from polygen_stream.config import load_config
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 from polygen_stream.launch.supervise import supervise

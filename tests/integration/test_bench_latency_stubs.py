@@ -13,7 +13,7 @@ import pytest
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
-from polygen_stream.bench.latency_stubs import Latency, picture
+from polygen_stream.bench.latency_stubs.roles import Latency, picture
 from polygen_stream.simulate.against import compare, measure
 
 RUN = Path(latency_stub_run.__file__)

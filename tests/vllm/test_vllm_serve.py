@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.bench.server import vllm_server
+from polygen_stream.bench.captions.vllm_server import vllm_server
 from polygen_stream.captions.base import Caption
 from polygen_stream.micro.verification import caption_fault
 

@@ -10,7 +10,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from polygen_stream.bench.work import Work, WorkBatch
+from polygen_stream.bench.harness.workload import Work, WorkBatch
 
 
 class Baseline(Protocol):
@@ -56,14 +56,14 @@ BASELINES = {
     OURS: BaselineEntry("ring", "RingBaseline"),
     TIMED: BaselineEntry("ring", "TimedRingBaseline"),
     LIMIT: BaselineEntry("memcpy", "MemcpyBaseline", note="one process, no bookkeeping"),
-    QUEUE: BaselineEntry("queue", "QueueBaseline", note="first in, first out"),
-    "shared_memory + Lock": BaselineEntry("naive", "NaiveBaseline", note="copies under the lock"),
+    QUEUE: BaselineEntry("multiprocessing_queue", "QueueBaseline", note="first in, first out"),
+    "shared_memory + Lock": BaselineEntry("locked_memory", "NaiveBaseline", note="copies under the lock"),
     "torch.multiprocessing": BaselineEntry("torch_queue", "TorchQueueBaseline", "torch", "first in, first out"),
     "torch slots": BaselineEntry(
         "torch_slots", "TorchSlotsBaseline", "torch", "slot numbers through queues, first in, first out"
     ),
     "DataLoader": BaselineEntry(
-        "loader", "LoaderBaseline", "torch", "half of the array is written while the other is read"
+        "data_loader", "LoaderBaseline", "torch", "half of the array is written while the other is read"
     ),
     "ray": BaselineEntry("ray_store", "RayBaseline", "ray", "first come, first served"),
     "iceoryx2": BaselineEntry("iceoryx", "IceoryxBaseline", "iceoryx2", "first in, first out"),

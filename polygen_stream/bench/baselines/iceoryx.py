@@ -12,8 +12,8 @@ from typing import Any
 import iceoryx2
 import numpy as np
 
-from polygen_stream.bench.baselines.producers import Producers
-from polygen_stream.bench.work import CAPTION_BYTES, Work, WorkBatch, WorkPictures
+from polygen_stream.bench.harness.producers import Producers
+from polygen_stream.bench.harness.workload import CAPTION_BYTES, Work, WorkBatch, WorkPictures
 
 PAUSE_S = 0.1e-3
 Bytes = iceoryx2.Slice[ctypes.c_uint8]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.work import Work, WorkBatch, WorkPictures, touch
+from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures, touch
 from polygen_stream.ring import memory
 from polygen_stream.ring.layout import PAYLOAD_SHIFT
 

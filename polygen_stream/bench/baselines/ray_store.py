@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from polygen_stream.bench.work import Work, WorkBatch, WorkPictures
+from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures
 
 
 class RayBaseline:

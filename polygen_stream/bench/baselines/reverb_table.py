@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import reverb
 
-from polygen_stream.bench.baselines.producers import Producers
-from polygen_stream.bench.work import Work, WorkBatch, WorkPictures
+from polygen_stream.bench.harness.producers import Producers
+from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures
 
 TABLE = "samples"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.baselines.producers import Inherited, Producers
-from polygen_stream.bench.timed import TimedControl
-from polygen_stream.bench.work import CAPTION_BYTES, Work, WorkBatch, WorkPictures, caption_of
+from polygen_stream.bench.baselines.timed_control import TimedControl
+from polygen_stream.bench.harness.producers import Inherited, Producers
+from polygen_stream.bench.harness.workload import CAPTION_BYTES, Work, WorkBatch, WorkPictures, caption_of
 from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.ring.undo_journal import Operation
 

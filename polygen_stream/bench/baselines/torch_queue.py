@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.multiprocessing as multiprocessing
 
-from polygen_stream.bench.baselines.producers import Producers
-from polygen_stream.bench.work import Work, WorkBatch, WorkPictures
+from polygen_stream.bench.harness.producers import Producers
+from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures
 
 
 class TorchQueueBaseline:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from polygen_stream.bench.suite import PARTS, compare, differences, measures, read_result
+from polygen_stream.bench.suite.run_all import PARTS, compare, differences, measures, read_result
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 import torch
 
-from polygen_stream.bench.end_to_end import compare
-from polygen_stream.bench.latency_stubs import Latency, painted
-from polygen_stream.bench.offline import render_all, shard_batches, train_from_shards
+from polygen_stream.bench.end_to_end.benchmark import compare
+from polygen_stream.bench.end_to_end.offline import render_all, shard_batches, train_from_shards
+from polygen_stream.bench.latency_stubs.roles import Latency, painted
 from polygen_stream.config import curriculum_of, load_config
 from polygen_stream.export.reading import read_tasks
 from polygen_stream.export.shards import ShardSample

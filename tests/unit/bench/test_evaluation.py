@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psutil
 
-from polygen_stream.bench.evaluation import AT_WORK, CONTROLS, bench_evaluation
-from polygen_stream.bench.evaluation_view import markdown
+from polygen_stream.bench.training.evaluation import AT_WORK, CONTROLS, bench_evaluation
+from polygen_stream.bench.training.evaluation_view import markdown
 
 
 def test_pairs_with_and_without_the_evaluator_are_measured():

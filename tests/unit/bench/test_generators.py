@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from polygen_stream.bench.generators import bench_generators
-from polygen_stream.bench.generators_view import markdown
+from polygen_stream.bench.generators.benchmark import bench_generators
+from polygen_stream.bench.generators.view import markdown
 
 NAME = "micro/sdxl_turbo"
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from polygen_stream.bench.baselines.memcpy import MemcpyBaseline
-from polygen_stream.bench.draw import full_ring
-from polygen_stream.bench.host import run_round
-from polygen_stream.bench.work import DamagedSample, Work, WorkBatch, WorkPictures
+from polygen_stream.bench.harness.worker import run_round
+from polygen_stream.bench.harness.workload import DamagedSample, Work, WorkBatch, WorkPictures
+from polygen_stream.bench.ring.draw import full_ring
 
 WORK = Work(side=8, images=64, slots=128, batch=32, read=32, producers=1, handed=32)
 COMMAND = [sys.executable, "-m", "polygen_stream", "bench", "ring"]

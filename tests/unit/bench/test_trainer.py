@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polygen_stream.bench.trainer import FROM_PIXELS, OUR_WAY, OURS, STOCK, Loop, bench_trainer, median_ratio
-from polygen_stream.bench.trainer_view import markdown
+from polygen_stream.bench.training.trainer import FROM_PIXELS, OUR_WAY, OURS, STOCK, Loop, bench_trainer, median_ratio
+from polygen_stream.bench.training.trainer_view import markdown
 
 
 def test_loops_work_only_in_their_turn():

@@ -10,8 +10,8 @@ import pytest
 
 from polygen_stream.base import seeding
 from polygen_stream.base.errors import UserError
-from polygen_stream.bench.balance import bench_balance, made_up_bank, written_captions
-from polygen_stream.bench.balance_view import markdown, plot_flattening
+from polygen_stream.bench.captions.balance import bench_balance, made_up_bank, written_captions
+from polygen_stream.bench.captions.balance_view import markdown, plot_flattening
 from polygen_stream.captions.selection.balance import Balancer, DropReason, keep_probability
 from polygen_stream.captions.selection.duplicates import DuplicateFilter, DuplicateKind
 from polygen_stream.captions.selection.matching import SubstringMatcher

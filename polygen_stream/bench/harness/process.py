@@ -16,11 +16,11 @@ from typing import IO, Any
 import psutil
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.bench.work import Work
+from polygen_stream.bench.harness.workload import Work
 
 ROUND_TIMEOUT_S = 300.0
 CLOSE_TIMEOUT_S = 10.0
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 CHECK_EVERY = 100  # timed rounds compare the bytes of 1 % of the samples
 
 
@@ -48,7 +48,7 @@ class Host:
 
     def _start(self, python: str, log: IO[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [python, "-m", "polygen_stream.bench.host", self.name, self.work.to_json(), str(os.getpid())],
+            [python, "-m", "polygen_stream.bench.harness.worker", self.name, self.work.to_json(), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

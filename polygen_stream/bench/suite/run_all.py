@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.bench.ring import LARGE, SMALL, machine
+from polygen_stream.bench.ring.benchmark import LARGE, SMALL, machine
 
 # What a short run of each part is called with. `bench captions` is none of them: it wants vLLM's interpreter.
 QUICK = {

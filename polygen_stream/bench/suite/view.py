@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polygen_stream.bench.suite import Change, measures
+from polygen_stream.bench.suite.run_all import Change, measures
 
 
 def markdown(result: Mapping[str, Any]) -> str:

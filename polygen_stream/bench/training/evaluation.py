@@ -24,8 +24,8 @@ import psutil
 import torch
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.bench.lifeline import die_with_parent
-from polygen_stream.bench.trainer import OURS, WARM_UP, Loop, median_ratio, our_loop, trainer_config
+from polygen_stream.bench.parent_death import die_with_parent
+from polygen_stream.bench.training.trainer import OURS, WARM_UP, Loop, median_ratio, our_loop, trainer_config
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import EvaluateConfig, load_config
 from polygen_stream.evaluate.micro_suite import build_suite
@@ -34,7 +34,7 @@ from polygen_stream.launch.process_plan import build_process_plan
 from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import yield_cores
 
-MODULE = "polygen_stream.bench.evaluation"
+MODULE = "polygen_stream.bench.training.evaluation"
 CHECKPOINT_LIMIT_S = 60.0
 AT_WORK = "evaluator / none"
 CONTROLS = ("none / none", "none / none again")

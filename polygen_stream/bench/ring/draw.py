@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.repeated import summarise
-from polygen_stream.bench.timed import TimedControl
+from polygen_stream.bench.baselines.timed_control import TimedControl
+from polygen_stream.bench.statistics import summarise
 from polygen_stream.ring import Kind, Ring, RingSpec, memory
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.invariants import broken_invariants

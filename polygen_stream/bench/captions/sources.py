@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
-from polygen_stream.bench.repeated import summarise
-from polygen_stream.bench.ring import machine
-from polygen_stream.bench.server import vllm_server
+from polygen_stream.bench.captions.vllm_server import vllm_server
+from polygen_stream.bench.ring.benchmark import machine
+from polygen_stream.bench.statistics import summarise
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import RunConfig

@@ -1,6 +1,6 @@
 """The process a peer lives in: its consumer, and the parent of its producers.
 
-    python -m polygen_stream.bench.host PEER WORK PARENT
+    python -m polygen_stream.bench.harness.worker PEER WORK PARENT
 
 reads one JSON line per round on stdin, {"first": sample, "every": n}, and answers with one on stdout, {"seconds": ...}
 or {"error": ...}. It ends at end of file, or when its parent dies.
@@ -16,8 +16,8 @@ import traceback
 from typing import Any, TextIO
 
 from polygen_stream.bench.baselines import BASELINES, Baseline
-from polygen_stream.bench.lifeline import die_with_parent
-from polygen_stream.bench.work import Check, Work, WorkPictures
+from polygen_stream.bench.harness.workload import Check, Work, WorkPictures
+from polygen_stream.bench.parent_death import die_with_parent
 
 
 def run_round(peer: Baseline, work: Work, pictures: WorkPictures, first: int, every: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Supervisor, ring, ledger, curriculum and production mix are those of every run. 
 generator would take and commits cheap pictures; so the cores of a small machine are not what limits the run. Trainer
 and captioner wait as well where the latency says so, and are the real ones where it does not.
 
-    python -m polygen_stream.bench.latency_stubs ROLE --run-dir DIR --ring-fd FD --name NAME [--generator RECIPE]
+    python -m polygen_stream.bench.latency_stubs.roles ROLE --run-dir DIR --ring-fd FD --name NAME [--generator RECIPE]
 
 is how the supervisor starts them (ROLE: renderer, trainer, captioner). Latencies are read from DIR/sleeping.json.
 """

@@ -31,8 +31,8 @@ from safetensors import safe_open
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.base.jsonl import read_jsonl
-from polygen_stream.bench.latency_stubs import Latency, latency_stub_plan
-from polygen_stream.bench.offline import render_all, train_from_shards
+from polygen_stream.bench.end_to_end.offline import render_all, train_from_shards
+from polygen_stream.bench.latency_stubs.roles import Latency, latency_stub_plan
 from polygen_stream.captions.journal import JOURNAL, read_journal
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import RunConfig, curriculum_of, load_config

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.bench import draw
 from polygen_stream.bench.baselines import BASELINES, LIMIT, OTHERS, OURS, QUEUE, REVERB
 from polygen_stream.bench.baselines.memcpy import MOST_SLOTS
-from polygen_stream.bench.contention import PRODUCERS, measure_contention
-from polygen_stream.bench.remote import Host, interleave
-from polygen_stream.bench.repeated import summarise
-from polygen_stream.bench.soak import soak
-from polygen_stream.bench.work import Work
+from polygen_stream.bench.harness.process import Host, interleave
+from polygen_stream.bench.harness.workload import Work
+from polygen_stream.bench.ring import draw
+from polygen_stream.bench.ring.contention import PRODUCERS, measure_contention
+from polygen_stream.bench.ring.soak import soak
+from polygen_stream.bench.statistics import summarise
 from polygen_stream.ring import memory
 
 Say = Callable[[str], None]

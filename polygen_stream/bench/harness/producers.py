@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from polygen_stream.bench.lifeline import die_with_parent
-from polygen_stream.bench.work import Work, WorkPictures
+from polygen_stream.bench.harness.workload import Work, WorkPictures
+from polygen_stream.bench.parent_death import die_with_parent
 
 
 class Inherited:

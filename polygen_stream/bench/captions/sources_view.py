@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polygen_stream.bench.captions import REFERENCE
+from polygen_stream.bench.captions.sources import REFERENCE
 
 HEAD = ("source", "in flight", "captions/s", f"x {REFERENCE}", "captions/CPU-s", f"x {REFERENCE}", "tokens/s",
         "accepted, %", "dropped, %", "start, s", "MiB")  # fmt: skip

@@ -35,7 +35,7 @@ from open_clip_train.train import train_one_epoch
 from PIL import Image
 from scipy import stats
 
-from polygen_stream.bench.work import CAPTION_BYTES, caption_of
+from polygen_stream.bench.harness.workload import CAPTION_BYTES, caption_of
 from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
 from polygen_stream.ring import Draw, GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.roles.role import RoleContext

@@ -10,9 +10,9 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from polygen_stream.bench.baselines.producers import Producers
-from polygen_stream.bench.lifeline import die_with_parent
-from polygen_stream.bench.work import CAPTION_BYTES, Work, WorkBatch, WorkPictures, touch
+from polygen_stream.bench.harness.producers import Producers
+from polygen_stream.bench.harness.workload import CAPTION_BYTES, Work, WorkBatch, WorkPictures, touch
+from polygen_stream.bench.parent_death import die_with_parent
 
 WORKERS = 2
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from polygen_stream.bench.baselines import TIMED
-from polygen_stream.bench.remote import Host, interleave
-from polygen_stream.bench.repeated import summarise
-from polygen_stream.bench.work import Work
+from polygen_stream.bench.harness.process import Host, interleave
+from polygen_stream.bench.harness.workload import Work
+from polygen_stream.bench.statistics import summarise
 
 PRODUCERS = (1, 2, 4, 8, 16)
 SIDE = 32

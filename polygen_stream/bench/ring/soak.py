@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from polygen_stream.bench.baselines import OURS
-from polygen_stream.bench.remote import Host
-from polygen_stream.bench.work import Work
+from polygen_stream.bench.harness.process import Host
+from polygen_stream.bench.harness.workload import Work
 
 MIB = 2**20
 MOST_POINTS = 100

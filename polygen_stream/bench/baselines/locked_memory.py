@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.baselines.producers import Producers
-from polygen_stream.bench.work import CAPTION_BYTES, Work, WorkBatch, WorkPictures, touch
+from polygen_stream.bench.harness.producers import Producers
+from polygen_stream.bench.harness.workload import CAPTION_BYTES, Work, WorkBatch, WorkPictures, touch
 
 PAUSE_S = 0.5e-3
 FREE = -1

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from polygen_stream.base.seeding import key
-from polygen_stream.bench.latency_stubs import Latency, painted
+from polygen_stream.bench.latency_stubs.roles import Latency, painted
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.experiment.reader import endless_order
 from polygen_stream.export.reading import read_tasks

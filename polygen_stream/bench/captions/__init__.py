@@ -1,0 +1,1 @@
+"""`polygen-stream bench captions` and `polygen-stream bench balance`."""

@@ -1,0 +1,1 @@
+"""`polygen-stream bench trainer` and `polygen-stream bench evaluation`."""
