@@ -23,6 +23,7 @@ from typing import Any
 
 from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 
 RING = "ring.safetensors"
@@ -32,15 +33,16 @@ UNUSABLE = "unusable-"  # prefix of folders that were found damaged, for their o
 _NAME = re.compile(r"step_(\d{6,})")
 
 
-def checkpoint_folder(run_dir: Path, step: int) -> Path:
-    return run_dir / "checkpoints" / f"step_{step:06d}"
-
-
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     """(step, folder) of every complete checkpoint, in order of steps."""
-    root = run_dir / "checkpoints"
+    root = RunFolder(run_dir).checkpoints
     found = [(_NAME.fullmatch(p.name), p) for p in root.iterdir()] if root.is_dir() else []
     return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
+    """Step and folder of the newest checkpoint."""
+    return max(list_checkpoints(run_dir), default=None)
 
 
 def config_hash(config: RunConfig) -> str:
@@ -93,7 +95,7 @@ def check(folder: Path, config: RunConfig) -> None:
     ours = config_hash(config)
     if meta.get("config_hash") != ours:
         raise UserError(f"it is another run's: config hash {meta.get('config_hash')}, this run's is {ours}")
-    if checkpoint_folder(folder.parents[1], meta["step"]) != folder:
+    if RunFolder(folder.parents[1]).checkpoint(meta["step"]) != folder:
         raise UserError(f"it is another step's: its meta.json says step {meta['step']}")
     for name, expected in meta.get("files", {}).items():
         try:
@@ -118,7 +120,7 @@ def checksum(file: Path) -> str:
 
 def remove_partial(run_dir: Path) -> None:
     """Remove what an earlier trainer left half-written."""
-    for leftover in (run_dir / "checkpoints").glob(PARTIAL + "*"):
+    for leftover in RunFolder(run_dir).checkpoints.glob(PARTIAL + "*"):
         shutil.rmtree(leftover)
 
 

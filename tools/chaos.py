@@ -25,7 +25,7 @@ import psutil
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.captions.journal import read_journal
 from polygen_stream.checkpoints import check, list_checkpoints, read_meta
 from polygen_stream.config import load_config
 from polygen_stream.ring.records import GroupState
@@ -118,7 +118,7 @@ def broken_promises(chaos: Chaos, before: set[str]) -> list[str]:
         check(folder, load_config(run_dir / "config.toml"))
     except UserError as problem:
         promise(False, f"{folder.name}: {problem}")
-    journal = list(read_journal(run_dir / JOURNAL))
+    journal = list(read_journal(run_dir / "journal.jsonl"))
     tasks = [entry.task.task_id for entry in journal]
     promise(tasks == list(range(len(tasks))), "the journal has a gap or a double")
     captions = sum(isinstance(entry.outcome, Caption) for entry in journal)

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.analyze.measure import measure
-from polygen_stream.analyze.names import ANALYSIS
 from polygen_stream.analyze.pictures import PictureSet, drawn
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, JournalEntry, read_journal
+from polygen_stream.captions.journal import JournalEntry, read_journal
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.engine.runtime import accelerate
 from polygen_stream.evaluate.encoder import Encoder, load_encoder, resolve_checkpoint
@@ -53,17 +53,18 @@ def analyze_run(
     Raises:
         UserError: no run, no caption; a reference that the run itself trained; no judge for pictures of this size.
     """
-    config, run_dir = _config(run_dir), run_dir.resolve()
-    entries = [entry for entry in read_journal(run_dir / JOURNAL) if isinstance(entry.outcome, Caption)]
+    run = RunFolder.open(run_dir.resolve())
+    config = load_config(run.config)
+    entries = [entry for entry in read_journal(run.journal) if isinstance(entry.outcome, Caption)]
     if not entries:
-        raise UserError(f"{run_dir} has no caption in its {JOURNAL}, so there is nothing to draw")
+        raise UserError(f"{run} has no caption in its {run.journal.name}, so there is nothing to draw")
     torch.set_num_threads(threads)
     logging.getLogger().setLevel(logging.ERROR)
-    judge = None if reference is None else _reference(reference, pretrained, run_dir)
+    judge = None if reference is None else _reference(reference, pretrained, run.path)
     size = config.ring.image_size
     if judge is None and size != SIZE:
         raise UserError(
-            f"{run_dir} draws {size}x{size} pictures, and only the micro world ({SIZE}x{SIZE}) has a judge of its own:"
+            f"{run} draws {size}x{size} pictures, and only the micro world ({SIZE}x{SIZE}) has a judge of its own:"
             " name a fixed CLIP with --reference MODEL --pretrained FILE"
         )
     chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, captions).round().astype(int))]
@@ -72,11 +73,11 @@ def analyze_run(
         "about": f"{len(chosen)} captions of the run, drawn {seeds} times by every generator, judged by"
         f" {reference or 'the oracle'}.",
         "classes": "caption",
-        **measure(pictures, pictures.caption, run_dir, judge=judge, real=_real(real, size)),
+        **measure(pictures, pictures.caption, run.path, judge=judge, real=_real(real, size)),
     }
-    (run_dir / ANALYSIS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    run.analysis.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     console.print(analysis_table(found))
-    console.print(f"figures: {run_dir / ANALYSIS}", soft_wrap=True)
+    console.print(f"figures: {run.analysis}", soft_wrap=True)
     return found
 
 
@@ -114,12 +115,6 @@ def _percent(share: Mapping[str, float]) -> str:
 
 def _mean(value: Mapping[str, float]) -> str:
     return f"{value['mean']:.2f} ±{(value['high'] - value['low']) / 2:.2f}"
-
-
-def _config(run_dir: Path) -> RunConfig:
-    if not (run_dir / "config.toml").is_file():
-        raise UserError(f"{run_dir} is no run folder (it has no config.toml)")
-    return load_config(run_dir / "config.toml")
 
 
 def _reference(name: str, pretrained: str | None, run_dir: Path) -> Encoder:

@@ -15,9 +15,10 @@ import numpy as np
 
 from polygen_stream.analyze.interval import proportion_with_interval
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.base.seeding import key
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.captions.journal import read_journal
 from polygen_stream.captions.verification.axes import AXES
 from polygen_stream.micro.edits import CATEGORY
 
@@ -50,9 +51,9 @@ def journal_of(run: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    journal = run / JOURNAL if run.is_dir() else run
+    journal = RunFolder(run).journal if run.is_dir() else run
     if not journal.exists():
-        raise UserError(f"{journal} does not exist: give a run folder or its {JOURNAL}")
+        raise UserError(f"{journal} does not exist: give a run folder or its journal.jsonl")
     return journal
 
 

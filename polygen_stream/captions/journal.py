@@ -20,8 +20,6 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.schedule.ledger import CaptionTask
 
-JOURNAL = "journal.jsonl"  # in the run folder
-
 
 @dataclass(frozen=True)
 class JournalEntry:

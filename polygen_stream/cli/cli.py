@@ -16,6 +16,7 @@ from rich.console import Console
 
 from polygen_stream import __version__
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.cli.audit import app as audit
 from polygen_stream.cli.bench import app as bench
 from polygen_stream.cli.concepts import app as concepts
@@ -99,7 +100,7 @@ def run(
         from polygen_stream.launch.supervise import supervise
 
         folder = find_run(resume)
-        config = load_config(folder / "config.toml")
+        config = load_config(RunFolder(folder).config)
         return supervise(config, folder, _plan(config, dashboard), resumed=True)
     config_name, words = split_config_name(context.args)
     options = (
@@ -128,10 +129,10 @@ def run(
     if dry_run:
         from polygen_stream.capacity.budget_view import show_budget
         from polygen_stream.capacity.gpus import local_gpus, parse_gpus
-        from polygen_stream.launch import run_folder
         from polygen_stream.launch.process_plan_view import show_process_plan
+        from polygen_stream.launch.run_setup import choose_run_folder
 
-        plan, folder = _plan(config, dashboard, there=False), run_folder.choose(config, run_dir)
+        plan, folder = _plan(config, dashboard, there=False), choose_run_folder(config, run_dir)
         console, there = Console(highlight=False), local_gpus() if gpus is None else parse_gpus(gpus)
         show_process_plan(config, plan, folder, console, here=gpus is None)
         show_budget(config, plan, there, console)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.evaluate.metrics import class_features
 from polygen_stream.train.augment import preprocess
 from polygen_stream.train.checkpoint import list_checkpoints
@@ -104,7 +105,7 @@ def resolve_checkpoint(name: str) -> Path:
     if not folder.is_dir():
         hint = ": give its weights with --pretrained FILE" if name in open_clip.list_models() else ""
         raise UserError(f"there is no checkpoint or run folder {name}{hint}")
-    if (folder / "checkpoints").is_dir():
+    if RunFolder(folder).checkpoints.is_dir():
         found = list_checkpoints(folder)
         if not found:
             raise UserError(f"{name} has no checkpoint yet")

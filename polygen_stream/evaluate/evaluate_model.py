@@ -12,14 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import describe_model, load_encoder, resolve_checkpoint
 from polygen_stream.evaluate.score import Score
 from polygen_stream.evaluate.tasks import run_tasks
 from polygen_stream.train.checkpoint import read_meta
 from polygen_stream.train.device import training_device
-
-RESULTS = "evaluations"  # folder of a run: one file per evaluated step
 
 
 def evaluate(
@@ -66,10 +65,11 @@ def evaluate(
 
 def _file_in_run(checkpoint: Path) -> Path | None:
     """evaluations/step_NNNNNN.json of the run that a checkpoint lies in, if it lies in one."""
-    run_dir = checkpoint.resolve().parent.parent
-    if checkpoint.resolve().parent.name != "checkpoints" or not (run_dir / "config.toml").exists():
+    checkpoint = checkpoint.resolve()
+    run = RunFolder(checkpoint.parent.parent)
+    if checkpoint.parent != run.checkpoints or not run.config.exists():
         return None
-    return run_dir / RESULTS / f"step_{read_meta(checkpoint)['step']:06d}.json"
+    return run.evaluation(read_meta(checkpoint)["step"])
 
 
 def _write(file: Path, content: Mapping[str, object]) -> None:

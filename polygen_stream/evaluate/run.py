@@ -26,7 +26,7 @@ def main(context: RoleContext) -> None:
     yield_cores()
     suites = {split: build_suite(split, config.images_per_class) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
-    done = {(line["step"], line["final"]) for line in read_jsonl(context.run_dir / "eval.jsonl")}
+    done = {(line["step"], line["final"]) for line in read_jsonl(context.run_folder.eval_log)}
     while not context.stopping:
         context.ring.heartbeat("waiting for a checkpoint")
         checkpoint = next_checkpoint(context.run_dir, done, config.every)
@@ -43,7 +43,7 @@ def main(context: RoleContext) -> None:
             logging.info("step %d was retired before it was evaluated", step)
             done.add((step, final))
             continue
-        with open(context.run_dir / "eval.jsonl", "a", encoding="utf-8") as file:
+        with open(context.run_folder.eval_log, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         done.add((step, final))
         logging.info("step %d: zero-shot things %.3f", step, line["metrics"]["zero_shot_things"])

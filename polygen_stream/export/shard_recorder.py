@@ -17,7 +17,6 @@ from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.ring.follow import CompleteGroup, Follower
 from polygen_stream.roles.role import RoleContext, run_role
 
-RECORDER_STATE = "recorder.json"  # in the run folder: what the shards have so far
 AT_ONCE = 32  # groups copied at a time
 POLL_S = 0.05
 NOTE_EVERY_S = 1.0
@@ -31,7 +30,7 @@ def main(context: RoleContext) -> None:
     lock = _lock(folder)
     try:
         shards = ShardWriter(folder, config.generators.names, config.launch.shard_images)
-        _note(context.run_dir, folder, shards)  # before the first shard: it says whose the folder is
+        _note(context.run_folder.recorder_state, folder, shards)  # before the first shard: it says whose the folder is
         follower, noted = Follower(ring), (time.monotonic(), shards.shards)
         while True:
             last, began = context.stopping, time.monotonic()  # in this order: nothing gets complete once it stops
@@ -40,7 +39,7 @@ def main(context: RoleContext) -> None:
                 if group.task_id not in shards.tasks:  # else it was written before the run was resumed
                     shards.write(_samples(group), group.images)
             if began - noted[0] > NOTE_EVERY_S or shards.shards > noted[1]:
-                _note(context.run_dir, folder, shards)
+                _note(context.run_folder.recorder_state, folder, shards)
                 noted = began, shards.shards
             doing = f"{len(shards.tasks)} captions, {shards.samples} pictures, {shards.shards} shards"
             if groups is not None:
@@ -51,7 +50,7 @@ def main(context: RoleContext) -> None:
             time.sleep(POLL_S)
             ring.heartbeat(doing, waited_s=time.monotonic() - began)
         shards.publish()
-        _note(context.run_dir, folder, shards)
+        _note(context.run_folder.recorder_state, folder, shards)
     finally:
         os.close(lock)
 
@@ -66,8 +65,8 @@ def _samples(group: CompleteGroup) -> list[ShardSample]:
     ]
 
 
-def _note(run_dir: Path, folder: Path, shards: ShardWriter) -> None:
-    partial = run_dir / f".partial-{RECORDER_STATE}"
+def _note(file: Path, folder: Path, shards: ShardWriter) -> None:
+    partial = file.with_name(f".partial-{file.name}")
     so_far = {
         "folder": str(folder.absolute()),
         "captions": len(shards.tasks),
@@ -75,7 +74,7 @@ def _note(run_dir: Path, folder: Path, shards: ShardWriter) -> None:
         "shards": shards.shards,
     }
     partial.write_text(json.dumps(so_far) + "\n", encoding="utf-8")
-    partial.replace(run_dir / RECORDER_STATE)
+    partial.replace(file)
 
 
 def _lock(folder: Path) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import load_config
 from polygen_stream.export.samples import render, samples_of
 from polygen_stream.export.shards import ShardWriter
@@ -18,7 +19,7 @@ from polygen_stream.export.shards import ShardWriter
 PARTIAL = ".partial-"  # prefix of a folder being written
 
 
-def export(run: Path, out: Path, per_shard: int, say: Callable[[str], None]) -> int:
+def export(run_dir: Path, out: Path, per_shard: int, say: Callable[[str], None]) -> int:
     """Renders all pictures of a run again and writes them with their captions; how many.
 
     `out` appears when it is complete.
@@ -26,14 +27,13 @@ def export(run: Path, out: Path, per_shard: int, say: Callable[[str], None]) -> 
     Raises:
         UserError: no run, nothing in its journal, `out` is there already, or the webdataset package is missing.
     """
-    if not (run / "config.toml").is_file():
-        raise UserError(f"{run} is no run folder (it has no config.toml); name one")
+    run = RunFolder.open(run_dir)
     if out.exists():
         raise UserError(f"{out} is there already: choose another --out, or move it away")
-    config = load_config(run / "config.toml")
-    samples = list(samples_of(list(read_journal(run / JOURNAL)), config.generators.negatives))
+    config = load_config(run.config)
+    samples = list(samples_of(list(read_journal(run.journal)), config.generators.negatives))
     if not samples:
-        raise UserError(f"{run / JOURNAL} has no captions yet")
+        raise UserError(f"{run.journal} has no captions yet")
     partial = out.with_name(PARTIAL + out.name)
     shutil.rmtree(partial, ignore_errors=True)
     shards = ShardWriter(partial, config.generators.names, per_shard)

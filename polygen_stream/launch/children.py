@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.errors import PolygenError, RankLost
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch import guardian
 from polygen_stream.launch.process_plan import ProcessSpec
 
@@ -117,7 +118,7 @@ class Children:
 
     def _new_log(self, name: str) -> Path:
         attempts = (f"{name}{suffix}.log" for suffix in ("", *(f".{number}" for number in range(2, 10**6))))
-        return next(log for log in (self.run_dir / "logs" / attempt for attempt in attempts) if not log.exists())
+        return next(log for log in (RunFolder(self.run_dir).logs / attempt for attempt in attempts) if not log.exists())
 
     def with_role(self, *roles: str) -> list[Child]:
         return [child for child in self.all if child.process.role in roles]

@@ -13,17 +13,16 @@ import time
 from pathlib import Path
 
 from polygen_stream.base.jsonl import read_jsonl
-
-EVENTS = "events.jsonl"
+from polygen_stream.base.run_folder import RunFolder
 
 
 def record_event(run_dir: Path, event: str, **what: object) -> None:
     """Appends an event."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | what
-    with (run_dir / EVENTS).open("a", encoding="utf-8") as file:
+    with RunFolder(run_dir).events.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def events(run_dir: Path, event: str | None = None) -> list[dict]:
     """All of one sort, or of any, oldest first."""
-    return [line for line in read_jsonl(run_dir / EVENTS) if event in (None, line.get("event"))]
+    return [line for line in read_jsonl(RunFolder(run_dir).events) if event in (None, line.get("event"))]

@@ -10,7 +10,7 @@ from polygen_stream.base.durable import there_of
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
-from polygen_stream.launch.run_folder import recorded_so_far
+from polygen_stream.launch.run_setup import recorded_so_far
 
 MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, load_config
 
 # What decided in the run that is replayed when captions came and went; now the draw log does.
@@ -25,29 +26,30 @@ SETTINGS = {
 }
 
 
-def replay_of(run: Path) -> tuple[RunConfig, Callable[[Path], None]]:
-    """The config of a replay of `run`, and what fills its run folder.
+def replay_of(folder: Path) -> tuple[RunConfig, Callable[[Path], None]]:
+    """The config of a replay of the run in `folder`, and what fills its run folder.
 
     Captions that no step drew are left out.
 
     Raises:
         UserError: no run folder, or a step is missing from its draw log.
     """
-    if (run / "config.toml").is_file() and (config := load_config(run / "config.toml")).captions.source == "shards":
+    run = RunFolder.open(folder)
+    before = load_config(run.config)
+    if before.captions.source == "shards":
         raise UserError(
-            f"{run} trained from the shards in {config.captions.shards} and has no journal to replay: run it again, "
-            f"`polygen-stream run {run / 'config.toml'}`"
+            f"{run} trained from the shards in {before.captions.shards} and has no journal to replay: run it again, "
+            f"`polygen-stream run {run.config}`"
         )
-    for name in ("config.toml", "journal.jsonl", "draw_log.jsonl"):
-        if not (run / name).is_file():
-            raise UserError(f"{run} has no {name}: name the folder of a completed run")
-    before = load_config(run / "config.toml")
+    for file in (run.journal, run.draw_log):
+        if not file.is_file():
+            raise UserError(f"{run} has no {file.name}: name the folder of a completed run")
     if before.launch.nodes > 1:
         raise UserError(
             f"{run} is one of {before.launch.nodes} nodes' part of a run: only runs of one node are replayed"
         )
-    config = load_config(run / "config.toml", {**SETTINGS, "name": f"{before.name}-replay"})
-    draws = list(read_jsonl(run / "draw_log.jsonl"))
+    config = load_config(run.config, {**SETTINGS, "name": f"{before.name}-replay"})
+    draws = list(read_jsonl(run.draw_log))
     if [draw["step"] for draw in draws] != list(range(config.train.steps)):
         raise UserError(
             f"{run} drew {len(draws)} of {config.train.steps} steps: finish it first, "
@@ -56,9 +58,10 @@ def replay_of(run: Path) -> tuple[RunConfig, Callable[[Path], None]]:
     drawn = {task for draw in draws for task in (*draw["plain"], *draw["pair"])}
 
     def fill(run_dir: Path) -> None:
-        shutil.copyfile(run / "draw_log.jsonl", run_dir / "replay.jsonl")
-        with (run_dir / "journal.jsonl").open("w", encoding="utf-8") as journal:
-            for line in read_jsonl(run / "journal.jsonl"):
+        new = RunFolder(run_dir)
+        shutil.copyfile(run.draw_log, new.replay_schedule)
+        with new.journal.open("w", encoding="utf-8") as journal:
+            for line in read_jsonl(run.journal):
                 if "task" not in line or line["task"]["task_id"] in drawn:
                     journal.write(json.dumps(line) + "\n")
 

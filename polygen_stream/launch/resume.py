@@ -8,10 +8,11 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import cut
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import RING, UNUSABLE, check, list_checkpoints, read_meta, write_meta
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.events import record_event
-from polygen_stream.launch.run_folder import RUNS
+from polygen_stream.launch.run_setup import RUNS
 from polygen_stream.ring import Ring, RingSpec
 from polygen_stream.ring.restore import restore_snapshot
 
@@ -28,11 +29,11 @@ def find_run(which: str, runs: Path = RUNS) -> Path:
         found = [folder for folder in runs.glob("*/") if _is_run(folder) and not _is_finished(folder)]
         if not found:
             raise UserError(f"--resume auto: no unfinished run under {runs.absolute()}; name its folder: --resume RUN")
-        run_dir = max(found, key=lambda folder: (folder / "provenance.json").stat().st_mtime)
+        run_dir = max(found, key=lambda folder: RunFolder(folder).provenance.stat().st_mtime)
     else:
         run_dir = Path(which)
-        if not _is_run(run_dir):
-            raise UserError(f"--resume {which}: no run folder (it has no config.toml and provenance.json)")
+        if not RunFolder.open(run_dir).provenance.is_file():
+            raise UserError(f"--resume {which}: nothing was started in this folder (it has no provenance.json)")
     return run_dir.absolute()
 
 
@@ -72,8 +73,8 @@ def rewind(run_dir: Path, step: int, steps: int) -> None:
     The journal stays, for captions are not written twice, and so do evaluations of checkpoints up to this one. The
     trainer cuts its draw log.
     """
-    cut(run_dir / "metrics.jsonl", step)
-    cut(run_dir / "eval.jsonl", step + 1)
+    cut(RunFolder(run_dir).metrics, step)
+    cut(RunFolder(run_dir).eval_log, step + 1)
     for number, folder in list_checkpoints(run_dir):
         meta = read_meta(folder)
         if meta["final"] and number < steps:  # the last one of an interrupted run, but not of the run
@@ -88,11 +89,12 @@ def _put_aside(folder: Path) -> Path:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "config.toml").is_file() and (folder / "provenance.json").is_file()
+    run = RunFolder(folder)
+    return run.config.is_file() and run.provenance.is_file()
 
 
 def _is_finished(folder: Path) -> bool:
     try:
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "completed"
+        return json.loads(RunFolder(folder).summary.read_text(encoding="utf-8"))["status"] == "completed"
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False

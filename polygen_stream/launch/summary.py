@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.events import events
 from polygen_stream.launch.process_plan import PRODUCERS
-from polygen_stream.launch.run_folder import recorded_so_far
+from polygen_stream.launch.run_setup import recorded_so_far
 from polygen_stream.ring import RingStats
 
 EVALUATION_KEYS = (
@@ -39,7 +40,8 @@ def summarize(
     the first optimizer step.
     """
     images = dict(stats.images_committed)
-    training = _training(read_jsonl(run_dir / "metrics.jsonl"), sum(images.values()))
+    run = RunFolder(run_dir)
+    training = _training(read_jsonl(run.metrics), sum(images.values()))
     return {
         "status": status,
         "error": error,
@@ -51,7 +53,7 @@ def summarize(
         "images_total": sum(images.values()),
         "images_seen": training["images_seen"],
         "captions": stats.groups_opened,
-        "captions_refused": refusals(read_jsonl(run_dir / "journal.jsonl")),
+        "captions_refused": refusals(read_jsonl(run.journal)),
         "mean_reuse": stats.mean_reuse,
         "waiting": {
             "trainer_share": training["trainer_wait_share"],
@@ -65,7 +67,7 @@ def summarize(
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
         "recorder": recorder_summary(run_dir, stats),
-        "evaluation": evaluation(read_jsonl(run_dir / "eval.jsonl")),
+        "evaluation": evaluation(read_jsonl(run.eval_log)),
     }
 
 

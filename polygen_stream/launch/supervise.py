@@ -20,8 +20,10 @@ from pathlib import Path
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig
-from polygen_stream.launch import preflight, resume, run_folder, summary
+from polygen_stream.launch import preflight, resume, run_setup, summary
 from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, rendezvous_environment
 from polygen_stream.launch.degraded import without
 from polygen_stream.launch.events import record_event
@@ -75,11 +77,11 @@ def supervise(
     with Signals() as signals, ExitStack() as stack:
         step = 0
         if resumed:
-            stack.callback(os.close, run_folder.lock(run_dir))
+            stack.callback(os.close, run_setup.lock_run_folder(run_dir))
             resume.refuse_finished(run_dir)
             step, ring = resume.last_usable(run_dir, config, plan.ring, _say)
         else:
-            run_dir = run_folder.choose(config, run_dir)
+            run_dir = run_setup.choose_run_folder(config, run_dir)
             ring = Ring.create(plan.ring)
         supervisor = None
         try:
@@ -92,11 +94,11 @@ def supervise(
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
-                run_folder.take_up(run_dir, step)
+                run_setup.record_resume(run_dir, step)
                 record_event(run_dir, "resume", step=step)
             else:
-                run_folder.create(config, run_dir)
-                stack.callback(os.close, run_folder.lock(run_dir))
+                run_setup.create_run_folder(config, run_dir)
+                stack.callback(os.close, run_setup.lock_run_folder(run_dir))
                 fill(run_dir)
             supervisor = _Supervisor(config, run_dir, plan, ring, signals, page, started)
         finally:
@@ -118,13 +120,14 @@ class _Supervisor:
     ):
         self.config = config
         self.run_dir = run_dir
+        self.folder = RunFolder(run_dir)
         self.plan = plan
         self.ring = ring
         self.signals = signals
         self.page = page
         self.started = started
         self.stats = ring.stats()
-        self.tail = MetricsTail(run_dir / "metrics.jsonl")
+        self.tail = MetricsTail(self.folder.metrics)
         self.tail.start_again()
         self.children = Children(run_dir, ring.fd)
         self.inspectors = InspectServer(run_dir)
@@ -309,9 +312,9 @@ class _Supervisor:
             case "renderer":
                 return stats.images_committed[process.generator]
             case "evaluator":
-                return sum(1 for _ in read_jsonl(self.run_dir / "eval.jsonl"))
+                return sum(1 for _ in read_jsonl(self.folder.eval_log))
             case "recorder":
-                return run_folder.recorded_so_far(self.run_dir).get("captions", 0)
+                return run_setup.recorded_so_far(self.run_dir).get("captions", 0)
         return 0
 
     def _progressed(self, child: Child) -> bool:
@@ -323,11 +326,11 @@ class _Supervisor:
 
     def _steps_done(self) -> int:
         """Steps that are in a checkpoint."""
-        checkpoint = run_folder.last_checkpoint(self.run_dir)
+        checkpoint = last_checkpoint(self.run_dir)
         return checkpoint[0] if checkpoint else 0
 
     def _is_evaluated(self) -> bool:
-        lines = read_jsonl(self.run_dir / "eval.jsonl")
+        lines = read_jsonl(self.folder.eval_log)
         return any(line.get("final") and line.get("step") == self.config.train.steps for line in lines)
 
     def _look_at_ring(self, now: float) -> None:
@@ -459,7 +462,7 @@ class _Supervisor:
         trainers = [trainer for trainer in self.children.with_role("trainer") if trainer.alive]
         self._stop(trainers, self.config.launch.grace_s)
         self._stop(self.children.all, PRODUCER_GRACE_S)
-        checkpoint = run_folder.last_checkpoint(self.run_dir)
+        checkpoint = last_checkpoint(self.run_dir)
         where = f"step {checkpoint[0]}, checkpoint at {checkpoint[1]}" if checkpoint else "step 0, no checkpoint yet"
         message = f"stopped at {where} ({signal.Signals(number).name})"
         for trainer in trainers:
@@ -493,13 +496,13 @@ class _Supervisor:
         with suppress(PolygenError):  # the ring itself may have failed the run: keep the last numbers it gave
             self.stats = self.ring.stats()
             # Pictures would be most of the ring's memory; how it stood tells why a run ended as it did.
-            save_snapshot(self.ring, self.run_dir / run_folder.RING_SNAPSHOT, payload=False)
+            save_snapshot(self.ring, self.folder.ring_snapshot, payload=False)
         first_step_at = self.first_step_at or self.tail.first_seen
         first_step_s = first_step_at - self.started if first_step_at else None
         result = summary.summarize(
             self.run_dir, status, message, time.monotonic() - self.started, first_step_s, self.stats
         )
-        run_folder.write_json(self.run_dir / "summary.json", result)
+        run_setup.write_json(self.folder.summary, result)
         again = f"polygen-stream run --resume {self.run_dir}"
         if status == "failed":
             print(f"error: {message}\n  run folder: {self.run_dir}\n  to go on: {again}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
-from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry, read_journal
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry, read_journal
 from polygen_stream.captions.selection.selector import CaptionSelector
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import CaptionsConfig, curriculum_of
@@ -21,7 +21,7 @@ from polygen_stream.roles.role import RoleContext, run_role
 
 def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
     config, ring = context.config, context.ring
-    file = context.run_dir / JOURNAL
+    file = context.run_folder.journal
     with closing(CaptionJournal(file)) as journal:
         device_lock = context.device_lock(config.captions.device)
         begun = _go_on(context, read_journal(file), device_lock)
@@ -65,7 +65,7 @@ def _write(
     config, ring = context.config, context.ring
     target = target_of(config)
     selection = CaptionSelector(config.captions, source.concepts, config.seed)
-    selection.replay(read_journal(context.run_dir / JOURNAL))
+    selection.replay(read_journal(context.run_folder.journal))
     orders, failures, pause = TaskScheduler(context, source, begun), Failures(), Pause(context, source)
     while not context.stopping and begun.opened < target:
         stats = ring.stats()

@@ -6,7 +6,6 @@ from collections import Counter
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import JOURNAL
 from polygen_stream.captions.selection.balance import DropReason
 
 MOST = 512  # tasks in a row
@@ -32,6 +31,6 @@ class Failures:
         if self._in_a_row == MOST:
             why = "; ".join(f"{reason} ({count:,} times)" for reason, count in self._reasons.most_common(3))
             raise PolygenError(
-                f"{MOST} tasks in a row got no caption: {why}; {JOURNAL} has them all, and captions.bank, "
+                f"{MOST} tasks in a row got no caption: {why}; journal.jsonl has them all, and captions.bank, "
                 "captions.writer and captions.editor say who wrote about what"
             )

@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 from polygen_stream.report.samples import CaptionSample, pick_samples
 from polygen_stream.ring import DrawnGroup
 
-GALLERY = "gallery.safetensors"
 FORMAT = "polygen-stream gallery"
 CAPTIONS = 60
 

@@ -11,14 +11,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from polygen_stream.analyze import pictures
 from polygen_stream.analyze.measure import measure
-from polygen_stream.analyze.names import ANALYSIS
-from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.captions.journal import read_journal
 from polygen_stream.evaluate.encoder import load_encoder
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.world import Split, sample_scene
 from polygen_stream.report import gallery
 from polygen_stream.report.caption_grid import Neighbours, neighbours
-from polygen_stream.report.gallery import GALLERY, Gallery
+from polygen_stream.report.gallery import Gallery
 from polygen_stream.report.page import run_page
 from polygen_stream.report.ring_view import view_ring
 from polygen_stream.report.run_data import RunData, read_run_data
@@ -27,28 +27,27 @@ from polygen_stream.ring.inspection import Inspection
 from polygen_stream.roles.role import RoleContext, run_role
 from polygen_stream.train.checkpoint import list_checkpoints
 
-REPORT = "report.html"
 MEASURED = 1500  # pictures of the ring
 SAMPLES = 12  # captions in TensorBoard's grid
 QUERIES = 4
 
 
 def main(context: RoleContext) -> None:
-    ring, folder = context.ring, context.run_dir
+    ring, run = context.ring, context.run_folder
     ring.heartbeat("measuring the generators")
     seen = view_ring(ring)
     kept = gallery.of_ring(seen.groups, seen.read, ring.spec.generators)
     if kept:
-        gallery.save(kept, folder / GALLERY)
-        _to_tensorboard(kept, folder)
-    concepts = {entry.task.task_id: entry.task.concept for entry in read_journal(folder / JOURNAL)}
+        gallery.save(kept, run.gallery)
+        _to_tensorboard(kept, run.tensorboard)
+    concepts = {entry.task.task_id: entry.task.concept for entry in read_journal(run.journal)}
     found = pictures.of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
     if found:
         about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
-        analysis = {"about": about, "classes": "concept", **measure(found, found.concept, folder)}
-        (folder / ANALYSIS).write_text(json.dumps(analysis, indent=1) + "\n", encoding="utf-8")
+        analysis = {"about": about, "classes": "concept", **measure(found, found.concept, run.path)}
+        run.analysis.write_text(json.dumps(analysis, indent=1) + "\n", encoding="utf-8")
     ring.heartbeat("writing the report")
-    write_report(folder, ring=seen.inspection)
+    write_report(run.path, ring=seen.inspection)
 
 
 def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | None = None) -> Path:
@@ -62,8 +61,8 @@ def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | N
         UserError: not a run folder.
     """
     run = read_run_data(folder, ring)
-    file = folder / REPORT
-    partial = file.with_name(f".partial-{REPORT}")
+    file = RunFolder(folder).report
+    partial = file.with_name(f".partial-{file.name}")
     partial.write_text(run_page(run, _neighbours(run, queries)), encoding="utf-8")
     partial.replace(file)
     return file
@@ -86,7 +85,7 @@ def _default_queries(run: RunData) -> list[str]:
 
 
 def _to_tensorboard(kept: Gallery, folder: Path) -> None:
-    writer = SummaryWriter(str(folder / "tensorboard"))
+    writer = SummaryWriter(str(folder))
     writer.add_figure("pictures", draw_samples(kept.samples[:SAMPLES], kept.generators))
     writer.close()
 

@@ -7,17 +7,16 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from polygen_stream.analyze.names import ANALYSIS
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
-from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.report import gallery
-from polygen_stream.report.gallery import GALLERY, Gallery
+from polygen_stream.report.gallery import Gallery
 from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
-SNAPSHOT = "ring.safetensors"
 HEADLINE = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
 
 
@@ -63,24 +62,23 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
     Raises:
         UserError: not a run folder.
     """
-    if not (folder / "config.toml").is_file():
-        raise UserError(f"{folder} is no run folder (it has no config.toml)")
-    journal = list(read_journal(folder / JOURNAL))
+    run = RunFolder.open(folder)
+    journal = list(read_journal(run.journal))
     refused = Counter(reason for entry in journal for reason in entry.outcome.rejected)
-    evaluated = sorted((folder / "evaluations").glob("step_*.json"))
+    evaluated = sorted(run.evaluations.glob("step_*.json"))
     return RunData(
         folder=folder.resolve(),
-        config=load_config(folder / "config.toml"),
-        metrics=list(read_jsonl(folder / "metrics.jsonl")),
-        evaluations=sorted(read_jsonl(folder / "eval.jsonl"), key=lambda line: line["step"]),
+        config=load_config(run.config),
+        metrics=list(read_jsonl(run.metrics)),
+        evaluations=sorted(read_jsonl(run.eval_log), key=lambda line: line["step"]),
         refused=refused,
         tasks=len(journal),
-        ring=ring or _ring(folder / SNAPSHOT),
-        gallery=gallery.load(folder / GALLERY),
-        analysis=_json(folder / ANALYSIS) or None,
+        ring=ring or _ring(run.ring_snapshot),
+        gallery=gallery.load(run.gallery),
+        analysis=_json(run.analysis) or None,
         tables=_json(evaluated[-1])["scores"] if evaluated else {},
-        provenance=_json(folder / "provenance.json"),
-        summary=_json(folder / "summary.json"),
+        provenance=_json(run.provenance),
+        summary=_json(run.summary),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import LaunchConfig, RunConfig, load_config
 from polygen_stream.roles.device_lock import DeviceLock
 from polygen_stream.roles.trace import TraceFile, Tracer
@@ -32,6 +33,7 @@ class RoleContext:
     ) -> None:
         self.config = config
         self.run_dir = run_dir
+        self.run_folder = RunFolder(run_dir)
         self.ring = ring
         self.name = name  # unique in the run, e.g. "renderer-micro-sd15"; its log is run_dir/logs/<name>.log
         self.generator = generator  # recipe name of a renderer, None for other roles
@@ -41,7 +43,7 @@ class RoleContext:
     def device_lock(self, device: str) -> DeviceLock:
         """This process's turns on a device; under launch.time_slice_s = 0 it always has it."""
         return DeviceLock(
-            self.run_dir / "device_locks", "cuda:0" if device == "cuda" else device, self.config.launch.time_slice_s
+            self.run_folder.device_locks, "cuda:0" if device == "cuda" else device, self.config.launch.time_slice_s
         )
 
     @property
@@ -97,7 +99,7 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
     parser.add_argument("--device", default="")
     arguments = parser.parse_args()
 
-    config = load_config(arguments.run_dir / "config.toml")
+    config = load_config(RunFolder(arguments.run_dir).config)
     _limit_threads(role_threads(config.launch, role))
     # Grandchildren (vLLM forks, engine builders) must not hold the ring open.
     os.set_inheritable(arguments.ring_fd, False)

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = "trace"
+from polygen_stream.base.run_folder import RunFolder
+
 MERGED_NS = 5_000_000  # spans of one name that are no further apart are one: waiting is polling
 
 
@@ -27,7 +28,7 @@ class TraceFile:
     """One process's part of a trace. Lines are written whole, from any thread."""
 
     def __init__(self, run_dir: Path, name: str) -> None:
-        folder = run_dir / FOLDER
+        folder = RunFolder(run_dir).traces
         folder.mkdir(exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(folder / f"{name}.{os.getpid()}.jsonl", flags, 0o644)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.config import load_config
 from polygen_stream.launch.process_plan import build_process_plan
-from polygen_stream.launch.run_folder import RING_SNAPSHOT
 from polygen_stream.ring.inspection import inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.simulate.hardware import ModelTimes, Placement, alone
@@ -47,7 +47,7 @@ class Measured:
     reuse: float
 
 
-def measure(run: Path) -> Measured:
+def measure(run_dir: Path) -> Measured:
     """Rates of a completed run of one rank: busy seconds of each process over what it made.
 
     A captioner's seconds are without its waits for room in the ring. Processes are taken to have a device each: that
@@ -56,8 +56,9 @@ def measure(run: Path) -> Measured:
     Raises:
         UserError: no completed run, or one that went on after an interruption.
     """
+    run = RunFolder(run_dir)
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(run.summary.read_text(encoding="utf-8"))
     except OSError:
         raise UserError(f"{run} has no summary.json: give the folder of a completed run") from None
     if summary["status"] != "completed" or summary["restarts"] or summary["resumes"]:
@@ -65,8 +66,8 @@ def measure(run: Path) -> Measured:
             f"{run} is {summary['status']}, with {len(summary['restarts'])} restarts and {len(summary['resumes'])} "
             "resumes: give a run that was completed at one go"
         )
-    found = inspect_state(SnapshotFile(run / RING_SNAPSHOT).state, running=False)
-    config, stats, lines = load_config(run / "config.toml"), found.stats, list(read_jsonl(run / "metrics.jsonl"))
+    found = inspect_state(SnapshotFile(run.ring_snapshot).state, running=False)
+    config, stats, lines = load_config(run.config), found.stats, list(read_jsonl(run.metrics))
     busy: Counter[str] = Counter()
     replicas: Counter[str] = Counter()
     renderers = {each.name: each.generator for each in build_process_plan(config, there=False).with_role("renderer")}
@@ -88,7 +89,7 @@ def measure(run: Path) -> Measured:
 def compare(run: Path) -> list[Figure]:
     """The run and its simulation, from the end of the first step to that of the last."""
     found = measure(run)
-    config = load_config(run / "config.toml")
+    config = load_config(RunFolder(run).config)
     # In a small world captions repeat, and a batch takes none twice.
     source = GrammarSource() if config.captions.bank == "micro" else None
     outcome = simulate_node(config, found.times, found.placement, source=source)

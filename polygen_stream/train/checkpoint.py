@@ -20,10 +20,10 @@ from torch import Tensor
 
 from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import (
     PARTIAL,
     RING,
-    checkpoint_folder,
     config_hash,
     damaged,
     describe_files,
@@ -143,7 +143,7 @@ def write_checkpoint(run_dir: Path, captured: Captured, config: RunConfig) -> Pa
         UserError: the disk is full, or cannot be written to.
     """
     step = captured.meta["step"]
-    folder = checkpoint_folder(run_dir, step)
+    folder = RunFolder(run_dir).checkpoint(step)
     partial = folder.with_name(PARTIAL + folder.name)
     try:
         if folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polygen_stream.base.jsonl import JsonLines, cut, read_jsonl
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.ring import RingStats
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.schedule.leftover import LeftoverQueue
@@ -21,12 +22,12 @@ class MetricsLogger:
     """
 
     def __init__(self, run_dir: Path, first_step: int = 0) -> None:
-        metrics = run_dir / "metrics.jsonl"
-        cut(metrics, first_step)
-        self._metrics = JsonLines(metrics)
-        self._draws = DrawLog(run_dir / "draw_log.jsonl", first_step)
-        self._board = TensorBoard(run_dir / "tensorboard", first_step=first_step)
-        self._seconds_before = max((record["time"] for record in read_jsonl(metrics)), default=0.0)
+        run = RunFolder(run_dir)
+        cut(run.metrics, first_step)
+        self._metrics = JsonLines(run.metrics)
+        self._draws = DrawLog(run.draw_log, first_step)
+        self._board = TensorBoard(run.tensorboard, first_step=first_step)
+        self._seconds_before = max((record["time"] for record in read_jsonl(run.metrics)), default=0.0)
 
     def drawn(self, batch: TrainBatch) -> None:
         self._draws.write(batch.drawn)

@@ -9,8 +9,6 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.ring import DrawRecord, DrawSummary, Kind, Ring
 from polygen_stream.ring.draw_log import read_draw_log
 
-REPLAY_SCHEDULE = "replay.jsonl"  # in the run folder: the draw log of the run that is replayed
-
 
 class ReplaySchedule:
     """Read in the order of steps, from whichever step it is first asked for.

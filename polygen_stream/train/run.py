@@ -23,8 +23,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.base.seeding import key
-from polygen_stream.checkpoints import checkpoint_folder, discard_after, read_meta, remove_partial
+from polygen_stream.checkpoints import discard_after, read_meta, remove_partial
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.roles.device_lock import DeviceLock
 from polygen_stream.roles.role import RoleContext, run_role
@@ -46,7 +47,7 @@ from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import distribute
 from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
 from polygen_stream.train.process_group import RankGroup, join_ranks, leave_ranks, rank_from_environment
-from polygen_stream.train.replay_schedule import REPLAY_SCHEDULE, ReplaySchedule
+from polygen_stream.train.replay_schedule import ReplaySchedule
 from polygen_stream.train.staging import staging_for
 from polygen_stream.train.step import train_step
 
@@ -106,7 +107,9 @@ def main(context: RoleContext) -> None:
         nodes=config.launch.nodes,
         gate=gang.gate,
         leftover=leftover,
-        script=ReplaySchedule(run_dir / REPLAY_SCHEDULE) if ring.spec.mode == "replay" and gang.leads else None,
+        script=ReplaySchedule(context.run_folder.replay_schedule)
+        if ring.spec.mode == "replay" and gang.leads
+        else None,
     )
     if found is not None:
         reader.reset(found.training["data"])
@@ -190,7 +193,7 @@ def _common_checkpoint(gang: RankGroup, config: RunConfig, run_dir: Path) -> Pat
     """
     newest = newest_checkpoint(run_dir)
     step = gang.agreed_step(config, 0 if newest is None else read_meta(newest)["step"])
-    folder = checkpoint_folder(run_dir, step)
+    folder = RunFolder(run_dir).checkpoint(step)
     if folder.is_dir():
         if gang.leads:
             discard_after(run_dir, step)

@@ -95,7 +95,8 @@ def test_a_killed_run_with_and_without_checkpoints(start_toy):
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path):
     done = status(tmp_path)
     assert done.returncode == 2
-    assert done.stderr == f"error: {tmp_path} is no run folder (it has no config.toml); name one\n"
+    refusal = f"{tmp_path} is no run folder (it has no config.toml): name the folder that `run` printed"
+    assert done.stderr == f"error: {refusal}\n"
 
 
 def test_a_supervisor_that_stands_still_is_named(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from polygen_stream.analyze.measure import measure
 from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.captions.base import Caption
-from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry
 from polygen_stream.config import RunConfig, dump_config
 from polygen_stream.evaluate.micro_suite import chance
 from polygen_stream.micro import edits, world
@@ -51,10 +51,10 @@ def make_run(folder: Path, seed: int = 0, score: float = 0.6) -> Path:
         task = ledger.task(i)
         written = Caption(caption, negative, rejected=("negative: unchanged",) * (i % 2))
         entries.append(JournalEntry(replace(task, concept=scene.things[0].noun), True, written))
-    journal = CaptionJournal(folder / JOURNAL)
+    journal = CaptionJournal(folder / "journal.jsonl")
     journal.write(entries)
     journal.close()
-    gallery.save(gallery.Gallery(tuple(samples), names), folder / gallery.GALLERY)
+    gallery.save(gallery.Gallery(tuple(samples), names), folder / "gallery.safetensors")
     model, _ = create_clip("micro")
     for step in (0, STEPS):
         torch.manual_seed(seed + step)

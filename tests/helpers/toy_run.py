@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.checkpoints import META, RING, checkpoint_folder, config_hash, describe_files, list_checkpoints
+from polygen_stream.checkpoints import META, RING, config_hash, describe_files, list_checkpoints
 from polygen_stream.config import load_config
 from polygen_stream.ring import Kind, Member, Ring, WaitStopped
 from polygen_stream.ring.snapshot import save_snapshot
@@ -168,7 +168,7 @@ def production_is_over(ring: Ring) -> bool:
 
 
 def checkpoint(context: RoleContext, step: int, final: bool = False) -> None:
-    folder = checkpoint_folder(context.run_dir, step)
+    folder = context.run_folder.checkpoint(step)
     partial = folder.with_name(f".partial-{folder.name}")
     partial.mkdir(parents=True)
     save_snapshot(context.ring, partial / RING, payload=True)

@@ -14,7 +14,7 @@ import webdataset
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.journal import JOURNAL, CaptionJournal, JournalEntry
+from polygen_stream.captions.journal import CaptionJournal, JournalEntry
 from polygen_stream.config import dump_config, load_config
 from polygen_stream.export.webdataset import export
 from polygen_stream.generators.pipelines import load_generator
@@ -40,7 +40,7 @@ def shards(tmp_path_factory) -> Path:
         JournalEntry(ledger.task(i), i % 3 == 0, Caption(f"a red car {i}", f"a blue car {i}" if i % 3 == 0 else None))
         for i in range(12)
     ]
-    journal = CaptionJournal(run / JOURNAL)
+    journal = CaptionJournal(run / "journal.jsonl")
     journal.write([*entries, JournalEntry(ledger.task(12), False, Dropped(("caption: empty",)))])
     journal.close()
     out = run / "shards"

@@ -15,7 +15,7 @@ import pytest
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.captions.journal import JOURNAL, JournalEntry, read_journal, read_provenances
+from polygen_stream.captions.journal import JournalEntry, read_journal, read_provenances
 from polygen_stream.captions.selection.balance import Balancer, DropReason
 from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.launch.process_plan import ring_spec
@@ -91,7 +91,7 @@ def test_the_captioner_keeps_its_backlog_and_ends_at_the_target(start, tmp_path:
     assert captioner.returncode == 0, captioner.stderr.read()
     assert (stats.groups_opened, stats.finished_opening) == (200, True)
 
-    journal = [entry for entry in read_journal(tmp_path / JOURNAL) if isinstance(entry.outcome, Caption)]
+    journal = [entry for entry in read_journal(tmp_path / "journal.jsonl") if isinstance(entry.outcome, Caption)]
     pairs = [entry.pair for entry in journal]
     assert images == 2 * 200 + 2 * sum(pairs)
     # The trainer never moved on from step 0, so the mix follows the budget: p rises from 0 to 0.5 over it, and
@@ -111,9 +111,9 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
         fill(ring)
         time.sleep(0.01)
     ledger = Ledger(5, GrammarSource.concepts, GrammarSource.axes, 4, 2)
-    for entry in read_journal(tmp_path / JOURNAL):
+    for entry in read_journal(tmp_path / "journal.jsonl"):
         assert entry.task == ledger.task(entry.task.task_id)
-    [written_by] = read_provenances(tmp_path / JOURNAL)
+    [written_by] = read_provenances(tmp_path / "journal.jsonl")
     assert written_by["writer"]["sha256"] == read_card(SHIPPED_WEIGHTS / "mistral")["sha256"]
     assert written_by["editor"]["sha256"] == read_card(SHIPPED_WEIGHTS / "llama")["sha256"]
     assert (written_by["writer"]["temperature"], written_by["editor"]["top_p"]) == (0.7, 0.95)
@@ -121,7 +121,7 @@ def test_the_journal_says_what_the_ledger_says(start, tmp_path: Path):
 
 def written(folder: Path, ring: Ring) -> list[JournalEntry]:
     """The journal of a run whose captioner has ended: every task once, every caption's group in the ring once."""
-    entries = list(read_journal(folder / JOURNAL))
+    entries = list(read_journal(folder / "journal.jsonl"))
     assert [entry.task.task_id for entry in entries] == list(range(len(entries)))
     captions = [entry.task.task_id for entry in entries if isinstance(entry.outcome, Caption)]
     groups = sorted(group.task_id for group in ring.groups_snapshot(10**6))
@@ -141,11 +141,11 @@ def test_a_killed_captioner_goes_on_where_it_was(start, tmp_path: Path, source: 
     if source == "grammar":  # a language model's replies depend on the rounding of its batch too
         assert finish(start, config, first) == 0
         whole = written(tmp_path, first)
-        (tmp_path / JOURNAL).unlink()
+        (tmp_path / "journal.jsonl").unlink()
 
     killed = 0
     captioner = start(config, second, "captioner")
-    journal = tmp_path / JOURNAL
+    journal = tmp_path / "journal.jsonl"
     while captioner.poll() is None:
         fill(second)
         time.sleep(0.001)  # no longer: the line has just been written, and its group is being opened
@@ -172,12 +172,12 @@ def test_what_a_kill_left_between_journal_and_ring_is_put_right(start, tmp_path:
     for ring in (first, second):
         ring.register("renderer", "test")
     assert finish(start, config, first) == 0
-    whole = list(read_journal(tmp_path / JOURNAL))
+    whole = list(read_journal(tmp_path / "journal.jsonl"))
 
     # As after a kill: 20 lines, the last of which the ring has not got, and perhaps the beginning of another one.
-    lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    lines = (tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)
     half = lines[21][: len(lines[21]) - cut] if cut else b""
-    (tmp_path / JOURNAL).write_bytes(b"".join(lines[:21]) + half)
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(lines[:21]) + half)
     for entry in whole[:19]:
         members = [Member(g, 0, s) for g, s in zip(entry.task.generators, entry.task.image_seeds, strict=True)]
         if entry.pair:
@@ -185,7 +185,7 @@ def test_what_a_kill_left_between_journal_and_ring_is_put_right(start, tmp_path:
         kind = Kind.PAIR if entry.pair else Kind.PLAIN
         second.open_group(entry.task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, 1.0)
     assert finish(start, config, second) == 0
-    assert list(read_journal(tmp_path / JOURNAL)) == whole
+    assert list(read_journal(tmp_path / "journal.jsonl")) == whole
     assert sorted(group.task_id for group in second.groups_snapshot(100)) == list(range(24))
 
 
@@ -218,10 +218,10 @@ def test_models_that_never_say_anything_usable_end_the_run_with_the_reason(start
     _, stderr = captioner.communicate(timeout=240)
     assert captioner.returncode == 1
     assert stderr.splitlines()[-1].startswith("error: 512 tasks in a row got no caption: caption: ")
-    entries = list(read_journal(tmp_path / JOURNAL))
+    entries = list(read_journal(tmp_path / "journal.jsonl"))
     assert len(entries) >= 512 and all(isinstance(entry.outcome, Dropped) for entry in entries)
     assert {entry.task.concept for entry in entries} == {"skyscraper", "fire engine"}
-    [by] = read_provenances(tmp_path / JOURNAL)
+    [by] = read_provenances(tmp_path / "journal.jsonl")
     assert (by["concepts"]["entries"], by["concepts"]["left_out"], by["prompts"]) == (2, 1, 1)
 
 

@@ -31,9 +31,10 @@ from safetensors import safe_open
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.bench.end_to_end.offline import render_all, train_from_shards
 from polygen_stream.bench.latency_stubs.roles import Latency, latency_stub_plan
-from polygen_stream.captions.journal import JOURNAL, read_journal
+from polygen_stream.captions.journal import read_journal
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import RunConfig, curriculum_of, load_config
 from polygen_stream.evaluate.encoder import Encoder
@@ -82,7 +83,7 @@ def _bench(steps: int, captions: int, batch: int, folder: Path, say: Callable[[s
     say(f"a step takes {step_s:.3f} s: {image_s:.3f} s a picture, {steps * step_s:.0f} s of training")
     streaming = _stream(config, latency, step_s, folder / "streaming")
     say(f"streaming: first step after {streaming['first_step_s']:.1f} s, all after {streaming['seconds']:.1f} s")
-    samples = list(samples_of(list(read_journal(folder / "streaming" / JOURNAL)), config.generators.negatives))
+    samples = list(samples_of(list(read_journal(RunFolder(folder / "streaming").journal)), config.generators.negatives))
     offline = _offline(config, latency, samples, folder / "shards", say)
     say(f"offline: first step after {offline['first_step_s']:.1f} s, all after {offline['seconds']:.1f} s")
     return {
@@ -137,7 +138,7 @@ def _step_seconds(config: RunConfig, folder: Path, say: Callable[[str], None]) -
     captions = config.captions.model_copy(update={"target": 2 * config.train.batch})
     short = config.model_copy(update={"train": train, "captions": captions})
     _run(short, Latency(dict.fromkeys(config.generators.names, 0.0)), folder)
-    times = [line["time"] for line in read_jsonl(folder / "metrics.jsonl")]
+    times = [line["time"] for line in read_jsonl(RunFolder(folder).metrics)]
     return median(later - earlier for earlier, later in pairwise(times[timed // 4 :]))
 
 
@@ -152,8 +153,8 @@ def _run(config: RunConfig, latency: Latency, folder: Path) -> None:
 def _stream(config: RunConfig, latency: Latency, step_s: float, folder: Path) -> dict[str, Any]:
     """step_s: of a trainer that never waits, by which utilisation is measured."""
     _run(config, latency, folder)
-    lines = list(read_jsonl(folder / "metrics.jsonl"))
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    lines = list(read_jsonl(RunFolder(folder).metrics))
+    summary = json.loads(RunFolder(folder).summary.read_text(encoding="utf-8"))
     start = summary["seconds_to_first_step"] - lines[0]["time"]
     steps_ended = [start + line["time"] for line in lines]
     scores = {
@@ -245,10 +246,10 @@ def _stored_pictures(folder: Path) -> int:
 
 def _unused_negatives(folder: Path) -> float:
     """Share of the captions with a hard negative whose negative no step drew."""
-    written = {entry.task.task_id for entry in read_journal(folder / JOURNAL) if entry.pair}
+    written = {entry.task.task_id for entry in read_journal(RunFolder(folder).journal) if entry.pair}
     drawn = {
         task
-        for record in read_draw_log(folder / "draw_log.jsonl")
+        for record in read_draw_log(RunFolder(folder).draw_log)
         for task, kind in zip(record.task_ids, record.kinds, strict=True)
         if kind is Kind.PAIR
     }

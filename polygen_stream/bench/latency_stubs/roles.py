@@ -27,7 +27,7 @@ from polygen_stream.base import seeding
 from polygen_stream.base.jsonl import JsonLines
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.checkpoints import PARTIAL, checkpoint_folder, config_hash, describe_files, write_meta
+from polygen_stream.checkpoints import PARTIAL, config_hash, describe_files, write_meta
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec, build_process_plan
 from polygen_stream.micro.painter import paint
@@ -146,7 +146,7 @@ def trainer(context: RoleContext) -> None:
     """Draws and reads batch after batch and keeps metrics, as the trainer does; leaves a checkpoint without a model."""
     config, ring, run_dir = context.config, context.ring, context.run_dir
     curriculum, step_s = curriculum_of(config), Latency.read(run_dir).step_s
-    metrics, started = JsonLines(run_dir / "metrics.jsonl"), time.monotonic()
+    metrics, started = JsonLines(context.run_folder.metrics), time.monotonic()
     for step in range(config.train.steps):
         mix = curriculum.draw(step)
         try:
@@ -179,7 +179,7 @@ def trainer(context: RoleContext) -> None:
 def _finish(context: RoleContext) -> None:
     """A final checkpoint with nothing in it: by it the supervisor knows that the steps are done."""
     config = context.config
-    folder = checkpoint_folder(context.run_dir, config.train.steps)
+    folder = context.run_folder.checkpoint(config.train.steps)
     partial_folder = folder.with_name(f"{PARTIAL}{folder.name}")
     partial_folder.mkdir(parents=True)
     meta = {"step": config.train.steps, "final": True, "model": "sleeping", "config_hash": config_hash(config)}

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.launch.run_folder import RING_SNAPSHOT
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.checkpoints import RING, list_checkpoints
 from polygen_stream.launch.watch.control_socket import ANSWER_LIMIT_S, address, connect_to_run, no_answer
 from polygen_stream.ring import DrawnGroup
 from polygen_stream.ring.checksum import checksums
@@ -41,24 +42,25 @@ def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspec
     """
     if not path.is_dir():
         return _from_file(path)
-    if not (path / "config.toml").is_file():
-        raise UserError(f"{path} is no run folder (it has no config.toml); name one, or a snapshot file")
+    run = RunFolder.open(path)
     descriptors = _ask_supervisor(path, answer_limit_s)
     if descriptors is not None:
         return _from_run(path, *descriptors)
     snapshot = newest_snapshot(path)
     if snapshot is None:
         raise UserError(
-            f"the run in {path} is over and left no {RING_SNAPSHOT} (its supervisor was killed); nothing to inspect"
+            f"the run in {run} is over and left no {run.ring_snapshot.name} (its supervisor was killed); "
+            "nothing to inspect"
         )
     return _from_file(snapshot)
 
 
 def newest_snapshot(run_dir: Path) -> Path | None:
     """What a run left of its ring: at its end, or in a checkpoint."""
-    names = (RING_SNAPSHOT, f"checkpoints/step_*/{RING_SNAPSHOT}")
+    at_end = RunFolder(run_dir).ring_snapshot
+    found = [folder / RING for _, folder in list_checkpoints(run_dir)]
     return max(
-        (file for name in names for file in run_dir.glob(name)), key=lambda file: file.stat().st_mtime, default=None
+        (file for file in (at_end, *found) if file.is_file()), key=lambda file: file.stat().st_mtime, default=None
     )
 
 

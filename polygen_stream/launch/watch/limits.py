@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.watch.control_socket import (
     ANSWER_LIMIT_S,
     accept,
@@ -67,8 +68,7 @@ def change_limits(run_dir: Path, changes: dict[str, float], answer_limit_s: floa
         UserError: nobody runs in this folder, or the new numbers would stop producers and trainer for ever.
         PolygenError: the supervisor does not answer.
     """
-    if not (run_dir / "config.toml").is_file():
-        raise UserError(f"{run_dir} is no run folder (it has no config.toml); name one")
+    RunFolder.open(run_dir)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(answer_limit_s)
         pid = connect_to_run(connection, limits_address(run_dir), run_dir)

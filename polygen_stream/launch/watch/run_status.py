@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
 from polygen_stream.launch.process_plan import PRODUCERS
-from polygen_stream.launch.run_folder import last_checkpoint
 from polygen_stream.launch.summary import recorder_summary, wait_share
 from polygen_stream.launch.watch.metrics_tail import MetricsTail
 from polygen_stream.ring import RingStats

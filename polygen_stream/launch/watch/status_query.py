@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.launch.watch.control_socket import (
@@ -64,8 +65,7 @@ def status_of(run_dir: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> dict:
         UserError: no run folder.
         PolygenError: its supervisor does not answer.
     """
-    if not (run_dir / "config.toml").is_file():
-        raise UserError(f"{run_dir} is no run folder (it has no config.toml); name one")
+    RunFolder.open(run_dir)
     return _ask(run_dir, answer_limit_s) or _from_files(run_dir)
 
 
@@ -90,7 +90,8 @@ def _ask(run_dir: Path, answer_limit_s: float) -> dict | None:
 
 
 def _from_files(run_dir: Path) -> dict:
-    config, tail = load_config(run_dir / "config.toml"), MetricsTail(run_dir / "metrics.jsonl")
+    run = RunFolder(run_dir)
+    config, tail = load_config(run.config), MetricsTail(run.metrics)
     tail.read()
     snapshot = newest_snapshot(run_dir)
     state = SnapshotFile(snapshot).state if snapshot else empty_state(ring_spec(config))
@@ -99,7 +100,8 @@ def _from_files(run_dir: Path) -> dict:
 
 def _how_it_ended(run_dir: Path) -> str:
     """The status of its summary, or "killed" when the last supervisor left none."""
-    summary, begun = run_dir / "summary.json", run_dir / "provenance.json"
+    run = RunFolder(run_dir)
+    summary, begun = run.summary, run.provenance
     try:
         # An earlier attempt of a run that was taken up again left a summary too, before that.
         if summary.stat().st_mtime_ns >= begun.stat().st_mtime_ns:

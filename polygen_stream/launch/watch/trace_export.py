@@ -14,8 +14,8 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.events import events
-from polygen_stream.roles.trace import FOLDER
 
 PARTIAL = ".partial-"
 
@@ -26,9 +26,8 @@ def write_trace(run_dir: Path, out: Path) -> int:
     Raises:
         UserError: no run folder, nothing was traced, or `out` cannot be written.
     """
-    if not (run_dir / "config.toml").is_file():
-        raise UserError(f"{run_dir} is no run folder (it has no config.toml); name one")
-    files = [lines for file in sorted((run_dir / FOLDER).glob("*.jsonl")) if (lines := list(read_jsonl(file)))]
+    run = RunFolder.open(run_dir)
+    files = [lines for file in sorted(run.traces.glob("*.jsonl")) if (lines := list(read_jsonl(file)))]
     if not files:
         raise UserError(f"{run_dir} has no trace: start or resume it with launch.trace = true")
     spans = 0

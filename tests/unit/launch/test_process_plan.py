@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import load_config
-from polygen_stream.launch import run_folder
 from polygen_stream.launch.process_plan import build_process_plan
+from polygen_stream.launch.run_setup import choose_run_folder, create_run_folder
 
 
 def test_one_renderer_per_generator_and_one_of_each_other_role():
@@ -122,26 +123,26 @@ def test_ring_has_room_for_as_many_plain_groups_as_slots_allow():
 def test_run_folder_defaults_to_time_and_name_and_is_never_reused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load_config(None, {"name": "trial"})
-    chosen = run_folder.choose(config, None)
+    chosen = choose_run_folder(config, None)
     assert chosen.parent == tmp_path / "runs" and chosen.name.endswith("-trial")
-    run_folder.create(config, chosen)
+    create_run_folder(config, chosen)
     with pytest.raises(UserError, match="is not empty"):
-        run_folder.choose(config, chosen)
+        choose_run_folder(config, chosen)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
-        run_folder.choose(config, tmp_path / "file")
+        choose_run_folder(config, tmp_path / "file")
     with pytest.raises(UserError, match="cannot make run folder"):
-        run_folder.create(config, tmp_path / "file" / "below")
+        create_run_folder(config, tmp_path / "file" / "below")
 
 
 def test_written_config_is_the_resolved_one(tmp_path):
     config = load_config(None, {"train.steps": "7"})
-    run_folder.create(config, tmp_path / "run")
+    create_run_folder(config, tmp_path / "run")
     assert load_config(tmp_path / "run" / "config.toml") == config
 
 
 def test_last_checkpoint_is_the_one_with_the_most_steps(tmp_path):
-    assert run_folder.last_checkpoint(tmp_path) is None
+    assert last_checkpoint(tmp_path) is None
     for name in ("step_000000", "step_999999", "step_1000000", ".partial-step_2000000"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert run_folder.last_checkpoint(tmp_path) == (1000000, tmp_path / "checkpoints" / "step_1000000")
+    assert last_checkpoint(tmp_path) == (1000000, tmp_path / "checkpoints" / "step_1000000")

@@ -9,10 +9,10 @@ import pytest
 from small_rings import open_plain, render, small_spec
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import (
     META,
     RING,
-    checkpoint_folder,
     config_hash,
     describe_files,
     list_checkpoints,
@@ -21,7 +21,7 @@ from polygen_stream.checkpoints import (
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.events import events
 from polygen_stream.launch.resume import find_run, last_usable, refuse_finished, rewind
-from polygen_stream.launch.run_folder import lock
+from polygen_stream.launch.run_setup import lock_run_folder
 from polygen_stream.ring import Ring
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -29,7 +29,7 @@ CONFIG = RunConfig()
 
 
 def checkpoint(run_dir, ring: Ring, step: int, final: bool = False, config: RunConfig = CONFIG):
-    folder = checkpoint_folder(run_dir, step)
+    folder = RunFolder(run_dir).checkpoint(step)
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(1000))
     (folder / "state.pt").write_bytes(bytes(500))
@@ -102,7 +102,7 @@ def damage_moved(folder):
     ],
 )
 def test_one_that_cannot_be_used_is_put_aside_and_the_one_before_is_taken(run, damage, why):
-    damage(checkpoint_folder(run, 30))
+    damage(RunFolder(run).checkpoint(30))
     step, [said] = choose(run)
     assert step == 20
     assert why in said and "unusable-step_000030" in said and "\n" not in said
@@ -129,9 +129,9 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
 def test_rewinding_keeps_what_was_before_the_checkpoint(run):
     for name in ("metrics.jsonl", "eval.jsonl"):
         (run / name).write_text("".join(f'{{"step": {step}}}\n' for step in (0, 10, 20, 30)) + '{"step": 3')
-    checkpoint_folder(run, 30).rename(run / "elsewhere")
-    meta = read_meta(checkpoint_folder(run, 20))
-    (checkpoint_folder(run, 20) / META).write_text(json.dumps(meta | {"final": True}))  # it was interrupted there
+    RunFolder(run).checkpoint(30).rename(run / "elsewhere")
+    meta = read_meta(RunFolder(run).checkpoint(20))
+    (RunFolder(run).checkpoint(20) / META).write_text(json.dumps(meta | {"final": True}))  # it was interrupted there
     rewind(run, 20, steps=40)
     steps = {
         name: [json.loads(line)["step"] for line in (run / name).read_text().splitlines()]
@@ -139,7 +139,7 @@ def test_rewinding_keeps_what_was_before_the_checkpoint(run):
     }
     # metrics count from 0: line 19 is the last one of 20 steps; checkpoints count steps done
     assert steps == {"metrics.jsonl": [0, 10], "eval.jsonl": [0, 10, 20]}
-    assert read_meta(checkpoint_folder(run, 20))["final"] is False
+    assert read_meta(RunFolder(run).checkpoint(20))["final"] is False
 
 
 def run_folder(runs, name: str, status: str | None, age: int):
@@ -174,8 +174,8 @@ def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
 
 def test_a_run_folder_has_one_supervisor_at_a_time(tmp_path):
     alive = run_folder(tmp_path, "alive", None, age=0)
-    held = lock(alive)
+    held = lock_run_folder(alive)
     with pytest.raises(UserError, match="is still going on"):
-        lock(alive)
+        lock_run_folder(alive)
     os.close(held)
-    os.close(lock(alive))
+    os.close(lock_run_folder(alive))

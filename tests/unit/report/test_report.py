@@ -142,7 +142,7 @@ def test_a_report_tells_the_run(page, run_dir):
 
 def test_a_report_of_a_run_that_has_nothing_yet(tmp_path):
     folder = make_run(tmp_path / "run")
-    for file in [*folder.glob("*.jsonl"), folder / "analysis.json", folder / gallery.GALLERY]:
+    for file in [*folder.glob("*.jsonl"), folder / "analysis.json", folder / "gallery.safetensors"]:
         file.unlink()
     words = Page(report.write_report(folder).read_text()).words
     for said in (
@@ -168,7 +168,7 @@ def test_neighbours_are_the_most_similar_pictures(run_dir):
 
 
 def test_a_gallery_comes_back_as_it_was(run_dir, tmp_path):
-    first = gallery.load(run_dir / gallery.GALLERY)
+    first = gallery.load(run_dir / "gallery.safetensors")
     gallery.save(first, tmp_path / "again.safetensors")
     again = gallery.load(tmp_path / "again.safetensors")
     assert again.generators == first.generators

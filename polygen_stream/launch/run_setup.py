@@ -1,0 +1,86 @@
+"""The run folder before a run: chosen and created, or resumed, and locked for one supervisor."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.config import RunConfig, dump_config
+from polygen_stream.launch import guardian
+from polygen_stream.launch.provenance import provenance
+
+RUNS = Path("runs")
+
+
+def choose_run_folder(config: RunConfig, run_dir: Path | None) -> Path:
+    """Return the folder of a new run: `run_dir`, which must be empty or absent, or runs/<time>-<name>.
+
+    Raises:
+        UserError: the folder is not empty, or is a file.
+    """
+    chosen = run_dir or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
+    chosen = chosen.absolute()
+    if chosen.exists() and not chosen.is_dir():
+        raise UserError(f"run folder {chosen} is a file: choose another --run-dir")
+    if chosen.is_dir() and any(chosen.iterdir()):
+        raise UserError(f"run folder {chosen} is not empty: choose another --run-dir, or move the old run away")
+    return chosen
+
+
+def create_run_folder(config: RunConfig, run_dir: Path) -> None:
+    """Create `run_dir` with the resolved config and the provenance.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    run = RunFolder(run_dir)
+    try:
+        run.logs.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
+    dump_config(config, run.config)
+    write_json(run.provenance, provenance())
+
+
+def lock_run_folder(run_dir: Path) -> int:
+    """Make this process the only supervisor of a run folder, until it closes the returned descriptor or dies.
+
+    Raises:
+        UserError: another supervisor has the folder.
+    """
+    descriptor = os.open(run_dir, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"the run in {run_dir} is still going on: stop it first, or choose another folder") from None
+    return descriptor
+
+
+def record_resume(run_dir: Path, step: int) -> None:
+    """Add to the provenance of a run that it is resumed at `step`, by this process."""
+    file = RunFolder(run_dir).provenance
+    before = json.loads(file.read_text(encoding="utf-8"))
+    again = {"step": step} | provenance()
+    write_json(file, before | {"resumed": [*before.get("resumed", []), again]})
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Writes atomically: readers see the old file or the new one."""
+    temporary = path.with_name(f"{guardian.PARTIAL}{path.name}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def recorded_so_far(run_dir: Path) -> dict:
+    """What the recorder noted last: folder, captions, pictures, shards; {} before it began, or without one."""
+    try:
+        return json.loads(RunFolder(run_dir).recorder_state.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
