@@ -21,14 +21,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import PARTIAL
+from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 
 RING = "ring.safetensors"
 META = "meta.json"
-PARTIAL = ".partial-"  # prefix of folders being written or removed
 UNUSABLE = "unusable-"  # prefix of folders that were found damaged, for their owner to look at
 _NAME = re.compile(r"step_(\d{6,})")
 
@@ -78,11 +78,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     """Replaces meta.json: readers see the old one or the new one."""
-    partial = folder / f"{PARTIAL}{META}"
-    partial.write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-    flush(partial)
-    partial.rename(folder / META)
-    flush(folder)
+    write_json(folder / META, meta, indent=1, durable=True)
 
 
 def check(folder: Path, config: RunConfig) -> None:

@@ -31,9 +31,7 @@ def has_nvidia_gpu() -> bool:
 def default_versions() -> dict[str, str]:
     """The releases that pip would choose, by package; {} where it finds none."""
     done = subprocess.run(
-        [*PIP, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", *PACKAGES],
-        capture_output=True,
-        text=True,
+        [*PIP, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", *PACKAGES], capture_output=True, text=True
     )
     if done.returncode:
         return {}

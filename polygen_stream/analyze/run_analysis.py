@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.table import Table
 from polygen_stream.analyze.measure import measure
 from polygen_stream.analyze.pictures import PictureSet, drawn
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import JournalEntry, read_journal
@@ -75,7 +75,7 @@ def analyze_run(
         "classes": "caption",
         **measure(pictures, pictures.caption, run.path, judge=judge, real=_real(real, size)),
     }
-    run.analysis.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(run.analysis, found, indent=1)
     console.print(analysis_table(found))
     console.print(f"figures: {run.analysis}", soft_wrap=True)
     return found

@@ -1,1 +1,1 @@
-"""What every other package may import: errors, seeds, JSON lines, durable files."""
+"""What every other package may import: errors, seeds, files, JSON, and the paths inside a run folder."""

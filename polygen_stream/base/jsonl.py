@@ -1,66 +1,140 @@
-"""JSON-lines files: one object per line, appended by one process and read by others while it writes."""
+"""JSON-lines files: one object per line, appended by one process and read by others while it writes.
+
+A reader leaves out a last line that is still being written. A damaged line before it is skipped and reported, or
+refused where every line matters (`read_jsonl(..., strict=True)`).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-PARTIAL = ".partial-"  # prefix of files being written; what a killed writer leaves, the run's end removes
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import write_atomically
 
 
-def cut(file: Path, first_step: int) -> None:
-    """Removes the records of `first_step` and later ones, and a last line that a killed process left half-written.
+class Line(NamedTuple):
+    """A complete line of a JSON-lines file.
 
-    A run that starts again at that step will write them once more. A missing file stays missing.
+    Attributes:
+        number: Counted from 1.
+        end: Offset of the line's end, in bytes.
+        record: The object; None if the line holds none.
     """
-    if not file.exists():
-        return
-    kept = [line for line in file.read_bytes().splitlines(keepends=True) if _before(line, first_step)]
-    partial = file.with_name(f"{PARTIAL}{file.name}")
-    partial.write_bytes(b"".join(kept))
-    partial.replace(file)
 
-
-def _before(line: bytes, first_step: int) -> bool:
-    try:
-        return line.endswith(b"\n") and json.loads(line)["step"] < first_step
-    except (ValueError, KeyError, TypeError):  # two writers' halves glued together
-        return False
+    number: int
+    end: int
+    record: dict[str, Any] | None
 
 
 class JsonLines:
-    """Appends one JSON object per line, each visible to readers (and safe from our own death) at once."""
+    """Appends one JSON object per line; each is visible to readers, and survives this process, at once."""
 
     def __init__(self, file: Path) -> None:
         self._stream = file.open("a", buffering=1, encoding="utf-8")  # 1 = line-buffered
 
     def write(self, record: Mapping[str, Any]) -> None:
-        # NaN and Infinity are not JSON: better to fail here than in whoever reads the file later.
+        """Append a record.
+
+        Raises:
+            ValueError: It holds a NaN or an infinity. They are not JSON, and would fail whoever reads the file later.
+        """
         self._stream.write(json.dumps(record, allow_nan=False) + "\n")
 
     def close(self) -> None:
+        """Close the file."""
         self._stream.close()
 
 
-def read_jsonl(path: Path) -> Iterator[dict]:
-    """The complete lines of a JSON-lines file; none when it does not exist. Half-written ones are skipped."""
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one record to a file that several processes write in turn."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+def read_jsonl(path: Path, required: Collection[str] = (), *, strict: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the records of a JSON-lines file, without a last line still being written; none if there is no such file.
+
+    Damaged lines are skipped; how many, and where the first is, is printed to stderr once per file and process.
+
+    Args:
+        path: The file.
+        required: Keys without which a record counts as damaged.
+        strict: Refuse a damaged line instead of skipping it.
+
+    Raises:
+        UserError: A line is damaged, and `strict` is set.
+    """
+    damaged: list[int] = []
+    needed = {*required}
+    try:
+        for line in read_jsonl_lines(path):
+            if line.record is not None and line.record.keys() >= needed:
+                yield line.record
+            elif strict:
+                raise UserError(f"{path} line {line.number} is damaged, and every line is needed; restore the file")
+            else:
+                damaged.append(line.number)
+    finally:
+        report_damage(path, damaged)
+
+
+def read_jsonl_lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[Line]:
+    """Yield the complete lines of a JSON-lines file, damaged ones with no record; none if there is no such file.
+
+    Args:
+        path: The file.
+        offset: Where to begin, in bytes: the end of a line read before.
+        number: The number of that line.
+    """
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        stream.seek(offset)
+        for text in stream:
+            if not text.endswith(b"\n"):
+                return
+            number, offset = number + 1, offset + len(text)
+            yield Line(number, offset, _parse(text))
+
+
+def report_damage(path: Path, numbers: Iterable[int]) -> None:
+    """Print which lines of a file were skipped, the first time that any were."""
+    numbers = list(numbers)
+    if numbers and path not in _reported:
+        _reported.add(path)
+        some = f"line {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} lines, the first is line {numbers[0]}"
+        print(f"warning: {path} is damaged: skipped {some}", file=sys.stderr)
+
+
+def cut_jsonl(path: Path, first_step: int) -> None:
+    """Remove the records of `first_step` and later, damaged lines, and a last line left half-written.
+
+    A run that starts again at that step writes them once more. A missing file stays missing.
+    """
     if not path.exists():
         return
-    with path.open("rb") as file:
-        for line in file:
-            record = parse_line(line)
-            if record is not None:
-                yield record
+    kept, content, start = [], path.read_bytes(), 0
+    for line in read_jsonl_lines(path):
+        step = None if line.record is None else line.record.get("step")
+        if isinstance(step, int) and step < first_step:
+            kept.append(content[start : line.end])
+        start = line.end
+    write_atomically(path, b"".join(kept))
 
 
-def parse_line(line: bytes) -> dict | None:
+_reported: set[Path] = set()  # files whose damage this process has told of
+
+
+def _parse(text: bytes) -> dict[str, Any] | None:
     # A killed writer leaves half a line, and a successor that appends glues its own first line to it.
-    if not line.endswith(b"\n"):
-        return None
     try:
-        record = json.loads(line)
-    except ValueError:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import read_jsonl_lines
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.schedule.ledger import CaptionTask
 
@@ -111,28 +112,25 @@ def read_provenances(file: Path) -> Iterator[Mapping[str, Any]]:
 
 def _lines(file: Path) -> Iterator[tuple[JournalEntry | dict[str, Any], int]]:
     """Each entry or provenance, and the offset in bytes of the end of its line."""
-    if not file.exists():
-        return
-    end, last = 0, -1
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            try:
-                record = json.loads(line)
-                if "provenance" in record:
-                    yield {"provenance": dict(record["provenance"])}, end
-                    continue
-                entry = JournalEntry.from_record(record)
-            except (ValueError, KeyError, TypeError) as problem:
-                raise UserError(
-                    f"{file} line {number} is no entry of a journal ({problem!r}); restore the file, or start a new run"
-                ) from problem
-            if entry.task.task_id <= last:
-                raise UserError(
-                    f"{file} line {number} has task {entry.task.task_id} after task {last}; restore the file, or start "
-                    "a new run"
-                )
-            last = entry.task.task_id
-            yield entry, end
+    last = -1
+    for number, end, record in read_jsonl_lines(file):
+        if record is None:
+            raise _not_an_entry(file, number, "damaged, or not a JSON object")
+        try:
+            if "provenance" in record:
+                yield {"provenance": dict(record["provenance"])}, end
+                continue
+            entry = JournalEntry.from_record(record)
+        except (ValueError, KeyError, TypeError) as problem:
+            raise _not_an_entry(file, number, repr(problem)) from problem
+        if entry.task.task_id <= last:
+            raise UserError(
+                f"{file} line {number} has task {entry.task.task_id} after task {last}; restore the file, or start "
+                "a new run"
+            )
+        last = entry.task.task_id
+        yield entry, end
+
+
+def _not_an_entry(file: Path, number: int, why: str) -> UserError:
+    return UserError(f"{file} line {number} is no entry of a journal ({why}); restore the file, or start a new run")

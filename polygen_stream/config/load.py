@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from polygen_stream.assets.resources import absolute_recipe, config_path, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import write_atomically
 from polygen_stream.config.checks import check_possible
 from polygen_stream.config.keys import all_keys, config_keys
 from polygen_stream.config.renamed import renamed
@@ -59,7 +60,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
 
 def dump_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as TOML; `load_config` of that file gives an equal config."""
-    path.write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
+    write_atomically(path, tomli_w.dumps(config.model_dump(mode="json")))
 
 
 def parse_overrides(words: Sequence[str], other_options: Sequence[str] = ()) -> dict[str, str]:

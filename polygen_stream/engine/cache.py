@@ -24,8 +24,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.files import flush
 from polygen_stream.engine.key import EngineKey, file_hash
 from polygen_stream.engine.profile import Profile
 

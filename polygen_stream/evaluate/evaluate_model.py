@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import describe_model, load_encoder, resolve_checkpoint
@@ -55,11 +55,12 @@ def evaluate(
     content = {"model": describe_model(name, pretrained), "scores": scores}
     files = [as_json] if as_json else []
     if pretrained is None and (kept := _file_in_run(resolve_checkpoint(name))):
-        earlier = json.loads(kept.read_text(encoding="utf-8"))["scores"] if kept.exists() else {}
-        _write(kept, {**content, "scores": {**earlier, **scores}})
+        earlier = read_json(kept).get("scores", {})
+        kept.parent.mkdir(exist_ok=True)
+        write_json(kept, {**content, "scores": {**earlier, **scores}}, allow_nan=False)
         console.print(f"scores: {kept}", soft_wrap=True)
     for file in files:
-        _write(file, content)
+        write_json(file, content, allow_nan=False)
         console.print(f"scores: {file}", soft_wrap=True)
 
 
@@ -70,11 +71,6 @@ def _file_in_run(checkpoint: Path) -> Path | None:
     if checkpoint.parent != run.checkpoints or not run.config.exists():
         return None
     return run.evaluation(read_meta(checkpoint)["step"])
-
-
-def _write(file: Path, content: Mapping[str, object]) -> None:
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _table(found: Mapping[str, Mapping[str, Score]]) -> Table:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.jsonl import append_jsonl, read_jsonl
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score_suite import intervals, score_suite, values
@@ -26,7 +25,9 @@ def main(context: RoleContext) -> None:
     yield_cores()
     suites = {split: build_suite(split, config.images_per_class) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
-    done = {(line["step"], line["final"]) for line in read_jsonl(context.run_folder.eval_log)}
+    done = {
+        (line["step"], line["final"]) for line in read_jsonl(context.run_folder.eval_log, required=("step", "final"))
+    }
     while not context.stopping:
         context.ring.heartbeat("waiting for a checkpoint")
         checkpoint = next_checkpoint(context.run_dir, done, config.every)
@@ -43,8 +44,7 @@ def main(context: RoleContext) -> None:
             logging.info("step %d was retired before it was evaluated", step)
             done.add((step, final))
             continue
-        with open(context.run_folder.eval_log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_jsonl(context.run_folder.eval_log, line)
         done.add((step, final))
         logging.info("step %d: zero-shot things %.3f", step, line["metrics"]["zero_shot_things"])
         if final:

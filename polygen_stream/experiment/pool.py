@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from polygen_stream.assets.resources import recipe_name, recipe_slug
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.files import replacing, write_atomically
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.experiment.spec import PoolSpec
 from polygen_stream.experiment.workers import workers_of
@@ -111,10 +112,8 @@ def write_captions(spec: PoolSpec, folder: Path, progress: Progress) -> None:
             if isinstance(caption, Caption):
                 written.append(PoolCaption(task.task_id, task.concept, task.axis, caption.text, caption.negative))
         progress.update(bar, completed=min(len(written), spec.captions))
-    partial_file = folder / "captions.jsonl.partial"
     lines = [json.dumps(asdict(caption)) + "\n" for caption in written[: spec.captions]]
-    partial_file.write_text("".join(lines), encoding="utf-8")
-    partial_file.rename(folder / "captions.jsonl")
+    write_atomically(folder / "captions.jsonl", "".join(lines))
 
 
 Shard = tuple[bool, int, int]  # negatives, copy, first caption
@@ -151,10 +150,8 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
                 raise PolygenError(f"{name}, task {row.task_id}: {reason}: see `polygen-stream audit`")
         path = shard_path(folder, generator, negatives, copy, start)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = path.with_suffix(".partial")
-        with open(partial_file, "wb") as file:
+        with replacing(path) as file:
             np.save(file, pictures)
-        partial_file.rename(path)
     return len(shards)
 
 

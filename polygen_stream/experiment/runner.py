@@ -10,6 +10,7 @@ import pandas as pd
 from rich.progress import Progress
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import write_atomically
 from polygen_stream.experiment.spec import Experiment
 from polygen_stream.experiment.trial import Trial, run_trial, settings_of
 from polygen_stream.experiment.workers import workers_of
@@ -82,9 +83,8 @@ def read_table(table: Path, experiment: Experiment) -> pd.DataFrame:
 
 def write_table(rows: pd.DataFrame, table: Path) -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = table.with_suffix(".partial")
-    rows.sort_values(["phase", "arm", "seed", "lr"]).to_csv(partial_file, index=False, float_format="%.6g")
-    partial_file.rename(table)
+    text = rows.sort_values(["phase", "arm", "seed", "lr"]).to_csv(index=False, float_format="%.6g")
+    write_atomically(table, text)
 
 
 def _results(

@@ -7,12 +7,12 @@ before it gets to them: they are missing from the shards and counted, in RUN/rec
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import write_json
 from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.ring.follow import CompleteGroup, Follower
 from polygen_stream.roles.role import RoleContext, run_role
@@ -66,15 +66,13 @@ def _samples(group: CompleteGroup) -> list[ShardSample]:
 
 
 def _note(file: Path, folder: Path, shards: ShardWriter) -> None:
-    partial = file.with_name(f".partial-{file.name}")
     so_far = {
         "folder": str(folder.absolute()),
         "captions": len(shards.tasks),
         "pictures": shards.samples,
         "shards": shards.shards,
     }
-    partial.write_text(json.dumps(so_far) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_json(file, so_far)
 
 
 def _lock(folder: Path) -> int:

@@ -21,12 +21,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import flush
+from polygen_stream.base.json_files import write_json
 
 SIZES = "sizes.json"
 WRITING = ".writing"  # suffix of a shard that is not complete
-_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,7 @@ class ShardWriter:
         writing.rename(self._folder / self._shard)
         self._sizes[self._shard], self._size = self._size, 0
         self._shard = f"{int(Path(self._shard).stem) + 1:06d}.tar"
-        partial = self._folder / (_PARTIAL + SIZES)
-        partial.write_text(json.dumps(self._sizes, indent=1) + "\n", encoding="utf-8")
-        partial.rename(self._folder / SIZES)
+        write_json(self._folder / SIZES, self._sizes, indent=1)
         flush(self._folder)
 
     def _open(self, file: BinaryIO) -> None:

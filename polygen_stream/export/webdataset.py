@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import PARTIAL
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import load_config
 from polygen_stream.export.samples import render, samples_of
 from polygen_stream.export.shards import ShardWriter
-
-PARTIAL = ".partial-"  # prefix of a folder being written
 
 
 def export(run_dir: Path, out: Path, per_shard: int, say: Callable[[str], None]) -> int:

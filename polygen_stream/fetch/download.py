@@ -20,8 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from polygen_stream.base.durable import there_of
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.files import nearest_existing
 from polygen_stream.fetch.repositories import GB, Repository
 
 LOCK = ".polygen-stream-fetch.lock"
@@ -63,7 +63,7 @@ def check_disk(needed: Sequence[Repository], engines_gb: float, engine_cache: Pa
     else:
         demands = [(hub, download, "weights"), (engine_cache, engines_gb, "ONNX graphs and engines")]
     for folder, gb, what in demands:
-        free = shutil.disk_usage(there_of(folder)).free / GB
+        free = shutil.disk_usage(nearest_existing(folder)).free / GB
         if gb > free:
             raise UserError(
                 f"{folder} has {free:.1f} GB free, and {what} need {gb:.1f} GB: free some, or set "
@@ -154,4 +154,4 @@ def _lock(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _disk(folder: Path) -> int:
-    return os.stat(there_of(folder)).st_dev
+    return os.stat(nearest_existing(folder)).st_dev

@@ -8,19 +8,17 @@ was put aside), "recorder" (the recorder was given up), "resume" (a supervisor t
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
-from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.jsonl import append_jsonl, read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 
 
 def record_event(run_dir: Path, event: str, **what: object) -> None:
     """Appends an event."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | what
-    with RunFolder(run_dir).events.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_jsonl(RunFolder(run_dir).events, line)
 
 
 def events(run_dir: Path, event: str | None = None) -> list[dict]:

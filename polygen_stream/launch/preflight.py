@@ -6,11 +6,12 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from polygen_stream.base.durable import there_of
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import nearest_existing
+from polygen_stream.base.json_files import read_json
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
-from polygen_stream.launch.run_setup import recorded_so_far
 
 MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a
@@ -31,7 +32,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
     snapshot = plan.ring.nbytes - (0 if train.checkpoint_images else pictures)
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES
-    there = there_of(run_dir)
+    there = nearest_existing(run_dir)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise UserError(
@@ -40,7 +41,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
             "lower train.keep_checkpoints or ring.slots, or set train.checkpoint_images = false"
         )
     if config.launch.record_shards:
-        shards = there_of(Path(config.launch.record_shards).absolute())
+        shards = nearest_existing(Path(config.launch.record_shards).absolute())
         beside = needed if shards.stat().st_dev == there.stat().st_dev else 0
         _check_shards_fit(config, plan, shards, beside)
 
@@ -72,7 +73,7 @@ def check_record_shards(config: RunConfig, run_dir: Path, resumed: bool) -> None
     folder = Path(config.launch.record_shards).absolute()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--record-shards {folder} is a file: choose a new folder")
-    ours = resumed and recorded_so_far(run_dir).get("folder") == str(folder)
+    ours = resumed and read_json(RunFolder(run_dir).recorder_state).get("folder") == str(folder)
     if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise UserError(
             f"--record-shards {folder} is not empty, and this run did not write it: choose another, or move it away"

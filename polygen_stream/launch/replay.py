@@ -11,6 +11,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, load_config
+from polygen_stream.ring.draw_log import read_draw_log
 
 # What decided in the run that is replayed when captions came and went; now the draw log does.
 SETTINGS = {
@@ -49,19 +50,19 @@ def replay_of(folder: Path) -> tuple[RunConfig, Callable[[Path], None]]:
             f"{run} is one of {before.launch.nodes} nodes' part of a run: only runs of one node are replayed"
         )
     config = load_config(run.config, {**SETTINGS, "name": f"{before.name}-replay"})
-    draws = list(read_jsonl(run.draw_log))
-    if [draw["step"] for draw in draws] != list(range(config.train.steps)):
+    draws = list(read_draw_log(run.draw_log))
+    if [draw.step for draw in draws] != list(range(config.train.steps)):
         raise UserError(
             f"{run} drew {len(draws)} of {config.train.steps} steps: finish it first, "
             f"`polygen-stream run --resume {run}`"
         )
-    drawn = {task for draw in draws for task in (*draw["plain"], *draw["pair"])}
+    drawn = {task for draw in draws for task in draw.task_ids}
 
     def fill(run_dir: Path) -> None:
         new = RunFolder(run_dir)
         shutil.copyfile(run.draw_log, new.replay_schedule)
         with new.journal.open("w", encoding="utf-8") as journal:
-            for line in read_jsonl(run.journal):
+            for line in read_jsonl(run.journal, strict=True):
                 if "task" not in line or line["task"]["task_id"] in drawn:
                     journal.write(json.dumps(line) + "\n")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.jsonl import cut
+from polygen_stream.base.json_files import read_json
+from polygen_stream.base.jsonl import cut_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import RING, UNUSABLE, check, list_checkpoints, read_meta, write_meta
 from polygen_stream.config import RunConfig
@@ -73,8 +73,8 @@ def rewind(run_dir: Path, step: int, steps: int) -> None:
     The journal stays, for captions are not written twice, and so do evaluations of checkpoints up to this one. The
     trainer cuts its draw log.
     """
-    cut(RunFolder(run_dir).metrics, step)
-    cut(RunFolder(run_dir).eval_log, step + 1)
+    cut_jsonl(RunFolder(run_dir).metrics, step)
+    cut_jsonl(RunFolder(run_dir).eval_log, step + 1)
     for number, folder in list_checkpoints(run_dir):
         meta = read_meta(folder)
         if meta["final"] and number < steps:  # the last one of an interrupted run, but not of the run
@@ -95,6 +95,6 @@ def _is_run(folder: Path) -> bool:
 
 def _is_finished(folder: Path) -> bool:
     try:
-        return json.loads(RunFolder(folder).summary.read_text(encoding="utf-8"))["status"] == "completed"
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return read_json(RunFolder(folder).summary).get("status") == "completed"
+    except UserError:  # a damaged summary says nothing of how the run ended
         return False

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, dump_config
-from polygen_stream.launch import guardian
 from polygen_stream.launch.provenance import provenance
 
 RUNS = Path("runs")
@@ -66,21 +64,6 @@ def lock_run_folder(run_dir: Path) -> int:
 def record_resume(run_dir: Path, step: int) -> None:
     """Add to the provenance of a run that it is resumed at `step`, by this process."""
     file = RunFolder(run_dir).provenance
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = read_json(file)
     again = {"step": step} | provenance()
     write_json(file, before | {"resumed": [*before.get("resumed", []), again]})
-
-
-def write_json(path: Path, content: Mapping) -> None:
-    """Writes atomically: readers see the old file or the new one."""
-    temporary = path.with_name(f"{guardian.PARTIAL}{path.name}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
-
-
-def recorded_so_far(run_dir: Path) -> dict:
-    """What the recorder noted last: folder, captions, pictures, shards; {} before it began, or without one."""
-    try:
-        return json.loads(RunFolder(run_dir).recorder_state.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}

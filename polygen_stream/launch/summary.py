@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.events import events
 from polygen_stream.launch.process_plan import PRODUCERS
-from polygen_stream.launch.run_setup import recorded_so_far
 from polygen_stream.ring import RingStats
 
 EVALUATION_KEYS = (
@@ -41,7 +41,7 @@ def summarize(
     """
     images = dict(stats.images_committed)
     run = RunFolder(run_dir)
-    training = _training(read_jsonl(run.metrics), sum(images.values()))
+    training = _training(read_jsonl(run.metrics, required=("step",)), sum(images.values()))
     return {
         "status": status,
         "error": error,
@@ -76,7 +76,7 @@ def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
 
     Captions are missing that made room in the ring before the recorder got to them, or after it was given up.
     """
-    so_far, given_up = recorded_so_far(run_dir), events(run_dir, "recorder")
+    so_far, given_up = read_json(RunFolder(run_dir).recorder_state), events(run_dir, "recorder")
     if not so_far and not given_up:
         return None
     missing = max(0, stats.groups_completed - so_far.get("captions", 0))

@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import last_checkpoint
@@ -314,7 +315,7 @@ class _Supervisor:
             case "evaluator":
                 return sum(1 for _ in read_jsonl(self.folder.eval_log))
             case "recorder":
-                return run_setup.recorded_so_far(self.run_dir).get("captions", 0)
+                return read_json(self.folder.recorder_state).get("captions", 0)
         return 0
 
     def _progressed(self, child: Child) -> bool:
@@ -502,7 +503,7 @@ class _Supervisor:
         result = summary.summarize(
             self.run_dir, status, message, time.monotonic() - self.started, first_step_s, self.stats
         )
-        run_setup.write_json(self.folder.summary, result)
+        write_json(self.folder.summary, result)
         again = f"polygen-stream run --resume {self.run_dir}"
         if status == "failed":
             print(f"error: {message}\n  run folder: {self.run_dir}\n  to go on: {again}", file=sys.stderr)

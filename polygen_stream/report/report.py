@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from polygen_stream.analyze import pictures
 from polygen_stream.analyze.measure import measure
+from polygen_stream.base.files import write_atomically
+from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.evaluate.encoder import load_encoder
@@ -45,7 +46,7 @@ def main(context: RoleContext) -> None:
     if found:
         about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
         analysis = {"about": about, "classes": "concept", **measure(found, found.concept, run.path)}
-        run.analysis.write_text(json.dumps(analysis, indent=1) + "\n", encoding="utf-8")
+        write_json(run.analysis, analysis, indent=1)
     ring.heartbeat("writing the report")
     write_report(run.path, ring=seen.inspection)
 
@@ -62,9 +63,7 @@ def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | N
     """
     run = read_run_data(folder, ring)
     file = RunFolder(folder).report
-    partial = file.with_name(f".partial-{file.name}")
-    partial.write_text(run_page(run, _neighbours(run, queries)), encoding="utf-8")
-    partial.replace(file)
+    write_atomically(file, run_page(run, _neighbours(run, queries)))
     return file
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
@@ -69,16 +69,16 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
     return RunData(
         folder=folder.resolve(),
         config=load_config(run.config),
-        metrics=list(read_jsonl(run.metrics)),
-        evaluations=sorted(read_jsonl(run.eval_log), key=lambda line: line["step"]),
+        metrics=list(read_jsonl(run.metrics, required=("step",))),
+        evaluations=sorted(read_jsonl(run.eval_log, required=("step",)), key=lambda line: line["step"]),
         refused=refused,
         tasks=len(journal),
         ring=ring or _ring(run.ring_snapshot),
         gallery=gallery.load(run.gallery),
-        analysis=_json(run.analysis) or None,
-        tables=_json(evaluated[-1])["scores"] if evaluated else {},
-        provenance=_json(run.provenance),
-        summary=_json(run.summary),
+        analysis=read_json(run.analysis) or None,
+        tables=read_json(evaluated[-1]).get("scores", {}) if evaluated else {},
+        provenance=read_json(run.provenance),
+        summary=read_json(run.summary),
     )
 
 
@@ -87,7 +87,3 @@ def _ring(file: Path) -> Inspection | None:
         return inspect_state(SnapshotFile(file).state, running=False)
     except UserError:  # none yet, or of another release
         return None
-
-
-def _json(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.jsonl import read_jsonl_lines
 from polygen_stream.ring.records import DrawRecord, Kind
 
 
@@ -66,23 +68,18 @@ def read_draw_log(file: Path) -> Iterator[DrawRecord]:
 
 def _records(file: Path) -> Iterator[tuple[DrawRecord, int]]:
     """Each record and the offset in bytes of the end of its line."""
-    if not file.exists():
-        return
-    end = 0
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            try:
-                yield _record(json.loads(line)), end
-            except (ValueError, KeyError, TypeError) as problem:
-                raise UserError(
-                    f"{file} line {number} is no record of a draw ({problem!r}); move the file away to start a new log"
-                ) from problem
+    for number, end, line in read_jsonl_lines(file):
+        try:
+            if line is None:
+                raise ValueError("damaged, or not a JSON object")
+            yield _record(line), end
+        except (ValueError, KeyError, TypeError) as problem:
+            raise UserError(
+                f"{file} line {number} is no record of a draw ({problem!r}); move the file away to start a new log"
+            ) from problem
 
 
-def _record(line: dict[str, object]) -> DrawRecord:
+def _record(line: dict[str, Any]) -> DrawRecord:
     plain, pair, generations = line["plain"], line["pair"], line["generations"]
     if len(generations) != len(plain) + len(pair):
         raise ValueError(f"{len(generations)} generations for {len(plain)} + {len(pair)} tasks")

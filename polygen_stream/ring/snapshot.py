@@ -23,8 +23,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import replacing
 from polygen_stream.ring import memory
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import VERSION
@@ -33,7 +33,6 @@ from polygen_stream.ring.ring import Ring
 from polygen_stream.ring.state import RingState, copied_columns, copy_state
 
 FORMAT = "polygen-stream ring snapshot"
-PARTIAL = ".partial-"  # prefix of files being written; what a killed writer leaves, the run's end removes
 _CHUNK_BYTES = 4 * 2**20
 _DTYPES = {"u1": "U8", "i2": "I16", "i4": "I32", "i8": "I64", "f4": "F32", "f8": "F64"}
 
@@ -61,20 +60,13 @@ def save_snapshot(
     state: the instant to save, if it is not this one. Pictures that were overwritten since are not stored.
     Raises UserError when the file cannot be written.
     """
-    partial = path.with_name(PARTIAL + path.name)
     try:
-        with partial.open("wb") as file:
+        with replacing(path, durable=True) as file:
             saved = _write(file, ring._control, payload, tasks, state or copy_columns(ring))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        flush(path.parent)
     except OSError as error:
         raise UserError(
             f"cannot write ring snapshot {path}: {error.strerror}; free some space there or choose another folder"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return saved
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 from psutil import NoSuchProcess, Process
 
+from polygen_stream.base.files import write_atomically
+
 POLL_S = 0.05
 
 
@@ -100,9 +102,7 @@ class DeviceLock:
                 queue = []
             new = change([each for each in queue if _alive(*each)])
             if new != queue:
-                staged = self._file.with_suffix(".new")  # a process killed while it writes leaves the old one
-                staged.write_text(json.dumps(new), encoding="utf-8")
-                staged.replace(self._file)
+                write_atomically(self._file, json.dumps(new))  # a process killed while it writes leaves the old one
         return new
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.grammar import GrammarSource
@@ -57,10 +57,9 @@ def measure(run_dir: Path) -> Measured:
         UserError: no completed run, or one that went on after an interruption.
     """
     run = RunFolder(run_dir)
-    try:
-        summary = json.loads(run.summary.read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"{run} has no summary.json: give the folder of a completed run") from None
+    summary = read_json(run.summary)
+    if not summary:
+        raise UserError(f"{run} has no summary.json: give the folder of a completed run")
     if summary["status"] != "completed" or summary["restarts"] or summary["resumes"]:
         raise UserError(
             f"{run} is {summary['status']}, with {len(summary['restarts'])} restarts and {len(summary['resumes'])} "

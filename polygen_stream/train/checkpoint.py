@@ -18,11 +18,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from polygen_stream.base.durable import flush
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import PARTIAL, flush
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import (
-    PARTIAL,
     RING,
     config_hash,
     damaged,

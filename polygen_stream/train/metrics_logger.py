@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polygen_stream.base.jsonl import JsonLines, cut, read_jsonl
+from polygen_stream.base.jsonl import JsonLines, cut_jsonl, read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.ring import RingStats
 from polygen_stream.ring.draw_log import DrawLog
@@ -23,7 +23,7 @@ class MetricsLogger:
 
     def __init__(self, run_dir: Path, first_step: int = 0) -> None:
         run = RunFolder(run_dir)
-        cut(run.metrics, first_step)
+        cut_jsonl(run.metrics, first_step)
         self._metrics = JsonLines(run.metrics)
         self._draws = DrawLog(run.draw_log, first_step)
         self._board = TensorBoard(run.tensorboard, first_step=first_step)

@@ -13,7 +13,8 @@ from launched_runs import Launched
 from resumable_run import CHECKPOINT_EVERY, STEPS
 from run_results import RUN, assert_same, result
 
-from polygen_stream.checkpoints import PARTIAL, list_checkpoints
+from polygen_stream.base.files import PARTIAL
+from polygen_stream.checkpoints import list_checkpoints
 
 START_S = 150.0  # imports of torch and open_clip on a machine that is busy
 

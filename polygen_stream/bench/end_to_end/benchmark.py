@@ -15,7 +15,6 @@ busy from beginning to end: its step is timed first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -30,6 +29,7 @@ import torch
 from safetensors import safe_open
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.bench.end_to_end.offline import render_all, train_from_shards
@@ -154,7 +154,7 @@ def _stream(config: RunConfig, latency: Latency, step_s: float, folder: Path) ->
     """step_s: of a trainer that never waits, by which utilisation is measured."""
     _run(config, latency, folder)
     lines = list(read_jsonl(RunFolder(folder).metrics))
-    summary = json.loads(RunFolder(folder).summary.read_text(encoding="utf-8"))
+    summary = read_json(RunFolder(folder).summary)
     start = summary["seconds_to_first_step"] - lines[0]["time"]
     steps_ended = [start + line["time"] for line in lines]
     scores = {

@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base import seeding
+from polygen_stream.base.files import PARTIAL
 from polygen_stream.base.jsonl import JsonLines
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
-from polygen_stream.checkpoints import PARTIAL, config_hash, describe_files, write_meta
+from polygen_stream.checkpoints import config_hash, describe_files, write_meta
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec, build_process_plan
 from polygen_stream.micro.painter import paint

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from polygen_stream.base.files import write_atomically
 
 
 @contextmanager
@@ -27,9 +28,7 @@ def timing_cache(config: Any, path: Path) -> Iterator[None]:
     with FileLock(f"{path}.lock"):
         measured = config.get_timing_cache()
         measured.combine(_read(config, path), ignore_mismatch=False)
-        whole = path.with_name(f"{path.name}.{os.getpid()}")
-        whole.write_bytes(measured.serialize())
-        whole.replace(path)
+        write_atomically(path, bytes(measured.serialize()))
 
 
 def _read(config: Any, path: Path) -> Any:

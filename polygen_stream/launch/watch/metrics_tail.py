@@ -6,7 +6,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from polygen_stream.base.jsonl import parse_line
+from polygen_stream.base.jsonl import read_jsonl_lines, report_damage
 
 
 class MetricsTail:
@@ -14,31 +14,29 @@ class MetricsTail:
 
     def __init__(self, path: Path, window: int = 50):
         self._path = path
-        self._offset = 0
+        self._offset = self._number = 0
         self.recent: deque[dict] = deque(maxlen=window)
         self.first_seen: float | None = None  # monotonic seconds when the first step's line was there
 
     def start_again(self) -> None:
         """The file was cut, nobody writes to it yet, and only what will come is news; `recent` is what it has now."""
-        self._offset = 0
+        self._offset = self._number = 0
         self.recent.clear()
         self.read()
         self.first_seen = None
 
     def read(self) -> None:
         """Takes in what was appended since the last call, up to the last complete line."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                appended = file.read()
-        except FileNotFoundError:
-            return
-        complete = appended[: appended.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        records = [record for record in map(parse_line, complete.splitlines(keepends=True)) if record is not None]
-        self.recent.extend(records)
-        if records and self.first_seen is None:
-            self.first_seen = time.monotonic()
+        damaged: list[int] = []
+        for line in read_jsonl_lines(self._path, self._offset, self._number):
+            self._number, self._offset = line.number, line.end
+            if line.record is None or "step" not in line.record:
+                damaged.append(line.number)
+                continue
+            self.recent.append(line.record)
+            if self.first_seen is None:
+                self.first_seen = time.monotonic()
+        report_damage(self._path, damaged)
 
     @property
     def last(self) -> dict:

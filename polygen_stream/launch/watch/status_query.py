@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.launch.process_plan import ring_spec
@@ -105,7 +106,7 @@ def _how_it_ended(run_dir: Path) -> str:
     try:
         # An earlier attempt of a run that was taken up again left a summary too, before that.
         if summary.stat().st_mtime_ns >= begun.stat().st_mtime_ns:
-            return json.loads(summary.read_text(encoding="utf-8"))["status"]
+            return read_json(summary, required=("status",))["status"]
     except FileNotFoundError:
         pass
     return "killed"

@@ -13,11 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import replacing
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.events import events
-
-PARTIAL = ".partial-"
 
 
 def write_trace(run_dir: Path, out: Path) -> int:
@@ -31,19 +30,15 @@ def write_trace(run_dir: Path, out: Path) -> int:
     if not files:
         raise UserError(f"{run_dir} has no trace: start or resume it with launch.trace = true")
     spans = 0
-    partial = out.with_name(PARTIAL + out.name)
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write('{"displayTimeUnit": "ms", "traceEvents": [')
+        with replacing(out) as stream:
+            stream.write(b'{"displayTimeUnit": "ms", "traceEvents": [')
             for number, event in enumerate(_events(run_dir, files)):
-                stream.write((",\n" if number else "\n") + json.dumps(event))
+                stream.write(((",\n" if number else "\n") + json.dumps(event)).encode())
                 spans += event["ph"] == "X"
-            stream.write("\n]}\n")
-        partial.replace(out)
+            stream.write(b"\n]}\n")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return spans
 
 

@@ -55,6 +55,16 @@ def test_another_file_is_refused_and_left_as_it_is(tmp_path, text):
     assert file.read_text() == text
 
 
+@pytest.mark.parametrize("damage", [b"\x00\xff\x80", b'{"task": {"task_'], ids=["garbage", "cut"])
+def test_a_damaged_line_in_the_middle_is_refused(tmp_path, damage):
+    file = tmp_path / "journal.jsonl"
+    write(file, ENTRIES)
+    first, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + damage + b"\n" + b"".join(rest))
+    with pytest.raises(UserError, match=rf"^{file} line 2 is no entry of a journal \(damaged"):
+        list(read_journal(file))
+
+
 def test_a_task_that_comes_twice_is_refused(tmp_path):
     file = tmp_path / "journal.jsonl"
     write(file, [ENTRIES[0], ENTRIES[1], ENTRIES[1]])

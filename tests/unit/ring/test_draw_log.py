@@ -68,5 +68,14 @@ def test_another_file_is_refused_not_overwritten(tmp_path):
         assert file.read_text() == text
 
 
+@pytest.mark.parametrize("damage", [b"\x00\xff\x80", b'{"step": 1, "pl'], ids=["garbage", "cut"])
+def test_a_damaged_line_in_the_middle_is_refused(log_of_five, damage):
+    file, _ = log_of_five
+    first, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + damage + b"\n" + b"".join(rest))
+    with pytest.raises(UserError, match=rf"^{file} line 2 is no record of a draw \(.*damaged"):
+        list(read_draw_log(file))
+
+
 def test_a_missing_log_is_empty(tmp_path):
     assert list(read_draw_log(tmp_path / "none")) == []

@@ -1,0 +1,61 @@
+"""Files: written whole or not at all, and flushed to disk where another process relies on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+# Prefix of files and folders that are being written, or removed. No reader looks for such names; what a killed process
+# leaves of them in a run folder is removed when the run ends. (guardian.py, which imports nothing, has a copy.)
+PARTIAL = ".partial-"
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing, and rename it to `path` at the end of the block.
+
+    Readers see the old file or the new one. After an exception in the block `path` is what it was.
+
+    Args:
+        path: The file to write or replace, in a folder that exists.
+        durable: Return when the new file would survive a power failure.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # Two processes may write the same file at the same time: each writes its own, and the last one stays.
+    partial = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    if durable:
+        flush(path.parent)
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write or replace a file in one piece; text as UTF-8. See `replacing`."""
+    with replacing(path, durable=durable) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def flush(path: Path) -> None:
+    """Return when a file's content, or a folder's list of entries, would survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return `path`, or the nearest folder above it that exists: the disk that `path` would be on."""
+    return next(each for each in (path, *path.parents) if each.exists())

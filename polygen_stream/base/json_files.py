@@ -1,0 +1,59 @@
+"""JSON documents: state files and results, one object per file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import write_atomically
+
+
+def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if there is no such file.
+
+    Args:
+        path: The file.
+        required: Keys that the object must have.
+
+    Raises:
+        UserError: The file cannot be read, is not JSON, or lacks a required key.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as problem:
+        raise UserError(f"cannot read {path}: {problem.strerror}") from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is not JSON") from None
+    if not isinstance(found, dict):
+        raise _damaged(path, f"it holds a {type(found).__name__}, not an object")
+    if missing := [key for key in required if key not in found]:
+        raise _damaged(path, f"it has no {', '.join(missing)}")
+    return found
+
+
+def write_json(
+    path: Path, content: Mapping[str, Any], *, indent: int = 2, allow_nan: bool = True, durable: bool = False
+) -> None:
+    """Write an object as a JSON file, atomically.
+
+    Args:
+        path: The file.
+        content: The object.
+        indent: Spaces per level.
+        allow_nan: Write NaN and infinities, which JSON has no words for, as Python does; False: raise ValueError.
+        durable: Return when the file would survive a power failure.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    text = json.dumps(content, indent=indent, allow_nan=allow_nan)
+    write_atomically(path, text + "\n", durable=durable)
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged ({why}): restore it, or delete it to go on without it")
