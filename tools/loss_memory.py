@@ -56,13 +56,15 @@ def measure(texts: int, chunk: int) -> dict[str, float]:
 
     def run(texts: int, chunk: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        layout = TextImageIndex.of(torch.arange(texts).repeat_interleave(IMAGES), torch.arange(texts) >= texts * 3 // 4)
+        index = TextImageIndex.from_tensors(
+            torch.arange(texts).repeat_interleave(IMAGES), torch.arange(texts) >= texts * 3 // 4
+        )
         images, captions = (
             torch.nn.functional.normalize(torch.randn(n, FEATURES, generator=generator), dim=1).requires_grad_()
             for n in (IMAGES * texts, texts)
         )
         scale = torch.tensor(10.0, requires_grad=True)
-        loss, _ = multi_positive_loss(images, captions, scale, layout, image_image_weight=1.0, chunk=chunk)
+        loss, _ = multi_positive_loss(images, captions, scale, index, image_image_weight=1.0, chunk=chunk)
         loss.backward()
 
     torch.set_num_threads(1)

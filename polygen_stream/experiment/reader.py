@@ -15,7 +15,7 @@ from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.experiment.pool import PicturePool
 from polygen_stream.experiment.spec import Arm
 from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec, RingTimeout
-from polygen_stream.train.data import RingReader, TrainBatch, describe
+from polygen_stream.train.data import RingReader, TrainBatch, build_index
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import HostStaging
 
@@ -69,7 +69,7 @@ def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[T
         aside.extendleft(reversed(later))
         pairs = rows[mix.plain :]
         texts = [captions[row].text for row in rows] + [captions[row].negative for row in pairs]
-        layout, names = describe(
+        index, image_ids = build_index(
             texts,
             [n] * len(texts),
             [captions[row].task_id for row in rows],
@@ -83,11 +83,11 @@ def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[T
             mix=mix,
             images=torch.from_numpy(np.concatenate(pictures)).flatten(0, 1),
             tokens=torch.cat([tokens[rows], negative_tokens[pairs]]),
-            layout=layout,
+            index=index,
             texts=tuple(texts),
-            names=names,
+            image_ids=image_ids,
             generators=tuple(data.generators[[*rows, *pairs]].flatten().tolist()),
-            drawn=None,
+            draw_record=None,
             waited_s=0.0,
         )
 

@@ -1,10 +1,10 @@
-"""Pictures from the ring to the model's input: normalisation, and the augmentations of training.
+"""From stored pixels to the model's input: normalisation, and the augmentations of training.
 
-All run batched on the model's device. Training and evaluation share `preprocess`, so the statistics cannot
-drift apart; they are open_clip's, so that an exported model reads what open_clip feeds it.
+Everything runs batched on the model's device. Training and evaluation share `preprocess`, so that their statistics
+cannot drift apart; they are open_clip's, so that an exported model gets the input that open_clip feeds it.
 
-What happens to a picture is a function of (seed, step, name of the picture) and drawn on the host: the same on every
-device, whichever rank the picture lies on and whatever else is in its batch.
+An augmentation is a function of (seed, step, image id) and is drawn on the host: it does not depend on the device, the
+rank of the image, or the other images of the batch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from polygen_stream.base.seeding import key, mixed
 
-DOWN_SIDES = (1 / 4, 1 / 2)  # shares of the side that random_downsample goes down to
+DOWNSAMPLE_FACTORS = (1 / 4, 1 / 2)  # of the side, for random_downsample
 
 
 def preprocess(images: Tensor, size: int) -> Tensor:
-    """uint8 [N, H, W, 3] to normalised float32 [N, 3, size, size], channels last; resized where H, W differ.
+    """Turn uint8 [N, H, W, 3] into normalised float32 [N, 3, size, size], channels last.
 
-    Resizing is bilinear with antialiasing. Pictures are square in the ring, so nothing is cropped.
+    Resizing, where H, W differ from `size`, is bilinear with antialiasing. Images are square in the ring, so nothing is
+    cropped.
     """
     x = images.permute(0, 3, 1, 2).float().div_(255)  # [N, 3, H, W], channels last because HWC was dense
     if x.shape[-2:] != (size, size):
@@ -35,20 +36,25 @@ def preprocess(images: Tensor, size: int) -> Tensor:
     return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
-def random_resized_crop(images: Tensor, size: int, *, scale_min: float, seed: int, step: int, names: Tensor) -> Tensor:
-    """A random crop per picture, resized to [N, 3, size, size]. No flips: captions speak of left and right.
+def random_resized_crop(
+    images: Tensor, size: int, *, scale_min: float, seed: int, step: int, image_ids: Tensor
+) -> Tensor:
+    """Crop each image at random and resize it: [N, 3, size, size]. No flips: captions speak of left and right.
 
-    Same distribution as torchvision's RandomResizedCrop (area share uniform in [scale_min, 1], log-uniform
-    aspect in [3/4, 4/3]), except that a crop wider or higher than the picture is clipped where torchvision
-    draws again. One bilinear gather for the whole batch.
+    Same distribution as torchvision's RandomResizedCrop (area fraction uniform in [scale_min, 1], log-uniform aspect in
+    [3/4, 4/3]), except that a crop wider or higher than the image is clipped where torchvision draws again. One
+    bilinear gather for the whole batch.
 
     Args:
         images: float [N, 3, H, W].
-        scale_min: smallest share of the picture's area a crop keeps; 1 keeps the whole picture.
-        names: int64 [N] on the host, different for pictures of a step.
+        size: side of the result, in pixels.
+        scale_min: smallest fraction of the image's area that a crop keeps; 1 keeps the whole image.
+        seed: the run's seed.
+        step: the training step.
+        image_ids: int64 [N] on the host, unique within the step.
     """
     count = len(images)
-    area, aspect, x, y = _uniform(4, names, seed, "augment", step)
+    area, aspect, x, y = _uniform(4, image_ids, seed, "augment", step)  # [N] each
     if scale_min == 1:
         width = height = torch.ones(count)
     else:
@@ -65,29 +71,36 @@ def random_resized_crop(images: Tensor, size: int, *, scale_min: float, seed: in
     return crops.contiguous(memory_format=torch.channels_last)
 
 
-def random_downsample(images: Tensor, *, probability: float, seed: int, step: int, names: Tensor) -> Tensor:
-    """Take the finest detail out of some pictures: [N, 3, S, S], each scaled down and up again with `probability`.
+def random_downsample(images: Tensor, *, probability: float, seed: int, step: int, image_ids: Tensor) -> Tensor:
+    """Scale some images down and up again, which removes their finest detail: [N, 3, S, S].
 
-    Generators sign their pictures in the high frequencies; a model that cannot rely on them has to look elsewhere.
-    An option of StableRep's (google-research/syn-rep-learn:StableRep/main_stablerep.py, --downsample_prob 0.05), which
-    goes down to 64 or 128 of a stored picture's 256 pixels, before the crop; here the same shares of any size.
+    Generators leave fingerprints in the high frequencies; a model that cannot rely on them has to use the content. An
+    option of StableRep's (google-research/syn-rep-learn:StableRep/main_stablerep.py, --downsample_prob 0.05), which
+    goes down to 64 or 128 of a stored image's 256 pixels, before the crop; here by the same factors for any size.
     Bilinear, antialiased on the way down.
+
+    Args:
+        images: float [N, 3, S, S].
+        probability: of an image to be scaled.
+        seed: the run's seed.
+        step: the training step.
+        image_ids: int64 [N] on the host, unique within the step.
     """
     side = images.shape[-1]
-    luck, which = _uniform(2, names, seed, "downsample", step)
-    chosen, which = luck < probability, (which * len(DOWN_SIDES)).long()
+    chance, choice = _uniform(2, image_ids, seed, "downsample", step)  # [N] each
+    selected, choice = chance < probability, (choice * len(DOWNSAMPLE_FACTORS)).long()
     images = images.clone()
-    for number, share in enumerate(DOWN_SIDES):
-        rows = torch.nonzero(chosen & (which == number)).flatten().to(images.device, non_blocking=True)
-        if not len(rows):  # a GPU's kernel cannot be launched on none
+    for number, factor in enumerate(DOWNSAMPLE_FACTORS):
+        rows = torch.nonzero(selected & (choice == number)).flatten().to(images.device, non_blocking=True)
+        if not len(rows):  # a CUDA kernel cannot be launched on an empty tensor
             continue
-        small = max(1, round(share * side))
+        small = max(1, round(factor * side))
         down = interpolate(images[rows], size=(small, small), mode="bilinear", antialias=True, align_corners=False)
         images[rows] = interpolate(down, size=(side, side), mode="bilinear", align_corners=False)
     return images
 
 
-def _uniform(rows: int, names: Tensor, *keys: int | str) -> Tensor:
-    """float32 [rows, N], uniform in [0, 1): a function of the keys, the row, and the column's name."""
-    hashes = np.stack([mixed(names.numpy(), key(*keys, row)) for row in range(rows)])  # uint64
+def _uniform(rows: int, image_ids: Tensor, *keys: int | str) -> Tensor:
+    """float32 [rows, N], uniform in [0, 1): a function of the keys, the row, and the image id of the column."""
+    hashes = np.stack([mixed(image_ids.numpy(), key(*keys, row)) for row in range(rows)])  # uint64
     return torch.from_numpy((hashes >> np.uint64(40)).astype(np.float32) / 2**24)

@@ -1,7 +1,7 @@
-"""Softmax cross-entropy of rows against labelled columns, a chunk of rows at a time.
+"""Softmax cross entropy with soft targets, a chunk of rows at a time.
 
-The logits of a whole batch are rows x columns numbers, and autograd keeps several tensors of that size. In chunks of c
-rows only c x columns of them exist at once: a chunk keeps nothing but its features and computes the rest again during
+The logits of a whole batch are rows x candidates numbers, and autograd keeps several tensors of that size. In chunks of
+c rows only c x candidates of them exist at once: a chunk keeps nothing but its features and recomputes its logits in
 the backward pass, so that memory grows with the batch and not with its square.
 """
 
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-ABSENT = -1  # pool of a padding column, which is nobody's candidate
+PADDING = -1  # candidate pool of padding, which is no row's candidate
 
 
 @dataclass(frozen=True)
-class LabelledRows:
-    """Features of n images or texts and what tells them apart.
+class LabelledFeatures:
+    """Features of n images or n texts, with the labels that decide candidates and targets.
 
     Args:
         features: float [n, D], L2-normalised.
-        caption: int64 [n], equal for what belongs to the same caption.
-        pool: int64 [n]; a column is a candidate of a row of the same pool.
+        caption: int64 [n], caption id. A row's positives are its candidates with the same id.
+        pool: int64 [n]. A row's candidates are those in the same pool.
     """
 
     features: Tensor
@@ -32,53 +32,62 @@ class LabelledRows:
 
 
 def chunked_cross_entropy(
-    rows: LabelledRows, columns: LabelledRows, scale: Tensor | float, *, chunk: int, first: int | None = None
+    rows: LabelledFeatures,
+    candidates: LabelledFeatures,
+    scale: Tensor | float,
+    *,
+    chunk: int,
+    row_offset: int | None = None,
 ) -> Tensor:
-    """-1/|own| * sum over a row's own columns of log softmax over its candidates: [len(rows)].
+    """Return each row's cross entropy with the soft target that is uniform over its positives: [len(rows)].
 
-    Own are the candidates of the row's caption. A row without any costs 0.
+    -1/|positives| * sum over the positives of log softmax over the row's candidates. A row without positives costs 0.
 
     Args:
-        scale: factor of the cosines.
-        chunk: rows at a time; 0 for all.
-        first: where the rows stand among the columns, if they do; then no row is its own candidate.
+        rows: the anchors.
+        candidates: what the anchors are contrasted with.
+        scale: factor of the cosines, 1 / temperature.
+        chunk: rows at a time; 0 for all at once.
+        row_offset: index of the first row among the candidates, where the rows are some of them. A row is then no
+            candidate of itself.
     """
     count = len(rows.caption)
     if not chunk or count <= chunk:
-        return _chunk(*_tensors(rows), *_tensors(columns), scale, first)
-    parts = []
+        return _cross_entropy(*_tensors(rows), *_tensors(candidates), scale, row_offset)
+    losses = []
     for start in range(0, count, chunk):
         part = (tensor[start : start + chunk] for tensor in _tensors(rows))
-        place = None if first is None else first + start
-        parts.append(
+        offset = None if row_offset is None else row_offset + start
+        losses.append(
             checkpoint(
-                _chunk, *part, *_tensors(columns), scale, place, use_reentrant=False, preserve_rng_state=False
+                _cross_entropy, *part, *_tensors(candidates), scale, offset,
+                use_reentrant=False, preserve_rng_state=False,
             )
         )  # fmt: skip
-    return torch.cat(parts)
+    return torch.cat(losses)
 
 
-def _tensors(side: LabelledRows) -> tuple[Tensor, Tensor, Tensor]:
-    return side.features, side.caption, side.pool
+def _tensors(labelled: LabelledFeatures) -> tuple[Tensor, Tensor, Tensor]:
+    return labelled.features, labelled.caption, labelled.pool
 
 
-def _chunk(
+def _cross_entropy(
     rows: Tensor,  # [r, D]
-    row_caption: Tensor,
-    row_pool: Tensor,
-    columns: Tensor,  # [c, D]
-    column_caption: Tensor,
-    column_pool: Tensor,
+    row_caption: Tensor,  # [r]
+    row_pool: Tensor,  # [r]
+    candidates: Tensor,  # [c, D]
+    candidate_caption: Tensor,  # [c]
+    candidate_pool: Tensor,  # [c]
     scale: Tensor | float,
-    first: int | None,
+    row_offset: int | None,
 ) -> Tensor:
-    candidates = row_pool[:, None] == column_pool[None, :]  # [r, c]
-    if first is not None:
-        candidates.diagonal(first).fill_(False)
-    own = (row_caption[:, None] == column_caption[None, :]) & candidates  # [r, c]
-    logits = (scale * rows) @ columns.T
+    candidate_mask = row_pool[:, None] == candidate_pool[None, :]  # [r, c]
+    if row_offset is not None:
+        candidate_mask.diagonal(row_offset).fill_(False)
+    positive_mask = (row_caption[:, None] == candidate_caption[None, :]) & candidate_mask  # [r, c]
+    logits = (scale * rows) @ candidates.T  # [r, c]
     # The lowest finite number, not -inf: a row without candidates must cost 0, not NaN.
-    logits = logits.masked_fill(~candidates, torch.finfo(logits.dtype).min)
-    owned = own.sum(dim=1)  # [r]
-    target = logits.masked_fill(~own, 0).sum(dim=1) / owned.clamp(min=1)
-    return torch.where(owned > 0, logits.logsumexp(dim=1) - target, 0)
+    logits = logits.masked_fill(~candidate_mask, torch.finfo(logits.dtype).min)
+    positives = positive_mask.sum(dim=1)  # [r]
+    target_logit = logits.masked_fill(~positive_mask, 0).sum(dim=1) / positives.clamp(min=1)  # [r]
+    return torch.where(positives > 0, logits.logsumexp(dim=1) - target_logit, 0)

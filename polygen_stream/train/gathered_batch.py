@@ -1,97 +1,107 @@
-"""What the rows of a rank are contrasted with: the images and texts of the whole batch, on whichever rank they lie."""
+"""The gathered batch: images and texts of all ranks, against which each rank contrasts its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polygen_stream.train.chunked_cross_entropy import ABSENT
+from polygen_stream.train.chunked_cross_entropy import PADDING
 from polygen_stream.train.text_image_index import TextImageIndex
 
 
 @dataclass(frozen=True)
 class GatheredBatch:
-    """M images and U texts, padding included. `side` is 0 for I+ and T+, 1 for I- and T-, ABSENT for padding.
+    """Features and labels of M images and U texts, padding included: those of one rank, or of all.
+
+    A polarity is 0 for I+ and T+, 1 for I- and T-, and PADDING for padding.
 
     Args:
-        images: float [M, D].
-        image_caption, image_side: int64 [M].
-        texts: float [U, D].
-        text_caption, text_side: int64 [U].
-        own_image: index of this rank's first image; its others follow.
-        image_counts: I+ and I- of the whole batch.
-        text_counts: T+ and T- of the whole batch.
+        images: float [M, D], image features.
+        image_caption: int64 [M], caption id of each image's text.
+        image_polarity: int64 [M].
+        texts: float [U, D], text features.
+        text_caption: int64 [U], caption id of each text.
+        text_polarity: int64 [U].
+        image_offset: index in `images` of this rank's first image; its other images follow.
+        image_counts: number of I+ and of I- in the whole batch.
+        text_counts: number of T+ and of T- in the whole batch.
     """
 
     images: Tensor
     image_caption: Tensor
-    image_side: Tensor
+    image_polarity: Tensor
     texts: Tensor
     text_caption: Tensor
-    text_side: Tensor
-    own_image: int
+    text_polarity: Tensor
+    image_offset: int
     image_counts: tuple[int, int]
     text_counts: tuple[int, int]
 
 
-def local_batch(images: Tensor, texts: Tensor, layout: TextImageIndex) -> GatheredBatch:
-    """The columns of a rank's own batch: images [N, D] and texts [T, D]."""
-    text_side = layout.text_negative.long()
+def local_batch(images: Tensor, texts: Tensor, index: TextImageIndex) -> GatheredBatch:
+    """Return a rank's own batch, from its image features [N, D] and text features [T, D]."""
+    text_polarity = index.text_negative.long()
     return GatheredBatch(
         images,
-        layout.text_caption[layout.image_text],
-        text_side[layout.image_text],
+        index.text_caption[index.image_text],
+        text_polarity[index.image_text],
         texts,
-        layout.text_caption,
-        text_side,
-        own_image=0,
-        image_counts=(layout.positive_images, layout.negative_images),
-        text_counts=(layout.positives, layout.negatives),
+        index.text_caption,
+        text_polarity,
+        image_offset=0,
+        image_counts=(index.positive_images, index.negative_images),
+        text_counts=(index.positives, index.negatives),
     )
 
 
-def gather_batch(own: GatheredBatch, group: dist.ProcessGroup) -> GatheredBatch:
-    """The columns of all ranks, from the own ones of each; ranks may hold different numbers of images and texts.
+def gather_batch(local: GatheredBatch, group: dist.ProcessGroup) -> GatheredBatch:
+    """Gather the local batches of all ranks, which may hold different numbers of images and texts.
 
-    Ranks are padded to the largest with columns that are nobody's candidates. Features are gathered with their
-    gradient: a rank gets what the rows of all ranks say about its images and texts. The sizes come to the host, which
-    is the one place where a step waits for the device.
+    Each rank is padded to the largest one; padding is no row's candidate. Features are gathered with their gradient: a
+    rank receives what the rows of all ranks contribute to its images and texts. The sizes are copied to the host, the
+    one place where a step waits for the device.
     """
-    sizes = torch.tensor([*own.image_counts, *own.text_counts], device=own.images.device)
-    counts = all_gather(sizes, group).view(-1, 4)  # [world, 4]
-    most_images, most_texts = counts[:, :2].sum(1).max().item(), counts[:, 2:].sum(1).max().item()
-    image_labels = torch.stack([own.image_caption, own.image_side], dim=1)
-    text_labels = torch.stack([own.text_caption, own.text_side], dim=1)
+    sizes = torch.tensor([*local.image_counts, *local.text_counts], device=local.images.device)
+    counts = all_gather(sizes, group).view(-1, 4)  # [world_size, 4]
+    world_size = counts.shape[0]
+    max_images, max_texts = int(counts[:, :2].sum(1).max()), int(counts[:, 2:].sum(1).max())
+    image_labels = torch.stack([local.image_caption, local.image_polarity], dim=1)  # [N, 2]
+    text_labels = torch.stack([local.text_caption, local.text_polarity], dim=1)  # [T, 2]
     labels = all_gather(
-        torch.cat([_padded(image_labels, most_images, ABSENT), _padded(text_labels, most_texts, ABSENT)]), group
-    ).view(len(counts), -1, 2)  # [world, most_images + most_texts, 2]
-    # One collective for both, so that there is one in the backward pass and no order of them to agree on.
+        torch.cat([_pad(image_labels, max_images, PADDING), _pad(text_labels, max_texts, PADDING)]), group
+    ).view(world_size, -1, 2)  # [world_size, max_images + max_texts, 2]
+    image_caption, image_polarity = labels[:, :max_images].flatten(0, 1).unbind(1)  # [M] each
+    text_caption, text_polarity = labels[:, max_images:].flatten(0, 1).unbind(1)  # [U] each
+    # One collective for both kinds of features, so that the backward pass has one and no order of two to agree on.
     features = gather_with_gradient(
-        torch.cat([_padded(own.images, most_images, 0), _padded(own.texts, most_texts, 0)]), group
-    ).view(len(counts), most_images + most_texts, -1)
-    positive_images, negative_images, positives, negatives = counts.sum(dim=0).tolist()
+        torch.cat([_pad(local.images, max_images, 0), _pad(local.texts, max_texts, 0)]), group
+    ).view(world_size, max_images + max_texts, -1)
+    positive_images, negative_images, positives, negatives = map(int, counts.sum(dim=0).tolist())
     return GatheredBatch(
-        features[:, :most_images].flatten(0, 1),
-        *labels[:, :most_images].flatten(0, 1).unbind(1),
-        features[:, most_images:].flatten(0, 1),
-        *labels[:, most_images:].flatten(0, 1).unbind(1),
-        own_image=dist.get_rank(group) * most_images,
+        features[:, :max_images].flatten(0, 1),
+        image_caption,
+        image_polarity,
+        features[:, max_images:].flatten(0, 1),
+        text_caption,
+        text_polarity,
+        image_offset=dist.get_rank(group) * max_images,
         image_counts=(positive_images, negative_images),
         text_counts=(positives, negatives),
     )
 
 
-def gather_images(features: Tensor, columns: GatheredBatch, group: dist.ProcessGroup) -> Tensor:
-    """Further features of the images [N, P], gathered to stand as the images of `columns` do: [M, P]."""
-    most_images = len(columns.images) // dist.get_world_size(group)
-    return gather_with_gradient(_padded(features, most_images, 0), group)
+def gather_images(features: Tensor, gathered: GatheredBatch, group: dist.ProcessGroup) -> Tensor:
+    """Gather further image features [N, P] in the order of `gathered.images`: [M, P]."""
+    max_images = len(gathered.images) // dist.get_world_size(group)
+    return gather_with_gradient(_pad(features, max_images, 0), group)
 
 
 def all_gather(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """[n, ...] of every rank, one after the other: [world * n, ...]; n is the same everywhere."""
+    """Concatenate [n, ...] of every rank, in the order of ranks: [world_size * n, ...]. n is the same on all ranks."""
     gathered = tensor.new_empty(dist.get_world_size(group) * len(tensor), *tensor.shape[1:])
     dist.all_gather_into_tensor(gathered, tensor.contiguous(), group=group)
     return gathered
@@ -99,22 +109,23 @@ def all_gather(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 def gather_with_gradient(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     """`all_gather` whose gradient is summed over the ranks. torch has the same under names that change."""
-    return _Gather.apply(tensor, group)
+    return _GatherWithGradient.apply(tensor, group)
 
 
-class _Gather(torch.autograd.Function):
+class _GatherWithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+    def forward(ctx: Any, tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
         return all_gather(tensor, group)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        own = gradient.new_empty(len(gradient) // dist.get_world_size(ctx.group), *gradient.shape[1:])
-        dist.reduce_scatter_tensor(own, gradient.contiguous(), group=ctx.group)
-        return own, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        [gradient] = grad_outputs
+        local = gradient.new_empty(len(gradient) // dist.get_world_size(ctx.group), *gradient.shape[1:])
+        dist.reduce_scatter_tensor(local, gradient.contiguous(), group=ctx.group)
+        return local, None
 
 
-def _padded(tensor: Tensor, count: int, value: int) -> Tensor:
-    missing = count - len(tensor)
+def _pad(tensor: Tensor, length: int, value: int) -> Tensor:
+    missing = length - len(tensor)
     return torch.cat([tensor, tensor.new_full((missing, *tensor.shape[1:]), value)])

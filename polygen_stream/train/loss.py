@@ -1,6 +1,6 @@
 """Contrastive losses of a batch of images and texts with hard negatives.
 
-Legend: N images (I+ and I-), T texts (T+ and T-), D features. Image r belongs to text b(r); text b has k_b
+Notation: N images (I+ and I-), T texts (T+ and T-), D features. Image r belongs to text b(r); text b has k_b
 images. Features are L2-normalised, s = exp(logit scale), the logit of image r and text t is s * image_r . text_t.
 
     i2t, image r:  -log softmax over ALL texts (T+ and T-), target b(r)
@@ -25,16 +25,16 @@ Candidates of t2i (`hn_t2i`), because generated negatives often miss the one thi
 Baselines, in the same multi-positive form:
     negclip        half(+) alone: hard-negative captions without their images (NegCLIP, arXiv 2210.01936)
     infonce        1/2 [ mean over all images of i2t + mean over all texts of t2i over all images ]: I- and T- are
-                   ordinary samples, as a curriculum without a loss of its own would have them
+                   ordinary samples, as in a curriculum without a hard-negative loss
 
 Means. i2t averages IMAGES, so a caption with more images weighs more in it; t2i averages captions.
 
-Equal captions. Texts of the same words count as one caption in several copies. An image's target is then uniform over
-the copies (StableRep++'s 1/count), a text's over the candidate images of all of them, and each copy keeps its row.
+Equal captions. Texts of the same words are copies of one caption. An image's soft target is then uniform over the
+copies (StableRep++'s 1/count), a text's over the candidate images of all of them, and each copy keeps its row.
 
-Ranks. With a `group` every rank has the rows of its own images and texts, and the columns of all ranks. Denominators
-are those of the whole batch, however unequal the ranks. The loss of a rank is `world` times its share of the sum, so
-that the mean of gradients that DistributedDataParallel takes is exactly the gradient of the whole batch's loss.
+Ranks. With a `group` the rows are a rank's own images and texts, and the candidates are those of all ranks. Means
+divide by the counts of the whole batch, however unequal the ranks. The loss of a rank is `world_size` times its part of
+the sum, so that the mean of gradients that DistributedDataParallel takes is exactly the gradient of the batch's loss.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polygen_stream.train.chunked_cross_entropy import ABSENT, LabelledRows, chunked_cross_entropy
+from polygen_stream.train.chunked_cross_entropy import PADDING, LabelledFeatures, chunked_cross_entropy
 from polygen_stream.train.gathered_batch import GatheredBatch, gather_batch, gather_images, local_batch
 from polygen_stream.train.text_image_index import TextImageIndex
 
@@ -57,7 +57,7 @@ def multi_positive_loss(
     image_features: Tensor,
     text_features: Tensor,
     logit_scale: Tensor,
-    layout: TextImageIndex,
+    index: TextImageIndex,
     *,
     objective: Objective = "multi_positive",
     hn_t2i: HardNegativeT2I = "same_polarity",
@@ -67,54 +67,54 @@ def multi_positive_loss(
     chunk: int = 0,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch and its detached parts.
+    """Return the loss of a batch and its detached parts.
 
     Args:
         image_features: float [N, D], L2-normalised.
         text_features: float [T, D], L2-normalised.
         logit_scale: scalar s, already exponentiated.
-        layout: which image shows which text.
+        index: which image shows which text.
         objective: see the module's text.
         hn_t2i: candidates of the text rows of `multi_positive`, see the module's text.
         image_image_weight: weight of the image-image term; 0 leaves it out.
-        image_image_temperature: its temperature (StableRep: 0.1).
-        image_image_features: float [N, P], L2-normalised: what that term compares, instead of image_features.
-        chunk: rows of logits at a time (rows.py); 0 for all at once.
-        group: the ranks that share the batch, each calling this with its part; None when there is one.
+        image_image_temperature: temperature of the image-image term (StableRep: 0.1).
+        image_image_features: float [N, P], L2-normalised: what the image-image term compares instead of image_features.
+        chunk: rows of logits at a time (chunked_cross_entropy.py); 0 for all at once.
+        group: the ranks that share the batch, each of which calls this with its part; None for a single process.
 
     Returns:
         The scalar loss, whose mean over the ranks is the loss of the batch; and the parts of the whole batch before
-        weighting: i2t, t2i, and where present negative_i2t, negative_t2i, image_image. Halves of precision (fp16,
-        bf16) are raised to fp32 first.
+        weighting: i2t, t2i, and where present negative_i2t, negative_t2i, image_image. fp16 and bf16 inputs are raised
+        to fp32 first.
     """
-    own = local_batch(_at_least_fp32(image_features), _at_least_fp32(text_features), layout)
-    columns = own if group is None else gather_batch(own, group)
-    rows = _Rows(own, columns, _at_least_fp32(logit_scale), chunk)
+    local = local_batch(_at_least_fp32(image_features), _at_least_fp32(text_features), index)
+    gathered = local if group is None else gather_batch(local, group)
+    terms = _ContrastiveTerms(local, gathered, _at_least_fp32(logit_scale), chunk)
 
-    everyone = objective == "infonce" or (hn_t2i == "all" and objective == "multi_positive")
-    i2t, t2i = rows.image_text(), rows.text_image(everyone)  # [N], [T]
+    all_images = objective == "infonce" or (hn_t2i == "all" and objective == "multi_positive")
+    i2t, t2i = terms.image_to_text(), terms.text_to_image(all_images)  # [N], [T]
     if objective == "infonce":
-        parts = {"i2t": rows.mean_of_images(i2t, 0, 1), "t2i": rows.mean_of_texts(t2i, 0, 1)}
+        parts = {"i2t": terms.mean_over_images(i2t, 0, 1), "t2i": terms.mean_over_texts(t2i, 0, 1)}
         loss = (parts["i2t"] + parts["t2i"]) / 2
     else:
-        parts = {"i2t": rows.mean_of_images(i2t, 0), "t2i": rows.mean_of_texts(t2i, 0)}
+        parts = {"i2t": terms.mean_over_images(i2t, 0), "t2i": terms.mean_over_texts(t2i, 0)}
         loss = (parts["i2t"] + parts["t2i"]) / 2
-        positives, negatives = columns.text_counts
+        positives, negatives = gathered.text_counts
         if negatives and objective == "multi_positive":
-            parts["negative_i2t"] = rows.mean_of_images(i2t, 1)
+            parts["negative_i2t"] = terms.mean_over_images(i2t, 1)
             half = parts["negative_i2t"]
             if hn_t2i != "none":
-                parts["negative_t2i"] = rows.mean_of_texts(t2i, 1)
+                parts["negative_t2i"] = terms.mean_over_texts(t2i, 1)
                 half = half + parts["negative_t2i"]
             loss = loss + (negatives / positives) * half / 2
     if image_image_weight:
-        features, gathered = own.images, columns.images
+        own_features, all_features = local.images, gathered.images  # [N, D], [M, D]
         if image_image_features is not None:
-            features = _at_least_fp32(image_image_features)
-            gathered = features if group is None else gather_images(features, columns, group)
-        i2i = rows.image_image(features, gathered, 1 / image_image_temperature, everyone)  # [N]
-        sides = (0,) if objective == "negclip" else (0, 1)
-        parts["image_image"] = rows.mean_of_images(i2i, *sides)
+            own_features = _at_least_fp32(image_image_features)  # [N, P]
+            all_features = own_features if group is None else gather_images(own_features, gathered, group)  # [M, P]
+        i2i = terms.image_to_image(own_features, all_features, 1 / image_image_temperature, all_images)  # [N]
+        polarities = (0,) if objective == "negclip" else (0, 1)
+        parts["image_image"] = terms.mean_over_images(i2i, *polarities)
         loss = loss + image_image_weight * parts["image_image"]
     detached = {name: part.detach() for name, part in parts.items()}
     if group is None:
@@ -124,58 +124,65 @@ def multi_positive_loss(
     return loss * dist.get_world_size(group), dict(zip(detached, sums.unbind(), strict=True))
 
 
-class _Rows:
-    """Losses of this rank's rows against the columns of all ranks, and their means over the whole batch."""
+class _ContrastiveTerms:
+    """Cross entropies of this rank's images and texts against the gathered batch, and their means over that batch."""
 
-    def __init__(self, own: GatheredBatch, columns: GatheredBatch, scale: Tensor, chunk: int) -> None:
-        self._own = own
-        self._columns = columns
+    def __init__(self, local: GatheredBatch, gathered: GatheredBatch, scale: Tensor, chunk: int) -> None:
+        self._local = local
+        self._gathered = gathered
         self._scale = scale
         self._chunk = chunk
 
-    def image_text(self) -> Tensor:
-        """Every image against all texts: [N]."""
-        own, columns = self._own, self._columns
-        images = LabelledRows(own.images, own.image_caption, _pool(own.image_side, True))
-        texts = LabelledRows(columns.texts, columns.text_caption, _pool(columns.text_side, True))
+    def image_to_text(self) -> Tensor:
+        """Contrast every image with all texts: [N]."""
+        local, gathered = self._local, self._gathered
+        images = LabelledFeatures(local.images, local.image_caption, _pool(local.image_polarity, True))
+        texts = LabelledFeatures(gathered.texts, gathered.text_caption, _pool(gathered.text_polarity, True))
         return chunked_cross_entropy(images, texts, self._scale, chunk=self._chunk)
 
-    def text_image(self, everyone: bool) -> Tensor:
-        """Every text against all images, or against those of its polarity: [T]."""
-        own, columns = self._own, self._columns
-        texts = LabelledRows(own.texts, own.text_caption, _pool(own.text_side, everyone))
-        images = LabelledRows(columns.images, columns.image_caption, _pool(columns.image_side, everyone))
+    def text_to_image(self, all_images: bool) -> Tensor:
+        """Contrast every text with all images, or with those of its polarity: [T]."""
+        local, gathered = self._local, self._gathered
+        texts = LabelledFeatures(local.texts, local.text_caption, _pool(local.text_polarity, all_images))
+        images = LabelledFeatures(gathered.images, gathered.image_caption, _pool(gathered.image_polarity, all_images))
         return chunked_cross_entropy(texts, images, self._scale, chunk=self._chunk)
 
-    def image_image(self, features: Tensor, gathered: Tensor, scale: float, everyone: bool) -> Tensor:
-        """Every image against all others, or against those of its polarity: [N].
+    def image_to_image(self, own_features: Tensor, all_features: Tensor, scale: float, all_images: bool) -> Tensor:
+        """Contrast every image with all others, or with those of its polarity: [N].
 
         StableRep's multi-positive contrastive loss (arXiv 2306.00984): the target is uniform over the other images of
         the caption, and an anchor without one costs nothing but still counts in the mean. That an anchor's candidates
         leave out the other polarity is our reading: an I- that misses its edit would otherwise be pushed away from
         images that show the same thing.
+
+        Args:
+            own_features: float [N, P] of this rank's images.
+            all_features: float [M, P] of the gathered images.
+            scale: 1 / temperature.
+            all_images: whether the candidates are of both polarities.
         """
-        own, columns = self._own, self._columns
-        anchors = LabelledRows(features, own.image_caption, _pool(own.image_side, everyone))
-        images = LabelledRows(gathered, columns.image_caption, _pool(columns.image_side, everyone))
-        return chunked_cross_entropy(anchors, images, scale, chunk=self._chunk, first=columns.own_image)
+        local, gathered = self._local, self._gathered
+        anchors = LabelledFeatures(own_features, local.image_caption, _pool(local.image_polarity, all_images))
+        images = LabelledFeatures(all_features, gathered.image_caption, _pool(gathered.image_polarity, all_images))
+        return chunked_cross_entropy(anchors, images, scale, chunk=self._chunk, row_offset=gathered.image_offset)
 
-    def mean_of_images(self, values: Tensor, *sides: int) -> Tensor:
-        """This rank's share of the mean over the images of these sides."""
-        return _share(values, self._own.image_side, self._columns.image_counts, sides)
+    def mean_over_images(self, values: Tensor, *polarities: int) -> Tensor:
+        """Return this rank's part of the mean of [N] over the images of these polarities."""
+        return _partial_mean(values, self._local.image_polarity, self._gathered.image_counts, polarities)
 
-    def mean_of_texts(self, values: Tensor, *sides: int) -> Tensor:
-        return _share(values, self._own.text_side, self._columns.text_counts, sides)
-
-
-def _pool(side: Tensor, everyone: bool) -> Tensor:
-    """Candidates are those of the same side, or everyone who is there."""
-    return side.clamp(max=0) if everyone else side
+    def mean_over_texts(self, values: Tensor, *polarities: int) -> Tensor:
+        """Return this rank's part of the mean of [T] over the texts of these polarities."""
+        return _partial_mean(values, self._local.text_polarity, self._gathered.text_counts, polarities)
 
 
-def _share(values: Tensor, side: Tensor, counts: tuple[int, int], sides: tuple[int, ...]) -> Tensor:
-    wanted = side == sides[0] if len(sides) == 1 else side != ABSENT
-    return values.masked_fill(~wanted, 0).sum() / sum(counts[s] for s in sides)
+def _pool(polarity: Tensor, both: bool) -> Tensor:
+    """Candidate pools: one for each polarity, or one for both. Padding stays PADDING."""
+    return polarity.clamp(max=0) if both else polarity
+
+
+def _partial_mean(values: Tensor, polarity: Tensor, counts: tuple[int, int], polarities: tuple[int, ...]) -> Tensor:
+    selected = polarity == polarities[0] if len(polarities) == 1 else polarity != PADDING
+    return values.masked_fill(~selected, 0).sum() / sum(counts[p] for p in polarities)
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:

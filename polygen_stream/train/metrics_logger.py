@@ -30,7 +30,7 @@ class MetricsLogger:
         self._seconds_before = max((record["time"] for record in read_jsonl(run.metrics)), default=0.0)
 
     def drawn(self, batch: TrainBatch) -> None:
-        self._draws.write(batch.drawn)
+        self._draws.write(batch.draw_record)
 
     def step(
         self,

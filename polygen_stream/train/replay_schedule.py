@@ -41,10 +41,10 @@ class ReplaySchedule:
             )
         return record.task_ids
 
-    def keep(self, ring: Ring, post: DrawSummary) -> None:
-        """Keeps from eviction, among what was just drawn, what will be drawn again; lets go of the rest."""
-        record = post.record
-        for row, generation, task in zip(post.rows, record.generations, record.task_ids, strict=True):
+    def update_pins(self, ring: Ring, summary: DrawSummary) -> None:
+        """Pin those of the groups just drawn that a later step draws again, and unpin the rest."""
+        record = summary.record
+        for row, generation, task in zip(summary.rows, record.generations, record.task_ids, strict=True):
             if self._last[task] > record.step:
                 ring.pin(row, generation)
             else:

@@ -102,12 +102,12 @@ def main(context: RoleContext) -> None:
         steps=train.steps,
         timeout_s=config.ring.draw_timeout_s,
         stop=_stop_of(context, device_lock),
-        rank=gang.local_rank,
-        world=gang.local_world,
+        local_rank=gang.local_rank,
+        local_world_size=gang.local_world,
         nodes=config.launch.nodes,
-        gate=gang.gate,
+        step_barrier=gang.gate,
         leftover=leftover,
-        script=ReplaySchedule(context.run_folder.replay_schedule)
+        replay_schedule=ReplaySchedule(context.run_folder.replay_schedule)
         if ring.spec.mode == "replay" and gang.leads
         else None,
     )

@@ -60,11 +60,11 @@ def train_step(
         PolygenError: the loss is not finite; the weights are left as they were.
     """
     train = config.train
-    which = {"seed": config.seed, "step": batch.step, "names": batch.names}
+    keys = {"seed": config.seed, "step": batch.step, "image_ids": batch.image_ids}
     images = preprocess(batch.images, batch.images.shape[1])  # [N, 3, H, H]
     if train.downsample_probability:
-        images = random_downsample(images, probability=train.downsample_probability, **which)
-    images = random_resized_crop(images, image_size(model), scale_min=train.crop_scale_min, **which)  # [N, 3, S, S]
+        images = random_downsample(images, probability=train.downsample_probability, **keys)
+    images = random_resized_crop(images, image_size(model), scale_min=train.crop_scale_min, **keys)  # [N, 3, S, S]
     dtype = autocast_dtype(train.precision, images.device)
     autocast = partial(torch.autocast, images.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -94,7 +94,7 @@ def train_step(
         image_features,
         text_features,
         scale,
-        batch.layout,
+        batch.index,
         objective=train.objective,
         hn_t2i=train.hn_t2i,
         image_image_weight=train.image_image_weight,
@@ -103,7 +103,7 @@ def train_step(
         chunk=train.loss_chunk,
         group=group,
     )
-    counts = (len(batch.images), len(batch.texts), batch.layout.negatives)
+    counts = (len(batch.images), len(batch.texts), batch.index.negatives)
     value, counts = over_ranks(loss, counts, group)
     values = {name: part.item() for name, part in parts.items()}
     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Which image of a batch shows which text, and which texts are hard negatives."""
+"""The text-image index of a batch: which image shows which text, and which texts are hard negatives."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextImageIndex:
-    """N images of T texts. Counts are kept on the host's side, so that no step waits for the device.
+    """Which of a batch's N images shows which of its T texts.
+
+    The counts are Python integers, so that a training step does not wait for the device to learn them.
 
     Args:
-        image_text: int64 [N], index of the image's own text in [0, T). Every text has at least one image.
+        image_text: int64 [N], index in [0, T) of the text that the image was rendered from. Every text has an image.
         text_negative: bool [T], True for T-.
-        text_caption: int64 [T], equal for texts of the same words and different for others, on every rank.
+        text_caption: int64 [T], caption id: equal for texts of the same words and different for others, on every rank.
         positives: number of T+.
         negatives: number of T-.
         positive_images: number of I+.
@@ -31,13 +33,18 @@ class TextImageIndex:
     negative_images: int
 
     @classmethod
-    def of(cls, image_text: Tensor, text_negative: Tensor, text_caption: Tensor | None = None) -> TextImageIndex:
-        """Counts taken from tensors that are still on the host; move the result with `to`.
+    def from_tensors(
+        cls, image_text: Tensor, text_negative: Tensor, text_caption: Tensor | None = None
+    ) -> TextImageIndex:
+        """Count texts and images in tensors that are still on the host; move the result with `to`.
 
-        Without `text_caption` every text is a caption of its own. That is for a batch that lies on one rank: on two,
-        text 0 of the one would be taken for text 0 of the other.
+        Args:
+            image_text: int64 [N], see the class.
+            text_negative: bool [T], see the class.
+            text_caption: int64 [T], see the class. None gives every text a caption id of its own, which is only right
+                for a batch on one rank: on two ranks, text 0 of one would have the id of text 0 of the other.
         """
-        images_per_text = torch.bincount(image_text, minlength=len(text_negative))
+        images_per_text = torch.bincount(image_text, minlength=len(text_negative))  # [T]
         assert len(images_per_text) == len(text_negative), "an image names a text outside the batch"
         assert bool((images_per_text > 0).all()), "a text without an image has no row to train on"
         negatives = int(text_negative.sum())
@@ -53,6 +60,13 @@ class TextImageIndex:
         )
 
     def to(self, device: torch.device | str) -> TextImageIndex:
-        tensors = (self.image_text, self.text_negative, self.text_caption)
-        moved = (t.to(device, non_blocking=True) for t in tensors)
-        return TextImageIndex(*moved, self.positives, self.negatives, self.positive_images, self.negative_images)
+        """Return the same index with its tensors on a device."""
+        return TextImageIndex(
+            self.image_text.to(device, non_blocking=True),
+            self.text_negative.to(device, non_blocking=True),
+            self.text_caption.to(device, non_blocking=True),
+            self.positives,
+            self.negatives,
+            self.positive_images,
+            self.negative_images,
+        )

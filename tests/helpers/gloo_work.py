@@ -67,7 +67,7 @@ def share(rank_of_text: list[int], rank: int) -> tuple[TextImageIndex, list[int]
         [CASE.negative[t] for t in texts],
         [CASE.caption[t] for t in texts],
     )
-    return part.layout, images, texts
+    return part.index, images, texts
 
 
 def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -77,17 +77,17 @@ def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(
-    outputs: tuple[Tensor, ...], layout: TextImageIndex, head: bool, **options
+    outputs: tuple[Tensor, ...], index: TextImageIndex, head: bool, **options
 ) -> tuple[Tensor, dict[str, Tensor]]:
     images, texts, scale, head_features = outputs
     own = {"image_image_features": head_features} if head else {}
-    return multi_positive_loss(images, texts, scale, layout, **own, **options)
+    return multi_positive_loss(images, texts, scale, index, **own, **options)
 
 
 def whole_batch(dtype: torch.dtype, head: bool, options: dict) -> dict[str, Tensor]:
     """Loss, parts and gradients of one process that has it all, in one piece."""
     model = Towers().to(dtype)
-    loss, parts = loss_of(model(*inputs(dtype)), CASE.layout, head, **options)
+    loss, parts = loss_of(model(*inputs(dtype)), CASE.index, head, **options)
     loss.backward()
     return {"loss": loss.detach(), **parts, **gradients(model)}
 
@@ -96,12 +96,12 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return {f"d {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def in_pieces(model: Towers, images: Tensor, texts: Tensor, layout: TextImageIndex, pieces: int, head: bool, **options):
+def in_pieces(model: Towers, images: Tensor, texts: Tensor, index: TextImageIndex, pieces: int, head: bool, **options):
     """As `whole_batch`, but in micro-batches with a feature cache."""
     caches = CachedFeatures(model.encode_image, images, pieces), CachedFeatures(model.encode_text, texts, pieces)
     image_features, text_features = (cache.features for cache in caches)
     outputs = image_features, text_features, model.logit_scale.exp(), normalize(model.head(image_features), dim=-1)
-    loss, parts = loss_of(outputs, layout, head, **options)
+    loss, parts = loss_of(outputs, index, head, **options)
     loss.backward()
     for cache in caches:
         cache.backward()
@@ -112,7 +112,7 @@ def work(rank: int, world: int, folder: str) -> None:
     """Run every option on this rank's share; results go to folder/RANK.pt."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    layout, own_images, own_texts = share(RANKS[world], rank)
+    index, own_images, own_texts = share(RANKS[world], rank)
     found = {}
     for dtype in (torch.float64, torch.float32):
         images, texts = inputs(dtype)
@@ -122,11 +122,11 @@ def work(rank: int, world: int, folder: str) -> None:
                 for chunk in (0, 3):
                     model = DistributedDataParallel(Towers().to(dtype), find_unused_parameters=True)
                     shared = {**options, "chunk": chunk, "group": dist.group.WORLD}
-                    loss, parts = loss_of(model(images, texts), layout, head, **shared)
+                    loss, parts = loss_of(model(images, texts), index, head, **shared)
                     loss.backward()
                     found[dtype, number, head, f"chunk {chunk}"] = result(loss, parts, model.module)
                 plain = Towers().to(dtype)
-                loss, parts = in_pieces(plain, images, texts, layout, 4, head, group=dist.group.WORLD, **options)
+                loss, parts = in_pieces(plain, images, texts, index, 4, head, group=dist.group.WORLD, **options)
                 for parameter in plain.parameters():
                     if parameter.grad is not None:
                         dist.all_reduce(parameter.grad.div_(world))

@@ -24,8 +24,8 @@ class Case:
     caption: list[int]
 
     @property
-    def layout(self) -> TextImageIndex:
-        return TextImageIndex.of(*map(torch.tensor, (self.image_text, self.negative, self.caption)))
+    def index(self) -> TextImageIndex:
+        return TextImageIndex.from_tensors(*map(torch.tensor, (self.image_text, self.negative, self.caption)))
 
     def features(self, seed: int, dim: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors, float64: images [N, dim] and texts [T, dim]."""

@@ -202,7 +202,7 @@ def test_a_starved_gang_says_what_is_missing_once(start):
         gang = start(ring, config)
         assert gang.wait() == [1, RankLost.exit_code], [log.read_text() for log in gang.logs]
         assert "error: step 0" in gang.said(0).splitlines()[-1]
-        assert gang.said(1).splitlines()[-1] == "error: step 0: rank 0 has no batch and says why"
+        assert gang.said(1).splitlines()[-1] == "error: step 0: rank 0 has no batch: see the error in its log"
 
 
 def test_what_the_batches_of_a_gang_leave_behind_is_what_those_of_one_process_do(start):

@@ -90,19 +90,19 @@ def test_no_caption_comes_twice_in_a_batch_and_none_is_lost_at_the_seam_of_passe
 def test_negatives_are_the_twins_of_captions_in_the_batch():
     data = ArmData(MarkedPool(), arm(2, *GENERATORS), 0, negatives=True)
     for batch in passes(data, config(12, 4, end=0.25), tokenizer):
-        negative = batch.layout.text_negative
+        negative = batch.index.text_negative
         assert negative.sum() == 3 and len(batch.texts) == 12
         positives = {text.split()[1]: i for i, text in enumerate(batch.texts) if text.startswith("text")}
         for i in torch.nonzero(negative).flatten().tolist():
             twin = positives[batch.texts[i].split()[1]]
             own, twins = (
-                [marks(batch)[j] for j in torch.nonzero(batch.layout.image_text == k).flatten().tolist()]
+                [marks(batch)[j] for j in torch.nonzero(batch.index.image_text == k).flatten().tolist()]
                 for k in (i, twin)
             )
             assert [(row, g, mark - 100) for row, g, mark in own] == twins
         assert batch.tokens[:, 0].bool().tolist() == negative.tolist()
         assert [f"{'negative' if n else 'text'} {i}" for n, i in batch.tokens.tolist()] == list(batch.texts)
-        assert len(set(batch.names.tolist())) == len(batch.names) == len(batch.images) == len(batch.generators)
+        assert len(set(batch.image_ids.tolist())) == len(batch.image_ids) == len(batch.images) == len(batch.generators)
 
 
 def test_seeds_give_other_orders_and_one_seed_the_same():
@@ -117,10 +117,12 @@ def test_seeds_give_other_orders_and_one_seed_the_same():
 def test_a_ring_gets_a_caption_for_so_many_draws(start):
     data = ArmData(MarkedPool(), arm(2, *GENERATORS[:2], buffer=12, reuse=3, start=start), 0, negatives=False)
     batches = list(through_ring(data, config(4, 30), tokenizer))
-    tasks = [task for batch in batches for task in batch.drawn.task_ids]
+    tasks = [task for batch in batches for task in batch.draw_record.task_ids]
     # one for every three of the 120 draws, on top of those before the first, within the limiter's window of two batches
     assert len(set(tasks)) == pytest.approx((start or 12) + 120 / 3, abs=2 * (4 + 3) / 3)
-    steps = {task: [step for step, batch in enumerate(batches) if task in batch.drawn.task_ids] for task in set(tasks)}
+    steps = {
+        task: [step for step, batch in enumerate(batches) if task in batch.draw_record.task_ids] for task in set(tasks)
+    }
     assert all(seen[-1] - seen[0] < 15 for seen in steps.values())  # a ring of 12 is through after 9 steps
     for batch in batches:
         assert sorted(Counter(row for row, *_ in marks(batch)).values()) == [2] * 4

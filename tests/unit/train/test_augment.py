@@ -9,11 +9,11 @@ from polygen_stream.train.augment import MEAN, STD, preprocess
 
 
 def random_resized_crop(images: torch.Tensor, size: int, **options) -> torch.Tensor:
-    return augment.random_resized_crop(images, size, **{"names": torch.arange(len(images))} | options)
+    return augment.random_resized_crop(images, size, **{"image_ids": torch.arange(len(images))} | options)
 
 
 def random_downsample(images: torch.Tensor, **options) -> torch.Tensor:
-    return augment.random_downsample(images, **{"names": torch.arange(len(images))} | options)
+    return augment.random_downsample(images, **{"image_ids": torch.arange(len(images))} | options)
 
 
 def gradient_image(side: int) -> torch.Tensor:
@@ -48,12 +48,12 @@ def test_preprocess_resizes_and_leaves_the_input_alone():
 
 @pytest.mark.parametrize("change", [random_resized_crop, random_downsample])
 def test_what_happens_to_a_picture_does_not_depend_on_the_others_or_on_its_place(change):
-    images, names = torch.rand(40, 3, 16, 16), torch.arange(40) * 977
+    images, image_ids = torch.rand(40, 3, 16, 16), torch.arange(40) * 977
     options = {"probability": 0.5} if change is random_downsample else {"size": 16, "scale_min": 0.5}
-    whole = change(images, **options, seed=0, step=3, names=names)
+    whole = change(images, **options, seed=0, step=3, image_ids=image_ids)
     part = torch.randperm(40)[:13]
-    assert torch.equal(change(images[part], **options, seed=0, step=3, names=names[part]), whole[part])
-    assert not torch.equal(change(images, **options, seed=0, step=3, names=names + 1), whole)
+    assert torch.equal(change(images[part], **options, seed=0, step=3, image_ids=image_ids[part]), whole[part])
+    assert not torch.equal(change(images, **options, seed=0, step=3, image_ids=image_ids + 1), whole)
 
 
 def test_crops_depend_on_seed_and_step_only():

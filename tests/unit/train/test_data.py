@@ -82,19 +82,19 @@ def test_every_image_points_at_the_caption_it_was_rendered_from(ring):
     fill(ring, range(0, 6), Kind.PLAIN)
     fill(ring, range(6, 12), Kind.PAIR)
     batch = next(reader(ring, share=0.25, texts=8))
-    drawn = batch.drawn
+    drawn = batch.draw_record
     assert drawn.kinds == (Kind.PLAIN,) * 4 + (Kind.PAIR,) * 2
     assert batch.texts == tuple(
         [f"caption {task}" for task in drawn.task_ids] + [f"not {task}" for task in drawn.task_ids[4:]]
     )
-    owners = batch.layout.image_text.tolist()
+    owners = batch.index.image_text.tolist()
     for image, text, generator in zip(batch.images, owners, batch.generators, strict=True):
         word, task = batch.texts[text].split()
         assert image.unique().tolist() == [pixel(int(task), int(word == "not"), generator)]
-    assert batch.layout.text_negative.tolist() == [False] * 6 + [True] * 2
-    assert (batch.layout.positives, batch.layout.negatives) == (6, 2)
-    assert (batch.layout.positive_images, batch.layout.negative_images) == (12, 4)
-    said = dict(zip(batch.layout.text_caption.tolist(), batch.texts, strict=True))
+    assert batch.index.text_negative.tolist() == [False] * 6 + [True] * 2
+    assert (batch.index.positives, batch.index.negatives) == (6, 2)
+    assert (batch.index.positive_images, batch.index.negative_images) == (12, 4)
+    said = dict(zip(batch.index.text_caption.tolist(), batch.texts, strict=True))
     assert len(said) == 8 and {key(text) >> 1: text for text in said.values()} == said  # the same on any other rank
     assert batch.tokens.shape == (8, 1) and batch.images.dtype == torch.uint8
 
@@ -119,13 +119,13 @@ def test_six_generators_draw_every_caption_of_an_ensemble_of_six():
         batch = next(reader(ring))
         assert [sorted(batch.generators[start : start + 6]) for start in range(0, 24, 6)] == [list(range(6))] * 4
         assert batch.images.flatten(1).float().mean(1).tolist() == list(batch.generators)
-        assert batch.layout.image_text.bincount().tolist() == [6] * 4
+        assert batch.index.image_text.bincount().tolist() == [6] * 4
 
 
 def test_a_degraded_caption_comes_with_fewer_images(ring):
     fill(ring, range(4), Kind.PLAIN, broken=(2,))
     batch = next(reader(ring))
-    counts = dict(zip(batch.texts, batch.layout.image_text.bincount().tolist(), strict=True))
+    counts = dict(zip(batch.texts, batch.index.image_text.bincount().tolist(), strict=True))
     assert counts == {"caption 0": 2, "caption 1": 2, "caption 2": 1, "caption 3": 2}
 
 
@@ -205,32 +205,32 @@ def test_a_resumed_reader_gets_the_batches_of_an_uninterrupted_one():
         loader = Loader(reader(ring, steps=9, curriculum=curriculum()), restart_on_stop_iteration=False)
         uninterrupted, states = [], []
         for batch in loader:
-            uninterrupted.append((batch.drawn, batch.texts, batch.images.tolist()))
+            uninterrupted.append((batch.draw_record, batch.texts, batch.images.tolist()))
             states.append(loader.state_dict())
     assert len({len(drawn.task_ids) for drawn, _, _ in uninterrupted}) > 1  # 0.9 pairs a step: not all are the same
     for done in (1, 4, 8):
         with closing(deterministic_ring(26)) as ring:
             resumed = Loader(reader(ring, steps=9, curriculum=curriculum()), restart_on_stop_iteration=False)
             resumed.load_state_dict(states[done - 1])
-            rest = [(batch.drawn, batch.texts, batch.images.tolist()) for batch in resumed]
+            rest = [(batch.draw_record, batch.texts, batch.images.tolist()) for batch in resumed]
         assert rest == uninterrupted[done:]
 
 
 def test_ranks_share_the_batch_and_log_it_once(ring):
     fill(ring, range(0, 9), Kind.PLAIN)
     fill(ring, range(9, 18), Kind.PAIR)
-    ranks = [reader(ring, share=0.25, texts=12, steps=3, rank=rank, world=2) for rank in range(2)]
+    ranks = [reader(ring, share=0.25, texts=12, steps=3, local_rank=rank, local_world_size=2) for rank in range(2)]
     for step in range(3):
         batches = [next(rank) for rank in ranks]
-        whole = batches[0].drawn
+        whole = batches[0].draw_record
         assert [batch.step for batch in batches] == [step, step] and whole.step == step
-        assert batches[1].drawn.task_ids == whole.task_ids[1::2]
-        captions = [set(batch.texts[: batch.layout.positives]) for batch in batches]
+        assert batches[1].draw_record.task_ids == whole.task_ids[1::2]
+        captions = [set(batch.texts[: batch.index.positives]) for batch in batches]
         assert not captions[0] & captions[1]
-        names = [batch.names.tolist() for batch in batches]
-        assert len({*names[0], *names[1]}) == len(names[0]) + len(names[1])
+        ids = [batch.image_ids.tolist() for batch in batches]
+        assert len({*ids[0], *ids[1]}) == len(ids[0]) + len(ids[1])
         assert captions[0] | captions[1] == {f"caption {task}" for task in whole.task_ids}
-        assert abs(batches[0].layout.negatives - batches[1].layout.negatives) <= 1
+        assert abs(batches[0].index.negatives - batches[1].index.negatives) <= 1
     assert sum(kind["leased"] for kind in ring.stats().groups.values()) == 0
     assert ring.stats().draws == 3
 
@@ -245,7 +245,9 @@ def test_a_batch_that_another_rank_cannot_have_is_nobodys(ring):
         return lambda step, own: (votes.append((step, own)), (verdict, rank))[1]
 
     for verdict, error in ((Readiness.STOPPING, StopIteration), (Readiness.FAILED, RankLost)):
-        leader = reader(ring, share=0.3, texts=5, rank=0, world=2, gate=gate_that_says(verdict, 1))
+        leader = reader(
+            ring, share=0.3, texts=5, local_rank=0, local_world_size=2, step_barrier=gate_that_says(verdict, 1)
+        )
         with pytest.raises(error, match="step 0: rank 1 has no batch" if error is RankLost else None):
             next(leader)
         assert leader.state_dict() == {"step": 0, "curriculum": {"carry": 0.0}}
@@ -261,7 +263,7 @@ def test_a_rank_tells_the_gate_why_it_has_no_batch_and_raises_that_itself(ring):
         return own, 0
 
     with pytest.raises(RingTimeout):
-        next(reader(ring, timeout_s=0.05, rank=0, world=2, gate=gate))
+        next(reader(ring, timeout_s=0.05, local_rank=0, local_world_size=2, step_barrier=gate))
     with pytest.raises(StopIteration):
-        next(reader(ring, stop=lambda: True, rank=1, world=2, gate=gate))
+        next(reader(ring, stop=lambda: True, local_rank=1, local_world_size=2, step_barrier=gate))
     assert votes == [Readiness.FAILED, Readiness.STOPPING]

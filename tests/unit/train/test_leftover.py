@@ -78,9 +78,9 @@ def test_what_negatives_displaced_heads_the_next_batch_first_in_first_out():
         queue = LeftoverQueue(ring, ROWS, max_age=20)
         before, seen = [], set()
         for batch in reader(ring, constant(0.25), queue):  # 4 plain and 2 pairs
-            drawn = batch.drawn.task_ids
+            drawn = batch.draw_record.task_ids
             assert list(drawn[: len(before)]) == before
-            assert (batch.layout.positives, batch.layout.negatives) == (6, 2)
+            assert (batch.index.positives, batch.index.negatives) == (6, 2)
             before = waiting_tasks(ring, queue, Lane.DISPLACED)
             seen |= set(drawn)
             assert before == [task for task in range(60) if task not in seen][:2]  # two negatives, so the oldest two
@@ -94,7 +94,7 @@ def test_a_share_of_zero_leaves_nothing_behind_and_changes_no_draw():
     for age in (0, 20):
         with closing(ring_with(range(40))) as ring:
             queue = LeftoverQueue(ring, ROWS, max_age=age) if age else None
-            drawn.append([batch.drawn for batch in reader(ring, constant(0.0), queue)])
+            drawn.append([batch.draw_record for batch in reader(ring, constant(0.0), queue)])
             assert ring.held() == []
     assert drawn[0] == drawn[1]
     assert queue is not None and sum(queue.entered.values()) == 0
@@ -105,10 +105,10 @@ def test_negatives_rendered_too_early_wait_until_the_curriculum_admits_them():
     with closing(ring_with(range(3), range(3, 30))) as ring:
         queue = LeftoverQueue(ring, ROWS, max_age=20)
         batches = reader(ring, curriculum, queue)
-        early = [next(batches).drawn.task_ids for _ in range(2)]
+        early = [next(batches).draw_record.task_ids for _ in range(2)]
         waiting = waiting_tasks(ring, queue, Lane.UNADMITTED)
         assert waiting == [task for drawn in early for task in drawn if task >= 3]
-        late = next(batches).drawn
+        late = next(batches).draw_record
         assert late.kinds == (Kind.PLAIN,) * 4 + (Kind.PAIR,) * 2
         assert list(late.task_ids[4:]) == waiting[:2]
         assert queue.trained[Lane.UNADMITTED] == 2
@@ -125,14 +125,14 @@ def test_negatives_rendered_too_early_wait_until_the_curriculum_admits_them():
 def test_two_ranks_draw_and_leave_behind_what_one_process_does(curriculum: Callable[[], Curriculum], lane: Lane):
     with closing(ring_with(range(3), range(3, 50))) as ring:
         alone = LeftoverQueue(ring, ROWS, max_age=20)
-        expected = [batch.drawn for batch in reader(ring, curriculum(), alone)]
+        expected = [batch.draw_record for batch in reader(ring, curriculum(), alone)]
     with closing(ring_with(range(3), range(3, 50))) as ring:
         queue = LeftoverQueue(ring, ROWS, max_age=20)
         queues = (queue, None)
-        ranks = [reader(ring, curriculum(), queues[rank], rank=rank, world=2) for rank in range(2)]
+        ranks = [reader(ring, curriculum(), queues[rank], local_rank=rank, local_world_size=2) for rank in range(2)]
         for drawn in expected:
             batches = [next(rank) for rank in ranks]
-            assert batches[0].drawn == drawn
+            assert batches[0].draw_record == drawn
             assert sum(len(batch.texts) for batch in batches) == TEXTS
         assert sorted(ring.held()) == sorted(queue.waiting(Lane.DISPLACED) + queue.waiting(Lane.UNADMITTED))
     assert queue.counts() == alone.counts()
@@ -166,7 +166,7 @@ def test_a_resumed_reader_goes_on_with_the_queue_it_had():
         resumed = iter(loader_of(ring, other, state))
         batch = next(resumed)
         assert batch.step == 3
-        assert batch.drawn.task_ids[0] == tasks_by_group(ring)[waiting[1]]
+        assert batch.draw_record.task_ids[0] == tasks_by_group(ring)[waiting[1]]
         assert stranger not in ring.held()
         assert other.dropped[Lane.DISPLACED][Reason.GONE] == 1
         assert_conserving(other)
@@ -187,4 +187,4 @@ def test_the_realised_share_is_within_one_text_of_p_with_a_queue(share):
     with closing(ring_with(range(40), range(40, 60))) as ring:
         queue = LeftoverQueue(ring, ROWS, max_age=20)
         for batch in reader(ring, constant(share), queue):
-            assert abs(batch.layout.negatives / len(batch.texts) - share) <= 1 / TEXTS
+            assert abs(batch.index.negatives / len(batch.texts) - share) <= 1 / TEXTS

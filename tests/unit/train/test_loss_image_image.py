@@ -16,7 +16,7 @@ def term(case: Case, seed: int = 0, **options) -> tuple[torch.Tensor, torch.Tens
     images, texts = case.features(seed)
     head = images.clone().requires_grad_()
     loss, parts = multi_positive_loss(
-        images, texts, SCALE, case.layout, image_image_weight=1.0, image_image_features=head, **options
+        images, texts, SCALE, case.index, image_image_weight=1.0, image_image_features=head, **options
     )
     loss.backward()
     return parts["image_image"], head.grad
@@ -49,8 +49,8 @@ def test_anchor_without_a_positive_costs_nothing_and_is_not_nan(case):
 def test_the_term_is_added_with_its_weight():
     case = plain(0, 0, 1, 1, 2, 2)
     images, texts = case.features(seed=1)
-    without, _ = multi_positive_loss(images, texts, SCALE, case.layout)
-    loss, parts = multi_positive_loss(images, texts, SCALE, case.layout, image_image_weight=0.7)
+    without, _ = multi_positive_loss(images, texts, SCALE, case.index)
+    loss, parts = multi_positive_loss(images, texts, SCALE, case.index, image_image_weight=0.7)
     torch.testing.assert_close(loss, without + 0.7 * parts["image_image"])
 
 

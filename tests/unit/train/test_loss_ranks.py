@@ -50,7 +50,7 @@ def test_ranks_of_unequal_size_give_the_loss_and_gradients_of_one_process(world,
 def test_micro_batches_give_the_loss_and_gradients_of_the_large_batch(dtype, options, pieces):
     for head in HEADS:
         model = Towers().to(dtype)
-        loss, parts = in_pieces(model, *inputs(dtype), CASE.layout, pieces, head, **options)
+        loss, parts = in_pieces(model, *inputs(dtype), CASE.index, pieces, head, **options)
         found = {"loss": loss.detach(), **parts, **gradients(model)}
         assert_same(found, whole_batch(dtype, head, options), TOLERANCE[dtype])
 

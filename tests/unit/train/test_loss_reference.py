@@ -41,9 +41,9 @@ def test_equals_the_formulas_written_as_loops(options, case, seed, chunk):
     images, texts = case.features(seed)
     expected = reference_loss(images.tolist(), texts.tolist(), 5.0, case, **options)
     scale = torch.tensor(5.0, dtype=torch.float64)
-    loss, _ = multi_positive_loss(images, texts, scale, case.layout, chunk=chunk, **options)
+    loss, _ = multi_positive_loss(images, texts, scale, case.index, chunk=chunk, **options)
     assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    single, _ = multi_positive_loss(images.float(), texts.float(), scale.float(), case.layout, chunk=chunk, **options)
+    single, _ = multi_positive_loss(images.float(), texts.float(), scale.float(), case.index, chunk=chunk, **options)
     assert single.dtype == torch.float32
     assert single.item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
@@ -60,7 +60,7 @@ def test_gradients_are_those_of_the_value(case, options, chunk):
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
 
     def value(images, texts, scale):
-        return multi_positive_loss(images, texts, scale, case.layout, chunk=chunk, **options)[0]
+        return multi_positive_loss(images, texts, scale, case.index, chunk=chunk, **options)[0]
 
     assert torch.autograd.gradcheck(value, (images, texts, scale))
 
@@ -72,7 +72,7 @@ def test_repeated_words_are_no_negatives_of_each_other():
     for name, words in (("one caption", [10, 11, 10]), ("two captions", [10, 11, 12])):
         case = Case([0, 0, 1, 2], [False] * 3, words)
         images, texts = axes[[0, 0, 1, 0]].clone().requires_grad_(), axes[[0, 1, 0]]
-        loss, _ = multi_positive_loss(images, texts, torch.tensor(200.0, dtype=torch.float64), case.layout)
+        loss, _ = multi_positive_loss(images, texts, torch.tensor(200.0, dtype=torch.float64), case.index)
         loss.backward()
         gradients[name] = images.grad.abs().max()
     assert gradients["one caption"] < 1e-12
@@ -86,7 +86,7 @@ def test_chunks_change_neither_value_nor_gradient(options, chunk):
     for rows in (0, chunk):
         images, texts = (x.requires_grad_() for x in MIXED.features(seed=3))
         scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
-        loss, parts = multi_positive_loss(images, texts, scale, MIXED.layout, chunk=rows, **options)
+        loss, parts = multi_positive_loss(images, texts, scale, MIXED.index, chunk=rows, **options)
         loss.backward()
         results.append((loss.detach(), parts, images.grad, texts.grad, scale.grad))
     torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-14)
@@ -97,11 +97,11 @@ def test_a_head_of_its_own_changes_the_image_image_term_alone():
     head, _ = MIXED.features(seed=5, dim=4)
     options = {"image_image_weight": 0.7, "image_image_temperature": 0.3}
     scale = torch.tensor(5.0, dtype=torch.float64)
-    loss, parts = multi_positive_loss(images, texts, scale, MIXED.layout, image_image_features=head, **options)
+    loss, parts = multi_positive_loss(images, texts, scale, MIXED.index, image_image_features=head, **options)
     lists = [x.tolist() for x in (images, texts, head)]
     assert loss.item() == pytest.approx(
         reference_loss(lists[0], lists[1], 5.0, MIXED, image_image_features=lists[2], **options), rel=1e-9
     )
-    _, plain = multi_positive_loss(images, texts, scale, MIXED.layout, **options)
+    _, plain = multi_positive_loss(images, texts, scale, MIXED.index, **options)
     assert parts["i2t"] == plain["i2t"] and parts["t2i"] == plain["t2i"]
     assert abs(parts["image_image"] - plain["image_image"]) > 1e-3

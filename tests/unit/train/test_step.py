@@ -33,17 +33,17 @@ def batch_of(tokenizer, step: int, negatives: int = 2) -> TrainBatch:
     """Four colours, two images each; the last `negatives` captions count as T-."""
     texts = [f"a {colour} picture" for colour in COLOURS]
     pixels = torch.tensor(list(COLOURS.values()), dtype=torch.uint8).repeat_interleave(2, 0)
-    layout = TextImageIndex.of(torch.arange(4).repeat_interleave(2), torch.arange(4) >= 4 - negatives)
+    index = TextImageIndex.from_tensors(torch.arange(4).repeat_interleave(2), torch.arange(4) >= 4 - negatives)
     return TrainBatch(
         step=step,
         mix=DrawMix(4 - 2 * negatives, negatives, negatives / 4),
         images=pixels[:, None, None, :].expand(8, 32, 32, 3),
         tokens=tokenizer(texts),
-        layout=layout,
+        index=index,
         texts=tuple(texts),
-        names=torch.arange(8),
+        image_ids=torch.arange(8),
         generators=(0,) * 8,
-        drawn=DrawRecord(0, (), (), ()),
+        draw_record=DrawRecord(0, (), (), ()),
         waited_s=0.0,
     )
 
@@ -156,7 +156,7 @@ def test_micro_batches_make_the_step_of_the_large_batch(term):
 
 def test_a_model_with_batch_norms_is_not_trained_in_micro_batches():
     model, _ = create_clip("micro")
-    with pytest.raises(ValueError, match=r"train\.accumulate = 4.*'micro' has batch norms \(visual\.trunk"):
+    with pytest.raises(ValueError, match=r"train\.accum_freq = 4.*'micro' has batch norms \(visual\.trunk"):
         check_divisible(model, TrainConfig(accum_freq=4))
     check_divisible(transformer(), TrainConfig(accum_freq=4))
 

@@ -65,7 +65,7 @@ def trained(config: RunConfig) -> tuple[list, list[float], dict[str, torch.Tenso
         )
         for batch in reader:
             losses.append(train_step(model, optimizer, batch, config).loss)
-            drawn.append(batch.drawn)
+            drawn.append(batch.draw_record)
     return drawn, losses, model.state_dict()
 
 
