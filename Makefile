@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 		{ echo "error: polygen-stream needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python tools/install_torch.py --index "$(TORCH_INDEX)"
-	$(VENV)/bin/python -m pip install -e '.[dev,evaluate,onnxruntime,openvino]'
+	$(VENV)/bin/python -m pip install -e '.[dev,evaluate,onnxruntime,openvino,simulate]'
 	touch $@
 
 # Compiled generators for the micro preset, built once into the cache; without them a run starts eager all the same.

@@ -1,1 +1,1 @@
-"""Simulation of a run: the project's own ring, limiter, curriculum and production mix, and SimPy's clock."""
+"""Simulation of a run: the project's own ring, rate limiter, curriculum and production mix, on SimPy's clock."""

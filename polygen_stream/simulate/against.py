@@ -1,8 +1,8 @@
-"""A simulation beside the run it is of: rates measured in the run, and then the same figures of both."""
+"""Validation of the simulation: rates measured in a completed run, and the same figures of run and simulation."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,45 +16,53 @@ from polygen_stream.config import load_config
 from polygen_stream.launch.process_plan import build_process_plan
 from polygen_stream.ring.inspection import inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
-from polygen_stream.simulate.hardware import ModelTimes, Placement, alone
+from polygen_stream.simulate.hardware import ModelTimes, Placement, one_device_each
 from polygen_stream.simulate.node import simulate_node
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of the run and of its simulation. Shares differ by their difference, all else relatively."""
+class ComparedFigure:
+    """One figure of a run and of its simulation."""
 
     name: str
     measured: float
     simulated: float
 
     @property
-    def off(self) -> float:
-        """The simulation's error relative to what was measured."""
+    def relative_error(self) -> float:
+        """Error of the simulation relative to the measured value; infinite where that is 0 and the other is not."""
         if self.measured == self.simulated:
             return 0.0
         return self.simulated / self.measured - 1.0 if self.measured else float("inf")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a finished run tells of its own speed."""
+class RunMeasurement:
+    """Speed of a completed run.
+
+    Attributes:
+        times: How long its models took.
+        placement: Every process on a device of its own.
+        lines: Lines of metrics.jsonl.
+        images: Images rendered.
+        reuse: Mean number of draws per caption.
+    """
 
     times: ModelTimes
     placement: Placement
-    lines: Sequence[dict]  # of metrics.jsonl
+    lines: Sequence[dict]
     images: int
     reuse: float
 
 
-def measure(run_dir: Path) -> Measured:
-    """Rates of a completed run of one rank: busy seconds of each process over what it made.
+def measure(run_dir: Path) -> RunMeasurement:
+    """Measure the rates of a completed run with one rank: busy seconds of each process per item it produced.
 
-    A captioner's seconds are without its waits for room in the ring. Processes are taken to have a device each: that
-    they took cores from each other is in their rates.
+    The captioner's waits for room in the ring are not counted. Every process is taken to have a device of its own;
+    contention for cores is part of the measured rates.
 
     Raises:
-        UserError: no completed run, or one that went on after an interruption.
+        UserError: The run is not complete, or it was interrupted and resumed.
     """
     run = RunFolder(run_dir)
     summary = read_json(run.summary)
@@ -63,11 +71,11 @@ def measure(run_dir: Path) -> Measured:
     if summary["status"] != "completed" or summary["restarts"] or summary["resumes"]:
         raise UserError(
             f"{run} is {summary['status']}, with {len(summary['restarts'])} restarts and {len(summary['resumes'])} "
-            "resumes: give a run that was completed at one go"
+            "resumes: give a run that completed without interruption"
         )
     found = inspect_state(SnapshotFile(run.ring_snapshot).state, running=False)
     config, stats, lines = load_config(run.config), found.stats, list(read_jsonl(run.metrics))
-    busy: Counter[str] = Counter()
+    busy: dict[str, float] = defaultdict(float)
     replicas: Counter[str] = Counter()
     renderers = {each.name: each.generator for each in build_process_plan(config, there=False).with_role("renderer")}
     for owner in found.owners:
@@ -82,22 +90,26 @@ def measure(run_dir: Path) -> Measured:
         step_s=sum(line["step_s"] for line in lines) / len(lines),
     )
     images = sum(stats.images_committed.values())
-    return Measured(times, alone(config.generators.names, replicas), lines, images, stats.mean_reuse)
+    return RunMeasurement(times, one_device_each(config.generators.names, replicas), lines, images, stats.mean_reuse)
 
 
-def compare(run: Path) -> list[Figure]:
-    """The run and its simulation, from the end of the first step to that of the last."""
+def compare(run: Path) -> list[ComparedFigure]:
+    """Compare a run with its simulation, from the end of the first step to the end of the last.
+
+    Raises:
+        UserError: As `measure` and `simulate_node`.
+    """
     found = measure(run)
     config = load_config(RunFolder(run).config)
-    # In a small world captions repeat, and a batch takes none twice.
+    # The micro world has few captions, so they repeat, and a batch takes none twice: the simulation needs real ones.
     source = GrammarSource() if config.captions.bank == "micro" else None
     outcome = simulate_node(config, found.times, found.placement, source=source)
     first, *later = found.lines
     waited, worked = (sum(line[name] for line in later) for name in ("wait_s", "step_s"))
     seconds = later[-1]["time"] - first["time"]
     return [
-        Figure("steps per second", len(later) / seconds, outcome.steps_per_second),
-        Figure("trainer waiting share", waited / (waited + worked), outcome.waiting_share),
-        Figure("images rendered", found.images, sum(outcome.images.values())),
-        Figure("draws of a caption", found.reuse, outcome.reuse),
+        ComparedFigure("steps per second", len(later) / seconds, outcome.steps_per_second),
+        ComparedFigure("trainer waiting share", waited / (waited + worked), outcome.waiting_share),
+        ComparedFigure("images rendered", found.images, sum(outcome.images.values())),
+        ComparedFigure("draws of a caption", found.reuse, outcome.reuse),
     ]

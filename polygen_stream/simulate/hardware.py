@@ -1,4 +1,4 @@
-"""What a simulated node works with: how long its models take, and which of them share a GPU."""
+"""What a simulated node works with: how long its models take, and which processes share a GPU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from polygen_stream.base.errors import UserError
 
 @dataclass(frozen=True)
 class ModelTimes:
-    """Seconds that models take on one GPU.
+    """Seconds that each model takes on one GPU.
 
     Args:
-        image_s: per picture of each generator, by recipe name.
-        call_s: of a pipeline call besides, whatever its size.
-        caption_s: per caption, its hard negative included.
-        step_s: of a training step besides `trained_image_s`.
-        trained_image_s: per picture of a step, forward and backward.
-        jitter: standard deviation of a step's and a call's duration, as a share of it.
+        image_s: Seconds per image of each generator, by recipe name.
+        call_s: Overhead of one pipeline call, whatever its batch size.
+        caption_s: Seconds per caption, its hard negative included.
+        step_s: Overhead of one training step, beside `trained_image_s`.
+        trained_image_s: Seconds per image of a training step, forward and backward.
+        jitter: Standard deviation of the duration of a step or a call, as a fraction of it.
     """
 
     image_s: Mapping[str, float]
@@ -31,12 +31,12 @@ class ModelTimes:
 
 @dataclass(frozen=True)
 class Placement:
-    """Which GPU of a node each process computes on. A GPU does one thing at a time, in the order of asking.
+    """The GPU of each process of a node. A GPU serves one process at a time, in the order of their requests.
 
     Args:
-        trainers: the GPU of each rank.
-        captioner: that of the captioner.
-        renderers: generator and GPU of each renderer process.
+        trainers: GPU of each rank.
+        captioner: GPU of the captioner.
+        renderers: Generator and GPU of each renderer process.
     """
 
     trainers: Sequence[int]
@@ -45,16 +45,23 @@ class Placement:
 
     @property
     def gpus(self) -> int:
+        """Number of GPUs in use."""
         return 1 + max(*self.trainers, self.captioner, *(gpu for _, gpu in self.renderers))
 
 
 def place(recipes: Sequence[str], gpus: int, trainers: int) -> Placement:
-    """Ranks on the first GPUs, every generator on each of the others; on a single GPU all share it.
+    """Place the ranks on the first GPUs and every generator on each of the others; a single GPU is shared by all.
 
-    So generators of any speed are balanced. The captioner is on the first GPU that renders.
+    Every rendering GPU runs every generator, which balances generators of any speed. The captioner shares the first
+    rendering GPU.
+
+    Args:
+        recipes: Names of the generators.
+        gpus: GPUs of the node.
+        trainers: GPUs that train.
 
     Raises:
-        UserError: no GPU is left that could render.
+        UserError: No GPU is left to render.
     """
     if gpus == 1:
         return Placement((0,), 0, tuple((name, 0) for name in recipes))
@@ -66,7 +73,12 @@ def place(recipes: Sequence[str], gpus: int, trainers: int) -> Placement:
     return Placement(tuple(range(trainers)), trainers, renderers)
 
 
-def alone(recipes: Sequence[str], replicas: Mapping[str, int]) -> Placement:
-    """Every process on a device of its own, a generator in as many as `replicas` says."""
+def one_device_each(recipes: Sequence[str], replicas: Mapping[str, int]) -> Placement:
+    """Place every process on a device of its own.
+
+    Args:
+        recipes: Names of the generators.
+        replicas: Renderer processes of each generator that has more than one.
+    """
     names = [name for name in recipes for _ in range(replicas.get(name, 1))]
     return Placement((0,), 1, tuple((name, 2 + number) for number, name in enumerate(names)))

@@ -1,27 +1,27 @@
-"""One node's run in simulated time: its ring is a real one, and so are the rules by which it is filled and drawn from.
+"""Simulation of one node's run: a real ring, filled and drawn from by the real rules, on a simulated clock.
 
-Real are the ring with its limiter, bounds, eviction and draws, the curriculum, the ledger, and what the captioner asks
-for and when. Simulated is what takes time: language models, generators, training steps, the polling of idle processes.
-Pictures are one pixel large; nobody looks at them.
+Real: the ring with its rate limiter, bounds, eviction and draws; the curriculum; the ledger; and which captions the
+captioner requests, and when. Simulated: whatever takes time, that is language models, generators, training steps and
+the polling of idle processes. Images are one pixel large, since nothing looks at them.
 
-Further nodes are not simulated: they are like this one, so at every step the gate waits for the slowest of them, which
-comes as much later as the largest of their deviations from the mean is larger than this node's own. A node's captions
-and draws are its share of the run's.
+Further nodes are not simulated. They behave like this one, so at every step the step barrier waits for the slowest of
+them: it comes later than this node by as much as the largest of their random deviations exceeds this node's own. A
+node's captions and draws are its share of the run's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import simpy
 
 from polygen_stream.base import seeding
 from polygen_stream.base.errors import UserError
-from polygen_stream.captions.base import Caption, CaptionSource
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import pause, renderer
@@ -30,56 +30,40 @@ from polygen_stream.ring import GroupRequest, Kind, Ring
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.schedule.ledger import CaptionTask
 from polygen_stream.simulate.hardware import ModelTimes, Placement
+from polygen_stream.simulate.outcome import Outcome
 
-Steps = Generator[simpy.Event, object, None]  # a SimPy process
+if TYPE_CHECKING:
+    import simpy
 
-
-@dataclass
-class Outcome:
-    """What a simulated run came to, of one node. Seconds are simulated ones, counted from the start.
-
-    waited_s and worked_s have an entry for each step: waiting for the ring, the GPU and other nodes; and training.
-    """
-
-    waited_s: list[float] = field(default_factory=list)
-    worked_s: list[float] = field(default_factory=list)
-    finished_s: float = 0.0
-    images: dict[str, int] = field(default_factory=dict)
-    images_drawn: int = 0
-    captions: int = 0
-    reuse: float = 0.0
-    negatives: int = 0  # hard negatives that were rendered
-    negatives_unused: int = 0  # of those, never drawn as such
-
-    @property
-    def waiting_share(self) -> float:
-        """From the first step on, as a run's own waiting share: what comes before is loading and filling."""
-        waited = sum(self.waited_s[1:])
-        return waited / (waited + sum(self.worked_s[1:]) or 1.0)
-
-    @property
-    def steps_per_second(self) -> float:
-        """Between the ends of the first and the last step."""
-        seconds = sum(self.waited_s[1:]) + sum(self.worked_s[1:])
-        return (len(self.worked_s) - 1) / seconds if seconds else 0.0
+Steps = Generator["simpy.Event", object, None]  # a SimPy process
 
 
-class Numbered(CaptionSource):
-    """Captions of any bank: all that matters is that they differ."""
+class NumberedCaptions(CaptionSource):
+    """Captions that are only numbered: the simulation needs them to differ, and reads nothing else of them."""
 
     concepts = ("thing",)
-    provenance = {}  # noqa: RUF012 nobody journals them
-    pending = 0
 
     def __init__(self, config: RunConfig) -> None:
         self.axes = tuple(config.captions.axes) or ("any",)
-        self._written: list[Caption] = []
+        self._written: list[Caption | Dropped] = []
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """Return nothing: a simulation writes no journal."""
+        return {}
+
+    @property
+    def pending(self) -> int:
+        """Number of captions written and not yet collected."""
+        return len(self._written)
 
     def submit(self, task: CaptionTask, with_negative: bool) -> None:
+        """Write the task's number as its caption."""
         text = f"caption {task.task_id}"
         self._written.append(Caption(text, f"not {text}" if with_negative else None))
 
-    def collect(self) -> list[Caption]:
+    def collect(self) -> list[Caption | Dropped]:
+        """Return everything submitted since the last call."""
         written, self._written = self._written, []
         return written
 
@@ -87,34 +71,49 @@ class Numbered(CaptionSource):
 def simulate_node(
     config: RunConfig, times: ModelTimes, placement: Placement, nodes: int = 1, source: CaptionSource | None = None
 ) -> Outcome:
-    """Runs a node's share of a run to its last step.
+    """Simulate one node's share of a run up to its last step.
 
     Args:
-        config: of the node: its batch is what its own ranks train on.
-        nodes: how many such nodes there are.
-        source: of captions; numbers instead of words if there is none.
+        config: Config of the node; train.batch is what the node's own ranks train on.
+        times: How long the models take.
+        placement: The GPU of each process.
+        nodes: Number of nodes like this one, itself included.
+        source: Source of captions that drops none; None: numbered captions.
 
     Raises:
-        UserError: it stands still for ever, or the config asks for what is not simulated.
+        UserError: SimPy is not installed, the config asks for what is not simulated, or the simulated run comes to a
+            standstill.
     """
+    try:
+        import simpy
+    except ImportError:
+        raise UserError("simulate needs the simpy package: pip install 'polygen-stream[simulate]'") from None
     if config.curriculum.leftover_age or config.ring.mode != "throughput":
         raise UserError(
             f"curriculum.leftover_age = {config.curriculum.leftover_age} with ring.mode = {config.ring.mode!r} is not "
             "simulated: set curriculum.leftover_age = 0 and ring.mode = 'throughput'"
         )
+    clock = simpy.Environment()
+    gpus = [simpy.Resource(clock) for _ in range(placement.gpus)]
     with closing(Ring.create(replace(ring_spec(config), image_shape=(1, 1, 3)))) as ring:
-        return _Node(config, times, placement, nodes, source or Numbered(config), ring).run()
+        return _Node(config, times, placement, nodes, source or NumberedCaptions(config), ring, clock, gpus).run()
 
 
 class _Node:
     def __init__(
-        self, config: RunConfig, times: ModelTimes, placement: Placement, nodes: int, source: CaptionSource, ring: Ring
+        self,
+        config: RunConfig,
+        times: ModelTimes,
+        placement: Placement,
+        nodes: int,
+        source: CaptionSource,
+        ring: Ring,
+        clock: simpy.Environment,
+        gpus: list[simpy.Resource],
     ) -> None:
         self.config, self.times, self.placement, self.nodes, self.ring = config, times, placement, nodes, ring
-        self.source = source
-        self.clock = simpy.Environment()
-        self.gpus = [simpy.Resource(self.clock) for _ in range(placement.gpus)]
-        # Of the ring, renewed whenever one has fired: a group was opened, pictures came, a batch was drawn.
+        self.source, self.clock, self.gpus = source, clock, gpus
+        # Events of the ring, each replaced when it fires: a group was opened, images were committed, a batch was drawn.
         self.opened, self.filled, self.drawn = (self.clock.event() for _ in range(3))
         self.outcome = Outcome()
         self._random = seeding.rng(config.seed, "simulation")
@@ -135,11 +134,12 @@ class _Node:
                 raise
             stats = self.ring.stats()
             raise UserError(
-                f"the simulated run stands still at step {stats.step}: groups {stats.groups}, limiter {stats.limiter}"
+                f"the simulated run comes to a standstill at step {stats.step}: groups {stats.groups}, "
+                f"limiter {stats.limiter}"
             ) from problem
-        return self._concluded()
+        return self._collect_outcome()
 
-    def _concluded(self) -> Outcome:
+    def _collect_outcome(self) -> Outcome:
         outcome, stats = self.outcome, self.ring.stats()
         outcome.finished_s = self.clock.now
         outcome.images = dict(stats.images_committed)
@@ -152,35 +152,36 @@ class _Node:
     # ---- roles
 
     def _write(self) -> Steps:
-        """As producers/captioner.py, with a source that writes what it is handed as one batch."""
+        """Simulate producers/captioner.py with a source that writes the tasks it is given as one batch."""
         config, ring, source = self.config, self.ring, self.source
-        context, begun = RoleContext(config, Path(), ring, "captioner", None), TaskCursor(config.launch.node)
-        orders = TaskScheduler(context, source, begun, clock=lambda: self.clock.now)
-        while begun.opened < target_of(config):
+        context, cursor = RoleContext(config, Path(), ring, "captioner", None), TaskCursor(config.launch.node)
+        scheduler = TaskScheduler(context, source, cursor, clock=lambda: self.clock.now)
+        while cursor.opened < target_of(config):
             stats = ring.stats()
-            wanted = orders.wanted(stats, 0)
+            wanted = scheduler.wanted(stats, 0)
             if not wanted:
                 yield from self._idle(self.filled, pause.POLL_S)
                 continue
-            for task, kind in orders.next(wanted, stats):
+            for task, kind in scheduler.next(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
             yield from self._compute(self.placement.captioner, self.times.caption_s * wanted)
             for caption in source.collect():
-                task, kind = orders.done()
+                assert isinstance(caption, Caption), "sources of a simulation drop no caption"
+                task, kind = scheduler.done()
                 members = members_of(task, kind, config.generators.negatives)
                 request = GroupRequest(task.task_id, kind, caption.text, caption.negative, members)
                 while not ring.try_open([request]):
                     yield self.drawn | self.filled
                 if kind is Kind.PAIR:
                     self._pairs.add(task.task_id)
-                begun.opened += 1
+                cursor.opened += 1
                 self._notify("opened")
         ring.finish_opening()
         self._notify("opened")
         self._notify("filled")
 
     def _render(self, generator: int, gpu: int) -> Steps:
-        """As producers/renderer.py."""
+        """Simulate producers/renderer.py."""
         config, ring, times = self.config, self.ring, self.times
         name = config.generators.names[generator]
         while True:
@@ -196,13 +197,13 @@ class _Node:
             self._notify("filled")
 
     def _train(self) -> Steps:
-        """As train/run.py: the ranks of the node take one step together."""
+        """Simulate train/run.py: the ranks of the node take one step together."""
         config, ring, outcome, times = self.config, self.ring, self.outcome, self.times
         curriculum, ranks = curriculum_of(config), self.placement.trainers
         for step in range(config.train.steps):
-            mix, asked = curriculum.draw(step), self.clock.now
+            mix, began = curriculum.draw(step), self.clock.now
             while (draw := ring.try_draw(step, mix.plain, mix.pair)) is None:
-                self._notify("drawn")  # it is starving now, which lets groups in that the limiter holds back
+                self._notify("drawn")  # the trainer is starving, so the rate limiter admits groups that it held back
                 yield self.filled
             images = sum(len(group.positive_slots) + len(group.negative_slots) for group in draw.groups)
             self._drawn.update(group.task_id for group in draw.groups if group.kind is Kind.PAIR)
@@ -210,23 +211,24 @@ class _Node:
             self._notify("drawn")
             outcome.images_drawn += images
             work_s = times.step_s + times.trained_image_s * images / len(ranks)
-            late_s = self._late(self.clock.now - asked + work_s)
+            late_s = self._late(self.clock.now - began + work_s)
             yield self.clock.all_of([self.clock.process(self._compute(gpu, work_s)) for gpu in ranks])
             if late_s:
                 yield self.clock.timeout(late_s)
             outcome.worked_s.append(work_s)
-            outcome.waited_s.append(round(self.clock.now - asked - work_s, 9))  # floating seconds leave dust
+            # Rounded, because sums of floating-point seconds leave a residue.
+            outcome.waited_s.append(round(self.clock.now - began - work_s, 9))
             ring.set_step(step + 1)
 
     # ---- time
 
     def _compute(self, gpu: int, seconds: float) -> Steps:
-        with self.gpus[gpu].request() as turn:
-            yield turn
+        with self.gpus[gpu].request() as granted:
+            yield granted
             yield self.clock.timeout(seconds)
 
     def _idle(self, change: simpy.Event, poll_s: float) -> Steps:
-        """Until the first look, every `poll_s`, after a change."""
+        """Wait for the first poll, one every `poll_s`, after a change."""
         began = self.clock.now
         yield change
         yield self.clock.timeout(poll_s - (self.clock.now - began) % poll_s)
@@ -239,6 +241,6 @@ class _Node:
         return seconds * max(0.0, 1.0 + self.times.jitter * self._random.standard_normal())
 
     def _late(self, seconds: float) -> float:
-        """By how much the slowest node is later than this one at a step that takes it `seconds`."""
+        """Return by how much the slowest node is later than this one, at a step that takes this one `seconds`."""
         deviations = self._random.standard_normal(self.nodes)
         return seconds * self.times.jitter * float(deviations.max() - deviations[0])

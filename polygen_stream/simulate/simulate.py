@@ -1,4 +1,4 @@
-"""polygen-stream simulate: what it is asked, checked; and what it prints."""
+"""`polygen-stream simulate`: checks of its arguments, and its output."""
 
 from __future__ import annotations
 
@@ -28,12 +28,23 @@ def simulate_run(
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
-    """Prints the table of a sweep over GPUs; writes it, and its plot, where that was asked for."""
-    try:
-        counts = [int(word) for word in gpus.split(",")]
-        assert min(counts) > 0
-    except (ValueError, AssertionError):
-        raise UserError(f"--gpus {gpus}: expected numbers of GPUs, e.g. 1,8,64") from None
+    """Print the table of a sweep over GPUs; write its points and its plot where files are given.
+
+    Args:
+        config: Config of the whole run.
+        gpus: Numbers of GPUs, separated by commas.
+        rates: JSON files of `polygen-stream bench`; without any, reference figures are used.
+        gpus_per_node: GPUs of a node.
+        trainer_gpus: How many GPUs of a node train.
+        jitter: Standard deviation of the duration of a step or a call, as a fraction of it.
+        images: Approximate limit of images simulated per point.
+        json_file: File for the points.
+        plot: File for the plot.
+
+    Raises:
+        UserError: An argument is invalid, or a role has no rate.
+    """
+    counts = _gpu_counts(gpus)
     for file in (json_file, plot):
         if file is not None and not file.parent.is_dir():
             raise UserError(f"{file}: the folder {file.parent} does not exist; make it first")
@@ -66,8 +77,22 @@ def simulate_run(
         view.plot(points, plot)
 
 
+def _gpu_counts(words: str) -> list[int]:
+    try:
+        counts = [int(word) for word in words.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise UserError(f"--gpus {words}: expected numbers of GPUs, e.g. 1,8,64")
+    return counts
+
+
 def simulate_against(run: Path) -> None:
-    """Prints a completed run beside the simulation of it with the run's own rates."""
+    """Print a completed run beside its simulation with the run's own rates.
+
+    Raises:
+        UserError: The run is not complete, or its config asks for what is not simulated.
+    """
     print(view.comparison(compare(run), measure(run).times), end="")
 
 

@@ -1,4 +1,4 @@
-"""One config on ever more GPUs: a simulation of each, shortened to what can be simulated in seconds."""
+"""One config on several numbers of GPUs, each simulated in a shortened form that takes seconds."""
 
 from __future__ import annotations
 
@@ -9,33 +9,47 @@ from math import ceil, gcd
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws, node_share
 from polygen_stream.simulate.hardware import ModelTimes, place
-from polygen_stream.simulate.node import Outcome, simulate_node
+from polygen_stream.simulate.node import simulate_node
+from polygen_stream.simulate.outcome import Outcome
 
-SMALLEST = 64  # texts of a node's batch
-MOST_STEPS = 2000  # to simulate
+MIN_BATCH = 64  # texts of a node's batch after coarsening
+MAX_STEPS = 2000  # steps that are simulated
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run on so many GPUs, whole again.
+    """A run on one number of GPUs, scaled from the simulated part to the whole run. Counts are of all nodes.
 
-    hours is to the last step. Counts are of all nodes; longest_wait_s is of one step after the first.
+    Attributes:
+        gpus: GPUs of the run.
+        nodes: Nodes of the run.
+        simulated: Fraction of the run that was simulated.
+        hours: Hours to the end of the last step.
+        gpu_hours: `hours` times `gpus`.
+        first_step_s: Seconds to the end of the first step.
+        waiting_share: Fraction of the trainer's time spent waiting after the first step.
+        longest_wait_s: Longest wait of one step after the first.
+        images: Images rendered.
+        views: Images drawn, with repetition.
+        reuse: Mean number of draws per caption.
+        negatives_unused_share: Fraction of the hard negatives never drawn as such; None if none are rendered.
     """
 
     gpus: int
     nodes: int
-    simulated: float  # share of the run that was simulated
+    simulated: float
     hours: float
     gpu_hours: float
     first_step_s: float
     waiting_share: float
     longest_wait_s: float
     images: float
-    views: float  # pictures drawn, with repetition
-    reuse: float  # draws of a caption
-    negatives_unused_share: float | None  # None: the run renders no hard negatives
+    views: float
+    reuse: float
+    negatives_unused_share: float | None
 
     def to_dict(self) -> dict[str, float | None]:
+        """Return the point as JSON-ready keys and numbers."""
         return asdict(self)
 
 
@@ -49,16 +63,19 @@ def sweep(
     images: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Point]:
-    """A point for each number of GPUs.
+    """Simulate a run on each number of GPUs.
 
     Args:
-        config: of the whole run, its batch shared by all nodes.
-        gpus: of the run; more than a node has must fill whole nodes.
-        trainer_gpus: of a node that has several, how many train.
-        images: about the most pictures to simulate for a point; one may stand for several, see `coarsened`.
+        config: Config of the whole run; its batch is shared by all nodes.
+        times: How long the models take.
+        gpus: Numbers of GPUs; one that exceeds a node must fill whole nodes.
+        gpus_per_node: GPUs of a node.
+        trainer_gpus: How many GPUs of a node train, where it has several.
+        images: Approximate limit of images simulated per point; one may stand for several, see `coarsened`.
+        say: Called with a line of progress.
 
     Raises:
-        UserError: the batch or the GPUs cannot be shared by nodes.
+        UserError: The nodes cannot share the batch or the GPUs.
     """
     points = []
     for count in gpus:
@@ -76,13 +93,13 @@ def sweep(
 
 
 def coarsened(config: RunConfig, times: ModelTimes) -> tuple[RunConfig, ModelTimes, int]:
-    """A config in which one caption stands for several, and takes as long as they; and for how many.
+    """Return a config in which one caption stands for several and takes their time, its times, and for how many.
 
-    Calls, steps and waits take what they took. At least SMALLEST texts are left of a batch, and one picture of a call.
+    Calls, steps and waits keep their duration. A batch keeps at least MIN_BATCH texts and a call one image.
     """
     captions, generators, ring, train = config.captions, config.generators, config.ring, config.train
     common = gcd(train.batch, generators.batch, captions.batch, captions.backlog)
-    size = max(n for n in range(1, common + 1) if common % n == 0 and (n == 1 or train.batch // n >= SMALLEST))
+    size = max(n for n in range(1, common + 1) if common % n == 0 and (n == 1 or train.batch // n >= MIN_BATCH))
     update = {
         "train": train.model_copy(update={"batch": train.batch // size}),
         "captions": captions.model_copy(
@@ -112,13 +129,13 @@ def coarsened(config: RunConfig, times: ModelTimes) -> tuple[RunConfig, ModelTim
 
 
 def shortened(config: RunConfig, images: int) -> tuple[RunConfig, float]:
-    """A config with fewer steps and captions and a smaller ring, all by the same share, and that share.
+    """Return a config with fewer steps, fewer captions and a smaller ring, all by one factor, and that factor.
 
-    What sets the pace stays: batch, curriculum over the run, reuse, backlog. The ring keeps room for its 4 batches and
-    its first fill is at least a batch, as every config's.
+    What determines the rate stays: batch, curriculum over the run, reuse, backlog. As in every config, the ring keeps
+    room for 4 batches and its first fill is at least one batch.
     """
     whole = _images(config)
-    share = min(1.0, images / whole, MOST_STEPS / config.train.steps)
+    share = min(1.0, images / whole, MAX_STEPS / config.train.steps)
     train, captions, ring = config.train, config.captions, config.ring
     steps = max(10, round(train.steps * share))
     share = min(1.0, steps / train.steps)
@@ -136,7 +153,7 @@ def shortened(config: RunConfig, images: int) -> tuple[RunConfig, float]:
 
 
 def _images(config: RunConfig) -> float:
-    """Pictures that a run renders, about; of one without a target as many as its limiter or one draw each asks for."""
+    """Return the expected number of images of a run; without captions.target, what the rate limiter's reuse implies."""
     draws = expected_group_draws(config)
     groups = config.captions.target or draws / (config.ring.samples_per_insert or 1.0)
     shares = curriculum_shares(config)

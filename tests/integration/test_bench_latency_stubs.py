@@ -49,7 +49,9 @@ def test_a_sleeping_run_takes_the_time_its_models_would(tmp_path):
     # What it made does not depend on its pace, so its simulation says the same; paces are compared on a quiet machine.
     figures = {figure.name: figure for figure in compare(run_dir)}
     assert figures["images rendered"].measured == summary["images_total"]
-    assert abs(figures["images rendered"].off) < 0.1 and abs(figures["draws of a caption"].off) < 0.1
+    assert (
+        abs(figures["images rendered"].relative_error) < 0.1 and abs(figures["draws of a caption"].relative_error) < 0.1
+    )
     assert measure(run_dir).times.step_s >= latency["step_s"]
     assert [name for name, _ in measure(run_dir).placement.renderers] == ["micro/sd15", "micro/sd15", "micro/sana"]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config
-from polygen_stream.simulate.hardware import ModelTimes, Placement, alone, place
+from polygen_stream.simulate.hardware import ModelTimes, Placement, one_device_each, place
 from polygen_stream.simulate.node import simulate_node
 from polygen_stream.simulate.sweep import coarsened, shortened, sweep
 
@@ -35,7 +36,9 @@ def config_of(**changes: str):
 
 def test_renderers_that_are_too_slow_set_the_pace_by_the_samples_per_insert():
     # 10 pictures/s = 5 captions/s, drawn 4 times each: 20 draws/s, 8 a step.
-    outcome = simulate_node(config_of(), ModelTimes({"micro/sd15": 0.1}, step_s=0.1), alone(["micro/sd15"], {}))
+    outcome = simulate_node(
+        config_of(), ModelTimes({"micro/sd15": 0.1}, step_s=0.1), one_device_each(["micro/sd15"], {})
+    )
     assert outcome.steps_per_second == pytest.approx(20 / 8, rel=0.05)
     assert outcome.waiting_share == pytest.approx(1 - 2.5 * 0.1, rel=0.05)
     assert outcome.reuse == pytest.approx(4, rel=0.1)
@@ -44,7 +47,7 @@ def test_renderers_that_are_too_slow_set_the_pace_by_the_samples_per_insert():
 def test_twice_as_many_renderers_are_twice_as_fast_until_the_trainer_is_the_slowest():
     times = ModelTimes({"micro/sd15": 0.1}, step_s=0.1)
     paces = [
-        simulate_node(config_of(), times, alone(["micro/sd15"], {"micro/sd15": count})).steps_per_second
+        simulate_node(config_of(), times, one_device_each(["micro/sd15"], {"micro/sd15": count})).steps_per_second
         for count in (1, 2, 8)
     ]
     assert paces == pytest.approx([2.5, 5.0, 10.0], rel=0.05)
@@ -58,7 +61,9 @@ def test_who_shares_a_gpu_takes_turns():
 
 def test_a_slow_language_model_is_what_everybody_waits_for():
     times = ModelTimes({"micro/sd15": 0.001}, step_s=0.001, caption_s=0.5)  # 2 captions/s, 8 draws/s
-    assert simulate_node(config_of(), times, alone(["micro/sd15"], {})).steps_per_second == pytest.approx(1, rel=0.05)
+    assert simulate_node(config_of(), times, one_device_each(["micro/sd15"], {})).steps_per_second == pytest.approx(
+        1, rel=0.05
+    )
 
 
 def test_more_nodes_cost_time_only_as_far_as_they_differ():
@@ -66,7 +71,7 @@ def test_more_nodes_cost_time_only_as_far_as_they_differ():
 
     def pace(nodes: int, jitter: float) -> float:
         times = ModelTimes({"micro/sd15": 0.001}, step_s=0.1, jitter=jitter)
-        return simulate_node(config, times, alone(["micro/sd15"], {}), nodes).steps_per_second
+        return simulate_node(config, times, one_device_each(["micro/sd15"], {}), nodes).steps_per_second
 
     assert pace(128, 0.0) == pace(1, 0.0) == pytest.approx(10, rel=0.01)
     # The largest of n standard normal deviations is 1.42 for n = 8 and 2.62 for n = 128 on average.
@@ -78,7 +83,7 @@ def test_hard_negatives_that_nobody_asks_for_any_more_are_counted():
     # 20 steps are too few for 400 captions: of those with a negative 6 steps draw 4 each, all different.
     free = {"ring__samples_per_insert": "0", "ring__error_buffer": "0", "curriculum__schedule": "step"}
     config = config_of(curriculum__start="0.5", curriculum__step_at="0.3", train__steps="20", **free)
-    outcome = simulate_node(config, ModelTimes({"micro/sd15": 0.01}, step_s=0.5), alone(["micro/sd15"], {}))
+    outcome = simulate_node(config, ModelTimes({"micro/sd15": 0.01}, step_s=0.5), one_device_each(["micro/sd15"], {}))
     assert outcome.negatives > 48
     assert outcome.negatives_unused == outcome.negatives - 24
 
@@ -92,7 +97,7 @@ def test_the_same_simulation_twice_gives_the_same():
 def test_captions_that_stand_for_several_say_the_same():
     config = config_of(train__batch="256", ring__min_fill="256", captions__backlog="256", captions__target="2700",
                        ring__slots="8192", ring__error_buffer="600", train__steps="40")  # fmt: skip
-    times, where = ModelTimes({"micro/sd15": 0.005}, trained_image_s=0.0001), alone(["micro/sd15"], {})
+    times, where = ModelTimes({"micro/sd15": 0.005}, trained_image_s=0.0001), one_device_each(["micro/sd15"], {})
     whole = simulate_node(config, times, where)
     coarse, slower, size = coarsened(config, times)
     found = simulate_node(coarse, slower, where)
@@ -103,7 +108,7 @@ def test_captions_that_stand_for_several_say_the_same():
 
 
 def test_half_a_run_takes_half_the_time():
-    times, where = ModelTimes({"micro/sd15": 0.1}, step_s=0.1), alone(["micro/sd15"], {})
+    times, where = ModelTimes({"micro/sd15": 0.1}, step_s=0.1), one_device_each(["micro/sd15"], {})
     short, share = shortened(config_of(), 400)
     whole, found = simulate_node(config_of(), times, where), simulate_node(short, times, where)
     assert (short.train.steps, short.captions.target) == (95, 200) and share == 0.5
@@ -120,7 +125,9 @@ def test_ranks_and_every_generator_are_placed():
 def test_what_is_not_simulated_is_refused():
     with pytest.raises(UserError, match=r"curriculum\.leftover_age = 5"):
         simulate_node(
-            config_of(curriculum__leftover_age="5"), ModelTimes({"micro/sd15": 0.1}), alone(["micro/sd15"], {})
+            config_of(curriculum__leftover_age="5"),
+            ModelTimes({"micro/sd15": 0.1}),
+            one_device_each(["micro/sd15"], {}),
         )
 
 
@@ -155,3 +162,10 @@ def test_the_command_writes_table_figures_and_plot(tmp_path, monkeypatch, capsys
     assert [point["nodes"] for point in points] == [1, 1, 2]
     assert points[0]["hours"] > points[1]["hours"] > points[2]["hours"] > 0
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_simpy_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simpy", None)  # as if it were not installed
+    with pytest.raises(UserError) as refused:
+        simulate_node(config_of(), ModelTimes({"micro/sd15": 0.1}), one_device_each(["micro/sd15"], {}))
+    assert str(refused.value) == "simulate needs the simpy package: pip install 'polygen-stream[simulate]'"
