@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from small_rings import small_spec
 
 from polygen_stream.ring import Ring
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts runs and kills processes is `make test-all`'s, except the tests that are marked `quick`."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in ("faults", "integration") and not item.get_closest_marker("quick"):
+            item.add_marker("extended")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
