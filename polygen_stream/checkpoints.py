@@ -21,6 +21,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import PARTIAL
 from polygen_stream.base.json_files import write_json
@@ -50,10 +51,11 @@ def config_hash(config: RunConfig) -> str:
 
     How a run is named, launched and evaluated may change when it is resumed.
     """
-    # Generators by name, so that a recipe file may be moved.
-    by_name = config.generators.model_copy(update={"recipes": config.generators.names})
+    # Generators and model by name, so that their files may be moved.
+    generators = config.generators.model_copy(update={"recipes": config.generators.names})
+    train = config.train.model_copy(update={"model": model_name(config.train.model)})
     # Defaults apart, so that a key that a later release adds does not make every checkpoint another run's.
-    located = config.model_copy(update={"generators": by_name})
+    located = config.model_copy(update={"generators": generators, "train": train})
     decisive = located.model_dump_json(exclude={"name", "evaluate", "launch"}, exclude_defaults=True)
     return hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
 

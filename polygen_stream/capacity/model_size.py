@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
-OWN = Path(__file__).resolve().parents[1] / "train" / "model_configs"
+from polygen_stream.assets.model_configs import find_model_config
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ def model_size(model: str) -> ModelSize | None:
     A transformer layer of width h has 12 h^2 parameters and keeps 34 s h bytes of a sequence of s tokens in 16-bit
     training, attention computed in blocks (arXiv 2205.05198, section 4.1, without its attention term).
     """
-    config = _config(model)
+    config = find_model_config(model)
     if config is None:
         return None
     vision, text = config["vision_cfg"], config["text_cfg"]
@@ -41,12 +38,3 @@ def model_size(model: str) -> ModelSize | None:
         image_bytes=34 * tokens * width * layers,
         text_bytes=34 * text["context_length"] * text["width"] * text["layers"],
     )
-
-
-def _config(model: str) -> dict | None:
-    package = importlib.util.find_spec("open_clip")
-    folders = [OWN, *([Path(package.origin).parent / "model_configs"] if package and package.origin else [])]
-    for folder in folders:
-        if (folder / f"{model}.json").is_file():
-            return json.loads((folder / f"{model}.json").read_text(encoding="utf-8"))
-    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.allocation import Allocation, allocate
 from polygen_stream.capacity.rates import Rate, Rates
@@ -189,5 +190,7 @@ def remedies(config: RunConfig, rates: Rates, proposal: Proposal) -> list[tuple[
     found.append((f"half the sampling steps of {slowest}, the slowest generator", fewer, ""))
     if proposal.renderers:
         factor = 1 / (1 - proposal.trainer_waits)
-        found.append((f"a model of up to {factor:.1f} times the compute of {config.train.model}", None, "no slower"))
+        found.append(
+            (f"a model of up to {factor:.1f} times the compute of {model_name(config.train.model)}", None, "no slower")
+        )
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.capacity.proposal import Proposal, remedies
 from polygen_stream.capacity.rates import Rate, Rates
 from polygen_stream.config import RunConfig
@@ -21,7 +22,7 @@ def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: 
     lines += [_rate(name, rate, "images/s") for name, rate in rates.generators.items()]
     lines += [
         _rate("captions", rates.captions, "captions/s"),
-        _rate(f"trainer ({config.train.model})", rates.trainer, "images/s"),
+        _rate(f"trainer ({model_name(config.train.model)})", rates.trainer, "images/s"),
         "",
         *_division(p),
         "",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.assets.resources import is_recipe_file
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig
@@ -59,7 +60,8 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     shipped = [recipe for recipe in config.generators.recipes if not is_recipe_file(recipe)]
     generators = {name: Rate(**row) for name, row in reference["generators"].items() if name in shipped}
     captions, trainers = Rate(**reference["captions"]), reference["trainer"]
-    trainer = Rate(**trainers[config.train.model]) if config.train.model in trainers else None
+    model = model_name(config.train.model)
+    trainer = Rate(**trainers[model]) if config.train.model in trainers else None
     if config.captions.source == "grammar":
         captions = Rate(1e6, "estimate", "captions.source = 'grammar' has no model to wait for")
     for file in files:
@@ -67,7 +69,7 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
         generators |= {name: Rate(rate, "measured", str(file)) for name, rate in _generators(measured).items()}
         if (rate := _captions(measured, config.captions.source)) is not None:
             captions = Rate(rate, "measured", str(file))
-        if (rate := _trainer(measured, config.train.model)) is not None:
+        if (rate := _trainer(measured, model)) is not None:
             trainer = Rate(rate, "measured", str(file))
     for name, recipe in zip(config.generators.names, config.generators.recipes, strict=True):
         if name not in generators:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_origin
 import tomli_w
 from pydantic import ValidationError
 
+from polygen_stream.assets.model_configs import absolute_model
 from polygen_stream.assets.resources import absolute_recipe, config_path, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
@@ -23,8 +24,8 @@ from polygen_stream.config.schema import RunConfig
 def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
     """Load, override and check a run config.
 
-    Recipe files are made absolute, so that the result means the same in any directory: relative paths in a TOML file
-    lie beside that file, those of overrides in the current directory.
+    Paths of recipes and of a model config are made absolute, so that the result means the same in any directory:
+    relative paths in a TOML file are relative to that file's folder, those of overrides to the current directory.
 
     Args:
         path: TOML file or preset name; None is the micro preset.
@@ -152,8 +153,10 @@ def _set_dotted(values: dict[str, Any], dotted: str, text: str) -> None:
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make relative paths of recipe files absolute, as files in `folder`; validation finds values of other types."""
-    generators, launch = values.get("generators"), values.get("launch")
+    """Make relative paths of recipes and of a model config absolute, in `folder`; values of other types stay."""
+    train, generators, launch = values.get("train"), values.get("generators"), values.get("launch")
+    if isinstance(train, dict) and isinstance(train.get("model"), str):
+        train["model"] = absolute_model(train["model"], folder)
     recipes = generators.get("recipes") if isinstance(generators, dict) else None
     if isinstance(recipes, list):
         generators["recipes"] = [absolute_recipe(each, folder) if isinstance(each, str) else each for each in recipes]

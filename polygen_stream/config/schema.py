@@ -295,7 +295,10 @@ class CurriculumConfig(Section):
 class TrainConfig(Section):
     """Training: the CLIP model, its optimizer, its loss and its checkpoints."""
 
-    model: str = Field(default="micro", description='Model config of open_clip, or "micro".')
+    model: str = Field(
+        default="micro",
+        description='"micro", another model that open_clip knows, or the path of a model config in its format (JSON).',
+    )
     steps: int = Field(default=1400, ge=1, description="Optimizer steps of the run.")
     batch: int = Field(
         default=128,

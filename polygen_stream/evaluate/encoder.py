@@ -19,7 +19,7 @@ from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.evaluate.metrics import class_features
 from polygen_stream.train.augment import preprocess
 from polygen_stream.train.checkpoint import list_checkpoints
-from polygen_stream.train.model import Tokenizer, create_clip, image_size, load_clip
+from polygen_stream.train.model import Tokenizer, create_clip, image_size, load_clip, open_clip_name
 
 BATCH = 256
 
@@ -120,11 +120,12 @@ def _load_pretrained(name: str, pretrained: str, device: str) -> Encoder:
         known = f", and open_clip has no such tag for {name}: {', '.join(tags) or 'it has none'}"
         raise UserError(f"--pretrained {pretrained} is no file{known}")
     create_clip(name)  # names the nearest model when there is none of this name
+    known = open_clip_name(name)
     try:
-        model, _, transform = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
+        model, _, transform = open_clip.create_model_and_transforms(known, pretrained=pretrained, device=device)
     except Exception as problem:  # safetensors, the unpickler and load_state_dict each raise their own
         raise UserError(f"cannot use {pretrained} as weights of {name}: {_reason(problem)}") from None
-    return Encoder(model.eval(), open_clip.get_tokenizer(name), device, transform)
+    return Encoder(model.eval(), open_clip.get_tokenizer(known), device, transform)
 
 
 def _reason(problem: Exception) -> str:

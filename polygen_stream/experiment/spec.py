@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from polygen_stream.assets.model_configs import absolute_model
 from polygen_stream.assets.resources import absolute_recipe, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, load_config, read_toml
@@ -167,8 +168,8 @@ class Experiment(Table):
 def load_experiment(path: Path) -> Experiment:
     """Read and check an experiment.
 
-    An experiment without a [pool] table of its own takes `pool.toml` of its folder. Recipes that are given by a
-    relative path lie beside the experiment's file.
+    An experiment without a [pool] table of its own takes `pool.toml` of its folder. Relative paths of
+    recipes and models are relative to the experiment's folder.
 
     Raises:
         UserError: Anything wrong, in one line that names the file, the key and the remedy.
@@ -176,7 +177,7 @@ def load_experiment(path: Path) -> Experiment:
     values = read_toml(path)
     if "pool" not in values:
         values["pool"] = read_toml(path.parent / "pool.toml")
-    values = _absolute_recipes(values, path.parent)
+    values = _absolute(values, path.parent)
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as problem:
@@ -194,13 +195,17 @@ def load_experiment(path: Path) -> Experiment:
     return experiment
 
 
-def _absolute_recipes(value: Any, folder: Path, key: str = "") -> Any:
-    """Return an experiment's values with the recipes in them, wherever they stand, made absolute."""
+def _absolute(value: Any, folder: Path, key: str = "") -> Any:
+    """Return an experiment's values with the recipes and models in them made absolute."""
     if isinstance(value, dict):
-        return {name: _absolute_recipes(inner, folder, name) for name, inner in value.items()}
+        return {name: _absolute(inner, folder, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_absolute_recipes(inner, folder, key) for inner in value]
-    return absolute_recipe(value, folder) if isinstance(value, str) and key in ("generators", "ensembles") else value
+        return [_absolute(inner, folder, key) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if key == "train.model":
+        return absolute_model(value, folder)
+    return absolute_recipe(value, folder) if key in ("generators", "ensembles") else value
 
 
 def _identity(recipe: str) -> str:

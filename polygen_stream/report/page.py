@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.report.caption_grid import Neighbours, caption_grid
 from polygen_stream.report.generator_plots import generator_plots
 from polygen_stream.report.html import render
@@ -49,7 +50,12 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
         ]
         if first := summary.get("seconds_to_first_step"):
             facts.append(("first step", f"after {first:.0f} s"))
-    facts.append(("model", f"{config.train.model}, {config.train.objective.replace('_', ' ')}, {config.train.device}"))
+    facts.append(
+        (
+            "model",
+            f"{model_name(config.train.model)}, {config.train.objective.replace('_', ' ')}, {config.train.device}",
+        )
+    )
     made = config.generators
     facts.append(("generators", f"{', '.join(made.names)}; n+ = {made.positives}, negatives {made.negatives}"))
     refused = ", ".join(f"{reason} {count}" for reason, count in run.refused.most_common(3))

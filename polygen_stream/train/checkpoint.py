@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import PARTIAL, flush
 from polygen_stream.base.run_folder import RunFolder
@@ -108,15 +109,19 @@ def capture(
     data: dict[str, Any],
     average: torch.nn.Module | None = None,
     ring: Ring | None = None,
+    model_config: dict[str, Any] | None = None,
 ) -> Captured:
-    """Copies what belongs to the checkpoint of `step`, the number of steps done so far."""
+    """Copies what belongs to the checkpoint of `step`, the number of steps done so far.
+
+    model_config: of a model that only a file describes, for whoever reads the checkpoint when the file has gone.
+    """
     meta = {
         "step": step,
         "final": final,
-        "model": config.train.model,
+        "model": model_name(config.train.model),
         "precision": config.train.precision,
         "config_hash": config_hash(config),
-    }
+    } | ({"model_config": model_config} if model_config else {})
     modules = {MODEL: model, AVERAGE: average}
     weights = {
         # Channels-last weights are not contiguous, which safetensors insists on.

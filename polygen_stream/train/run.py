@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from polygen_stream.assets.model_configs import is_model_file, read_model_config
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.base.seeding import key
@@ -66,7 +67,8 @@ def main(context: RoleContext) -> None:
     device_lock = context.device_lock(str(device))
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
 
-    model, tokenizer = create_clip(train.model, device)
+    architecture = read_model_config(Path(train.model)) if is_model_file(train.model) else None
+    model, tokenizer = create_clip(train.model, device, architecture)
     if train.accum_freq > 1:
         check_divisible(model, train)
     if train.image_image_head:
@@ -76,6 +78,8 @@ def main(context: RoleContext) -> None:
     start = 0 if found is None else found.meta["step"]
     if found is not None:
         logging.info("going on from %s", folder)
+        if found.meta.get("model_config") != architecture:
+            raise UserError(f"{train.model} is not the model config that {folder} was trained with: restore it")
         load_model_state(model, found.model, folder)
     parallel = distribute(model, device) if gang.world > 1 else None
     optimizer = build_optimizer(model, train)
@@ -127,6 +131,7 @@ def main(context: RoleContext) -> None:
             data=reader.state_dict(),
             average=average and average.module,
             ring=ring,
+            model_config=architecture,
         )
         writer.save(captured)
 

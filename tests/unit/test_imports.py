@@ -32,7 +32,7 @@ ALLOWED = {
     "assets": BASE,
     "micro": BASE | {"assets"},
     "config": BASE | {"assets", "schedule"},
-    "checkpoints": BASE | {"config"},
+    "checkpoints": BASE | {"assets", "config"},
     "roles": BASE | {"config", "ring"},
     "generators": BASE | {"assets"},
     "engine": BASE | {"assets", "generators"},
@@ -40,7 +40,7 @@ ALLOWED = {
     "fetch": BASE | {"assets", "config", "engine", "generators"},
     "export": BASE | {"captions", "config", "engine", "generators", "ring", "roles"},
     "producers": BASE | {"captions", "config", "engine", "export", "generators", "ring", "roles", "schedule"},
-    "train": BASE | {"checkpoints", "config", "ring", "roles", "schedule"},
+    "train": BASE | {"assets", "checkpoints", "config", "ring", "roles", "schedule"},
     "launch": BASE | {"checkpoints", "config", "ring", "roles"},
     "doctor": BASE | {"assets", "config", "generators", "launch", "ring"},
     "capacity": BASE | {"assets", "config", "doctor", "engine", "fetch", "generators", "launch", "ring"},
@@ -48,7 +48,7 @@ ALLOWED = {
     "evaluate": BASE | {"config", "micro", "roles", "train"},
     "analyze": BASE
     | {"assets", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "train"},
-    "report": BASE | {"analyze", "captions", "config", "evaluate", "micro", "ring", "roles", "train"},
+    "report": BASE | {"analyze", "assets", "captions", "config", "evaluate", "micro", "ring", "roles", "train"},
     "audit": BASE | {"analyze", "assets", "captions", "config", "engine", "generators", "micro", "report"},
     "experiment": BASE
     | {

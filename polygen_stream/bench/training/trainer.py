@@ -35,6 +35,7 @@ from open_clip_train.train import train_one_epoch
 from PIL import Image
 from scipy import stats
 
+from polygen_stream.assets.model_configs import model_name
 from polygen_stream.bench.harness.workload import CAPTION_BYTES, caption_of
 from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
 from polygen_stream.ring import Draw, GroupRequest, Kind, Member, Ring, RingSpec
@@ -90,7 +91,7 @@ def bench_trainer(
             loop.finish()
     measured = {name: np.array(of_loop[WARM_UP:]) for name, of_loop in seconds.items()}
     return {
-        "model": model,
+        "model": model_name(model),
         "batch": batch,
         "pairs": pairs,
         "threads": threads,
