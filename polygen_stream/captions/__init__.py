@@ -1,1 +1,1 @@
-"""Caption sources: who turns a task of the ledger into T+ and, where asked, T-."""
+"""Captions: where they come from, how they are checked and which of them a run uses."""

@@ -1,4 +1,4 @@
-"""What every caption source offers to the captioner."""
+"""The interface between the captioner and its caption sources."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from polygen_stream.schedule.ledger import CaptionTask
 
 @dataclass(frozen=True)
 class Caption:
-    """T+ and, where one was asked for, its hard negative T- and the edit that made it.
+    """A caption T+ and, if one was requested, its hard negative T-.
 
-    `rejected` says why earlier attempts of the same task were refused, e.g. "negative: other axis".
+    Attributes:
+        text: T+.
+        negative: T-, or None.
+        edit: the axis along which T- differs from T+, or None.
+        rejected: why earlier attempts at the same task were rejected, e.g. "negative: other axis".
     """
 
     text: str
@@ -24,9 +28,11 @@ class Caption:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A task without a caption, and why its attempts were refused.
+    """A task that ended without a caption.
 
-    `text` is the T+ that balancing or de-duplication refused; None where it never came that far.
+    Attributes:
+        rejected: why each attempt was rejected.
+        text: the T+ that balancing or de-duplication rejected; None if no T+ was accepted before.
     """
 
     rejected: tuple[str, ...]
@@ -34,45 +40,68 @@ class Dropped:
 
 
 class CaptionSource(ABC):
-    """Writes captions for tasks, which it is handed while it works. The ledger draws from `concepts` and `axes`.
+    """A source of captions for tasks. New tasks may be submitted while others are pending.
 
-    `tokens` counts those that language models wrote for it so far.
+    Attributes:
+        concepts: what the ledger draws concepts from.
+        axes: what the ledger draws axes from; an axis that is listed twice is drawn twice as often.
     """
 
     concepts: Sequence[str]
     axes: Sequence[str]
-    tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that language models have generated for this source so far."""
+        return 0
 
     @property
     @abstractmethod
     def provenance(self) -> Mapping[str, object]:
-        """What a journal says of who wrote its captions, as JSON: equal provenances write equal captions."""
+        """JSON object that the journal records about the source. Equal provenances produce equal captions."""
 
     @property
     @abstractmethod
     def pending(self) -> int:
-        """Tasks that were handed in and have not come back."""
+        """Number of submitted tasks whose results have not been collected."""
 
     @abstractmethod
     def submit(self, task: CaptionTask, with_negative: bool) -> None:
-        """Hand in a task. What comes of it is a function of the task alone up to the numerics of a batch.
+        """Submit a task.
 
-        T+ does not depend on whether a negative is asked for.
+        The result depends on the task alone, up to the numerics of a batch, and T+ is the same with and without a
+        negative.
+
+        Args:
+            task: what the caption is about.
+            with_negative: whether a hard negative is requested, too.
         """
 
     @abstractmethod
     def collect(self) -> list[Caption | Dropped]:
-        """Work for a moment on what is pending; one result per task, in the order in which they were handed in."""
+        """Work on the pending tasks for a short time and return the finished results, in the order of submission."""
 
     def sleep(self) -> int:
-        """Give back memory until the next task, with nothing pending. Returns how many bytes were freed."""
+        """Release memory until the next task. Must be called with no pending tasks.
+
+        Returns:
+            Number of bytes that were freed.
+        """
         return 0
 
-    def close(self) -> None:  # noqa: B027 most have nothing to end
-        """End whatever the source started."""
+    def close(self) -> None:  # noqa: B027 an empty default: most sources have nothing to close
+        """Stop the processes and threads that the source started."""
 
     def write(self, tasks: Sequence[CaptionTask], with_negative: Sequence[bool]) -> list[Caption | Dropped]:
-        """One result per task, with nothing pending before and after."""
+        """Submit tasks and wait for all results. No tasks may be pending before the call.
+
+        Args:
+            tasks: the tasks.
+            with_negative: per task, whether a hard negative is requested.
+
+        Returns:
+            One result per task, in the same order.
+        """
         for task, negative in zip(tasks, with_negative, strict=True):
             self.submit(task, negative)
         written: list[Caption | Dropped] = []

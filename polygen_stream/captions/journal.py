@@ -1,10 +1,10 @@
-"""The journal: what every task of a run became, in the order of task ids.
+"""The journal: the outcome of every task of a run, in the order of task ids.
 
-One JSON object per line. {"provenance": ...} says who wrote the lines below it: models with the hash of their weights,
-sampling, prompts, concepts. The others are entries. An entry is on disk before its group is opened, so the ring never
-has a caption that the journal lacks: whoever writes captions next goes on behind the last entry, and opens again what
-the ring did not get or has lost. With it a run can be replayed without a language model, whose replies are not
-repeatable in general.
+The file has one JSON object per line. {"provenance": ...} describes what wrote the lines below it: models with the hash
+of their weights, sampling settings, prompts, concepts. All other lines are entries. An entry is on disk before its
+group is opened in the ring, so the ring never has a caption that the journal lacks: a restarted captioner continues
+after the last entry and reopens the groups that the ring did not receive or has lost. Because replies of language
+models are not repeatable in general, a run is replayed from its journal instead of from the models.
 """
 
 from __future__ import annotations
@@ -24,19 +24,30 @@ from polygen_stream.schedule.ledger import CaptionTask
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A task and its caption, with a hard negative if it is a pair; of a dropped task, why."""
+    """A task and its outcome.
+
+    Attributes:
+        task: the task.
+        pair: whether a hard negative was requested.
+        outcome: the caption, or why the task was dropped.
+    """
 
     task: CaptionTask
     pair: bool
     outcome: Caption | Dropped
 
     def to_json(self) -> str:
+        """Return the entry as one line of JSON, without the line break."""
         outcome = {"caption" if isinstance(self.outcome, Caption) else "dropped": asdict(self.outcome)}
         return json.dumps({"task": asdict(self.task), "kind": "pair" if self.pair else "plain"} | outcome)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> JournalEntry:
-        """The entry of a line, parsed."""
+        """Return the entry of a parsed line.
+
+        Raises:
+            KeyError, TypeError: the record is not an entry.
+        """
         task = record["task"]
         task = CaptionTask(**task | {name: tuple(task[name]) for name in ("generators", "image_seeds")})
         found = record.get("caption") or record["dropped"]
@@ -45,10 +56,15 @@ class JournalEntry:
 
 
 class CaptionJournal:
-    """Appends to a journal. One process at a time.
+    """Appends to a journal. Only one process may do so at a time.
+
+    A last line that is incomplete, because the disk was full or the writer died, is removed.
+
+    Args:
+        file: the journal; created if it does not exist.
 
     Raises:
-        UserError: the file is no journal.
+        UserError: the file is not a journal.
     """
 
     def __init__(self, file: Path) -> None:
@@ -59,13 +75,16 @@ class CaptionJournal:
             if not isinstance(line, JournalEntry):
                 self._provenance = line["provenance"]
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        os.ftruncate(self._file, complete)  # a line that a full disk, or the death of its writer, left half-written
+        os.ftruncate(self._file, complete)
 
     def record_provenance(self, provenance: Mapping[str, object]) -> None:
-        """Says who writes the entries from here on, unless that is who wrote those before.
+        """Record what writes the entries from here on, unless the journal's last provenance is the same.
+
+        Args:
+            provenance: see `CaptionSource.provenance`.
 
         Raises:
-            UserError: the concepts are not those of the entries before.
+            UserError: the concepts differ from those of the entries before.
         """
         before = self._provenance
         if before is not None and before.get("concepts") != provenance.get("concepts"):
@@ -79,7 +98,11 @@ class CaptionJournal:
             self._provenance = provenance
 
     def write(self, entries: Sequence[JournalEntry]) -> None:
-        """Appends entries in one piece and returns when they are on disk. OSError when they cannot be."""
+        """Append entries in one piece and return once they are on disk.
+
+        Raises:
+            OSError: they cannot be written, e.g. because the disk is full.
+        """
         self._append("".join(entry.to_json() + "\n" for entry in entries))
 
     def _append(self, lines: str) -> None:
@@ -89,29 +112,30 @@ class CaptionJournal:
         os.fsync(self._file)
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
 
 
 def read_journal(file: Path) -> Iterator[JournalEntry]:
-    """The entries of a journal, without a last line still being written. A missing file has none.
+    """Yield the entries of a journal, without an incomplete last line. A missing file has no entries.
 
     Raises:
-        UserError: the file is no journal.
+        UserError: the file is not a journal.
     """
     return (line for line, _ in _lines(file) if isinstance(line, JournalEntry))
 
 
 def read_provenances(file: Path) -> Iterator[Mapping[str, Any]]:
-    """Who wrote a journal, one after the other.
+    """Yield the provenances of a journal in their order.
 
     Raises:
-        UserError: the file is no journal.
+        UserError: the file is not a journal.
     """
     return (line["provenance"] for line, _ in _lines(file) if not isinstance(line, JournalEntry))
 
 
 def _lines(file: Path) -> Iterator[tuple[JournalEntry | dict[str, Any], int]]:
-    """Each entry or provenance, and the offset in bytes of the end of its line."""
+    """Yield each entry or provenance with the offset in bytes of the end of its line."""
     last = -1
     for number, end, record in read_jsonl_lines(file):
         if record is None:
@@ -133,4 +157,4 @@ def _lines(file: Path) -> Iterator[tuple[JournalEntry | dict[str, Any], int]]:
 
 
 def _not_an_entry(file: Path, number: int, why: str) -> UserError:
-    return UserError(f"{file} line {number} is no entry of a journal ({why}); restore the file, or start a new run")
+    return UserError(f"{file} line {number} is not an entry of a journal ({why}); restore the file, or start a new run")

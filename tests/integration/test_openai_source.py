@@ -232,7 +232,7 @@ def test_a_server_without_a_list_of_models_is_asked_all_the_same(serve):
 def test_a_server_that_stays_broken_ends_the_source_with_a_clear_error(serve):
     server = serve(lambda *_: (500, {"error": {"message": "out of memory"}}))
     asking = source(server.url)
-    with pytest.raises(PolygenError, match=r"answers 500, 6 attempts: .*out of memory"):
+    with pytest.raises(PolygenError, match=r"answers 500 after 6 attempts: .*out of memory"):
         asking.write([fish()], [True])
     asking.close()
 
@@ -242,6 +242,6 @@ def test_a_server_that_goes_away_ends_the_source_with_a_clear_error(serve, monke
     server = serve(right)
     asking = source(server.url)
     server.close()
-    with pytest.raises(PolygenError, match="cannot be reached any more, 2 attempts"):
+    with pytest.raises(PolygenError, match="cannot be reached any more after 2 attempts"):
         asking.write([fish()], [True])
     asking.close()

@@ -1,1 +1,1 @@
-"""Concept banks: what captions are about."""
+"""Concept banks: the concepts that captions are about, with prompts and checks for language models."""

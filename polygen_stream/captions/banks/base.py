@@ -1,4 +1,4 @@
-"""What a bank of concepts brings beside its words: how models are asked about them and how replies are checked."""
+"""The interface of a bank: concepts and axes, prompts for language models, and checks of their replies."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ Messages = list[dict[str, str]]  # a chat: {"role": ..., "content": ...}
 
 @dataclass(frozen=True)
 class ModelReply:
-    """What a language model replied; `finished` is False where a token limit ended it.
+    """The reply of a language model to one prompt.
 
-    `fault` is a short fixed phrase where there is no reply at all, e.g. "timeout".
+    Attributes:
+        text: the reply; "" if there is none.
+        finished: False if the token limit ended the reply.
+        fault: if there is no reply, why, as a short fixed phrase, e.g. "timeout".
     """
 
     text: str
@@ -23,35 +26,47 @@ class ModelReply:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The caption of a reply, or why there is none: `fault` is a short fixed phrase, so that faults can be counted."""
+    """The caption that a reply contains, or why it contains none.
+
+    Attributes:
+        text: the caption, or None.
+        fault: if there is no caption, why, as a short fixed phrase, so that faults can be counted.
+    """
 
     text: str | None
     fault: str | None = None
 
 
 class Bank(Protocol):
-    """Concepts, axes, prompts and validators that belong together."""
+    """Concepts and axes, with the prompts and the checks that belong to them."""
 
-    concepts: Sequence[str]
-    axes: Sequence[str]
+    @property
+    def concepts(self) -> Sequence[str]:
+        """What captions are about."""
+        ...
+
+    @property
+    def axes(self) -> Sequence[str]:
+        """Along what hard negatives differ; an axis that is listed twice is drawn twice as often."""
+        ...
 
     @property
     def provenance(self) -> Mapping[str, object]:
-        """What a journal says of it: which concepts, and which version of the prompts."""
+        """JSON object that the journal records about the bank: its concepts and the version of its prompts."""
         ...
 
     def caption_prompt(self, concept: str, axis: str) -> Messages:
-        """The prompt for T+."""
+        """Return the prompt for T+."""
         ...
 
     def negative_prompt(self, text: str, axis: str) -> Messages:
-        """The prompt for T-."""
+        """Return the prompt for T-, the edit of the caption `text` along the axis."""
         ...
 
     def check_caption(self, reply: ModelReply, concept: str, axis: str) -> CheckResult:
-        """T+ if the reply is one caption that has the concept and that the axis could edit."""
+        """Return T+ if the reply is a single caption that names the concept and that the axis can edit."""
         ...
 
     def check_negative(self, reply: ModelReply, text: str, axis: str) -> CheckResult:
-        """T- if the reply is the caption with one thing changed, on the axis, and no paraphrase."""
+        """Return T- if the reply is the caption with one change, on the axis, that is not a paraphrase."""
         ...

@@ -1,4 +1,4 @@
-"""What is kept out of a concept bank, with a count per reason."""
+"""Filters for the entries of a concept bank, with a count per reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from polygen_stream.captions.banks.wordnet import is_drawable
 from polygen_stream.captions.verification.injection import is_instruction
 
 MOST_CHARACTERS = 60
-# Letters and digits of any script, and what names are written with. No quotes that could end the prompt's own, no
-# brackets, braces, pipes or backslashes of templates, no line breaks.
+# Letters and digits of any script, and the punctuation of names. Double quotes could close those of the prompt;
+# brackets, braces, pipes and backslashes belong to templates; line breaks could begin another turn.
 _PLAIN = re.compile(r"[\w '’.,:;!?&+/%°-]+")
 _WORDY = re.compile(r"[^\W_]")
 
 
 class ExclusionReason(StrEnum):
-    """Why an entry is left out."""
+    """Why an entry is left out of a bank."""
 
     LONG = f"longer than {MOST_CHARACTERS} characters"
     CHARACTERS = "characters that a name does not have, or no letter or digit"
@@ -28,11 +28,11 @@ class ExclusionReason(StrEnum):
 
 
 class ConceptFilter:
-    """Checks entries of a bank.
+    """Decides which entries of a bank are kept.
 
     Args:
-        blocked: words and phrases; an entry that has one of them as whole words is out.
-        drawable: if given, only these nouns, their plurals and phrases that end in one are in.
+        blocked: words and phrases; an entry that contains one of them as whole words is left out, in any case.
+        drawable: if given, only these nouns, their plurals and phrases that end in one of them are kept.
     """
 
     def __init__(self, blocked: Iterable[str] = (), drawable: frozenset[str] | None = None) -> None:
@@ -41,7 +41,7 @@ class ConceptFilter:
         self._drawable = drawable
 
     def check(self, entry: str) -> ExclusionReason | None:
-        """None for an entry that may stay."""
+        """Return None if the entry is kept, else why it is left out."""
         if len(entry) > MOST_CHARACTERS:
             return ExclusionReason.LONG
         if not _PLAIN.fullmatch(entry) or not _WORDY.search(entry):
@@ -55,8 +55,9 @@ class ConceptFilter:
         return None
 
     def keep(self, entries: Iterable[str]) -> tuple[list[str], Counter[ExclusionReason]]:
-        """The entries that may stay, in their order, and how many were refused for which reason."""
-        kept, refused = [], Counter()
+        """Return the entries that are kept, in their order, and how many are left out for each reason."""
+        kept: list[str] = []
+        refused: Counter[ExclusionReason] = Counter()
         for entry in entries:
             reason = self.check(entry)
             if reason is None:

@@ -1,6 +1,6 @@
-"""Concept banks: what captions are about. A bank is MetaCLIP's format, a JSON list of strings.
+"""Files of concept banks in MetaCLIP's format, a JSON list of strings.
 
-MetaCLIP's own bank (500,000 entries, CC-BY-NC 4.0) is loaded from where its user has it and never shipped.
+MetaCLIP's own bank (500,000 entries, CC-BY-NC 4.0) is not shipped; it is loaded from a path or URL of the user.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ TIMEOUT_S = 60.0
 
 
 def load_bank(source: str) -> tuple[str, ...]:
-    """The entries of a bank in their order, each once.
+    """Load the entries of a bank, in their order and without repetitions.
 
     Args:
         source: "micro" for the things of the micro world, a path, or an http(s) URL.
 
     Raises:
-        UserError: it cannot be read, or is no non-empty JSON list of non-blank strings in UTF-8.
+        UserError: the bank cannot be read, or is not a non-empty JSON list of non-blank strings in UTF-8.
     """
     if source == MICRO:
         return world.THINGS
@@ -41,7 +41,7 @@ def load_bank(source: str) -> tuple[str, ...]:
 
 
 def save_bank(entries: Sequence[str], path: Path) -> None:
-    """Writes a bank that `load_bank` reads.
+    """Write a bank that `load_bank` reads.
 
     Raises:
         UserError: the file cannot be written.
@@ -53,10 +53,14 @@ def save_bank(entries: Sequence[str], path: Path) -> None:
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The non-blank lines of a text file.
+    """Return the non-blank lines of a text file, without surrounding blanks.
+
+    Args:
+        path: the file.
+        what: what the file holds, for error messages, e.g. "blocklist".
 
     Raises:
-        UserError: it cannot be read, or is not UTF-8.
+        UserError: the file cannot be read, or is not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -79,7 +83,7 @@ def _checked(entries: object, source: str) -> tuple[str, ...]:
         if not entry.strip():
             raise UserError(f"bank {source}: entry {place} is blank: remove it")
         if not _is_text(entry):
-            raise UserError(f"bank {source}: entry {place} has half a character (a lone surrogate): remove it")
+            raise UserError(f"bank {source}: entry {place} has a lone surrogate (half a character): remove it")
     return tuple(dict.fromkeys(entries))
 
 
@@ -106,8 +110,8 @@ def _read(source: str) -> bytes:
 
 def _fetch(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-            return answer.read()
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+            return response.read()
     except urllib.error.HTTPError as problem:
         raise UserError(f"cannot fetch bank {url}: HTTP {problem.code} {problem.reason}; check the address") from None
     except (OSError, ValueError, http.client.HTTPException) as problem:

@@ -10,7 +10,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.captions.banks import prompts
 from polygen_stream.captions.banks.base import CheckResult, Messages, ModelReply
 from polygen_stream.captions.banks.concept_filters import ConceptFilter, ExclusionReason
-from polygen_stream.captions.verification import axes
+from polygen_stream.captions.verification.axes import AXIS_NAMES, get_axis
 from polygen_stream.captions.verification.reply_parser import parse_reply
 from polygen_stream.captions.verification.verify import verify
 
@@ -18,19 +18,22 @@ NOT_SHOWN = "it has nothing that the axis could change"
 
 
 class EnglishBank:
-    """The concepts of a metadata.json with all semantic axes.
+    """A user's concepts with all semantic axes.
 
-    Concepts that are too long, are no names, or read like an instruction to a language model are left out;
-    `refused` counts them by reason.
+    Concepts that are too long, are not names, or read like an instruction to a language model are left out.
+
+    Attributes:
+        concepts: the concepts that stay, in their order.
+        refused: how many concepts were left out, by reason.
 
     Args:
-        entries: the concepts, each once.
+        entries: the concepts, without repetitions.
 
     Raises:
-        UserError: no entry may stay.
+        UserError: all concepts are left out.
     """
 
-    axes: Sequence[str] = axes.AXIS_NAMES
+    axes: Sequence[str] = AXIS_NAMES
 
     def __init__(self, entries: Sequence[str]) -> None:
         self.concepts: Sequence[str]
@@ -42,6 +45,7 @@ class EnglishBank:
 
     @property
     def provenance(self) -> Mapping[str, object]:
+        """The concepts by their hash, and the version of the prompts."""
         concepts = sha256("\n".join(self.concepts).encode()).hexdigest()
         return {
             "bank": "english",
@@ -50,20 +54,32 @@ class EnglishBank:
         }
 
     def caption_prompt(self, concept: str, axis: str) -> Messages:
-        return prompts.caption_prompt(concept, axes.get_axis(axis))
+        """Return the prompt for T+, one user turn.
+
+        Raises:
+            UserError: unknown axis.
+        """
+        return prompts.caption_prompt(concept, get_axis(axis))
 
     def negative_prompt(self, text: str, axis: str) -> Messages:
-        return prompts.negative_prompt(text, axes.get_axis(axis))
+        """Return the prompt for T-, a system turn and a user turn.
+
+        Raises:
+            UserError: unknown axis.
+        """
+        return prompts.negative_prompt(text, get_axis(axis))
 
     def check_caption(self, reply: ModelReply, concept: str, axis: str) -> CheckResult:
+        """Return T+ if `parse_reply` finds one and it shows something that the axis can edit."""
         parsed = parse_reply(reply.text, reply.finished, concept)
-        if parsed.text is not None and not axes.get_axis(axis).shown_in(parsed.text):
+        if parsed.text is not None and not get_axis(axis).can_edit(parsed.text):
             return CheckResult(None, NOT_SHOWN)
         return CheckResult(parsed.text, parsed.reject)
 
     def check_negative(self, reply: ModelReply, text: str, axis: str) -> CheckResult:
+        """Return T- if `parse_reply` finds one and `verify` accepts it as a hard negative of the caption `text`."""
         parsed = parse_reply(reply.text, reply.finished)
         if parsed.text is None:
             return CheckResult(None, parsed.reject)
-        reject = verify(text, parsed.text, axes.get_axis(axis))
+        reject = verify(text, parsed.text, get_axis(axis))
         return CheckResult(None, reject) if reject else CheckResult(parsed.text)

@@ -1,11 +1,12 @@
-"""An open stand-in for MetaCLIP's concept bank: the same four components from data that anyone may use.
+"""The open bank: a replacement for MetaCLIP's concept bank with the same components, from freely usable data.
 
-MetaCLIP (facebookresearch/MetaCLIP:docs/metaclip1_metadata.md, metaclip/metaclip1/build_metadata.py): the numbers 0 to
-99, all WordNet synsets, Wikipedia's words seen at least 100 times, bigrams of high pointwise mutual information, and
-often viewed titles, in this order until 500,000. Here words and bigrams are those of the wordsegment package (Google's
-web corpus), which is large enough that thresholds of Wikipedia's counts would not bind: each takes as many of its most
-frequent words, and its bigrams of highest mutual information, as MetaCLIP's component has (our reading). More words and
-bigrams fill what missing titles leave free.
+MetaCLIP's bank (facebookresearch/MetaCLIP:docs/metaclip1_metadata.md, metaclip/metaclip1/build_metadata.py) has the
+numbers 0 to 99, all WordNet synsets, the words that Wikipedia has at least 100 times, Wikipedia's bigrams of high
+pointwise mutual information, and its often viewed titles, in this order, up to 500,000 entries. The open bank takes
+words and bigrams from the wordsegment package (Google's web corpus). That corpus is so large that thresholds on
+Wikipedia's counts would exclude nothing, so we take as many of its most frequent words, and of its bigrams with the
+highest mutual information, as MetaCLIP's components have (our reading). Further words and bigrams take the place of
+missing titles.
 """
 
 from __future__ import annotations
@@ -19,23 +20,30 @@ import wordsegment
 from polygen_stream.captions.banks.wordnet import WordNet
 
 SIZE = 500_000
-# Entries of MetaCLIP's components (MetaCLIP paper, Table 1).
+# Number of entries in MetaCLIP's components (MetaCLIP paper, Table 1).
 WORDS, BIGRAMS, TITLES = 251_465, 100_646, 61_235
 
 
 @dataclass(frozen=True)
 class OpenBank:
-    """A bank and how many new entries each component brought, in order."""
+    """A bank.
+
+    Attributes:
+        entries: the entries, without repetitions.
+        components: number of entries that each component added, in order.
+    """
 
     entries: tuple[str, ...]
     components: Mapping[str, int]
 
 
 def build_open_bank(wordnet: WordNet, titles: Sequence[str] = (), size: int = SIZE) -> OpenBank:
-    """Adds component after component until `size`.
+    """Build the open bank, component by component.
 
     Args:
-        titles: the most viewed first; at most as many as MetaCLIP's are used.
+        wordnet: the WordNet files.
+        titles: titles, e.g. of Wikipedia articles, the most viewed first; at most as many as MetaCLIP has are used.
+        size: the largest number of entries.
     """
     counts = wordsegment.Segmenter()
     counts.load()
@@ -54,7 +62,7 @@ def build_open_bank(wordnet: WordNet, titles: Sequence[str] = (), size: int = SI
     components = {}
     for name, part in parts.items():
         before = len(entries)
-        new = (entry for entry in part if any(character.isalnum() for character in entry))  # no bare punctuation
+        new = (entry for entry in part if any(character.isalnum() for character in entry))  # not punctuation alone
         for entry in new:
             if len(entries) == size:
                 break
@@ -64,10 +72,16 @@ def build_open_bank(wordnet: WordNet, titles: Sequence[str] = (), size: int = SI
 
 
 def by_mutual_information(words: Mapping[str, float], bigrams: Mapping[str, float], total: float) -> list[str]:
-    """Bigrams "a b" by log(p(ab) / (p(a) p(b))), the most surprising pair first; those with an unknown word are out."""
+    """Sort bigrams by pointwise mutual information, log(p(ab) / (p(a) p(b))), highest first.
+
+    Args:
+        words: count of each word.
+        bigrams: count of each bigram "a b"; bigrams with a word that has no count are left out.
+        total: number of words in the corpus.
+    """
     information = {}
     for bigram, count in bigrams.items():
         first, _, second = bigram.partition(" ")
-        if words.get(first) and words.get(second):  # "<s>" begins sentences and is no word
+        if words.get(first) and words.get(second):  # "<s>" marks the beginning of a sentence and has no count
             information[bigram] = math.log(count * total / (words[first] * words[second]))
     return sorted(information, key=lambda bigram: (-information[bigram], bigram))

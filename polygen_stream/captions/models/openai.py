@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible endpoint, e.g. of `vllm serve`, through the official client."""
+"""A language model behind an OpenAI-compatible endpoint, e.g. of `vllm serve`, by the official client."""
 
 from __future__ import annotations
 
@@ -6,30 +6,37 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.captions.banks.base import Messages, ModelReply
 from polygen_stream.captions.models.async_model import AsyncLanguageModel
 
-# Of what may pass: no connection, 408, 409, 429 and 5xx. The client waits 0.5 s, then twice as long each time up to
-# 8 s, or as long as the server says.
+if TYPE_CHECKING:
+    import openai
+    from openai.types.chat import ChatCompletionMessageParam
+
+# How often the client repeats a request after a failure that may be temporary: no connection, 408, 409, 429 and 5xx. It
+# waits 0.5 s, then twice as long each time up to 8 s, or as long as the server says.
 RETRIES = 5
 
 
 class OpenAIModel(AsyncLanguageModel):
-    """A chat model of a server. The key is read from OPENAI_API_KEY; servers of one's own mostly need none.
+    """A chat model of a server. The API key is read from OPENAI_API_KEY; local servers usually need none.
 
     Args:
-        name: as the server calls it.
-        endpoint: base URL, "/v1" included.
-        max_tokens: longest reply.
-        in_flight: requests at once.
-        timeout_s: longest wait for a reply, repeated attempts included; then the request is refused as "timeout".
-        structured_output_regex: matched by every reply (an extension of vLLM's server); "" = free.
+        name: the model's name on the server.
+        endpoint: base URL, including "/v1".
+        temperature: of the sampling.
+        top_p: of the sampling.
+        max_tokens: length of the longest reply.
+        in_flight: the largest number of requests at the same time.
+        timeout_s: the longest wait for a reply, including repetitions; after that the reply's fault is "timeout".
+        structured_output_regex: a regular expression that every reply must match (an extension of vLLM's server); ""
+            for free text.
 
     Raises:
-        UserError: the client is not installed, the server cannot be reached, or it has no such model.
+        UserError: the client is not installed, the server cannot be reached, or it does not serve the model.
     """
 
     def __init__(
@@ -67,33 +74,35 @@ class OpenAIModel(AsyncLanguageModel):
             timeout=timeout_s,
             max_retries=RETRIES,
         )
-        self._begin(self._check())
+        self._start(self._check_server())
 
     @property
     def provenance(self) -> Mapping[str, object]:
+        """The endpoint, the model's name there, and the sampling."""
         return {"endpoint": self._endpoint, **self._request}
 
     def close(self) -> None:
+        """Close the client and end the thread."""
         if not self._loop.is_closed():
             self._run(self._client.close())
         super().close()
 
-    async def _check(self) -> None:
-        """Raises UserError when the server is not there or does not serve the model."""
+    async def _check_server(self) -> None:
+        """Raise UserError if the server does not answer or does not serve the model."""
         import openai
 
         try:
             async with asyncio.timeout(self._timeout_s):
                 served = [model.id async for model in self._client.with_options(max_retries=1).models.list()]
         except openai.NotFoundError:
-            return  # a server without a list of its models
+            return  # the server does not list its models
         except (openai.APIConnectionError, TimeoutError) as problem:
             raise UserError(
                 f"{self._endpoint}: no server answers ({problem.__cause__ or problem or 'timeout'}): start it, e.g. "
                 f"vllm serve MODEL, or correct captions.endpoint"
             ) from None
         except openai.APIStatusError as problem:
-            raise self._refused(problem) from None
+            raise self._status_error(problem) from None
         if self._name not in served:
             raise UserError(
                 f"{self._endpoint} serves {', '.join(served) or 'no model'}, not {self._name!r}: set captions.writer "
@@ -104,21 +113,25 @@ class OpenAIModel(AsyncLanguageModel):
         import openai
 
         try:
-            async with asyncio.timeout(self._timeout_s):  # the client's own limit is one of silence, not of the whole
-                reply = await self._client.chat.completions.create(messages=prompt, seed=seed, **self._request)
+            # The client's own timeout limits the silence between two parts of a reply, not the whole request.
+            async with asyncio.timeout(self._timeout_s):
+                reply = await self._client.chat.completions.create(
+                    messages=cast("list[ChatCompletionMessageParam]", prompt), seed=seed, **self._request
+                )
         except (openai.APITimeoutError, TimeoutError):
             return ModelReply("", finished=False, fault="timeout")
         except openai.APIConnectionError as problem:
             raise PolygenError(
-                f"{self._endpoint} cannot be reached any more, {RETRIES + 1} attempts: {problem.__cause__ or problem}"
+                f"{self._endpoint} cannot be reached any more after {RETRIES + 1} attempts: "
+                f"{problem.__cause__ or problem}"
             ) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
             logging.warning("%s refuses a request: %s", self._endpoint, problem)
             return ModelReply("", finished=True, fault=f"refused by the server: {problem.status_code}")
         except openai.APIStatusError as problem:
-            raise self._refused(problem) from None
-        except (openai.APIError, ValueError) as problem:  # a reply that is no reply
-            logging.warning("%s answers nonsense: %s", self._endpoint, problem)
+            raise self._status_error(problem) from None
+        except (openai.APIError, ValueError) as problem:  # the body cannot be parsed
+            logging.warning("%s sends an invalid response: %s", self._endpoint, problem)
             return ModelReply("", finished=True, fault="no reply in the answer")
         if not getattr(reply, "choices", None):
             return ModelReply("", finished=True, fault="no reply in the answer")
@@ -128,11 +141,13 @@ class OpenAIModel(AsyncLanguageModel):
         text = choice.message.content or choice.message.refusal or ""
         return ModelReply(text.strip(), finished=choice.finish_reason != "length")
 
-    def _refused(self, problem: Any) -> PolygenError:
-        """The error of a status that will not change by waiting, or did not."""
+    def _status_error(self, problem: openai.APIStatusError) -> PolygenError:
+        """Return the error for a status that ends the run: repeating cannot help, or has not helped."""
         code = problem.status_code
         if code in (401, 403):
             return UserError(f"{self._endpoint} refuses the key ({code}): set OPENAI_API_KEY")
         if code == 404:
-            return UserError(f"{self._endpoint} knows no {self._name!r} (404): correct captions.endpoint or the model")
-        return PolygenError(f"{self._endpoint} answers {code}, {RETRIES + 1} attempts: {problem}")
+            return UserError(
+                f"{self._endpoint} does not know {self._name!r} (404): correct captions.endpoint or the model"
+            )
+        return PolygenError(f"{self._endpoint} answers {code} after {RETRIES + 1} attempts: {problem}")

@@ -1,4 +1,4 @@
-"""A language model run by transformers, in the captioner's own process."""
+"""A language model run by transformers in the captioner's process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import transformers
@@ -22,22 +23,27 @@ from polygen_stream.captions.models.language_model import LanguageModel
 
 
 class KeyedSampling(LogitsProcessor):
-    """Leaves each row one token, drawn from its tempered top-p distribution by the row's own seed.
+    """Sampling with one seed per row: leaves each row a single token, drawn from its nucleus.
 
-    Under greedy decoding this is sampling, yet what a row draws depends on its seed and its logits alone and not on the
-    rows beside it.
+    With greedy decoding after it, this samples as usual, but the token of a row depends on the seed and the logits of
+    that row alone, not on the other rows of the batch.
 
     Args:
         seeds: one per row.
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_p: keeps the likeliest tokens up to this probability (nucleus sampling, arXiv 1904.09751).
+        temperature: divides the logits; 0 selects the most likely token.
+        top_p: the most likely tokens up to this total probability are kept (nucleus sampling, arXiv 1904.09751).
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
         self._seeds, self._temperature, self._top_p, self._drawn = seeds, temperature, top_p, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """scores: float [rows, vocabulary]."""
+        """Return the scores with -inf for all tokens but the drawn one.
+
+        Args:
+            input_ids: not used.
+            scores: logits, float [rows, vocabulary].
+        """
         if self._temperature == 0:
             return scores
         p, order = (scores.double() / self._temperature).softmax(-1).sort(-1, descending=True)
@@ -54,10 +60,13 @@ class TransformersModel(LanguageModel):
     """A causal language model with a chat template.
 
     Args:
-        name: "package:NAME" for a shipped one, a local folder, or a hub id.
-        dtype: "auto" is the model's own, but float32 on a CPU.
-        max_tokens: longest reply.
-        batch: prompts per forward pass.
+        name: "package:NAME" for a shipped model, a local folder, or a hub id.
+        device: "cpu" or a CUDA device.
+        dtype: a torch dtype by name; "auto" is the model's own, but float32 on a CPU.
+        temperature: of the sampling; 0 is greedy.
+        top_p: of the sampling.
+        max_tokens: length of the longest reply.
+        batch: number of prompts per forward pass.
 
     Raises:
         UserError: the model cannot be loaded, or its tokenizer has no chat template.
@@ -73,14 +82,16 @@ class TransformersModel(LanguageModel):
             self._tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=revision, local_files_only=offline, padding_side="left"
             )
-            self._model = AutoModelForCausalLM.from_pretrained(
+            # Any: decorators hide the signatures of the methods `to` and `generate` from type checkers.
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision,
                 dtype="float32" if device == "cpu" and dtype == "auto" else dtype,
                 use_safetensors=True,
                 local_files_only=offline,
-            ).to(device)
-        # from_pretrained raises a library's own error for each way in which a folder can be wrong
+            )
+            self._model = model.to(device)
+        # A broken folder can raise any error of the libraries below from_pretrained.
         except Exception as problem:
             logging.exception("loading %s", source)
             raise UserError(
@@ -98,6 +109,7 @@ class TransformersModel(LanguageModel):
 
     @property
     def provenance(self) -> Mapping[str, object]:
+        """The model, the hash of its weights, the version of transformers, the dtype and the sampling."""
         return {
             "model": self._name,
             "sha256": weights_hash(model_folder(self._name)),
@@ -109,23 +121,26 @@ class TransformersModel(LanguageModel):
         }
 
     def parameters(self) -> int:
-        """How many the model has."""
+        """Return the number of parameters of the model."""
         return sum(parameter.numel() for parameter in self._model.parameters())
 
     @property
     def pending(self) -> int:
+        """Number of requests whose replies `step` has not returned."""
         return len(self._queue)
 
     def submit(self, number: int, prompt: Messages, seed: int) -> None:
+        """Queue a request."""
         self._queue.append((number, prompt, seed))
 
     def step(self) -> list[tuple[int, ModelReply]]:
-        numbers, prompts, seeds = zip(
-            *(self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))), strict=True
-        )
+        """Answer the oldest requests, up to a whole batch. Must be called with pending requests."""
+        batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        numbers, prompts, seeds = zip(*batch, strict=True)
         return list(zip(numbers, self._complete(prompts, seeds), strict=True))
 
     def sleep(self) -> int:
+        """Move the weights from the GPU to main memory and return how many bytes that freed; 0 on a CPU."""
         if self._device == "cpu" or self._model.device.type == "cpu":
             return 0
         before = torch.cuda.memory_allocated(self._device)
@@ -135,14 +150,14 @@ class TransformersModel(LanguageModel):
 
     @torch.inference_mode()
     def _complete(self, prompts: Sequence[Messages], seeds: Sequence[int]) -> list[ModelReply]:
-        if self._model.device.type != torch.device(self._device).type:  # it rested
+        if self._model.device.type != torch.device(self._device).type:  # after sleep()
             self._model.to(self._device)
         chats = [render_chat(self._tokenizer, prompt) for prompt in prompts]
-        asked = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
+        inputs = self._tokenizer(chats, padding=True, add_special_tokens=False, return_tensors="pt").to(self._device)
         sampling = KeyedSampling(seeds, self._temperature, self._top_p)
         out = self._model.generate(
-            input_ids=asked.input_ids,
-            attention_mask=asked.attention_mask,
+            input_ids=inputs.input_ids,
+            attention_mask=inputs.attention_mask,
             max_new_tokens=self._max_tokens,
             do_sample=False,
             temperature=None,
@@ -150,8 +165,8 @@ class TransformersModel(LanguageModel):
             logits_processor=LogitsProcessorList([sampling]),
             pad_token_id=self._tokenizer.pad_token_id,
         )
-        replies = out[:, asked.input_ids.shape[1] :]
-        end = replies == self._tokenizer.eos_token_id  # [rows, tokens]; what follows the first one is padding
+        replies = out[:, inputs.input_ids.shape[1] :]
+        end = replies == self._tokenizer.eos_token_id  # [rows, tokens]; everything after the first end token is padding
         self.tokens += int((end.cumsum(1) - end.long() == 0).sum())
         return [
             ModelReply(self._tokenizer.decode(row, skip_special_tokens=True).strip(), finished)

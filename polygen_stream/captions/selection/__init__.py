@@ -1,1 +1,1 @@
-"""Which captions a run keeps: balancing and de-duplication."""
+"""Selection of the captions that a run uses: balancing and de-duplication."""

@@ -1,10 +1,10 @@
-"""Balanced sampling of captions while they are written: frequent concepts are thinned out, rare ones are all kept.
+"""Online balanced sampling of captions: captions of frequent concepts are subsampled, those of rare ones all kept.
 
 MetaCLIP's algorithm as SynthCLIP uses it (hammoudhasan/SynthCLIP:TextGen/balancing.py; facebookresearch/MetaCLIP:
 metaclip/metaclip1/balancing.py): with c_e captions that name entry e, a caption is kept with probability
-1 - prod over its entries of (1 - min(1, t / c_e)), and never when it names none. There c_e is counted beforehand; here
-it is what was seen so far, this caption included (our reading of "online"): early captions are all kept, and the bias
-vanishes as counts grow.
+1 - prod over its entries of (1 - min(1, t / c_e)); a caption that names no entry is dropped. MetaCLIP counts c_e before
+sampling. Here c_e is the count so far, including the current caption (our reading of "online"): the first t captions of
+an entry are all kept, and this bias vanishes as counts grow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from polygen_stream.captions.selection.matching import SubstringMatcher
 
 
 class DropReason(StrEnum):
-    """Why a caption was not kept."""
+    """Why a caption was dropped."""
 
     EXACT = DuplicateKind.EXACT.value
     NEAR = DuplicateKind.NEAR.value
@@ -29,7 +29,12 @@ class DropReason(StrEnum):
 
 
 def keep_probability(counts: Iterable[int], threshold: float) -> float:
-    """1 - prod(1 - min(1, t / c)) over the counts of a caption's entries; 0 without entries."""
+    """Return 1 - prod(1 - min(1, t / c)) over the entries of a caption; 0 without entries.
+
+    Args:
+        counts: c of each entry that the caption names.
+        threshold: t.
+    """
     missed = 1.0
     for count in counts:
         if count <= threshold:
@@ -39,13 +44,19 @@ def keep_probability(counts: Iterable[int], threshold: float) -> float:
 
 
 class Balancer:
-    """Decides caption by caption. The same captions in the same order get the same decisions.
+    """Decides caption by caption whether it is kept, balanced and without duplicates.
 
-    So a run that goes on feeds the captions of its journal through `decide` again, and is where it was.
+    The same captions in the same order get the same decisions. A resumed run therefore restores the state by passing
+    the captions of its journal to `decide` again.
+
+    Attributes:
+        seen: per entry, the number of captions that named it, duplicates excluded (c_e).
+        kept: per entry, the number of kept captions that named it.
+        verdicts: number of captions by verdict; None counts the kept ones.
 
     Args:
         entries: the concept bank.
-        threshold: t, captions per entry up to which everything is kept.
+        threshold: t; all captions of an entry are kept until it has more than t.
         seed: the run seed.
 
     Raises:
@@ -59,12 +70,12 @@ class Balancer:
         self._threshold = threshold
         self._seed = seed
         self._duplicates = DuplicateFilter()
-        self.seen = [0] * len(entries)  # c_e over captions that are no duplicates
-        self.kept = [0] * len(entries)  # the same over captions that were kept
+        self.seen = [0] * len(entries)
+        self.kept = [0] * len(entries)
         self.verdicts: Counter[DropReason | None] = Counter()
 
     def decide(self, task_id: int, text: str) -> DropReason | None:
-        """None to keep the caption of a task, else why not. Counts it either way."""
+        """Return None if the caption of a task is kept, else why it is dropped. Count it in both cases."""
         verdict = self._decide(task_id, text)
         self.verdicts[verdict] += 1
         return verdict

@@ -1,4 +1,4 @@
-"""De-duplication of captions, online: the same text, or the same words in other clothes."""
+"""Online de-duplication of captions: equal texts, and equal words in another order or inflection."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from polygen_stream.captions.verification.words import content_stems
 
 
 class DuplicateKind(StrEnum):
+    """What a duplicate has in common with an earlier caption."""
+
     EXACT = "the same text came before"
     NEAR = "the same words came before, in another order, inflection or punctuation"
 
 
 class DuplicateFilter:
-    """Remembers captions as 64-bit hashes, about 180 bytes a caption.
+    """Remembers captions as 64-bit hashes, at about 180 bytes per caption.
 
-    Near means the same bag of stemmed words, articles and forms of "be" left out. Set similarity (MinHash) would be
-    wrong here: "a red dog on a sofa" and "a blue dog on a sofa" are close in it and are just what training has to
-    tell apart.
+    Near duplicates have the same bag of `content_stems`. Set similarity (MinHash) is not suitable: it regards
+    "a red dog on a sofa" and "a blue dog on a sofa" as similar, and training has to tell these apart.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class DuplicateFilter:
         self._bags: set[int] = set()
 
     def add(self, text: str) -> DuplicateKind | None:
-        """None for a caption that is new; it is remembered either way."""
+        """Return None if the caption is new, else what kind of duplicate it is. Remember it in both cases."""
         exact, bag = key(text), key(" ".join(sorted(content_stems(text))))
         if exact in self._texts:
             return DuplicateKind.EXACT

@@ -1,4 +1,4 @@
-"""How often captions name the entries of a bank."""
+"""Counts how often captions name the entries of a bank."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from polygen_stream.captions.selection.matching import SubstringMatcher
 
 @dataclass(frozen=True)
 class ConceptFrequencies:
-    """Counts per entry over `captions` captions, `unmatched` of which name no entry."""
+    """Counts per entry.
+
+    Attributes:
+        entries: the bank.
+        counts: per entry, the number of captions that name it.
+        captions: number of captions.
+        unmatched: number of captions that name no entry.
+    """
 
     entries: Sequence[str]
     counts: Sequence[int]
@@ -19,7 +26,11 @@ class ConceptFrequencies:
     unmatched: int
 
     def to_json(self, top: int = 20) -> dict[str, Any]:
-        """Totals, the most frequent entries, and how many entries are named how often."""
+        """Return the totals, the most frequent entries, and the number of entries by how often they are named.
+
+        Args:
+            top: number of most frequent entries to list.
+        """
         order = sorted(range(len(self.entries)), key=lambda entry: -self.counts[entry])
         named = [count for count in self.counts if count]
         return {
@@ -34,7 +45,7 @@ class ConceptFrequencies:
 
 
 def count_concepts(entries: Sequence[str], captions: Iterable[str]) -> ConceptFrequencies:
-    """Matches every caption against the bank, by the rule that balancing uses."""
+    """Count the entries that captions name, by the matching rule that balancing uses."""
     matcher = SubstringMatcher(entries)
     counts = [0] * len(entries)
     total = unmatched = 0

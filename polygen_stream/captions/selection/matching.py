@@ -1,4 +1,4 @@
-"""Which entries of a concept bank a caption names: MetaCLIP's substring matching, by Aho-Corasick."""
+"""Finds the entries of a concept bank that a caption names: MetaCLIP's substring matching, by Aho-Corasick."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import ahocorasick_rs
 
 from polygen_stream.base.errors import UserError
 
-# hammoudhasan/SynthCLIP:TextGen/substr_matching.py, after MetaCLIP: these become words of their own or spaces.
+# As hammoudhasan/SynthCLIP:TextGen/substr_matching.py: punctuation marks become words, tabs and line breaks spaces.
 _SPACED = str.maketrans({mark: f" {mark} " for mark in ",.;:?!`"} | dict.fromkeys("\t\r\n", " "))
 
 
 def spaced(text: str) -> str:
-    """The text in which an entry e is looked for as " e ": padded, and with spaces round punctuation."""
+    """Return the text with spaces around punctuation and at both ends, so that it contains " e " if it names e."""
     return f" {text.translate(_SPACED)} "
 
 
 class SubstringMatcher:
     """Finds the entries of a bank in captions, case-sensitively, as " entry " in `spaced(caption)`.
+
+    Args:
+        entries: the bank.
 
     Raises:
         UserError: the bank is empty or has an empty entry, which would match every caption.
@@ -35,7 +38,7 @@ class SubstringMatcher:
         )
 
     def match(self, text: str) -> list[int]:
-        """Indices of the entries that the text has, ascending, each once."""
-        # Neighbouring entries share the space between them, so matches overlap.
+        """Return the indices of the entries that a text names, ascending and without repetitions."""
+        # Two adjacent entries share the space between them, so their matches overlap.
         found = self._automaton.find_matches_as_indexes(spaced(text), overlapping=True)
         return sorted({entry for entry, _, _ in found})

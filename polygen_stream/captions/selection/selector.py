@@ -1,4 +1,4 @@
-"""Which captions a run uses: balancing and de-duplication while captions are written, as far as the config asks."""
+"""Decides which captions a run uses, by the balancing and the de-duplication that its config asks for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from polygen_stream.config import CaptionsConfig
 
 
 class CaptionSelector:
-    """Decides caption by caption; what it decides depends on the captions before, in the order of task ids.
+    """Decides caption by caption, in the order of task ids. A decision depends on the captions before.
+
+    Args:
+        config: the captions section.
+        concepts: the concepts of the caption source.
+        seed: the run seed.
 
     Raises:
         UserError: balancing cannot match the concepts.
@@ -23,19 +28,22 @@ class CaptionSelector:
         self._duplicates = DuplicateFilter() if config.deduplicate and not config.balance else None
 
     def select(self, task_id: int, written: Caption | Dropped) -> Caption | Dropped:
-        """What was written if it is used, else the task dropped for the reason; every task once, in order."""
-        refused = None if written.text is None else self._refuses(task_id, written.text)
-        return Dropped((*written.rejected, f"caption: {refused}"), written.text) if refused else written
+        """Return the outcome unchanged if its caption is used, else the dropped task with the reason.
+
+        Must be called once per task, in the order of task ids.
+        """
+        reason = None if written.text is None else self._drop_reason(task_id, written.text)
+        return Dropped((*written.rejected, f"caption: {reason}"), written.text) if reason else written
 
     def replay(self, entries: Iterable[JournalEntry]) -> None:
-        """Brings it to where it was after these tasks."""
+        """Restore the state after these tasks, of an earlier process."""
         if self._balancer is None and self._duplicates is None:
             return
         for entry in entries:
             if entry.outcome.text is not None:
-                self._refuses(entry.task.task_id, entry.outcome.text)
+                self._drop_reason(entry.task.task_id, entry.outcome.text)
 
-    def _refuses(self, task_id: int, text: str) -> DropReason | None:
+    def _drop_reason(self, task_id: int, text: str) -> DropReason | None:
         if self._balancer is not None:
             return self._balancer.decide(task_id, text)
         duplicate = None if self._duplicates is None else self._duplicates.add(text)

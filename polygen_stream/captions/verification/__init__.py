@@ -1,1 +1,1 @@
-"""Checks of captions and hard negatives."""
+"""Checks of English captions and of their hard negatives."""

@@ -1,8 +1,7 @@
-"""The semantic axes along which a hard negative may differ, each with its prompt, its validator and its category.
+"""The semantic axes along which a hard negative may differ, each with its prompts, its check and its category.
 
 The paper names background, colour and position "etc.", and leaves counting, spatial relations and causality as open
-questions. The closed set here is our reading, made so that every SugarCrepe category has an axis. A ledger over
-`AXIS_NAMES` draws concept x axis as a function of (seed, task id) alone.
+questions. This closed set is our reading; it has at least one axis for every SugarCrepe category.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from polygen_stream.captions.verification.difference import CaptionDifference, E
 from polygen_stream.captions.verification.words import content_stems, split_words, stem, word_set
 
 Check = Callable[[CaptionDifference, frozenset[str]], bool]
-Shown = Callable[[str], bool]
+CaptionTest = Callable[[str], bool]
 
 
-def _anything(_: str) -> bool:
+def _always(_: str) -> bool:
     return True
 
 
@@ -27,34 +26,37 @@ def _anything(_: str) -> bool:
 class Axis:
     """One axis.
 
-    `shown` asks for a caption in which the axis is there to be edited, `edit` asks for the edit; both end a clause of a
-    prompt. `example` is a caption and its edit. `category` is SugarCrepe's. `check` gets the edit and the action words
-    of both captions. `shown_in` says whether a caption has something that the axis could edit; true where only a reader
-    could tell.
+    Attributes:
+        name: the axis.
+        category: its SugarCrepe category.
+        forms: the forms of edit that it allows.
+        caption_clause: completes a prompt for T+, "a caption that ...".
+        edit_clause: completes a prompt for T-, "change ...".
+        example: a caption and its edit.
+        check: returns whether an edit is on this axis, given the edit and the action words of both captions.
+        can_edit: returns whether a caption has something that the axis can edit; always true for axes where word
+            lists cannot tell.
     """
 
     name: str
     category: str
     forms: frozenset[EditForm]
-    shown: str
-    edit: str
+    caption_clause: str
+    edit_clause: str
     example: tuple[str, str]
     check: Check
-    shown_in: Shown = _anything
+    can_edit: CaptionTest = _always
 
-    def allows(self, form: EditForm) -> bool:
-        return form in self.forms
-
-    def changed(self, found: CaptionDifference, caption: str, negative: str) -> bool:
-        """Whether an edit between two captions is on this axis."""
+    def is_on_axis(self, found: CaptionDifference, caption: str, negative: str) -> bool:
+        """Return whether the edit between two captions is on this axis."""
         return self.check(found, _actions(caption) | _actions(negative))
 
 
 def get_axis(name: str) -> Axis:
-    """The axis of this name.
+    """Return the axis with this name.
 
     Raises:
-        UserError: there is none.
+        UserError: unknown axis.
     """
     try:
         return AXES[name]
@@ -62,12 +64,12 @@ def get_axis(name: str) -> Axis:
         raise UserError(f"unknown axis {name!r}: choose from {', '.join(AXES)}") from None
 
 
-# Words that may stand in a span without being what was edited.
+# Words that may be part of an edited span without being what the edit changes.
 _GLUE = word_set("of and in on at to with for from very other")
 
 
-def _both(words: frozenset[str]) -> Check:
-    """The edit trades words of a class for others of it and touches nothing else."""
+def _replaces_within(words: frozenset[str]) -> Check:
+    """The edit replaces words of a class by others of that class and changes nothing else."""
 
     def check(found: CaptionDifference, _: frozenset[str]) -> bool:
         removed, added = set(found.removed), set(found.added)
@@ -76,44 +78,44 @@ def _both(words: frozenset[str]) -> Check:
     return check
 
 
-def _has(words: frozenset[str]) -> Shown:
-    """The caption has one word of a class."""
+def _contains(words: frozenset[str]) -> CaptionTest:
+    """The caption contains a word of a class."""
     return lambda caption: bool(words & set(content_stems(caption)))
 
 
-def _class(words: frozenset[str]) -> tuple[Check, Shown]:
-    """An axis that is a class of words."""
-    return _both(words), _has(words)
+def _word_class(words: frozenset[str]) -> tuple[Check, CaptionTest]:
+    """The check and the caption test of an axis that is a class of words."""
+    return _replaces_within(words), _contains(words)
 
 
-def _acts(caption: str) -> bool:
+def _has_action(caption: str) -> bool:
     return bool(_actions(caption))
 
 
 def _count(found: CaptionDifference, actions: frozenset[str]) -> bool:
     numbers = lexicon.COUNT | {word for word in (*found.removed, *found.added) if word.isdecimal()}
-    if found.form is EditForm.ADD:  # "a dog" -> "three dogs": the article is no word of its own
+    if found.form is EditForm.ADD:  # "a dog" -> "three dogs": articles are no content words
         return set(found.added) <= numbers
-    return _both(numbers)(found, actions)
+    return _replaces_within(numbers)(found, actions)
 
 
 def _background(found: CaptionDifference, actions: frozenset[str]) -> bool:
-    """A place gave way to another one: a phrase behind a preposition, and no axis of its own."""
+    """The edit replaces a place: a phrase after a preposition that no other axis claims."""
     span = {*found.removed, *found.added}
     near = {*found.before[-3:], *span}
-    own = bool(span & actions) or span <= lexicon.ATTRIBUTES | lexicon.RELATION
-    return bool(near & lexicon.PLACE_PREPOSITIONS) and not own
+    other_axis = bool(span & actions) or span <= lexicon.ATTRIBUTES | lexicon.RELATION
+    return bool(near & lexicon.PLACE_PREPOSITIONS) and not other_axis
 
 
 def _object(found: CaptionDifference, actions: frozenset[str]) -> bool:
-    """A thing gave way to another one: whatever it is called, it is no attribute, relation or action."""
+    """The edit replaces a thing: both spans have words that are no attribute, relation, state or action."""
     span = {*found.removed, *found.added} - _GLUE
     other = lexicon.ATTRIBUTES | lexicon.RELATION | lexicon.STATE | actions
     return bool(set(found.removed) - other and set(found.added) - other) and not span & (other - _GLUE)
 
 
 def _added_attribute(found: CaptionDifference, actions: frozenset[str]) -> bool:
-    """One or two words before the noun that they describe."""
+    """The edit adds attributes: known ones, or one or two words before a noun."""
     known = lexicon.ATTRIBUTES | lexicon.STATE
     alone = len(found.added) <= 2 and not set(found.added) & (lexicon.CONNECTIVES | actions)
     return set(found.added) <= known or (alone and bool(found.after) and found.after[0] not in lexicon.CONNECTIVES)
@@ -134,7 +136,7 @@ def _state(found: CaptionDifference, actions: frozenset[str]) -> bool:
 
 
 def _causal(found: CaptionDifference, actions: frozenset[str]) -> bool:
-    """The link was exchanged, cause and effect changed places round it, or only the cause behind it is another one."""
+    """The edit replaces the causal link, swaps cause and effect around it, or replaces the cause after it."""
     links = lexicon.CAUSAL_LINKS
     if found.form is EditForm.SWAP:
         return bool(set(found.pivot) & links)
@@ -143,7 +145,7 @@ def _causal(found: CaptionDifference, actions: frozenset[str]) -> bool:
 
 
 def _is_attribute(words: tuple[str, ...], following: tuple[str, ...], actions: frozenset[str]) -> bool:
-    """Whether swapped words are attributes: known ones, or one word with a noun behind it."""
+    """Return whether swapped words are attributes: known ones, or a single word before a noun."""
     if set(words) <= lexicon.ATTRIBUTES:
         return True
     behind = following[:1]
@@ -152,7 +154,7 @@ def _is_attribute(words: tuple[str, ...], following: tuple[str, ...], actions: f
 
 def _attribute_swap(found: CaptionDifference, actions: frozenset[str]) -> bool:
     if found.form is EditForm.MOVE:
-        return True  # verification lets no other moves than those of attributes pass
+        return True  # `verify` rejects all moves but those of attributes
     return _is_attribute(found.removed, found.pivot, actions) and _is_attribute(found.added, found.after, actions)
 
 
@@ -161,7 +163,7 @@ def _object_swap(found: CaptionDifference, actions: frozenset[str]) -> bool:
 
 
 def _actions(text: str) -> frozenset[str]:
-    """Stems of what may be a verb of a caption: known actions, and -ing words."""
+    """Return the stems of possible verbs: known actions, and words in -ing."""
     words = split_words(text)
     return frozenset(stem(w) for w in words if w.endswith("ing") and len(w) > 5) | (
         frozenset(map(stem, words)) & lexicon.ACTION
@@ -176,40 +178,40 @@ AXES = {
         Axis(
             "background", "replace_obj", _REPLACE, "names the place it is in", "the place it is in",
             ("a brown dog runs on a beach", "a brown dog runs on a mountain"), _background,
-            _has(lexicon.PLACE_PREPOSITIONS),
+            _contains(lexicon.PLACE_PREPOSITIONS),
         ),
         Axis(
             "colour", "replace_att", _REPLACE, "names a colour", "one colour",
-            ("a red car parked near a tree", "a blue car parked near a tree"), *_class(lexicon.COLOUR),
+            ("a red car parked near a tree", "a blue car parked near a tree"), *_word_class(lexicon.COLOUR),
         ),
         Axis(
             "position", "replace_rel", _REPLACE,
             "says where it is relative to another object", "one spatial relation, such as above or left of",
-            ("a cup to the left of a plate", "a cup to the right of a plate"), *_class(lexicon.RELATION),
+            ("a cup to the left of a plate", "a cup to the right of a plate"), *_word_class(lexicon.RELATION),
         ),
         Axis(
             "size", "replace_att", _REPLACE, "names a size", "one size",
-            ("a tiny boat crosses the lake", "a huge boat crosses the lake"), *_class(lexicon.SIZE),
+            ("a tiny boat crosses the lake", "a huge boat crosses the lake"), *_word_class(lexicon.SIZE),
         ),
         Axis(
             "material", "replace_att", _REPLACE, "names a material", "one material",
-            ("a wooden chair next to a window", "a metal chair next to a window"), *_class(lexicon.MATERIAL),
+            ("a wooden chair next to a window", "a metal chair next to a window"), *_word_class(lexicon.MATERIAL),
         ),
         Axis(
             "lighting", "replace_att", _REPLACE, "names the light or the time of day", "the light or the time of day",
-            ("an empty street at noon", "an empty street at midnight"), *_class(lexicon.LIGHTING),
+            ("an empty street at noon", "an empty street at midnight"), *_word_class(lexicon.LIGHTING),
         ),
         Axis(
             "weather", "replace_att", _REPLACE, "names the weather or the season", "the weather or the season",
-            ("a yellow tent in the rain", "a yellow tent in the fog"), *_class(lexicon.WEATHER),
+            ("a yellow tent in the rain", "a yellow tent in the fog"), *_word_class(lexicon.WEATHER),
         ),
         Axis(
             "viewpoint", "replace_att", _REPLACE, "names the viewpoint of the camera", "the viewpoint of the camera",
-            ("a stone bridge seen from above", "a stone bridge seen from below"), *_class(lexicon.VIEWPOINT),
+            ("a stone bridge seen from above", "a stone bridge seen from below"), *_word_class(lexicon.VIEWPOINT),
         ),
         Axis(
             "action", "replace_rel", _REPLACE, "says what it is doing", "one action or pose",
-            ("a girl throwing a ball", "a girl catching a ball"), _action, _acts,
+            ("a girl throwing a ball", "a girl catching a ball"), _action, _has_action,
         ),
         Axis(
             "state", "replace_att", _REPLACE, "names its state, such as open, wet or broken", "one state",
@@ -218,7 +220,7 @@ AXES = {
         Axis(
             "style", "replace_att", _REPLACE, "names the kind of picture, such as photo or sketch",
             "the kind of picture", ("a photo of a fox in the snow", "a sketch of a fox in the snow"),
-            *_class(lexicon.STYLE),
+            *_word_class(lexicon.STYLE),
         ),
         Axis(
             "count", "replace_att", frozenset({EditForm.REPLACE, EditForm.ADD}), "says how many there are",
@@ -228,7 +230,7 @@ AXES = {
             "cause", "replace_rel", frozenset({EditForm.REPLACE, EditForm.SWAP}),
             "says what causes what, with because of or due to", "the cause",
             ("a road closed because of a flood", "a road closed because of a fire"), _causal,
-            _has(lexicon.CAUSAL_LINKS),
+            _contains(lexicon.CAUSAL_LINKS),
         ),
         Axis(
             "object", "replace_obj", _REPLACE, "names another object next to it", "one object into a different one",

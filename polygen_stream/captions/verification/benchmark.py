@@ -1,8 +1,8 @@
-"""How verification does on people's judgement: SugarCrepe's hard negatives and SugarCrepe++'s paraphrases.
+"""The verification benchmark: verification against human judgement, on SugarCrepe and SugarCrepe++.
 
-SugarCrepe (RAIVNLab/sugar-crepe) has negatives that people checked; SugarCrepe++ (Sri-Harsha/scpp) gives the same
-captions a second wording, which is no negative. Rows are halved by a hash of their picture, so that no caption is in
-both halves: rules were written on the even half and scored on the odd one.
+SugarCrepe (RAIVNLab/sugar-crepe) has hard negatives that people have checked. SugarCrepe++ (Sri-Harsha/scpp) has a
+paraphrase of each of its captions, which is not a hard negative. Rows are split in two halves by a hash of their image,
+so that no caption is in both: the rules were written on the even half and are scored on the odd half.
 """
 
 from __future__ import annotations
@@ -27,25 +27,32 @@ CATEGORIES = {
 
 @dataclass(frozen=True)
 class VerificationScores:
-    """Verdicts per (benchmark, category), no axis given; None counts the accepted.
+    """Verdicts on both benchmarks.
 
-    `on_axis` counts per category the negatives that some axis of that category accepts.
+    Attributes:
+        verdicts: number of rows by verdict, per (benchmark, category), verified without an axis; None counts the
+            accepted rows.
+        on_axis: per category, the number of negatives that at least one axis of that category accepts.
     """
 
     verdicts: dict[tuple[str, str], Counter[Reject | None]]
     on_axis: dict[str, int]
 
     def accepted(self, benchmark: str) -> float:
-        """Share of all rows of a benchmark that were taken for hard negatives."""
+        """Return the share of the rows of a benchmark that are accepted as hard negatives, in 0..1."""
         counts = [count for (name, _), count in self.verdicts.items() if name == benchmark]
         return sum(count[None] for count in counts) / sum(count.total() for count in counts)
 
 
 def score_verification(folder: Path, parity: int) -> VerificationScores:
-    """Verify the half of the rows whose hash is even (0) or odd (1).
+    """Verify one half of the rows.
+
+    Args:
+        folder: holds sugarcrepe/*.json and sugarcrepe_pp/*.json.
+        parity: 0 for the rows whose hash is even, 1 for those whose hash is odd.
 
     Raises:
-        UserError: the folder lacks the benchmarks' files.
+        UserError: a file of the benchmarks is missing.
     """
     verdicts, on_axis = {}, {}
     for benchmark, categories in CATEGORIES.items():

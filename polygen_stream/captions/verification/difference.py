@@ -1,4 +1,4 @@
-"""What changed between a caption and its hard negative: one span, one swap, one addition, or more than that."""
+"""Finds the edit between a caption and its hard negative: one span, one swap, one addition, or something else."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from polygen_stream.captions.verification.words import content_stems
 
 
 class EditForm(StrEnum):
-    """How two captions differ; the first three are edits a hard negative may be (SugarCrepe's replace, swap, add)."""
+    """How two captions differ. The first three are SugarCrepe's edits (replace, swap, add)."""
 
     REPLACE = "replace"
     SWAP = "swap"
     ADD = "add"
-    MOVE = "move"  # one piece changed its place and nothing else
-    SHUFFLE = "shuffle"  # the same words in an order that no single swap or move explains
+    MOVE = "move"  # one span moved to another position
+    SHUFFLE = "shuffle"  # the same words in an order that no single swap or move produces
     REMOVE = "remove"
     SAME = "same"
     MANY = "many"
@@ -24,10 +24,18 @@ class EditForm(StrEnum):
 
 @dataclass(frozen=True)
 class CaptionDifference:
-    """One edit between two captions, as stems (`words.content_stems`).
+    """The edit between two captions, in stems (`words.content_stems`).
 
-    `before` and `after` surround it in both. REPLACE, ADD and REMOVE: `removed` gave way to `added`. SWAP and MOVE:
-    `removed` + `pivot` + `added` became `added` + `pivot` + `removed`. Otherwise the rest is empty.
+    REPLACE, ADD and REMOVE turn `removed` into `added`. SWAP and MOVE turn `removed` + `pivot` + `added` into
+    `added` + `pivot` + `removed`. For the other forms the spans are empty.
+
+    Attributes:
+        form: the form of the edit.
+        before: the stems before the edit, equal in both captions.
+        removed: see above.
+        pivot: the stems between two swapped spans.
+        added: see above.
+        after: the stems after the edit, equal in both captions.
     """
 
     form: EditForm
@@ -39,11 +47,11 @@ class CaptionDifference:
 
 
 def difference(caption: str, negative: str) -> CaptionDifference:
-    """The edit that leads from a caption to its negative."""
+    """Return the edit that turns a caption into its negative."""
     first, second = content_stems(caption), content_stems(negative)
     found = _compare(first, second)
     if found.form is EditForm.MANY and len(second) > len(first):
-        # A longer list moves its "and": "a and b" -> "a, b and c".
+        # A longer enumeration has its "and" elsewhere: "a and b" -> "a, b and c".
         listed = _compare([w for w in first if w != "and"], [w for w in second if w != "and"])
         if listed.form is EditForm.ADD:
             return listed
@@ -61,7 +69,7 @@ def _compare(first: list[str], second: list[str]) -> CaptionDifference:
         return CaptionDifference(EditForm.ADD if added else EditForm.REMOVE, before, removed, (), added, after)
     if Counter(removed) == Counter(added):
         return _reordered(before, removed, added, after)
-    # A word on both sides means that the span is two edits with something unchanged between them.
+    # A word on both sides means two edits with unchanged words between them.
     if set(removed) & set(added):
         return CaptionDifference(EditForm.MANY)
     return CaptionDifference(EditForm.REPLACE, before, removed, (), added, after)
@@ -79,7 +87,7 @@ def _reordered(
 
 
 def common_prefix_length(first: list[str], second: list[str]) -> int:
-    """Length of the common beginning of two lists of words."""
+    """Return the number of equal words at the beginning of two lists."""
     length = 0
     for a, b in zip(first, second, strict=False):
         if a != b:

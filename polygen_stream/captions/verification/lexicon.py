@@ -1,4 +1,4 @@
-"""Closed word classes, as stems: what the axes look for and what a swap may exchange."""
+"""Closed word classes, as stems, by which the axes and `verify` recognise edits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a language model's reply to a caption: anything that is not exactly one caption is refused, with a reason.
+"""Extracts the caption from a language model's reply, and rejects every reply that is not exactly one caption.
 
 SynthCLIP drops replies with a line break and strips quotation marks (hammoudhasan/SynthCLIP:
 TextGen/substr_matching.py); the other rules are ours.
@@ -32,7 +32,7 @@ _TALK = re.compile(
 
 
 class ReplyReject(StrEnum):
-    """Why a reply was refused."""
+    """Why a reply was rejected. The journal records these texts."""
 
     EMPTY = "it says nothing"
     ENDLESS = "the model did not come to an end"
@@ -48,18 +48,19 @@ class ReplyReject(StrEnum):
 
 @dataclass(frozen=True)
 class ParsedReply:
-    """A caption, or why there is none."""
+    """The caption of a reply, or why there is none."""
 
     text: str | None
     reject: ReplyReject | None = None
 
 
 def parse_reply(reply: str, finished: bool, concept: str | None = None) -> ParsedReply:
-    """The one caption of a reply.
+    """Return the caption of a reply, without surrounding quotation marks.
 
     Args:
-        finished: whether the model ended it; False where a token limit did.
-        concept: what the caption has to name, in any inflection; None for T-.
+        reply: the text of the reply.
+        finished: False if the token limit ended the reply.
+        concept: what the caption must name, in any inflection; None for T-.
     """
     text = _unquoted(reply.strip())
     reject = _reject(text, finished, concept)
@@ -90,15 +91,15 @@ def _reject(text: str, finished: bool, concept: str | None) -> ReplyReject | Non
 
 
 def _names(text: str, concept: str) -> bool:
-    """Whether the concept's words stand in the text, one after the other, in any inflection."""
-    for words in (content_stems, split_words):  # a concept such as "there" has words, but none that verification hears
+    """Return whether the text contains the words of the concept next to each other, in any inflection."""
+    for words in (content_stems, split_words):  # a concept such as "there" has no content stems
         if words(concept):
             return f" {' '.join(words(concept))} " in f" {' '.join(words(text))} "
     return concept in text
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotation marks round the whole of it."""
+    """Return the text without quotation marks around the whole of it."""
     if len(text) >= 2 and text[0] + text[-1] in _QUOTES:
         return text[1:-1].strip()
     return text

@@ -1,7 +1,7 @@
-"""When two different wordings say the same: the part of "not a paraphrase" that needs to know English.
+"""Recognises spans that say the same in other words, by a table of synonyms.
 
-A hand-written table of everyday photo-caption English, not a thesaurus: what it lacks passes as an edit. Its yardstick
-is SugarCrepe++ (docs/captions.md).
+The table is hand-written for the English of photo captions and is not a thesaurus: a synonym that it lacks counts as an
+edit. Its verification benchmark is SugarCrepe++ (docs/captions.md).
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from enum import Enum
 
 from polygen_stream.captions.verification.words import content_stems, stem_set
 
-# Words that put something somewhere without saying how; they may come, go or stand for any posture.
+# Words that place something without saying how. They may be added, removed, or replace any posture.
 PLACEMENT = stem_set(
     "positioned situated located placed set arranged gathered stationed found seen shown visible present depicted "
     "displayed pictured captured featured featuring observed appears appear appearing seems "
     "engaged looking looks"
 )
 POSTURE = stem_set("sitting standing lying resting posing seated perched leaning parked waiting relaxing")
-# Words that add nothing to what a picture shows.
+# Words that do not change what an image shows.
 FILLER = stem_set(
     "along together each very really quite just currently picture photo photograph image view scene group set piece "
     "sort kind type of in with and other various while as on"
 )
 
-# Each line: wordings that are one. The first is how they are compared; a phrase counts before its words.
+# Each line lists synonyms; the first one stands for the group. Longer phrases are matched before their words.
 _GROUPS = r"""
 person / individual / human / somebody / someone / man or woman / pedestrian
 man / guy / gentleman / male / fellow
@@ -182,7 +182,7 @@ large number of / many
 
 
 def _tables() -> tuple[re.Pattern[str], dict[str, frozenset[str]]]:
-    """A pattern that finds the longest known wordings, and the groups each wording belongs to."""
+    """Return a pattern that finds the longest known wordings, and the groups of each wording."""
     groups: dict[str, set[str]] = {}
     for line in _GROUPS.strip().replace("\\\n", "").splitlines():
         head, *rest = (" ".join(content_stems(wording)) for wording in line.split(" / "))
@@ -197,32 +197,42 @@ _KNOWN, _HEADS = _tables()
 
 
 class Meaning(Enum):
+    """How the meaning of a span compares with that of the span that replaces it."""
+
     SAME = "same"
     PARTLY = "one part is reworded and another part is new"
     OTHER = "other"
 
 
 def compare_spans(removed: Sequence[str], added: Sequence[str]) -> Meaning:
-    """What a span (as stems) means beside the one that replaced it; either may be empty."""
+    """Compare the meaning of two spans.
+
+    Args:
+        removed: the stems of one span; may be empty.
+        added: the stems of the span that replaces it; may be empty.
+    """
     if "".join(removed) == "".join(added):
         return Meaning.SAME  # "back flip", "backflip"
-    rest = _senses(added, removed)
+    left = _senses(added, removed)
     unmatched, matched = [], False
     for sense in _senses(removed, added):
-        partner = next((other for other in rest if sense & other), None)
+        partner = next((other for other in left if sense & other), None)
         if partner is None:
             unmatched.append(sense)
         else:
-            rest.remove(partner)
+            left.remove(partner)
             matched = True
-    # What is left over on one side alone may be filler; left over on both sides it is an edit ("in" -> "on").
-    if not (unmatched and rest) and all(sense & FILLER for sense in (*unmatched, *rest)):
+    # Unmatched filler on one side only does not change the meaning; on both sides it is an edit ("in" -> "on").
+    if not (unmatched and left) and all(sense & FILLER for sense in (*unmatched, *left)):
         return Meaning.SAME
     return Meaning.PARTLY if matched and unmatched else Meaning.OTHER
 
 
 def _senses(words: Sequence[str], opposite: Sequence[str]) -> list[frozenset[str]]:
-    """The meanings of a span's wordings; a placement on the other side makes postures mean nothing."""
+    """Return the groups of each wording in a span.
+
+    Placements are left out, and postures, too, if the opposite span has a placement.
+    """
     empty = PLACEMENT | (POSTURE if PLACEMENT & set(opposite) else frozenset())
     text = " ".join(words)
     senses = [_HEADS[wording] | {wording} for wording in _KNOWN.findall(text) if wording not in empty]

@@ -1,4 +1,4 @@
-"""Words of a caption as verification compares them: lower case, stemmed, without words that cannot carry an edit."""
+"""Splits captions into the words that verification compares: lower case, stemmed, without function words."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import snowballstemmer
 
 
 def word_set(words: str) -> frozenset[str]:
-    """The words of a line, as they are."""
+    """Return the words of a line, not stemmed."""
     return frozenset(words.split())
 
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _STEMMER = snowballstemmer.stemmer("english")
 
-# Grammar that changes with the words around it ("a dog sits" / "two dogs that are sitting") and says nothing itself.
+# Words that only follow the grammar of the words around them ("a dog sits" / "two dogs that are sitting").
 FUNCTION_WORDS = word_set(
     "a an the some this these those is are was were be being been am there that which who whom s t"
 )
 RELATIVE_WORDS = word_set("that which who whom whose there")
 
-# Forms the stemmer does not bring together. Possessives and pronouns agree with their noun, so they count as one word.
+# Inflections that the stemmer does not reduce to one stem. All pronouns and possessives count as one word, because they
+# agree with their noun.
 _IRREGULAR = {
     form: base
     for base, forms in {
@@ -44,21 +45,25 @@ _IRREGULAR = {
 
 
 def split_words(text: str) -> list[str]:
-    """Every word of a text in lower case; hyphens and punctuation separate words."""
+    """Return the words of a text in lower case. Hyphens and punctuation separate words."""
     return [word.replace("’", "'").removesuffix("'s") for word in _WORD.findall(text.casefold())]
 
 
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
-    """The form under which inflections of a word are one word."""
+    """Return the stem that all inflections of a word share."""
     return _STEMMER.stemWord(_IRREGULAR.get(word, word))
 
 
 def content_stems(text: str) -> list[str]:
-    """The stems of a text that can carry an edit."""
+    """Return the stems of the words of a text that are not function words."""
     return [stem(word) for word in split_words(text) if word not in FUNCTION_WORDS]
 
 
 def stem_set(words: Iterable[str] | str) -> frozenset[str]:
-    """A lexicon as stems, so that it can be compared with `content_stems`."""
+    """Return the stems of a word list, for comparison with `content_stems`.
+
+    Args:
+        words: an iterable of words, or one string with words separated by blanks.
+    """
     return frozenset(stem(word) for word in (words.split() if isinstance(words, str) else words))

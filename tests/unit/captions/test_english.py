@@ -67,8 +67,8 @@ def test_a_pair_is_written_about_the_concept_and_edited_on_the_axis():
     editor = Model(lambda turn, _: "A green fire engine near a house.")
     [caption] = source(writer, editor).write([task("fire engine", "colour")], [True])
     assert caption == Caption("A red fire engine near a house.", "A green fire engine near a house.", "colour")
-    assert '"fire engine"' in writer.turns[0] and AXES["colour"].shown in writer.turns[0]
-    assert "A red fire engine near a house." in editor.turns[0] and AXES["colour"].edit in editor.turns[0]
+    assert '"fire engine"' in writer.turns[0] and AXES["colour"].caption_clause in writer.turns[0]
+    assert "A red fire engine near a house." in editor.turns[0] and AXES["colour"].edit_clause in editor.turns[0]
 
 
 def test_refused_replies_are_asked_for_again_and_say_why():

@@ -50,7 +50,7 @@ def test_a_line_that_its_writer_did_not_finish_is_removed(tmp_path):
 def test_another_file_is_refused_and_left_as_it_is(tmp_path, text):
     file = tmp_path / "journal.jsonl"
     file.write_text(text)
-    with pytest.raises(UserError, match="line 1 is no entry of a journal"):
+    with pytest.raises(UserError, match="line 1 is not an entry of a journal"):
         CaptionJournal(file)
     assert file.read_text() == text
 

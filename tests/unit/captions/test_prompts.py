@@ -16,11 +16,11 @@ CAPTION = "a red fire engine stands near a house"
 def test_prompts_name_concept_axis_and_caption(axis):
     [turn] = caption_prompt("fire engine", axis)
     assert turn["role"] == "user"  # Mistral-7B-Instruct-v0.2 has no system turn
-    assert "fire engine" in turn["content"] and axis.shown in turn["content"] and "15 words" in turn["content"]
+    assert "fire engine" in turn["content"] and axis.caption_clause in turn["content"] and "15 words" in turn["content"]
 
     system, user = negative_prompt(CAPTION, axis)
     assert (system["role"], user["role"]) == ("system", "user")
-    assert CAPTION in user["content"] and axis.edit in user["content"] and axis.example[1] in user["content"]
+    assert CAPTION in user["content"] and axis.edit_clause in user["content"] and axis.example[1] in user["content"]
 
 
 def test_axes_ask_for_different_things():
