@@ -3,10 +3,11 @@
     python tools/install_torch.py                  # from the package index that pip is configured with
     python tools/install_torch.py --index URL      # from an index that has CPU builds (make TORCH_INDEX=URL)
 
-PyPI's default build of torch on Linux brings about 4 GB of CUDA libraries and Triton, which a machine without an NVIDIA
-GPU never loads. `make` calls this before it installs polygen-stream; pip then keeps the torch that is there. On a machine
-with an NVIDIA GPU, or where the index has no CPU build of the same release, nothing is installed here, one line says so,
-and pip installs the default build afterwards. An index that was named and cannot be used is an error (exit code 1).
+PyPI's default build of torch on Linux depends on about 4 GB of CUDA libraries and Triton, which a machine without an
+NVIDIA GPU never loads. `make` calls this script before it installs polygen-stream; pip then keeps the installed torch.
+On a machine with an NVIDIA GPU, or if the index has no CPU build of the same release, the script prints one line and
+installs nothing, and pip installs the default build afterwards. If the index given with --index cannot be used, the
+exit code is not 0.
 """
 
 from __future__ import annotations
@@ -24,15 +25,14 @@ PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether this machine has an NVIDIA driver: the kernel module, or its command."""
+    """Return whether this machine has an NVIDIA driver: its kernel module or its command."""
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def default_versions() -> dict[str, str]:
-    """The releases that pip would choose, by package; {} where it finds none."""
-    done = subprocess.run(
-        [*PIP, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", *PACKAGES], capture_output=True, text=True
-    )
+    """Return the releases that pip would install, by package; {} if it finds none."""
+    command = [*PIP, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", *PACKAGES]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return {}
     found = [item["metadata"] for item in json.loads(done.stdout)["install"]]
@@ -40,6 +40,7 @@ def default_versions() -> dict[str, str]:
 
 
 def main() -> int:
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", default="", metavar="URL", help="index with CPU builds; empty: pip's own")
     index = parser.parse_args().index
@@ -57,8 +58,8 @@ def main() -> int:
         return subprocess.run([*PIP, *wanted]).returncode
     release = versions.get("torch", "")
     print(
-        f"torch: the package index has no CPU build of torch {release}: installing the default build, 4 GB of CUDA "
-        "libraries included; make TORCH_INDEX=URL names an index that has CPU builds"
+        f"torch: the package index has no CPU build of torch {release}: installing the default build with 4 GB of "
+        "CUDA libraries; make TORCH_INDEX=URL names an index that has CPU builds"
     )
     return 0
 

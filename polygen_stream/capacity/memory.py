@@ -17,7 +17,7 @@ SPARE = 0.05  # share of a GPU for its driver and for fragmentation
 # 2.1 GB are weights: 1.06 GB a picture, in the decoder mostly, which is twice that in float32.
 PICTURE_GIB = 1.0
 NCCL_GIB = 1.0
-PROMPT_TOKENS = 1024  # longest context that captions/models/vllm.py serves
+PROMPT_TOKENS = 1024  # longest context that captions/models/vllm_model.py serves
 VLLM_GRAPHS_GIB = 1.5  # its activations and CUDA graphs
 MIB = 2**20
 STAYS = ("CUDA context", "model state")  # on the GPU while another process has its turn

@@ -48,11 +48,11 @@ def _language_model(config: CaptionsConfig, name: str, endpoint: str) -> Languag
     sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
     match config.source:
         case "transformers":
-            from polygen_stream.captions.models.transformers import TransformersModel
+            from polygen_stream.captions.models.transformers_model import TransformersModel
 
             return TransformersModel(name, device=config.device, dtype=config.dtype, batch=config.batch, **sampling)
         case "vllm":
-            from polygen_stream.captions.models.vllm import VllmModel
+            from polygen_stream.captions.models.vllm_model import VllmModel
 
             return VllmModel(
                 name,
@@ -65,7 +65,7 @@ def _language_model(config: CaptionsConfig, name: str, endpoint: str) -> Languag
                 **sampling,
             )
         case "openai":
-            from polygen_stream.captions.models.openai import OpenAIModel
+            from polygen_stream.captions.models.openai_model import OpenAIModel
 
             return OpenAIModel(
                 name,

@@ -238,7 +238,7 @@ def test_a_server_that_stays_broken_ends_the_source_with_a_clear_error(serve):
 
 
 def test_a_server_that_goes_away_ends_the_source_with_a_clear_error(serve, monkeypatch):
-    monkeypatch.setattr("polygen_stream.captions.models.openai.RETRIES", 1)  # else 15 s of patience
+    monkeypatch.setattr("polygen_stream.captions.models.openai_model.RETRIES", 1)  # else 15 s of patience
     server = serve(right)
     asking = source(server.url)
     server.close()

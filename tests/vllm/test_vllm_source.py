@@ -13,7 +13,7 @@ import torch
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, Dropped
-from polygen_stream.captions.models.transformers import TransformersModel
+from polygen_stream.captions.models.transformers_model import TransformersModel
 from polygen_stream.captions.sources import language_models
 from polygen_stream.captions.verification.words import content_stems, split_words
 from polygen_stream.config import CaptionsConfig

@@ -61,7 +61,7 @@ def test_a_damaged_line_in_the_middle_is_refused(tmp_path, damage):
     write(file, ENTRIES)
     first, *rest = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + damage + b"\n" + b"".join(rest))
-    with pytest.raises(UserError, match=rf"^{file} line 2 is no entry of a journal \(damaged"):
+    with pytest.raises(UserError, match=rf"^{file} line 2 is not an entry of a journal \(damaged"):
         list(read_journal(file))
 
 

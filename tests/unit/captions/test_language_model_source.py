@@ -13,7 +13,7 @@ from polygen_stream.captions.banks.base import ModelReply
 from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.models.language_model import LanguageModelSource
-from polygen_stream.captions.models.transformers import KeyedSampling, TransformersModel
+from polygen_stream.captions.models.transformers_model import KeyedSampling, TransformersModel
 from polygen_stream.schedule.ledger import CaptionTask
 
 
