@@ -1,5 +1,5 @@
 """`python -m polygen_stream` is `polygen-stream`."""
 
-from polygen_stream.cli.cli import main
+from polygen_stream.cli import main
 
 main()

@@ -1,1 +1,5 @@
-"""The command line."""
+"""The command line: one module per group of commands, entered through `main`."""
+
+from polygen_stream.cli.entry import app, main
+
+__all__ = ["app", "main"]

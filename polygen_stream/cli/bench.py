@@ -1,56 +1,62 @@
-"""polygen-stream bench ...: the command group. Imports what it measures only when it measures."""
+"""The command group `bench`: measurements of the parts. Each imports what it measures when it runs."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.cli.arguments import console, long_options, refuse_options
 
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
 app = typer.Typer(help="Measure the parts, side by side with what people use instead.", no_args_is_help=True)
 
-
-@app.callback()
-def bench() -> None:
-    """Measure the parts, side by side with what people use instead."""
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the measurement to this file.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Run for a short time; the numbers mean little.")]
 
 
 @app.command()
 def ring(
-    peers: Annotated[bool, typer.Option("--peers", help="Measure what people use instead as well.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the growth plot there (.png, .svg).")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A short run; its numbers mean little.")] = False,
-    soak: Annotated[float | None, typer.Option(help="Also keep the ring busy for so many minutes.", min=0)] = None,
-    reverb_python: Annotated[Path | None, typer.Option(help="An interpreter that has dm-reverb and numpy.")] = None,
+    context: typer.Context,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Also measure what people use instead."),
+    ] = False,
+    json_file: Json = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also plot draw times by ring size in this file (.png, .svg).")
+    ] = None,
+    quick: Quick = False,
+    soak: Annotated[float | None, typer.Option(help="Also keep the ring busy for this many minutes.", min=0)] = None,
+    reverb_python: Annotated[
+        Path | None, typer.Option(help="With --baselines: Python interpreter that has dm-reverb and numpy.")
+    ] = None,
 ) -> int:
     """Measure the ring: throughput beside memcpy and others, draws up to a million slots, 1 to 16 producers.
 
     Tables go to stdout, as Markdown when that is not a terminal.
     """
-    from rich.console import Console
-
+    if not baselines:
+        refuse_options(context, ["--reverb-python"], "has no use without --baselines: add that, or leave it out")
     from polygen_stream.bench.ring import view
     from polygen_stream.bench.ring.benchmark import bench_ring
 
     _check_folders(json_file, plot)
     try:
-        result = bench_ring(peers, quick, soak, reverb_python, say=_say)
+        result = bench_ring(baselines, quick, soak, reverb_python, say=_say)
     except KeyboardInterrupt:
         print("bench: stopped", file=sys.stderr)
         return INTERRUPTED
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     if plot is not None:
         view.plot_growth(result, plot)
     if sys.stdout.isatty():
-        view.show(result, Console(highlight=False))
+        view.show(result, console())
     else:
         print(view.markdown(result), end="")
     return 0
@@ -59,18 +65,19 @@ def ring(
 @app.command()
 def generators(
     recipes: Annotated[
-        list[str] | None, typer.Argument(help="Recipes (default: those of the micro preset).", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE]...", help="Recipes (default: those of the micro preset).", show_default=False),
     ] = None,
-    backends: Annotated[str, typer.Option(help="Compared, torch-compile too; those without engines are left out.")] = (
-        "eager,onnxruntime,openvino,openvino-bf16"
-    ),
-    batches: Annotated[str, typer.Option(help="Pictures per call.")] = "1,4,16,64",
-    repeats: Annotated[int, typer.Option(min=1, help="Measured calls of each kind.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 1,
-    device: Annotated[str, typer.Option(help="Where the pipelines live.")] = "cpu",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    backends: Annotated[
+        str, typer.Option(help="Backends to compare, separated by commas; those without engines are left out.")
+    ] = ("eager,onnxruntime,openvino,openvino-bf16"),
+    batches: Annotated[str, typer.Option(help="Images per call, separated by commas.")] = "1,4,16,64",
+    repeats: Annotated[int, typer.Option(min=1, help="Measured calls of each batch size.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="Device of the pipelines: cpu, cuda or cuda:N.")] = "cpu",
+    json_file: Json = None,
 ) -> None:
-    """Measure pictures per second of generators, eager beside their engines, and where the time goes.
+    """Measure images per second of generators, eager beside their engines, and where the time goes.
 
     The table goes to stdout as Markdown. Engines come from the cache: polygen-stream build-engines --backend NAME.
     """
@@ -89,11 +96,10 @@ def generators(
         if name not in ("eager", TORCH_COMPILE):
             get_backend(name)  # or it is refused by name
     if min(sizes) < 1:
-        raise UserError(f"--batches {batches}: at least one picture a call")
+        raise UserError(f"--batches {batches}: at least one image a call")
     names = recipes or load_config().generators.recipes
     result = bench_generators(names, backends.split(","), sizes, repeats, threads, device, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     print(markdown(result), end="")
 
 
@@ -102,10 +108,12 @@ def balance(
     bank: Annotated[
         Path | None, typer.Option(help="A concept bank (default: 500,000 made-up entries).", show_default=False)
     ] = None,
-    captions: Annotated[int, typer.Option(min=1, help="Captions, written from the bank's entries.")] = 1_000_000,
+    captions: Annotated[int, typer.Option(min=1, help="Captions to make up from the bank's entries.")] = 1_000_000,
     threshold: Annotated[float, typer.Option(help="Captions per concept up to which all are kept.")] = 20.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the frequencies, before and after, there.")] = None,
+    json_file: Json = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also plot the frequencies, before and after, in this file (.png, .svg).")
+    ] = None,
 ) -> None:
     """Measure balancing: de-duplication, substring matching against a bank, and the decision, on one core.
 
@@ -118,8 +126,7 @@ def balance(
     _check_folders(json_file, plot)
     entries = load_bank(str(bank)) if bank is not None else made_up_bank(500_000)
     result = bench_balance(entries, captions, threshold, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     if plot is not None:
         balance_view.plot_flattening(result, plot)
     print(balance_view.markdown(result), end="")
@@ -131,13 +138,13 @@ def balance(
 )
 def captions(
     context: typer.Context,
-    sources: Annotated[str, typer.Option(help="Compared sources.")] = "transformers,vllm,openai",
-    in_flight: Annotated[str, typer.Option(help="Replies that are being written at once.")] = "32",
-    tasks: Annotated[int, typer.Option(min=1, help="Tasks of a round.")] = 128,
+    sources: Annotated[str, typer.Option(help="Sources to compare, separated by commas.")] = "transformers,vllm,openai",
+    in_flight: Annotated[str, typer.Option(help="Replies generated at once, separated by commas.")] = "32",
+    tasks: Annotated[int, typer.Option(min=1, help="Captions to ask for in a round.")] = 128,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds.")] = 3,
-    negatives: Annotated[bool, typer.Option("--negatives", help="Ask for hard negatives too.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Compute threads of a model.")] = 2,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    negatives: Annotated[bool, typer.Option("--negatives", help="Also ask for hard negatives.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a model.")] = 2,
+    json_file: Json = None,
 ) -> None:
     """Measure captions and tokens per second, accepted replies and start of caption sources, by concurrency.
 
@@ -152,27 +159,25 @@ def captions(
     for source in (names := sources.split(",")):
         if source not in known:
             raise UserError(f"--sources {sources}: {source!r} is none of {', '.join(known)}")
-    others = ("sources", "in-flight", "tasks", "rounds", "negatives", "threads", "json", "help")
-    config = load_config(None, parse_overrides(context.args, other_options=others))
+    config = load_config(None, parse_overrides(context.args, other_options=long_options(context)))
     _check_folders(json_file)
     try:
         concurrencies = [int(number) for number in in_flight.split(",")]
     except ValueError:
         raise UserError(f"--in-flight {in_flight}: expected whole numbers, e.g. 8,32") from None
     result = bench_captions(config, names, concurrencies, tasks, rounds, negatives, threads, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     print(markdown(result), end="")
 
 
 @app.command()
 def trainer(
-    model: Annotated[str, typer.Option(help="A model that open_clip knows, or micro.")] = "micro",
-    batch: Annotated[int, typer.Option(min=2, help="Images, and captions, of a step.")] = 128,
-    pairs: Annotated[int, typer.Option(min=10, help="Measured steps of each loop.")] = 300,
-    threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 1,
-    device: Annotated[str, typer.Option(help="Where the models train.")] = "cpu",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    model: Annotated[str, typer.Option(help="Model config of open_clip, or micro.")] = "micro",
+    batch: Annotated[int, typer.Option(min=2, help="Image-caption pairs of a step.")] = 128,
+    pairs: Annotated[int, typer.Option(min=10, help="Measured steps of each of the two loops.")] = 300,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="Device of the models: cpu, cuda or cuda:N.")] = "cpu",
+    json_file: Json = None,
 ) -> None:
     """Measure a training step beside open_clip's own loop: same model and batch, in turns, in one process.
 
@@ -183,17 +188,16 @@ def trainer(
 
     _check_folders(json_file)
     result = bench_trainer(model, batch, pairs, threads, device, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     print(markdown(result), end="")
 
 
 @app.command()
 def evaluation(
-    batch: Annotated[int, typer.Option(min=2, help="Images, and captions, of a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=2, help="Image-caption pairs of a step.")] = 128,
     pairs: Annotated[int, typer.Option(min=10, help="Measured pairs of steps of each kind.")] = 300,
-    threads: Annotated[int, typer.Option(min=1, help="Compute threads of the trainer; the evaluator has one.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the trainer; the evaluator has one.")] = 1,
+    json_file: Json = None,
 ) -> None:
     """Measure a training step while the evaluator works beside one while it does not, in pairs of successive steps.
 
@@ -204,8 +208,7 @@ def evaluation(
 
     _check_folders(json_file)
     result = bench_evaluation(batch, pairs, threads, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     print(markdown(result), end="")
 
 
@@ -213,10 +216,10 @@ def evaluation(
 def end_to_end(
     steps: Annotated[int, typer.Option(min=20, help="Optimizer steps.")] = 1000,
     captions: Annotated[int, typer.Option(min=32, help="Captions to render.")] = 1200,  # each drawn 40 times
-    batch: Annotated[int, typer.Option(min=8, help="Texts of a step.")] = 64,
-    folder: Annotated[Path | None, typer.Option(help="Leave runs and shards in this new folder.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write accuracy over time there (.png, .svg).")] = None,
+    batch: Annotated[int, typer.Option(min=8, help="Texts per step, captions and hard negatives together.")] = 64,
+    folder: Annotated[Path | None, typer.Option(help="Keep runs and shards in this new folder.")] = None,
+    json_file: Json = None,
+    plot: Annotated[Path | None, typer.Option(help="Also plot accuracy over time in this file (.png, .svg).")] = None,
 ) -> None:
     """Measure streaming beside the offline pipeline: render all, write WebDataset shards, train with a DataLoader.
 
@@ -233,8 +236,7 @@ def end_to_end(
             f"--batch {batch} of --captions {captions}: take at least twice as many captions as a batch has"
         )
     result = bench_end_to_end(steps, captions, batch, folder, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     if plot is not None:
         plot_curves(result, plot)
     print(markdown(result), end="")
@@ -242,18 +244,23 @@ def end_to_end(
 
 @app.command("all")
 def all_parts(
+    context: typer.Context,
     parts: Annotated[
-        str | None, typer.Option(help="Some of them, separated by commas (default: all).", show_default=False)
+        str | None, typer.Option(help="Parts to measure, separated by commas (default: all).", show_default=False)
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A short run; its numbers mean little.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measurement there.")] = None,
-    old: Annotated[Path | None, typer.Option("--compare", help="What an earlier bench all wrote with --json.")] = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="Relative change that counts as none.")] = 0.1,
+    quick: Quick = False,
+    json_file: Json = None,
+    old: Annotated[
+        Path | None, typer.Option("--compare", help="Compare with what an earlier `bench all --json` wrote.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="With --compare: relative change that counts as none.")] = 0.1,
 ) -> int:
     """Measure ring, generators, balancing, trainer, evaluation and end to end, one after the other.
 
     With --compare the exit code is 1 when a number got worse. The table goes to stdout as Markdown.
     """
+    if old is None:
+        refuse_options(context, ["--tolerance"], "has no use without --compare FILE: add that, or leave it out")
     from polygen_stream.bench.suite.run_all import PARTS, bench_all, compare, differences, read_result
     from polygen_stream.bench.suite.view import changes_markdown, markdown
 
@@ -264,8 +271,7 @@ def all_parts(
     _check_folders(json_file)
     before = read_result(old) if old is not None else None
     result = bench_all(names, quick, say=_say)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    _save(result, json_file)
     if before is None:
         print(markdown(result), end="")
         return 0
@@ -274,6 +280,11 @@ def all_parts(
     changes = compare(before, result, tolerance)
     print(changes_markdown(changes), end="")
     return int(any(change.worse for change in changes))
+
+
+def _save(result: Any, file: Path | None) -> None:
+    if file is not None:
+        file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def _check_folders(*paths: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""polygen-stream concepts ...: the command group."""
+"""The command group `concepts`: banks of concepts that captions are about."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.cli.arguments import refuse_options
+
+if TYPE_CHECKING:
+    from polygen_stream.captions.banks.wordnet import WordNet
 
 app = typer.Typer(help="Build, filter and count concept banks.", no_args_is_help=True)
 
 Blocklist = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Words and phrases to keep out, one a line.", show_default=False)
+    Path | None, typer.Option(metavar="FILE", help="Words and phrases to leave out, one a line.", show_default=False)
 ]
 Wordnet = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="WordNet's files (default: /usr/share/wordnet).", show_default=False),
+    typer.Option(metavar="FOLDER", help="Folder of WordNet's files (default: /usr/share/wordnet).", show_default=False),
 ]
-Drawable = Annotated[bool, typer.Option("--drawable", help="Keep only nouns that a picture can show.")]
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the bank goes, a JSON list of strings.")]
-
-
-@app.callback()
-def concepts() -> None:
-    """Build, filter and count concept banks."""
+Drawable = Annotated[bool, typer.Option("--drawable", help="Keep only nouns that an image can show.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="File of the bank, a JSON list of strings.")]
 
 
 @app.command()
@@ -36,25 +35,26 @@ def build(
     wordnet: Wordnet = None,
     titles: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Titles, e.g. of Wikipedia, one a line, the most viewed first."),
+        typer.Option(metavar="FILE", help="File of titles, e.g. of Wikipedia, one a line, the most viewed first."),
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="Entries before filtering.")] = 500_000,
     blocklist: Blocklist = None,
     drawable: Drawable = False,
 ) -> None:
-    """Build an open stand-in for MetaCLIP's bank: WordNet synsets, words, bigrams and titles."""
+    """Build an open bank of the kind of MetaCLIP's: WordNet synsets, words, bigrams and titles."""
     from polygen_stream.captions.banks.concepts import read_lines
     from polygen_stream.captions.banks.open_bank import build_open_bank
 
     files = _wordnet(wordnet)
-    stand_in = build_open_bank(files, read_lines(titles, "titles") if titles else (), size)
-    for name, count in stand_in.components.items():
+    bank = build_open_bank(files, read_lines(titles, "titles") if titles else (), size)
+    for name, count in bank.components.items():
         _say(f"{count:>9,} {name}")
-    _filter_and_save(stand_in.entries, out, blocklist, wordnet, drawable)
+    _filter_and_save(bank.entries, out, blocklist, wordnet, drawable)
 
 
 @app.command("filter")
 def filter_bank(
+    context: typer.Context,
     bank: Annotated[str, typer.Argument(help="A bank's path or URL, or micro.", show_default=False)],
     out: Out,
     wordnet: Wordnet = None,
@@ -62,6 +62,8 @@ def filter_bank(
     drawable: Drawable = False,
 ) -> None:
     """Filter a bank, e.g. MetaCLIP's metadata.json: names only, no blocked words, drawable nouns."""
+    if not drawable:
+        refuse_options(context, ["--wordnet"], "has no use without --drawable: add that, or leave it out")
     from polygen_stream.captions.banks.concepts import load_bank
 
     _filter_and_save(load_bank(bank), out, blocklist, wordnet, drawable)
@@ -73,19 +75,13 @@ def report(
     captions: Annotated[
         Path, typer.Argument(help="Captions, one a line, or a run's journal.jsonl.", show_default=False)
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Count how often captions name the entries of a bank."""
-    from polygen_stream.captions.banks.concepts import load_bank, read_lines
-    from polygen_stream.captions.base import Caption
-    from polygen_stream.captions.journal import read_journal
+    from polygen_stream.captions.banks.concepts import load_bank
     from polygen_stream.captions.selection.frequencies import count_concepts
 
-    if captions.suffix == ".jsonl" and captions.exists():
-        lines = [entry.outcome.text for entry in read_journal(captions) if isinstance(entry.outcome, Caption)]
-    else:
-        lines = read_lines(captions, "captions")
-    found = count_concepts(load_bank(bank), lines).to_json()
+    found = count_concepts(load_bank(bank), _captions_in(captions)).to_json()
     if as_json:
         print(json.dumps(found))
         return
@@ -95,6 +91,16 @@ def report(
         print(f"{count:>9,} entries in at least {int(least):,}")
     for entry, count in found["top"]:
         print(f"{count:>9,} {entry}")
+
+
+def _captions_in(file: Path) -> Sequence[str]:
+    from polygen_stream.captions.banks.concepts import read_lines
+    from polygen_stream.captions.base import Caption
+    from polygen_stream.captions.journal import read_journal
+
+    if file.suffix == ".jsonl" and file.exists():
+        return [entry.outcome.text for entry in read_journal(file) if isinstance(entry.outcome, Caption)]
+    return read_lines(file, "captions")
 
 
 def _filter_and_save(
@@ -114,7 +120,7 @@ def _filter_and_save(
     _say(f"{len(kept):>9,} entries in {out}")
 
 
-def _wordnet(folder: Path | None):
+def _wordnet(folder: Path | None) -> WordNet:
     from polygen_stream.captions.banks.wordnet import DEBIAN, WordNet
 
     return WordNet(folder or DEBIAN)

@@ -12,10 +12,9 @@ from polygen_stream.config.keys import config_keys
 from polygen_stream.config.load import (
     dump_config,
     load_config,
-    parse_overrides,
     read_toml,
-    split_config_name,
 )
+from polygen_stream.config.overrides import parse_overrides, split_config_name
 from polygen_stream.config.schema import (
     CaptionsConfig,
     CurriculumConfig,

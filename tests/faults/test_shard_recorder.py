@@ -124,7 +124,7 @@ def test_a_replay_has_no_tee(tmp_path):
 
 
 def test_the_option_is_the_key(tmp_path, monkeypatch):
-    from polygen_stream.cli import cli
+    from polygen_stream import cli
 
     configs = []
     monkeypatch.setattr("polygen_stream.launch.supervise.supervise", lambda config, *_: configs.append(config) or 0)

@@ -9,7 +9,7 @@ from run_folders import make_run
 from typer.testing import CliRunner
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.cli.cli import app
+from polygen_stream.cli import app
 from polygen_stream.config import dump_config, load_config
 from polygen_stream.report.report import write_report
 

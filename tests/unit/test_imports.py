@@ -213,7 +213,7 @@ def test_what_a_captioner_may_use_is_in_the_list_of_its_own_environment():
 
 def test_importing_the_command_line_loads_no_torch():
     code = (
-        "import sys, polygen_stream.cli.cli, polygen_stream.launch.supervise, polygen_stream.doctor.doctor; "
+        "import sys, polygen_stream.cli, polygen_stream.launch.supervise, polygen_stream.doctor.doctor; "
         f"print(*sorted({HEAVY!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

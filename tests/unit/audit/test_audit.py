@@ -70,8 +70,8 @@ def test_radial_spectrum_sees_where_the_power_is() -> None:
 
 def test_audit_command_writes_every_figure(tmp_path: Path) -> None:
     done = audit(
-        "--generators.recipes", "micro/sdxl_turbo", "--pictures", "28",
-        "--json", str(tmp_path / "a.json"), "--picture", str(tmp_path / "a.png"), "--samples", str(tmp_path / "s.png"),
+        "--generators.recipes", "micro/sdxl_turbo", "--images", "28",
+        "--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.png"), "--samples", str(tmp_path / "s.png"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "a.json").read_text())["generators"]["micro/sdxl_turbo"]

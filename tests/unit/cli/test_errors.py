@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
+from polygen_stream.cli import main
 
-def cli(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "polygen_stream", *words], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+Done = subprocess.CompletedProcess[str]
 
 
-def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys) -> Callable[..., Done]:
+    """Runs the entry point as the console script does, in this process: a new one imports for seconds."""
+
+    def run(*words: str) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["polygen-stream", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, ended.value.code, said.out, said.err)
+
+    return run
+
+
+def one_line_error(done: Done) -> str:
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     lines = done.stderr.splitlines()
@@ -62,13 +75,13 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["evaluate", "micro", "--json", "folder"], ["--json folder is a folder"]),
         (["evaluate", "micro", "--device", "warp"], ["--device = 'warp' is not a device"]),
         (["bench", "generators", "--backends", "eager,foo"], ["no engine backend 'foo'", "openvino-bf16"]),
-        (["bench", "generators", "--batches", "0,4"], ["--batches 0,4", "at least one picture"]),
+        (["bench", "generators", "--batches", "0,4"], ["--batches 0,4", "at least one image"]),
         (["train"], ["No such command 'train'"]),
         (["doctor", "--jsno"], ["--jsno"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0] in ("run", "train", "doctor") else "",
 )
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, words, parts):
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, cli, words, parts):
     (tmp_path / "bad.toml").write_text("[train]\nstesp = 3\n")
     (tmp_path / "type.toml").write_text("[train]\nsteps = 'many'\n")
     (tmp_path / "syntax.toml").write_text("[train\n")
@@ -79,13 +92,19 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, words, parts):
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
     before = sorted(tmp_path.rglob("*"))
-    line = one_line_error(cli(*words, cwd=tmp_path))
+    line = one_line_error(cli(*words))
     assert all(part in line for part in parts), line
     assert sorted(tmp_path.rglob("*")) == before  # a refused run leaves nothing
 
 
-def test_a_run_that_lacks_weights_engines_and_gpus_lists_the_commands_and_starts_nothing(tmp_path):
-    done = cli("run", "node_8gpu", cwd=tmp_path)
+def test_a_process_ends_as_the_function_does(tmp_path):
+    words = [sys.executable, "-m", "polygen_stream", "run", "--train.steps", "few"]
+    line = one_line_error(subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120))
+    assert "--train.steps = 'few', expected an integer" in line
+
+
+def test_a_run_that_lacks_weights_engines_and_gpus_lists_the_commands_and_starts_nothing(tmp_path, cli):
+    done = cli("run", "node_8gpu")
     line = one_line_error(done)
     assert line.startswith("error: node_8gpu cannot run here yet: captions.concepts bank.json: No such file; weights: ")
     commands = [text.strip() for text in done.stdout.splitlines() if text.startswith("    ")]
@@ -98,17 +117,15 @@ def test_a_run_that_lacks_weights_engines_and_gpus_lists_the_commands_and_starts
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plan_for_another_machine_needs_nothing_of_this_one(tmp_path):
-    done = cli("run", "node_8gpu", "--dry-run", "--gpus", "8xH100-80G", cwd=tmp_path)
+def test_a_plan_for_another_machine_needs_nothing_of_this_one(tmp_path, cli):
+    done = cli("run", "node_8gpu", "--dry-run", "--gpus", "8xH100-80G")
     assert done.returncode == 0 and not done.stderr, done
-    done = cli("plan", "--gpus", "8", "node_8gpu", cwd=tmp_path)
+    done = cli("plan", "--gpus", "8", "node_8gpu")
     assert done.returncode == 0 and "the trainer waits" in done.stdout, done
 
 
-def test_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
-    done = cli(
-        "run", "--dry-run", "--train.steps", "200", "--generators.recipes", "micro/sd15,micro/sana", cwd=tmp_path
-    )
+def test_dry_run_prints_the_plan_and_leaves_nothing(tmp_path, cli):
+    done = cli("run", "--dry-run", "--train.steps", "200", "--generators.recipes", "micro/sd15,micro/sana")
     assert done.returncode == 0 and not done.stderr, done
     for part in ("trainer", "renderer micro/sd15", "renderer micro/sana", "captioner", "evaluator", "200 steps"):
         assert part in done.stdout, done.stdout
@@ -116,17 +133,17 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_config_may_stand_anywhere_between_the_options(tmp_path):
+def test_the_config_may_stand_anywhere_between_the_options(tmp_path, cli):
     (tmp_path / "mine.toml").write_text("name = 'mine'\n")
     for words in (
         ["mine.toml", "--train.steps", "123", "--dry-run"],
         ["--train.steps", "123", "mine.toml", "--dry-run"],
         ["--dry-run", "--train.steps=123", "mine.toml"],
     ):
-        done = cli("run", *words, cwd=tmp_path)
+        done = cli("run", *words)
         assert done.returncode == 0 and "mine: seed 0" in done.stdout and "123 steps" in done.stdout, done
 
 
-def test_version_names_what_it_stands_on(tmp_path):
-    done = cli("version", cwd=tmp_path)
+def test_version_names_what_it_stands_on(tmp_path, cli):
+    done = cli("version")
     assert done.returncode == 0 and done.stdout.startswith("polygen-stream ") and "torch " in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from polygen_stream.cli.cli import app
+from polygen_stream.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

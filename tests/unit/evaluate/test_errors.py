@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.cli.cli import app
+from polygen_stream.cli import app
 from polygen_stream.config import RunConfig
 from polygen_stream.evaluate import standard_data
 from polygen_stream.evaluate.data import Data

@@ -22,7 +22,7 @@ from small_rings import open_pair, open_plain, render
 from typer.testing import CliRunner
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.cli.cli import app
+from polygen_stream.cli import app
 from polygen_stream.launch.process_plan import build_process_plan, dashboard_port
 from polygen_stream.report import dashboard, gallery, report
 from polygen_stream.report.compare import comparison_page

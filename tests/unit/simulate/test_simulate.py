@@ -140,7 +140,7 @@ def test_gpus_have_to_fill_nodes_and_nodes_to_share_the_batch():
 
 
 def test_the_command_writes_table_figures_and_plot(tmp_path, monkeypatch, capsys):
-    from polygen_stream.cli import cli
+    from polygen_stream import cli
 
     rates = tmp_path / "rates.json"
     rows = [{"generator": name, "images_per_s": 20.0} for name in ("micro/sd15", "micro/sana")]

@@ -1,0 +1,76 @@
+"""Errors that a user can cause: one line on stderr and an exit code, with the traceback within reach.
+
+The traceback of an error of the operating system is kept in a file that the line names. With POLYGEN_STREAM_TRACEBACK=1
+in the environment every error prints its traceback in front of the line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+
+import typer
+
+from polygen_stream.base.errors import PolygenError
+from polygen_stream.cli.arguments import long_options
+
+BAD_INPUT = 2
+VARIABLE = "POLYGEN_STREAM_TRACEBACK"
+
+Explained = (typer.TyperException, PolygenError, OSError)
+
+
+def explain(problem: typer.TyperException | PolygenError | OSError) -> int:
+    """Print the line of an error on stderr.
+
+    Args:
+        problem: What a command raised.
+
+    Returns:
+        The exit code: 2 for bad input, else that of the error.
+
+    Raises:
+        OSError: The error names no file, so it is none that a user can mend by its line alone.
+    """
+    if isinstance(problem, OSError) and problem.filename is None:
+        raise problem
+    shown = os.environ.get(VARIABLE) == "1"
+    if shown:
+        traceback.print_exception(problem)
+    if isinstance(problem, PolygenError):
+        return _fail(str(problem), problem.exit_code)
+    if isinstance(problem, OSError):
+        return _fail(f"{problem.strerror}: {problem.filename}{'' if shown else f' ({_kept(problem)})'}", BAD_INPUT)
+    return _usage(problem)
+
+
+def _usage(problem: typer.TyperException) -> int:
+    """Explain an unknown command, an unknown option, an option without its value and the like."""
+    from polygen_stream.config.renamed import renamed_option
+
+    message = problem.format_message()
+    if not message:  # a group without a command: its help is on the screen
+        return BAD_INPUT
+    option, context = getattr(problem, "option_name", ""), getattr(problem, "ctx", None)
+    if option and context and (new := renamed_option(option.removeprefix("--"), long_options(context))):
+        message = f"option {option} has been renamed: write --{new}"
+    return _fail(message, BAD_INPUT)
+
+
+def _kept(problem: OSError) -> str:
+    """Write the traceback to a file and return where it is."""
+    text = "".join(traceback.format_exception(problem))
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="polygen-stream-", suffix=".log")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as log:
+            log.write(f"{' '.join(sys.argv)}\n{text}")
+    except OSError:  # a full disk may be what the error is about
+        return f"{VARIABLE}=1 prints the traceback"
+    return f"traceback: {name}"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
