@@ -22,6 +22,13 @@ IMAGES_PER_THING = 20  # of the test set, unless a run asks for others
 PROBE_IMAGES_PER_THING = 40
 RETRIEVAL_PAIRS = 200
 PAIRS_PER_EDIT = 60
+CHANCE = {
+    "zero_shot_things": 1 / len(world.THINGS),
+    "zero_shot_colours": 1 / len(world.COLOURS),
+    "retrieval_i2t_r1": 1 / RETRIEVAL_PAIRS,
+    "retrieval_t2i_r1": 1 / RETRIEVAL_PAIRS,
+    "compositional": 0.5,
+}
 
 
 @dataclass(frozen=True)
@@ -78,15 +85,8 @@ def colour_prompts() -> list[list[str]]:
 
 
 def chance() -> dict[str, object]:
-    """Expected score of a model that guesses."""
-    return {
-        "zero_shot_things": 1 / len(world.THINGS),
-        "zero_shot_colours": 1 / len(world.COLOURS),
-        "retrieval_i2t_r1": 1 / RETRIEVAL_PAIRS,
-        "retrieval_t2i_r1": 1 / RETRIEVAL_PAIRS,
-        "compositional": 0.5,
-        "compositional_by_edit": dict.fromkeys(edits.EDITS, 0.5),
-    }
+    """Return the expected score of a model that guesses, with the keys of eval.jsonl."""
+    return {**CHANCE, "compositional_by_edit": dict.fromkeys(edits.EDITS, CHANCE["compositional"])}
 
 
 def classification(split: Split, images_per_thing: int, first: int = 0) -> Classification:

@@ -10,7 +10,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import append_jsonl, read_jsonl
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
-from polygen_stream.evaluate.score_suite import intervals, score_suite, values
+from polygen_stream.evaluate.score_suite import score_suite
 from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import RoleContext, run_role, yield_cores
 from polygen_stream.train.checkpoint import list_checkpoints, read_meta
@@ -60,8 +60,8 @@ def evaluate(checkpoint: Path, suites: dict[Split, MicroSuite], device: str) -> 
     encoder = Encoder(*load_clip(checkpoint, device), device)
     unseen, seen = (score_suite(encoder, suites[split]) for split in (Split.UNSEEN, Split.SEEN))
     return {
-        "metrics": {**values(unseen), "seen": values(seen)},
-        "intervals": {**intervals(unseen), "seen": intervals(seen)},  # 95 %
+        "metrics": {**unseen.values(), "seen": seen.values()},
+        "intervals": {**unseen.intervals(), "seen": seen.intervals()},  # 95 %
         "chance": chance(),
     }
 

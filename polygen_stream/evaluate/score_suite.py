@@ -1,51 +1,58 @@
-"""Scores a CLIP on the micro world's test set."""
+"""Scores a CLIP on the test set of the micro world."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.metrics import more_similar, ranks
-from polygen_stream.evaluate.micro_suite import MicroSuite, chance, colour_prompts, thing_prompts
+from polygen_stream.evaluate.micro_suite import CHANCE, MicroSuite, colour_prompts, thing_prompts
 from polygen_stream.evaluate.score import Score, mean_of, proportion
 from polygen_stream.micro.edits import EDITS
 
 
-def score_suite(encoder: Encoder, suite: MicroSuite) -> dict[str, Score | dict[str, Score]]:
-    """Every score of the suite, with the keys of `micro_suite.chance`."""
+@dataclass(frozen=True)
+class SuiteScores:
+    """Scores of one split.
+
+    Attributes:
+        scores: one for each key of `micro_suite.CHANCE`.
+        by_edit: compositional score of each edit.
+    """
+
+    scores: dict[str, Score]
+    by_edit: dict[str, Score]
+
+    def values(self) -> dict[str, object]:
+        """Return the scores alone, as in eval.jsonl."""
+        by_edit = {edit: score.score for edit, score in self.by_edit.items()}
+        return {**{name: score.score for name, score in self.scores.items()}, "compositional_by_edit": by_edit}
+
+    def intervals(self) -> dict[str, object]:
+        """Return [low, high] of every score, with the keys of `values`."""
+        by_edit = {edit: [score.low, score.high] for edit, score in self.by_edit.items()}
+        limits = {name: [score.low, score.high] for name, score in self.scores.items()}
+        return {**limits, "compositional_by_edit": by_edit}
+
+
+def score_suite(encoder: Encoder, suite: MicroSuite) -> SuiteScores:
+    """Score an encoder on one split of the test set."""
     single, retrieval, pairs = suite.classification, suite.retrieval, suite.compositional
-    guess = chance()
     images = encoder.images(single.images)
-    found_images, found_texts = encoder.images(retrieval.images), encoder.texts(retrieval.captions)
-    own = torch.arange(len(found_images))
-    shown = more_similar(encoder.images(pairs.images), encoder.texts(pairs.captions), encoder.texts(pairs.negatives))
+    pair_images, pair_texts = encoder.images(retrieval.images), encoder.texts(retrieval.captions)
+    own = torch.arange(len(pair_images))
+    closer = more_similar(encoder.images(pairs.images), encoder.texts(pairs.captions), encoder.texts(pairs.negatives))
     names = np.array(pairs.edits)
-    by_edit = {e: proportion(shown.numpy()[names == e], 0.5) for e in EDITS}
-    right = {
+    by_edit = {edit: proportion(closer.numpy()[names == edit], 0.5) for edit in EDITS}
+    correct = {
         "zero_shot_things": ranks(images, encoder.classes(thing_prompts()), torch.from_numpy(single.things)) == 1,
         "zero_shot_colours": ranks(images, encoder.classes(colour_prompts()), torch.from_numpy(single.colours)) == 1,
-        "retrieval_i2t_r1": ranks(found_images, found_texts, own) == 1,
-        "retrieval_t2i_r1": ranks(found_texts, found_images, own) == 1,
+        "retrieval_i2t_r1": ranks(pair_images, pair_texts, own) == 1,
+        "retrieval_t2i_r1": ranks(pair_texts, pair_images, own) == 1,
     }
-    return {
-        **{name: proportion(answers.numpy(), guess[name]) for name, answers in right.items()},
-        # the mean over edit types: each weighs the same however many pairs it has
-        "compositional": mean_of(list(by_edit.values())),
-        "compositional_by_edit": by_edit,
-    }
-
-
-def values(scores: Mapping[str, Score | Mapping[str, Score]]) -> dict[str, object]:
-    """The scores alone, as eval.jsonl has them."""
-    return {k: s.score if isinstance(s, Score) else {e: one.score for e, one in s.items()} for k, s in scores.items()}
-
-
-def intervals(scores: Mapping[str, Score | Mapping[str, Score]]) -> dict[str, object]:
-    """[low, high] of every score, with the same keys."""
-    return {
-        k: [s.low, s.high] if isinstance(s, Score) else {e: [one.low, one.high] for e, one in s.items()}
-        for k, s in scores.items()
-    }
+    scores = {name: proportion(answers.numpy(), CHANCE[name]) for name, answers in correct.items()}
+    # The mean over edits: each has the same weight, whatever its number of pairs.
+    return SuiteScores({**scores, "compositional": mean_of(list(by_edit.values()))}, by_edit)

@@ -61,9 +61,8 @@ def micro(data: Data, dataset: str) -> dict[str, Score]:
     """The micro world's test set, on combinations that nobody trained on; `dataset` may be "seen"."""
     if dataset not in ("", "seen", "unseen"):
         raise UserError(f"micro:{dataset}: the micro suite has the splits unseen (default) and seen")
-    scores = score_suite(data.encoder, build_suite(Split(dataset or "unseen"), IMAGES_PER_THING))
-    by_edit = scores.pop("compositional_by_edit")
-    return {**scores, **{f"edit_{edit}": score for edit, score in by_edit.items()}}
+    found = score_suite(data.encoder, build_suite(Split(dataset or "unseen"), IMAGES_PER_THING))
+    return {**found.scores, **{f"edit_{edit}": score for edit, score in found.by_edit.items()}}
 
 
 TASKS: dict[str, EvalTask] = {

@@ -9,7 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from polygen_stream.assets.resources import experiment_path
 from polygen_stream.base.errors import UserError
-from polygen_stream.experiment.spec import load_experiment
+from polygen_stream.experiment.load import load_experiment
+from polygen_stream.experiment.results import read_results
+from polygen_stream.experiment.spec import Experiment
 
 
 def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, console: Console) -> None:
@@ -20,34 +22,33 @@ def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, co
         out: folder of table and page.
         pools: folder of pools.
         jobs: processes, one CPU thread each.
-        page_only: write the page of the runs that there are.
+        page_only: write the page of the runs in the table, without running anything.
+        console: shows progress and the path of the page.
 
     Raises:
-        UserError: the experiment file is wrong; a page without runs of the baseline.
+        UserError: the experiment file is wrong; the table has fewer than two runs of the baseline.
     """
     spec = load_experiment(experiment_path(file))
-    command = f"polygen-stream experiment {file}"
-    from polygen_stream.experiment.page import write_page
-    from polygen_stream.experiment.pool import make_pool
-    from polygen_stream.experiment.runner import read_table, run_experiment
-
     table = out / f"{spec.name}.csv"
     if not page_only:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as progress:
-            folder = pools / spec.pool.name
-            make_pool(spec.pool, folder, jobs, progress)
-            run_experiment(spec, folder, table, jobs, progress)
-    rows = read_table(table, spec)
-    tested = rows[(rows.phase == "test") & (rows.arm == spec.baseline)] if len(rows) else rows
-    if len(tested) < 2:
+        _run(spec, pools / spec.pool.name, table, jobs, console)
+    results = read_results(table, spec)
+    baseline = [result for result in results if result.phase == "test" and result.arm == spec.baseline]
+    if len(baseline) < 2:
         raise UserError(
-            f"{table} has {len(tested)} runs of the baseline {spec.baseline}; a page needs two: leave --page away"
+            f"{table} has {len(baseline)} runs of the baseline {spec.baseline}; a page needs two: leave --page away"
         )
-    console.print(f"page: {write_page(spec, rows, out, command)}")
+    from polygen_stream.experiment.page import write_page
+
+    console.print(f"page: {write_page(spec, results, out, f'polygen-stream experiment {file}')}")
+
+
+def _run(spec: Experiment, pool: Path, table: Path, jobs: int, console: Console) -> None:
+    from polygen_stream.experiment.pool import make_pool
+    from polygen_stream.experiment.runner import run_experiment
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        make_pool(spec.pool, pool, jobs, progress)
+        run_experiment(spec, pool, table, jobs, progress)

@@ -1,9 +1,9 @@
-"""A pool on disk: captions with their hard negatives, and pictures of them by every generator.
+"""A pool on disk: captions with their hard negatives, and images of them by every generator.
 
     captions.jsonl                               one line per caption
     images/GENERATOR/positives-K/SHARD.npy       uint8 [captions of the shard, H, W, 3], copy K
 
-Shards are written whole or not at all, so that rendering goes on where it was stopped.
+Shards are written whole or not at all, so that rendering continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
 from polygen_stream.assets.resources import recipe_name, recipe_slug
-from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import replacing, write_atomically
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.experiment.spec import PoolSpec
@@ -28,10 +27,13 @@ from polygen_stream.schedule.ledger import Ledger
 
 SHARD = 512  # captions
 CAPTIONS_AT_ONCE = 64
+SHARDS_AT_ONCE = 8  # of one generator; few, so that the last generator does not keep one process busy alone
 
 
 @dataclass(frozen=True)
 class PoolCaption:
+    """A caption with its hard negative, and the ledger's task that it was written for."""
+
     task_id: int
     concept: str
     axis: str
@@ -39,8 +41,8 @@ class PoolCaption:
     negative: str
 
 
-class PicturePool:
-    """A rendered pool, in memory as far as it was asked for."""
+class ImagePool:
+    """A rendered pool; images are loaded when they are first asked for and kept in memory."""
 
     def __init__(self, spec: PoolSpec, folder: Path) -> None:
         self.spec, self._folder = spec, folder
@@ -48,51 +50,67 @@ class PicturePool:
         self._images: dict[tuple[str, bool, int], np.ndarray] = {}
 
     def images(self, generator: str, negatives: bool, copy: int) -> np.ndarray:
-        """uint8 [captions that have this copy, H, W, 3]."""
-        wanted = (generator, negatives, copy)
-        if wanted not in self._images:
+        """Return uint8 [captions that have this copy, H, W, 3]."""
+        key = (generator, negatives, copy)
+        if key not in self._images:
             folder, captions = self._folder, self.spec.copies(generator, negatives)[copy]
             shards = [shard_path(folder, generator, negatives, copy, start) for start in range(0, captions, SHARD)]
-            self._images[wanted] = np.concatenate([np.load(shard, allow_pickle=False) for shard in shards])[:captions]
-        return self._images[wanted]
+            self._images[key] = np.concatenate([_load(shard) for shard in shards])[:captions]
+        return self._images[key]
 
 
 def read_captions(folder: Path) -> list[PoolCaption]:
-    lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [PoolCaption(**json.loads(line)) for line in lines]
+    """Read the captions of a pool.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = folder / "captions.jsonl"
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return [PoolCaption(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as problem:
+        raise UserError(f"{file} is damaged ({problem}): remove the pool's folder and start again") from None
 
 
 def shard_path(folder: Path, generator: str, negatives: bool, copy: int, start: int) -> Path:
+    """Return the file of one copy of the captions from number `start` on."""
     kind = "negatives" if negatives else "positives"
     return folder / "images" / recipe_slug(recipe_name(generator)) / f"{kind}-{copy}" / f"{start:06}.npy"
 
 
-def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> PicturePool:
-    """Write the captions and render what is missing of the pictures.
+def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> None:
+    """Write the captions and render the images that are missing.
 
     Args:
+        spec: what the pool holds.
+        folder: where it is.
         jobs: processes, one CPU thread each.
+        progress: shows one bar for captions and one for shards.
 
     Raises:
-        PolygenError: a generator renders pictures that show nothing.
+        PolygenError: a generator renders images that show nothing.
     """
     if not (folder / "captions.jsonl").exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_captions(spec, folder, progress)
     missing = {name: _missing_shards(spec, folder, name) for name in spec.generators}
-    missing = {name: shards for name, shards in missing.items() if shards}
-    if missing:
-        task = progress.add_task("rendering the pool", total=sum(map(len, missing.values())))
-        with workers_of(jobs) as workers:
-            # Few shards at a time, so that the last generator does not keep one process busy alone.
-            chunks = [(name, shards[i : i + 8]) for name, shards in missing.items() for i in range(0, len(shards), 8)]
-            for done in as_completed([workers.submit(render_shards, spec, folder, *chunk) for chunk in chunks]):
-                progress.advance(task, done.result())
-    return PicturePool(spec, folder)
+    total = sum(map(len, missing.values()))
+    if not total:
+        return
+    bar = progress.add_task("rendering the pool", total=total)
+    chunks = [
+        (name, shards[i : i + SHARDS_AT_ONCE])
+        for name, shards in missing.items()
+        for i in range(0, len(shards), SHARDS_AT_ONCE)
+    ]
+    with workers_of(jobs) as workers:
+        for done in as_completed([workers.submit(render_shards, spec, folder, *chunk) for chunk in chunks]):
+            progress.advance(bar, done.result())
 
 
 def write_captions(spec: PoolSpec, folder: Path, progress: Progress) -> None:
-    """Captions of the ledger's tasks, by the micro preset's language models; a task they fail at is left out."""
+    """Write captions of the ledger's tasks with the micro preset's language models; tasks that fail are left out."""
     import torch
 
     from polygen_stream.captions.base import Caption
@@ -110,6 +128,7 @@ def write_captions(spec: PoolSpec, folder: Path, progress: Progress) -> None:
         start += CAPTIONS_AT_ONCE
         for task, caption in zip(tasks, source.write(tasks, [True] * len(tasks)), strict=True):
             if isinstance(caption, Caption):
+                assert caption.negative is not None  # every task asks for one
                 written.append(PoolCaption(task.task_id, task.concept, task.axis, caption.text, caption.negative))
         progress.update(bar, completed=min(len(written), spec.captions))
     lines = [json.dumps(asdict(caption)) + "\n" for caption in written[: spec.captions]]
@@ -120,7 +139,14 @@ Shard = tuple[bool, int, int]  # negatives, copy, first caption
 
 
 def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence[Shard]) -> int:
-    """Render some shards of one generator; how many. For a process of its own."""
+    """Render some shards of one generator, in a process of its own.
+
+    Returns:
+        The number of shards.
+
+    Raises:
+        PolygenError: an image shows nothing.
+    """
     import torch
 
     from polygen_stream.engine.runtime import accelerate
@@ -139,30 +165,36 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
         texts = [row.negative if negatives else row.text for row in rows]
         # A negative has the noise of its positive.
         seeds = [ledger.task(row.task_id).image_seeds[copy] for row in rows]
-        images = []
+        batches = []
         for i in range(0, len(rows), config.generators.batch):
             at = slice(i, i + config.generators.batch)
-            images.append(loaded.render(texts[at], seeds[at]))
-        pictures = np.concatenate(images)
-        for row, reason in zip(rows, refuse_reasons(pictures), strict=True):
+            batches.append(loaded.render(texts[at], seeds[at]))
+        images = np.concatenate(batches)
+        for row, reason in zip(rows, refuse_reasons(images), strict=True):
             if reason is not None:
                 name = recipe_name(generator)
                 raise PolygenError(f"{name}, task {row.task_id}: {reason}: see `polygen-stream audit`")
         path = shard_path(folder, generator, negatives, copy, start)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            np.save(file, pictures)
+            np.save(file, images)
     return len(shards)
 
 
+def _load(shard: Path) -> np.ndarray:
+    try:
+        return np.load(shard, allow_pickle=False)
+    except (ValueError, EOFError) as problem:
+        raise UserError(f"{shard} is damaged ({problem}): remove it, and it is rendered again") from None
+
+
 def _missing_shards(spec: PoolSpec, folder: Path, generator: str) -> list[Shard]:
-    path = partial(shard_path, folder, generator)
     return [
         (negatives, copy, start)
         for negatives in (False, True)
         for copy, captions in enumerate(spec.copies(generator, negatives))
         for start in range(0, captions, SHARD)
-        if not path(negatives, copy, start).exists()
+        if not shard_path(folder, generator, negatives, copy, start).exists()
     ]
 
 

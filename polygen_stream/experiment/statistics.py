@@ -1,25 +1,37 @@
-"""Delta_MTL of the arms, and the differences that were asked about, with intervals over seeds."""
+"""Delta_MTL of the arms, and the contrasts of an experiment, with intervals over seeds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.delta_mtl import delta_mtl
-from polygen_stream.experiment.measures import TASKS
+from polygen_stream.experiment.results import COMPOSITION, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
 
-COMPOSITION = "compositional"
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
+class SeedDelta:
+    """Change of one run over the baseline's run of the same seed, in percent.
+
+    Attributes:
+        percent: {outcome: percent} for "delta_mtl", each of TASKS and COMPOSITION.
+    """
+
+    arm: str
+    seed: int
+    percent: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds with its 95 % t interval; NaN bounds where there is one seed."""
+    """A mean over `n` seeds with its 95 % t interval; the limits are NaN if there is one seed."""
 
     mean: float
     low: float
@@ -32,7 +44,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """Of a contrast in one outcome: paired by seed; p of a t test, and after Holm's correction over all of a page."""
+    """A contrast in one outcome, paired by seed.
+
+    Attributes:
+        estimate: in points of percent of the baseline.
+        p: of a two-sided paired t test.
+        p_holm: the same after Holm's correction over all differences of a page.
+    """
 
     arm: str
     against: str
@@ -43,51 +61,87 @@ class ArmDifference:
     p_holm: float
 
 
-def delta_by_seed(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Percent, one row per arm and seed: columns delta_mtl, each of the tasks, and compositional.
+def delta_by_seed(results: Sequence[TrialResult], baseline: str) -> list[SeedDelta]:
+    """Compute the change of every test run whose seed the baseline was run with too.
 
-    Relative to the baseline's run of the same seed, in units of its mean over seeds: what a seed does to both cancels
-    out, and no lucky small denominator counts more than another. The baseline's own rows are 0.
+    It is the difference to the baseline's run of the same seed, divided by the mean of the baseline over its seeds:
+    the effect of a seed on both runs cancels out, and no run counts more because its own baseline is small. The runs
+    of the baseline itself are 0.
+
+    Raises:
+        UserError: an arm has two test runs of one seed; a task of the baseline has a mean that is not positive.
     """
-    tested = rows[rows.phase == "test"].set_index(["arm", "seed"])
+    tested = [result for result in results if result.phase == "test"]
+    _check_unique(tested)
+    reference = {result.seed: result.scores for result in tested if result.arm == baseline}
     outcomes = [*TASKS, COMPOSITION]
-    means = tested.loc[baseline][outcomes].mean()
-    out = []
-    for (arm, seed), row in tested.iterrows():
-        if seed not in tested.loc[baseline].index:
+    means = {name: float(np.mean([scores[name] for scores in reference.values()])) for name in outcomes}
+    deltas = []
+    for result in tested:
+        if result.seed not in reference:
             continue
-        # M_t - B_t of the seed, put on top of the mean of B_t
-        scores = means + row[outcomes].astype(float) - tested.loc[(baseline, seed)][outcomes].astype(float)
-        total, terms = delta_mtl(scores[list(TASKS)].to_dict(), means[list(TASKS)].to_dict())
+        # M_t - B_t of the seed, added to the mean of B_t.
+        scores = {name: means[name] + result.scores[name] - reference[result.seed][name] for name in outcomes}
+        total, terms = delta_mtl({t: scores[t] for t in TASKS}, {t: means[t] for t in TASKS})
         composition = 100 * (scores[COMPOSITION] - means[COMPOSITION]) / means[COMPOSITION]
-        out.append({"arm": arm, "seed": seed, "delta_mtl": total, **terms, COMPOSITION: composition})
-    return pd.DataFrame(out)
+        deltas.append(SeedDelta(result.arm, result.seed, {"delta_mtl": total, **terms, COMPOSITION: composition}))
+    return deltas
 
 
-def estimate(values: np.ndarray) -> Estimate:
+def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Return the mean of n >= 1 values with its 95 % Student interval."""
     values = np.asarray(values, float)
-    mean, n = values.mean(), len(values)
+    mean, n = float(values.mean()), len(values)
     if n < 2:
-        return Estimate(float(mean), float("nan"), float("nan"), n)
+        return Estimate(mean, float("nan"), float("nan"), n)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
-    return Estimate(float(mean), float(low), float(high), n)
+    return Estimate(mean, float(low), float(high), n)
 
 
-def differences(experiment: Experiment, deltas: pd.DataFrame) -> list[ArmDifference]:
-    """Every contrast in Delta_MTL and in composition, over the seeds that both arms have."""
+def differences(experiment: Experiment, deltas: Sequence[SeedDelta]) -> list[ArmDifference]:
+    """Test every contrast in Delta_MTL and in composition, over the seeds that both arms have.
+
+    Contrasts with fewer than two such seeds are left out.
+    """
     found = []
     for contrast in experiment.contrasts:
         for outcome in ("delta_mtl", COMPOSITION):
-            values = deltas.pivot(index="seed", columns="arm", values=outcome)
-            if not {contrast.arm, contrast.against} <= set(values.columns):
-                continue
-            paired = (values[contrast.arm] - values[contrast.against]).dropna().to_numpy()
+            first, second = (
+                {delta.seed: delta.percent[outcome] for delta in deltas if delta.arm == arm}
+                for arm in (contrast.arm, contrast.against)
+            )
+            paired = np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
             if len(paired) >= 2:
-                found.append((contrast, outcome, estimate(paired), float(stats.ttest_1samp(paired, 0).pvalue)))
-    if not found:
-        return []
-    corrected = multipletests([p for *_, p in found], method="holm")[1]
+                p = float(np.asarray(stats.ttest_1samp(paired, 0)[1]))
+                found.append((contrast, outcome, estimate(paired), p))
+    corrected = holm([p for *_, p in found])
     return [
-        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, p, float(holm))
-        for (contrast, outcome, value, p), holm in zip(found, corrected, strict=True)
+        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, p, p_holm)
+        for (contrast, outcome, value, p), p_holm in zip(found, corrected, strict=True)
     ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values by Holm's step-down procedure (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
+
+    The i-th smallest of n, counted from 0, becomes the largest of `min(1, (n - j) p_j)` over j <= i.
+
+    Returns:
+        The adjusted values in the order given.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _check_unique(tested: Sequence[TrialResult]) -> None:
+    rates: dict[tuple[str, int], float] = {}
+    for result in tested:
+        other = rates.setdefault((result.arm, result.seed), result.lr)
+        if other != result.lr:
+            raise UserError(
+                f"the result table has arm {result.arm}, seed {result.seed} with the learning rates {other:g} and"
+                f" {result.lr:g}: remove the rows of one of them"
+            )

@@ -1,4 +1,4 @@
-"""Batches out of a pool whose pictures say what they are."""
+"""Batches from a pool whose images say what they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CAPTIONS = 24
 
 
 class MarkedPool:
-    """Every picture is (caption, generator, 100 * negative + copy) in its three channels."""
+    """Every image is (caption, generator, 100 * negative + copy) in its three channels."""
 
     spec = PoolSpec(seed=0, captions=CAPTIONS, generators=GENERATORS, layers=({"captions": CAPTIONS, "copies": 4},))
     captions = tuple(PoolCaption(10 + i, "ball", "colour", f"text {i}", f"negative {i}") for i in range(CAPTIONS))
@@ -57,11 +57,11 @@ def marks(batch) -> list[tuple[int, int, int]]:
 )
 def test_every_caption_has_its_images_spread_over_the_generators(positives, generators, expected):
     data = ArmData(MarkedPool(), arm(positives, *generators), 0, negatives=False)
-    pictures = data.pictures(list(range(CAPTIONS)), False)
+    images = data.images(list(range(CAPTIONS)), False)
     for row in range(CAPTIONS):
-        shown = Counter((int(p[0, 0, 1]), int(p[0, 0, 2])) for p in pictures[row])
+        shown = Counter((int(p[0, 0, 1]), int(p[0, 0, 2])) for p in images[row])
         assert shown == expected
-        assert set(pictures[row, :, 0, 0, 0].tolist()) == {row}
+        assert set(images[row, :, 0, 0, 0].tolist()) == {row}
 
 
 def test_one_image_of_several_generators_is_by_each_of_them_about_equally_often():

@@ -8,7 +8,9 @@ import pytest
 import tomli_w
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.experiment.spec import load_experiment
+from polygen_stream.experiment.load import load_experiment
+from polygen_stream.experiment.results import read_results
+from polygen_stream.experiment.spec import settings_hash
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(p for p in (ROOT / "configs" / "experiments").glob("*.toml") if p.name != "pool.toml")
@@ -55,6 +57,30 @@ def test_the_shipped_experiments_can_be_run(path: Path):
     assert experiment.name == path.stem
     for arm in experiment.arms:
         experiment.run_config(arm, experiment.learning_rates[0], 0)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_committed_results_are_those_of_the_shipped_experiments(path: Path):
+    table = ROOT / "docs" / "results" / f"{path.stem}.csv"
+    lines = table.read_text().splitlines()
+    assert len(read_results(table, load_experiment(path))) == len(lines) - 1 > 10
+
+
+def test_settings_change_with_what_decides_a_run_and_with_nothing_else(tmp_path: Path):
+    def hashes(change) -> list[str]:
+        changed = values()
+        change(changed)
+        experiment = load(tmp_path, changed)
+        return [settings_hash(experiment, arm) for arm in experiment.arms]
+
+    before = hashes(lambda v: None)
+    assert hashes(lambda v: v["arms"][0].update(name="uno") or v.update(baseline="uno", contrasts=[])) == before
+    assert hashes(lambda v: v["arms"][0].update(seeds=7, images_per_step=0, config={})) == before
+    assert hashes(lambda v: v.update(seeds=9, title="Other")) == before
+    other = hashes(lambda v: v["arms"][0].update(captions=63))
+    assert other[0] != before[0] and other[1] == before[1]
+    for change in ({"steps": 5}, {"images_per_step": 18}, {"config": {"train.ema_decay": 0.9}}):
+        assert not set(hashes(lambda v, change=change: v.update(change))) & set(before)
 
 
 def test_arms_of_equal_images_have_equal_images_per_step(tmp_path: Path):

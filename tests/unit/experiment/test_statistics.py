@@ -1,52 +1,61 @@
-"""Delta_MTL over seeds, intervals, and Holm's correction, against numbers done by hand or by scipy."""
+"""Delta_MTL over seeds, intervals, and Holm's correction, against numbers done by hand, by scipy or published."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
+from results_rows import result
 from scipy import stats
 
-from polygen_stream.experiment.measures import TASKS
+from polygen_stream.base.errors import UserError
+from polygen_stream.experiment.results import COMPOSITION, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
-from polygen_stream.experiment.statistics import COMPOSITION, delta_by_seed, differences, estimate
+from polygen_stream.experiment.statistics import delta_by_seed, differences, estimate, holm
 
 
-def row(arm: str, seed: int, score: float, composition: float = 0.5, phase: str = "test") -> dict:
-    return {"arm": arm, "seed": seed, "phase": phase, COMPOSITION: composition} | dict.fromkeys(TASKS, score)
+def row(arm: str, seed: int, score: float, composition: float = 0.5, phase: str = "test") -> TrialResult:
+    return result(arm, seed, phase=phase, scores={COMPOSITION: composition} | dict.fromkeys(TASKS, score))
 
 
 def experiment(*contrasts: tuple[str, str]) -> Experiment:
     arms = sorted({name for pair in contrasts for name in pair} | {"base"})
-    return Experiment(
-        name="x",
-        title="X",
-        pool={"seed": 0, "captions": 4, "generators": ["g"], "layers": [{"captions": 4}]},
-        steps=1,
-        images_per_step=2,
-        baseline="base",
-        learning_rates=[1e-3],
-        arms=[{"name": name, "captions": 4, "positives": 1, "ensembles": [["g"]]} for name in arms],
-        contrasts=[{"arm": a, "against": b, "question": f"{a}?"} for a, b in contrasts],
+    return Experiment.model_validate(
+        {
+            "name": "x",
+            "title": "X",
+            "pool": {"seed": 0, "captions": 4, "generators": ["g"], "layers": [{"captions": 4}]},
+            "steps": 1,
+            "images_per_step": 2,
+            "baseline": "base",
+            "learning_rates": [1e-3],
+            "arms": [{"name": name, "captions": 4, "positives": 1, "ensembles": [["g"]]} for name in arms],
+            "contrasts": [{"arm": a, "against": b, "question": f"{a}?"} for a, b in contrasts],
+        }
     )
 
 
 def test_delta_is_the_paired_difference_in_units_of_the_baselines_mean():
-    rows = pd.DataFrame([row("base", 0, 0.2), row("base", 1, 0.4), row("arm", 0, 0.3), row("arm", 1, 0.4)])
-    deltas = delta_by_seed(rows, "base").set_index(["arm", "seed"])
-    assert deltas.delta_mtl[("arm", 0)] == pytest.approx(100 * 0.1 / 0.3)
-    assert deltas.delta_mtl[("arm", 1)] == pytest.approx(0.0)
-    assert deltas.delta_mtl[("base", 0)] == pytest.approx(0.0)
+    rows = [row("base", 0, 0.2), row("base", 1, 0.4), row("arm", 0, 0.3), row("arm", 1, 0.4)]
+    deltas = {(d.arm, d.seed): d.percent["delta_mtl"] for d in delta_by_seed(rows, "base")}
+    assert deltas["arm", 0] == pytest.approx(100 * 0.1 / 0.3)
+    assert deltas["arm", 1] == pytest.approx(0.0)
+    assert deltas["base", 0] == pytest.approx(0.0)
 
 
 def test_trials_for_the_learning_rate_do_not_count():
-    rows = pd.DataFrame([row("base", 0, 0.2), row("arm", 0, 0.2), row("arm", 1000, 0.9, phase="tune")])
-    assert set(delta_by_seed(rows, "base").seed) == {0}
+    rows = [row("base", 0, 0.2), row("arm", 0, 0.2), row("arm", 1000, 0.9, phase="tune")]
+    assert {d.seed for d in delta_by_seed(rows, "base")} == {0}
 
 
 def test_a_seed_without_a_baseline_run_does_not_count():
-    rows = pd.DataFrame([row("base", 0, 0.2), row("arm", 0, 0.3), row("arm", 5, 0.9)])
-    assert delta_by_seed(rows, "base").query("arm == 'arm'").seed.tolist() == [0]
+    rows = [row("base", 0, 0.2), row("arm", 0, 0.3), row("arm", 5, 0.9)]
+    assert [d.seed for d in delta_by_seed(rows, "base") if d.arm == "arm"] == [0]
+
+
+def test_two_runs_of_one_seed_are_refused():
+    rows = [row("base", 0, 0.2), row("arm", 0, 0.3), row("arm", 0, 0.3).model_copy(update={"lr": 0.002})]
+    with pytest.raises(UserError, match=r"arm arm, seed 0 with the learning rates 0\.001 and 0\.002"):
+        delta_by_seed(rows, "base")
 
 
 def test_the_interval_is_students():
@@ -64,18 +73,16 @@ def test_contrasts_are_paired_and_corrected_together():
     rng = np.random.default_rng(0)
     seeds = rng.normal(0.5, 0.1, 8)  # what a seed does to all arms
     gains = {"base": 0.0, "good": 0.05, "same": 0.0}
-    rows = pd.DataFrame(
-        [
-            row(arm, seed, level + gain + rng.normal(0, 0.004), 0.7 + rng.normal(0, 0.01))
-            for arm, gain in gains.items()
-            for seed, level in enumerate(seeds)
-        ]
-    )
+    rows = [
+        row(arm, seed, level + gain + rng.normal(0, 0.004), 0.7 + rng.normal(0, 0.01))
+        for arm, gain in gains.items()
+        for seed, level in enumerate(seeds)
+    ]
     deltas = delta_by_seed(rows, "base")
     found = {(d.arm, d.outcome): d for d in differences(experiment(("good", "base"), ("same", "base")), deltas)}
     good, same = found["good", "delta_mtl"], found["same", "delta_mtl"]
-    by_arm = deltas.pivot(index="seed", columns="arm", values="delta_mtl")
-    assert good.p == pytest.approx(stats.ttest_rel(by_arm.good, by_arm.base).pvalue)
+    by_arm = {arm: [d.percent["delta_mtl"] for d in deltas if d.arm == arm] for arm in gains}
+    assert good.p == pytest.approx(stats.ttest_rel(by_arm["good"], by_arm["base"]).pvalue)
     assert good.p_holm < 0.001 and good.estimate.low > 0
     assert same.p_holm > 0.05 and same.estimate.low < 0 < same.estimate.high
     ordered = sorted(d.p for d in found.values())
@@ -84,5 +91,16 @@ def test_contrasts_are_paired_and_corrected_together():
 
 
 def test_an_arm_that_has_not_run_is_left_out():
-    rows = pd.DataFrame([row("base", seed, 0.2 + 0.01 * seed) for seed in range(3)])
+    rows = [row("base", seed, 0.2 + 0.01 * seed) for seed in range(3)]
     assert differences(experiment(("good", "base")), delta_by_seed(rows, "base")) == []
+
+
+def test_holms_correction_gives_the_values_of_rs_multtest():
+    # mt.rawp2adjp of Bioconductor's multtest, as statsmodels' own tests quote it (stats/tests/test_multi.py).
+    raw = [0.838541367553, 0.642193923795, 0.680845947633, 0.967833824309, 0.71626938238, 0.177096952723,
+           5.23656777208e-05, 0.0202732688798, 0.00028140506198, 0.0149877310796]  # fmt: skip
+    published = [1, 1, 1, 1, 1, 1, 5.23656777208e-04, 0.1419128821586, 2.53264555782e-03, 0.1199018486368]
+    assert holm(raw) == pytest.approx(published, rel=1e-11)
+    # Every adjusted value is at least that of a smaller p, also where the product falls: 2 * 0.03 > 1 * 0.04.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []

@@ -1,0 +1,72 @@
+"""The plot of an experiment: Delta_MTL and composition of its arms with intervals over seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from polygen_stream.experiment.results import COMPOSITION, TrialResult
+from polygen_stream.experiment.spec import Experiment
+from polygen_stream.experiment.statistics import SeedDelta, estimate
+
+LABELS = {"delta_mtl": "Delta_MTL", COMPOSITION: "compositional"}
+_CELL = re.compile(r"n[0-9]+-m[0-9]+")  # arms that belong to the grid
+
+
+def draw(experiment: Experiment, results: Sequence[TrialResult], deltas: Sequence[SeedDelta], file: Path) -> None:
+    """Draw the experiment's plot into a PNG file."""
+    figure = _grid(experiment, results, deltas) if experiment.plot == "grid" else _bars(experiment, deltas)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _grid(experiment: Experiment, results: Sequence[TrialResult], deltas: Sequence[SeedDelta]) -> Figure:
+    """Both outcomes against n+, one line per m, of the arms named nX-mY."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    generators = {result.arm: result.m for result in reversed(results) if result.phase == "test"}
+    cells = [arm for arm in experiment.arms if arm.name in generators and _CELL.fullmatch(arm.name)]
+    for axis, outcome in zip(axes, LABELS, strict=True):
+        for m in sorted({generators[arm.name] for arm in cells}):
+            own = sorted((arm for arm in cells if generators[arm.name] == m), key=lambda arm: arm.positives)
+            values = [estimate(_values(deltas, arm.name, outcome)) for arm in own]
+            axis.errorbar(
+                [arm.positives * (1 + 0.02 * (m - 2.5)) for arm in own],
+                [v.mean for v in values],
+                yerr=[[v.mean - v.low for v in values], [v.high - v.mean for v in values]],
+                marker="o", capsize=3, label=f"m = {m}",
+            )  # fmt: skip
+        axis.axhline(0, color="grey", linewidth=0.8)
+        axis.set(
+            xscale="log", xlabel="n+, images per caption", ylabel=f"{LABELS[outcome]}, % over {experiment.baseline}"
+        )
+        axis.set_xticks([1, 2, 4], ["1", "2", "4"])
+        axis.minorticks_off()
+        axis.legend()
+    return figure
+
+
+def _bars(experiment: Experiment, deltas: Sequence[SeedDelta]) -> Figure:
+    """Both outcomes of every arm, with intervals and single seeds."""
+    arms = [arm.name for arm in experiment.arms if arm.name in {delta.arm for delta in deltas}]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 1.2 + 0.4 * len(arms)), layout="constrained", sharey=True)
+    for axis, outcome in zip(axes, LABELS, strict=True):
+        for place, arm in enumerate(arms):
+            own = _values(deltas, arm, outcome)
+            value = estimate(own)
+            axis.scatter(own, [place] * len(own), color="silver", s=12)
+            axis.errorbar(
+                value.mean, place, xerr=[[value.mean - value.low], [value.high - value.mean]], fmt="o", capsize=3
+            )
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_yticks(range(len(arms)), arms)
+        axis.set_xlabel(f"{LABELS[outcome]}, % over {experiment.baseline}")
+    axes[0].invert_yaxis()
+    return figure
+
+
+def _values(deltas: Sequence[SeedDelta], arm: str, outcome: str) -> list[float]:
+    return [delta.percent[outcome] for delta in deltas if delta.arm == arm]

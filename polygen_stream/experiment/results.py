@@ -1,0 +1,126 @@
+"""The result table of an experiment: a CSV file with one row per finished trial."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import write_atomically
+from polygen_stream.experiment.spec import Experiment, settings_hash
+
+# The five tasks of SynthCLIP; Delta_MTL is over these.
+TASKS = ("zero_shot", "linear_probe", "few_shot", "image_to_text_r1", "text_to_image_r1")
+COMPOSITION = "compositional"
+SCORES = (*TASKS, COMPOSITION, "zero_shot_colours", "generator_probe")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run to do.
+
+    Attributes:
+        phase: "tune" for the choice of the learning rate, "test" for the comparison.
+    """
+
+    arm: str
+    phase: str
+    seed: int
+    lr: float
+
+
+class TrialResult(BaseModel, frozen=True, extra="ignore"):
+    """One row of the table; its columns are the fields and, in place of `scores`, SCORES.
+
+    Attributes:
+        settings: `settings_hash` of the arm at the time of the run.
+        ensemble: names of the generators, joined by "+".
+        n_positives: n+, images per caption.
+        m: number of generators.
+        validation: score on the validation set, in 0..1.
+        scores: {name: score in 0..1} on the test set, one for each of SCORES; empty for a tuning trial.
+    """
+
+    arm: str
+    phase: str
+    seed: int
+    lr: float
+    settings: str
+    ensemble: str
+    n_positives: int
+    m: int
+    captions: int
+    images_rendered: int
+    images_seen: int
+    texts_seen: int
+    steps: int
+    seconds_training: float
+    seconds: float
+    final_loss: float
+    early_grad_norm_variance: float
+    validation: float
+    scores: dict[str, float]
+
+    @property
+    def trial(self) -> Trial:
+        """What was run."""
+        return Trial(self.arm, self.phase, self.seed, self.lr)
+
+
+_COLUMNS = [name for name in TrialResult.model_fields if name != "scores"]
+
+
+def read_results(table: Path, experiment: Experiment) -> list[TrialResult]:
+    """Read the rows of the experiment's arms whose settings are still those of the experiment file.
+
+    Returns:
+        The rows in the order of the file; none if there is no file.
+
+    Raises:
+        UserError: the file cannot be read or is not such a table.
+    """
+    if not table.exists():
+        return []
+    current = {arm.name: settings_hash(experiment, arm) for arm in experiment.arms}
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            results = [_parse(row, reader.line_num) for row in reader]
+    except (ValueError, OSError, csv.Error) as problem:
+        raise UserError(f"{table} is not a result table ({problem}): move it away and start again") from None
+    return [result for result in results if current.get(result.arm) == result.settings]
+
+
+def write_results(results: Iterable[TrialResult], table: Path) -> None:
+    """Write the table, sorted by phase, arm, seed and learning rate; readers see the old or the new file."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *SCORES])
+    for result in sorted(results, key=lambda r: (r.phase, r.arm, r.seed, r.lr)):
+        values = [getattr(result, name) for name in _COLUMNS]
+        writer.writerow([_format(value) for value in (*values, *(result.scores.get(name, "") for name in SCORES))])
+    write_atomically(table, text.getvalue())
+
+
+def _parse(row: dict[str, str | None], line: int) -> TrialResult:
+    """A cell without a number is NaN; a score without one was not measured."""
+    columns = {name: text or "nan" for name, text in row.items() if name in _COLUMNS and text is not None}
+    scores = {name: text for name in SCORES if (text := row.get(name))}
+    try:
+        return TrialResult.model_validate({**columns, "scores": scores})
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        raise ValueError(f"line {line}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _format(value: str | int | float) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,35 @@
+"""The pages of experiments: the committed ones are what the command writes, and an unfinished table has one too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from results_rows import result
+
+from polygen_stream.experiment.load import load_experiment
+from polygen_stream.experiment.page import page_text, write_page
+from polygen_stream.experiment.results import SCORES, read_results
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted(path.stem for path in (ROOT / "configs" / "experiments").glob("*.toml") if path.stem != "pool")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_committed_pages_are_what_the_command_writes(name: str):
+    experiment = load_experiment(ROOT / "configs" / "experiments" / f"{name}.toml")
+    results = read_results(ROOT / "docs" / "results" / f"{name}.csv", experiment)
+    text = page_text(experiment, results, f"polygen-stream experiment configs/experiments/{name}.toml")
+    assert text == (ROOT / "docs" / "results" / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["table1", "reuse"])
+def test_a_page_of_the_first_runs_has_those_and_a_plot(name: str, tmp_path: Path):
+    experiment = load_experiment(ROOT / "configs" / "experiments" / f"{name}.toml")
+    scores = {score: 0.5 for score in SCORES}
+    results = [result("n1-m1", 0, scores=scores), result("n1-m1", 1, scores=scores), result("n4-m4", 1, scores=scores)]
+    page = write_page(experiment, results, tmp_path, "command").read_text()
+    assert "| n1-m1 | 50.0 ± 0.0 |" in page
+    assert "| n4-m4 | 50.0 |" in page and "nan" not in page.split("Scores in percent")[1]
+    assert "| n4-m1 |" not in page
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
