@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from polygen_stream.base.errors import PolygenError, RankLost
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch import guardian
 from polygen_stream.launch.process_plan import ProcessSpec
+
+STOP_POLL_S = 0.05
 
 
 @dataclass(eq=False)
@@ -155,6 +157,23 @@ class Children:
             if child.alive:
                 child.killed = True
                 guardian.kill(child.popen.pid)
+
+    def stop(self, grace_s: Mapping[Child, float], impatient: Callable[[], bool]) -> None:
+        """Ask children to end, and kill those that have not after a while. Returns when all are gone.
+
+        Args:
+            grace_s: The children, and how long each may take.
+            impatient: Whether to kill all that are left now.
+        """
+        for child in grace_s:
+            child.stopping = True
+            child.signal(signal.SIGTERM)
+        began = time.monotonic()
+        while waiting := [child for child in grace_s if child.alive]:
+            waited_s = time.monotonic() - began
+            self.kill(child for child in waiting if waited_s > grace_s[child] or impatient())
+            time.sleep(STOP_POLL_S)
+            self.reap()
 
     def wait_for_killed(self) -> list[Child]:
         """Returns once everybody who was killed is gone; those that ended since the last reap(), like reap()."""

@@ -23,4 +23,8 @@ def record_event(run_dir: Path, event: str, **what: object) -> None:
 
 def events(run_dir: Path, event: str | None = None) -> list[dict]:
     """All of one sort, or of any, oldest first."""
-    return [line for line in read_jsonl(RunFolder(run_dir).events) if event in (None, line.get("event"))]
+    return [
+        line
+        for line in read_jsonl(RunFolder(run_dir).events, required=("time", "event"))
+        if event in (None, line.get("event"))
+    ]

@@ -15,40 +15,14 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, remote_generators, task_window
+from polygen_stream.launch.role_table import ROLES, Role
 from polygen_stream.ring import RingSpec
 
 MIB = 2**20
 
-# Resident memory of a process at micro scale, measured on Linux/x86-64 with the CPU build of torch. Real-size
-# models come on top of it.
-MEMORY_BYTES = {
-    "captioner": 700 * MIB,
-    "renderer": 900 * MIB,
-    "trainer": 1000 * MIB,
-    "evaluator": 800 * MIB,
-    "reader": 550 * MIB,
-    "recorder": 550 * MIB,
-    "report": 900 * MIB,
-    "dashboard": 700 * MIB,
-    "bridge": 300 * MIB,
-    "guardian": 10 * MIB,
-}
-
-# Roles that bring captions and pictures into the ring.
-PRODUCERS = ("captioner", "renderer", "reader")
-
+GUARDIAN_BYTES = 10 * MIB
+BRIDGE_BYTES = 300 * MIB  # of a renderer's stand-in here, when it renders on a Ray cluster
 VLLM_BYTES = 1700 * MIB  # of an engine with a micro model, its cache of 1 GiB included
-
-MODULES = {
-    "captioner": "polygen_stream.producers.captioner",
-    "renderer": "polygen_stream.producers.renderer",
-    "reader": "polygen_stream.producers.reader",
-    "trainer": "polygen_stream.train.run",
-    "evaluator": "polygen_stream.evaluate.run",
-    "recorder": "polygen_stream.export.shard_recorder",
-    "report": "polygen_stream.report.report",
-    "dashboard": "polygen_stream.report.dashboard",
-}
 
 
 @dataclass(frozen=True)
@@ -71,6 +45,11 @@ class ProcessSpec:
     memory_bytes: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
     sees: str | None = None  # the name that its device has for it, if it is shown that one alone
+
+    @property
+    def kind(self) -> Role:
+        """What its role says of it."""
+        return ROLES[self.role]
 
     @property
     def label(self) -> str:
@@ -100,7 +79,7 @@ class ProcessPlan:
     def memory_bytes(self) -> int:
         """Expected memory of the whole run, ring included, at its largest."""
         processes = sum(process.memory_bytes for process in self.processes)
-        return self.ring.nbytes + processes + MEMORY_BYTES["guardian"]
+        return self.ring.nbytes + processes + GUARDIAN_BYTES
 
 
 def build_process_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> ProcessPlan:
@@ -213,7 +192,7 @@ def _renderers(config: RunConfig) -> list[ProcessSpec]:
     renderers, remote = [], remote_generators(config)
     for generator in config.generators.names:
         if generator in remote:
-            bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=MEMORY_BYTES["bridge"])
+            bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=BRIDGE_BYTES)
             renderers.append(replace(bridge, command=(sys.executable, "-m", "polygen_stream.producers.bridge")))
             continue
         devices = config.launch.renderers.get(generator, (config.generators.device,))
@@ -261,11 +240,11 @@ def _process(role: str, device: str, threads: int, generator: str | None = None)
     return ProcessSpec(
         name=name,
         role=role,
-        command=(sys.executable, "-m", MODULES[role]),
+        command=(sys.executable, "-m", ROLES[role].module),
         generator=generator,
         device=device,
         threads=threads,
-        memory_bytes=MEMORY_BYTES[role],
+        memory_bytes=ROLES[role].memory_bytes,
         env=_environment(device, threads),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.events import events
-from polygen_stream.launch.process_plan import PRODUCERS
+from polygen_stream.launch.role_table import PRODUCERS
 from polygen_stream.ring import RingStats
 
 EVALUATION_KEYS = (
@@ -155,6 +156,17 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
             "commit_step_share": round(grew / counted, 4) if counted else None,
         },
     }
+
+
+def conclude(result: dict, run_dir: Path) -> None:
+    """Print how a run ended: the headline of a completed one, else why, and how to go on."""
+    again = f"polygen-stream run --resume {run_dir}"
+    if result["status"] == "failed":
+        print(f"error: {result['error']}\n  run folder: {run_dir}\n  to go on: {again}", file=sys.stderr)
+    elif result["status"] == "interrupted":
+        print(f"{result['error']}\n  to go on: {again}", file=sys.stderr)
+    else:
+        show(result, run_dir)
 
 
 def show(result: dict, run_dir: Path) -> None:

@@ -14,7 +14,7 @@ from launched_runs import Launched
 from PIL import Image
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.launch.watch.control_socket import address
+from polygen_stream.launch.watch.control_protocol import address, encode
 from polygen_stream.launch.watch.inspect_client import open_inspected
 
 ENDLESS = ("--train.steps", "100000", "--captions.target", "0")
@@ -85,12 +85,14 @@ def test_of_a_killed_run_the_ring_of_its_newest_checkpoint_is_left(start_toy):
 
 
 def test_inspectors_that_stop_or_go_away_do_not_matter(start_toy):
-    """They connect and never read, or are gone before the answer: the next one is served, the run goes on."""
+    """They never ask, or never read, or are gone before the answer: the next one is served, the run goes on."""
     run = training(start_toy)
     idle = []
-    for _ in range(10):
+    for number in range(10):
         idle.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         idle[-1].connect(address(run.run_dir))
+        if number % 2:
+            idle[-1].sendall(encode({"verb": "inspect"}))
     for connection in idle[:5]:
         connection.close()
     for _ in range(3):
@@ -117,6 +119,7 @@ def test_the_inspector_cannot_write_into_the_ring(start_toy):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(60)
         connection.connect(address(run.run_dir))
+        connection.sendall(encode({"verb": "inspect"}))
         _, (snapshot, ring), _, _ = socket.recv_fds(connection, 4096, 2)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.pwrite(ring, b"x", 0)
@@ -137,7 +140,7 @@ def test_another_user_is_refused(start_toy):
             connection.settimeout(60)
             connection.connect(where)
             text, descriptors, _, _ = socket.recv_fds(connection, 4096, 2)
-        os.write(writer, f"{len(descriptors)} {text.decode()}".encode())
+        os.write(writer, f"{len(descriptors)} {json.loads(text)['error']}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reader, 4096).decode() == "0 this run belongs to uid 0, not to uid 65534"

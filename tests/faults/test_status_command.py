@@ -13,7 +13,8 @@ import pytest
 from launched_runs import Launched
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.launch.watch.status_query import status_address, status_of
+from polygen_stream.launch.watch.control_protocol import address
+from polygen_stream.launch.watch.status_query import status_of
 
 ENDLESS = (
     "--train.steps",
@@ -102,7 +103,7 @@ def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path):
 def test_a_supervisor_that_stands_still_is_named(tmp_path):
     (tmp_path / "config.toml").write_text("")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
-        silent.bind(status_address(tmp_path))
+        silent.bind(address(tmp_path))
         silent.listen()
         with pytest.raises(PolygenError, match=rf"the supervisor \(pid {os.getpid()}\) of .* gave no answer in 0.1 s"):
             status_of(tmp_path, answer_limit_s=0.1)

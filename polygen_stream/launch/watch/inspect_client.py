@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import RING, list_checkpoints
-from polygen_stream.launch.watch.control_socket import ANSWER_LIMIT_S, address, connect_to_run, no_answer
+from polygen_stream.launch.watch.control_protocol import ANSWER_LIMIT_S, ask
 from polygen_stream.ring import DrawnGroup
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.inspection import complete_groups
@@ -43,9 +42,9 @@ def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspec
     if not path.is_dir():
         return _from_file(path)
     run = RunFolder.open(path)
-    descriptors = _ask_supervisor(path, answer_limit_s)
-    if descriptors is not None:
-        return _from_run(path, *descriptors)
+    answer = ask(path, {"verb": "inspect"}, answer_limit_s)
+    if answer is not None:
+        return _from_run(path, *answer.descriptors)
     snapshot = newest_snapshot(path)
     if snapshot is None:
         raise UserError(
@@ -89,21 +88,3 @@ def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
         return {slot: copy for slot, copy in copies.items() if checksums(copy[None])[0] == written[slot]}
 
     return Inspected(title, True, file.state, complete_groups(file.state), read)
-
-
-def _ask_supervisor(run_dir: Path, answer_limit_s: float) -> tuple[int, int] | None:
-    """Descriptors of the column snapshot and of the ring; None when nobody runs in this folder."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(answer_limit_s)
-        pid = connect_to_run(connection, address(run_dir), run_dir)
-        if pid is None:
-            return None
-        try:
-            text, descriptors, _, _ = socket.recv_fds(connection, 4096, 2)
-        except ConnectionResetError:
-            text, descriptors = b"", []
-        except TimeoutError as error:
-            raise no_answer(pid, run_dir, answer_limit_s) from error
-    if len(descriptors) == 2:
-        return descriptors[0], descriptors[1]
-    raise PolygenError(text.decode() or f"the run in {run_dir} is just ending; look at it again in a moment")

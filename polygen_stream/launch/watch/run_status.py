@@ -13,7 +13,7 @@ from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
-from polygen_stream.launch.process_plan import PRODUCERS
+from polygen_stream.launch.role_table import PRODUCERS
 from polygen_stream.launch.summary import recorder_summary, wait_share
 from polygen_stream.launch.watch.metrics_tail import MetricsTail
 from polygen_stream.ring import RingStats
@@ -71,11 +71,11 @@ class StatusTracker:
             self._committed.popleft()
         rows = {row["pid"]: row for row in stats.processes}
         processes = [_process(child, rows.get(child.popen.pid)) for child in children]
-        trained = any(child.process.role == "trainer" and child.done for child in children)
+        trained = any(child.process.kind.restarts_together and child.done for child in children)
         busy = [
             f"{row.label}: {row.doing}"
             for child, row in zip(children, processes, strict=True)
-            if child.alive and child.process.role in ("evaluator", "report")
+            if child.alive and child.process.kind.after_training
         ]
         return RunStatus(
             seconds=now - self._started,

@@ -10,7 +10,9 @@ import time
 import pytest
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.launch.watch.limits import LimitsServer, change_limits, limits_address
+from polygen_stream.launch.watch.control_protocol import address, encode
+from polygen_stream.launch.watch.control_server import ControlServer
+from polygen_stream.launch.watch.limits import change_limits
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def run_dir(tmp_path):
 
 @pytest.fixture
 def server(run_dir):
-    server = LimitsServer(run_dir)
+    server = ControlServer(run_dir)
     yield server
     server.close()
 
@@ -33,7 +35,7 @@ def supervised(new_ring, server):
 
     def serve() -> None:
         while not ended.is_set():
-            said.append(server.serve(ring))
+            said.extend(server.serve(ring, dict))
             time.sleep(0.01)
 
     thread = threading.Thread(target=serve)
@@ -50,7 +52,7 @@ def test_limits_change_while_the_ring_runs(supervised, run_dir):
     assert (after.max_times_sampled, after.max_age, after.min_fill) == (7, 100, before.min_fill)
     assert ring.limits == after
     time.sleep(0.05)
-    assert [line for line in said if line] == ["ring.max_times_sampled is now 7, ring.max_age is now 100"]
+    assert said == ["ring.max_times_sampled is now 7, ring.max_age is now 100"]
 
 
 def test_without_changes_it_says_what_holds(supervised, run_dir):
@@ -66,14 +68,14 @@ def test_numbers_that_would_stop_the_run_are_refused_and_change_nothing(supervis
     assert ring.limits == before
 
 
-@pytest.mark.parametrize("message", [b"no json", b"[1]", b'{"slots": 3}', b'{"max_age": "9"}', b'{"max_age": true}'])
-def test_what_is_no_change_of_limits_is_refused(supervised, run_dir, message):
+@pytest.mark.parametrize("changes", [[1], "max_age", {"slots": 3}, {"max_age": "9"}, {"max_age": True}])
+def test_what_is_no_change_of_limits_is_refused(supervised, run_dir, changes):
     ring, _ = supervised
     before = ring.limits
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(10)
-        connection.connect(limits_address(run_dir))
-        connection.sendall(message)
+        connection.connect(address(run_dir))
+        connection.sendall(encode({"verb": "limits", "changes": changes}))
         answer = json.loads(connection.recv(4096))
     assert answer["error"].startswith(
         "a change of limits is a JSON object of numbers; its names are samples_per_insert"
@@ -83,7 +85,7 @@ def test_what_is_no_change_of_limits_is_refused(supervised, run_dir, message):
 
 def test_who_connects_and_says_nothing_holds_nobody_up(supervised, run_dir):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(limits_address(run_dir))
+        connection.connect(address(run_dir))
         assert change_limits(run_dir, {"max_age": 5}, answer_limit_s=5).max_age == 5
 
 
@@ -100,8 +102,3 @@ def test_a_folder_that_is_no_run(tmp_path):
 def test_a_supervisor_that_does_not_answer_is_named(server, run_dir):
     with pytest.raises(PolygenError, match=r"the supervisor \(pid \d+\) of .* gave no answer in 0\.2 s"):
         change_limits(run_dir, {"max_age": 5}, answer_limit_s=0.2)
-
-
-def test_a_taken_address_does_not_keep_a_run_from_starting(server, run_dir, capsys):
-    LimitsServer(run_dir).close()
-    assert "polygen-stream limits will not reach this run: Address already in use" in capsys.readouterr().err

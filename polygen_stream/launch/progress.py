@@ -1,0 +1,53 @@
+"""How far a run has come: what its ring and its folder say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polygen_stream.base.json_files import read_json
+from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.checkpoints import last_checkpoint
+from polygen_stream.config import RunConfig
+from polygen_stream.ring import Ring, RingStats
+
+
+@dataclass
+class RunProgress:
+    """How far a run has come.
+
+    Attributes:
+        config: Of the run.
+        folder: Of the run.
+        ring: The run's ring now: a deterministic run gets another one when its trainer is started again.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    ring: Ring
+
+    def stats(self) -> RingStats:
+        """Return the ring's numbers, as of now.
+
+        Raises:
+            LockTimeout: The ring's mutex could not be had.
+        """
+        return self.ring.stats()
+
+    def steps_done(self) -> int:
+        """Return the number of steps that are in a checkpoint."""
+        checkpoint = last_checkpoint(self.folder.path)
+        return checkpoint[0] if checkpoint else 0
+
+    def evaluations(self) -> int:
+        """Return how many evaluations there are, of any checkpoint."""
+        return sum(1 for _ in read_jsonl(self.folder.eval_log))
+
+    def is_evaluated(self) -> bool:
+        """Return whether the final checkpoint has been evaluated."""
+        lines = read_jsonl(self.folder.eval_log)
+        return any(line.get("final") and line.get("step") == self.config.train.steps for line in lines)
+
+    def recorded_captions(self) -> int:
+        """Return how many captions the shard recorder has written."""
+        return read_json(self.folder.recorder_state).get("captions", 0)

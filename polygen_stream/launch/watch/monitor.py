@@ -1,0 +1,65 @@
+"""What shows a run to the outside while it goes on: live view, control socket, Prometheus page, trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from polygen_stream.config import RunConfig
+from polygen_stream.launch.children import Child
+from polygen_stream.launch.watch.control_server import ControlServer
+from polygen_stream.launch.watch.live_view import StatusView
+from polygen_stream.launch.watch.metrics_tail import MetricsTail
+from polygen_stream.launch.watch.prometheus import MetricsPage
+from polygen_stream.launch.watch.run_status import StatusTracker, counters, to_dict
+from polygen_stream.ring import Ring, RingStats
+from polygen_stream.roles.trace import TraceFile
+
+
+class RunMonitor:
+    """Shows one run. `show` never waits for those that look at it.
+
+    Args:
+        config: Of the run.
+        run_dir: The run folder.
+        page: The Prometheus page, if there is one; its owner closes it.
+    """
+
+    def __init__(self, config: RunConfig, run_dir: Path, page: MetricsPage | None) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._page = page
+        self._tracker = StatusTracker()
+        self._control = ControlServer(run_dir)
+        self._trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
+        self._view = StatusView(config, run_dir)
+
+    def show(self, ring: Ring, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> None:
+        """Show how the run stands now, and answer the commands that ask.
+
+        Raises:
+            LockTimeout: The ring's mutex could not be had for a command.
+        """
+        status = self._tracker.take(stats, tail, children)
+        self._view.update(status)
+        for change in self._control.serve(ring, lambda: to_dict(self._config, self._run_dir, "running", status)):
+            self.say(change)
+        if self._page:
+            self._page.update(status, self._run_dir)
+        if self._trace:
+            self._trace.counters(**counters(stats))
+
+    def say(self, message: str) -> None:
+        """Print a message that stays on the screen."""
+        self._view.say(message)
+
+    def degraded(self, text: str) -> None:
+        """Show from now on what the run is without generators that were given up."""
+        self._tracker.degraded = text
+
+    def close(self) -> None:
+        """Stop showing the run."""
+        self._control.close()
+        if self._trace:
+            self._trace.close()
+        self._view.close()
