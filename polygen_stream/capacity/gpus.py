@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.doctor.probes import gpus as installed
+from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
 
 GIB = 2**30
 # Memory of a card whose name does not say it, GiB.
@@ -53,17 +53,20 @@ def parse_gpus(text: str) -> list[GpuSpec]:
 
 def local_gpus() -> list[GpuSpec]:
     """Those of this machine that CUDA_VISIBLE_DEVICES shows, in its order, else in that of the bus."""
-    lines = installed()
+    try:
+        installed = query_gpus("name", "memory.total", "compute_cap")
+    except NoNvidiaSmi:
+        return []
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # CUDA shows none then
         return []
     mask = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     # GPUs can also be named by identifiers, which say nothing of their place in the list.
-    shown = mask if all(word.isdigit() and int(word) < len(lines) for word in mask) else map(str, range(len(lines)))
+    numbered = all(word.isdigit() and int(word) < len(installed) for word in mask)
+    shown = mask if numbered else map(str, range(len(installed)))
     found = []
     for index, place in enumerate(shown):
-        name, memory, capability = (field.strip() for field in lines[int(place)].rsplit(",", 2))
-        amount = memory.split()[0]
-        nbytes = int(amount) * 2**20 if amount.isdigit() else _memory_by_torch(index)
+        name, memory, capability = installed[int(place)]
+        nbytes = int(memory) * 2**20 if memory.isdigit() else _memory_by_torch(index)
         found.append(GpuSpec(index, name, nbytes, f"SM{capability.replace('.', '')}", place))
     return found
 

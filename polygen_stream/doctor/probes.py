@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
+
 TIMEOUT_S = 120.0
 
 # What each package is asked to say about itself; the last line of standard output counts.
@@ -69,13 +71,11 @@ def ask(module: str, timeout_s: float = TIMEOUT_S) -> Answer:
 
 def gpus() -> list[str]:
     """One line per NVIDIA GPU: name, memory, compute capability. Empty without a driver."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+        found = query_gpus("name", "memory.total", "compute_cap")
+    except NoNvidiaSmi:
         return []
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return lines if done.returncode == 0 else []
+    return [f"{name}, {memory}{' MiB' if memory.isdigit() else ''}, {capability}" for name, memory, capability in found]
 
 
 def _last(text: str) -> str:

@@ -43,7 +43,7 @@ ALLOWED = {
     "train": BASE | {"assets", "checkpoints", "config", "ring", "roles", "schedule"},
     "launch": BASE | {"checkpoints", "config", "ring", "roles"},
     "doctor": BASE | {"assets", "config", "generators", "launch", "ring"},
-    "capacity": BASE | {"assets", "config", "doctor", "engine", "fetch", "generators", "launch", "ring"},
+    "capacity": BASE | {"assets", "config", "engine", "fetch", "generators", "launch", "ring"},
     "simulate": BASE | {"capacity", "captions", "config", "launch", "producers", "ring", "roles", "schedule"},
     "evaluate": BASE | {"config", "micro", "roles", "train"},
     "analyze": BASE

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from contextlib import suppress
 
 import psutil
+
+from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
 
 
 def used_bytes(on_cpu: bool) -> int:
@@ -29,7 +30,7 @@ def _resident() -> int:
 
 def _gpu() -> int:
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0] or "0"
-    query = ["nvidia-smi", f"--id={first}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):  # no nvidia-smi, or a GPU that reports "[N/A]"
-        return int(subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout) * 2**20
+    with suppress(NoNvidiaSmi, ValueError):  # a GPU may report "[N/A]"
+        [(used,)] = query_gpus("memory.used", gpu=first)
+        return int(used) * 2**20
     return 0

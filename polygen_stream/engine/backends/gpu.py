@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,12 @@ def gpu() -> LocalGpu:
 
     if not torch.cuda.is_available():
         raise UserError("no NVIDIA GPU here: build on the GPU node, or with --backend tensorrt-rtx --target SM89")
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.SubprocessError) as problem:
+        [(driver,), *_] = query_gpus("driver_version")
+    except NoNvidiaSmi as problem:
         raise UserError(
-            f"nvidia-smi, which knows the driver's version, does not run here ({problem}): in a container ask for "
-            "the driver's utilities (NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
+            f"nvidia-smi has to tell the driver's version, but {problem}: in a container ask for the driver's "
+            "utilities (NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
         ) from None
     major, minor = torch.cuda.get_device_capability()
     return LocalGpu(torch.cuda.get_device_name(), f"SM{major}{minor}", driver)

@@ -200,8 +200,8 @@ def test_engines_are_there_for_the_gpus_that_they_were_built_for(
 def test_the_gpus_of_this_machine_are_those_that_may_be_seen(
     mask: str | None, places: str, monkeypatch: pytest.MonkeyPatch
 ):
-    lines = [f"NVIDIA A10, {23000 + place} MiB, 8.6" for place in range(4)]
-    monkeypatch.setattr("polygen_stream.capacity.gpus.installed", lambda: lines)
+    installed = [("NVIDIA A10", f"{23000 + place}", "8.6") for place in range(4)]
+    monkeypatch.setattr("polygen_stream.capacity.gpus.query_gpus", lambda *fields: installed)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if mask is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
