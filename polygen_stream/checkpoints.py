@@ -35,19 +35,19 @@ _NAME = re.compile(r"step_(\d{6,})")
 
 
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every complete checkpoint, in order of steps."""
+    """Return (step, folder) of every complete checkpoint, in order of steps."""
     root = RunFolder(run_dir).checkpoints
     found = [(_NAME.fullmatch(p.name), p) for p in root.iterdir()] if root.is_dir() else []
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint."""
+    """Return step and folder of the newest checkpoint; None without any."""
     return max(list_checkpoints(run_dir), default=None)
 
 
 def config_hash(config: RunConfig) -> str:
-    """Short hash of what decides a run's training: two checkpoints with the same one belong to the same settings.
+    """Return a short hash of what decides a run's training: checkpoints with the same one have the same settings.
 
     How a run is named, launched and evaluated may change when it is resumed.
     """
@@ -61,7 +61,7 @@ def config_hash(config: RunConfig) -> str:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of a checkpoint folder.
+    """Return meta.json of a checkpoint folder.
 
     Raises:
         UserError: no such file, or not a checkpoint's.
@@ -79,12 +79,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    """Replaces meta.json: readers see the old one or the new one."""
+    """Replace meta.json: readers see the old one or the new one."""
     write_json(folder / META, meta, indent=1, durable=True)
 
 
 def check(folder: Path, config: RunConfig) -> None:
-    """Compares a checkpoint with its own checksums, its name and the run it lies in.
+    """Compare a checkpoint with its own checksums, its name and the run it lies in.
 
     Raises:
         UserError: it is damaged, incomplete, or another run's.
@@ -107,11 +107,12 @@ def check(folder: Path, config: RunConfig) -> None:
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and checksum of every file of a folder, as meta.json has them."""
+    """Return size and checksum of every file of a folder, as meta.json has them."""
     return {file.name: {"bytes": file.stat().st_size, "blake2b": checksum(file)} for file in sorted(folder.iterdir())}
 
 
 def checksum(file: Path) -> str:
+    """Return the checksum of a file: BLAKE2b, 16 bytes, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
@@ -123,7 +124,7 @@ def remove_partial(run_dir: Path) -> None:
 
 
 def retain(run_dir: Path, keep: int) -> None:
-    """Removes all but the newest `keep`, step 0 (the untrained model evaluation compares with) and final ones."""
+    """Remove all but the newest `keep`, step 0 (the untrained model evaluation compares with) and final ones."""
     for step, folder in list_checkpoints(run_dir)[:-keep]:
         if step != 0 and not read_meta(folder)["final"]:
             # Renamed first: a reader must never find a checkpoint with half of its files gone.
@@ -133,7 +134,7 @@ def retain(run_dir: Path, keep: int) -> None:
 
 
 def discard_after(run_dir: Path, step: int) -> None:
-    """Removes the checkpoints of later steps: training goes on from this one."""
+    """Remove the checkpoints of later steps: training goes on from this one."""
     for later, folder in list_checkpoints(run_dir):
         if later > step:
             doomed = folder.with_name(PARTIAL + folder.name)
@@ -142,4 +143,5 @@ def discard_after(run_dir: Path, step: int) -> None:
 
 
 def damaged(file: Path, why: str) -> str:
+    """Return what to tell of a file of a checkpoint that cannot be used."""
     return f"cannot use {file}: {why}; delete {file.parent} and use an older checkpoint beside it"

@@ -46,14 +46,16 @@ class Child:
 
     @property
     def alive(self) -> bool:
+        """Whether it has not been reaped."""
         return self.returncode is None
 
     @property
     def done(self) -> bool:
+        """Whether it ended with its work done."""
         return self.returncode == 0 and not self.lost
 
     def signal(self, number: int) -> None:
-        """Signals the child itself, not its group: it ends its own helpers in its own order."""
+        """Signal the child itself, not its group: it ends its own helpers in its own order."""
         if self.alive:
             # Not popen.send_signal, which may reap; unreaped, the pid cannot be anybody else's.
             os.kill(self.popen.pid, number)
@@ -91,7 +93,7 @@ class Children:
         os.mkdir(self._scratch, 0o700)  # only now that somebody would remove it
 
     def start(self, process: ProcessSpec, more_env: Mapping[str, str] | None = None) -> Child:
-        """Starts `process`, in the place of the child of that name that died, if there is one.
+        """Start `process`, in the place of the child of that name that died, if there is one.
 
         Each attempt has a log of its own: RUN_DIR/logs/NAME.log, then NAME.2.log and so on.
         """
@@ -123,17 +125,20 @@ class Children:
         return next(log for log in (RunFolder(self.run_dir).logs / attempt for attempt in attempts) if not log.exists())
 
     def with_role(self, *roles: str) -> list[Child]:
+        """Return the children of these roles."""
         return [child for child in self.all if child.process.role in roles]
 
     def named(self, name: str) -> Child:
+        """Return the child of this name."""
         return next(child for child in self.all if child.process.name == name)
 
     def reap(self) -> list[Child]:
-        """Collects the children that ended since the last call.
+        """Collect the children that ended since the last call.
 
-        First those that a signal killed, last those that ended because another one had.
+        Returns:
+            First those that a signal killed, last those that ended because another one had.
         """
-        ended = []
+        ended: list[tuple[int, Child]] = []
         for child in self.all:
             if not child.alive:
                 continue
@@ -141,18 +146,24 @@ class Children:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
             guardian.kill(pid)  # helpers it left in its group; the unreaped pid cannot be anybody else's yet
-            child.returncode = child.popen.wait()
+            child.returncode = code = child.popen.wait()
             self._tell(f"drop {pid}")
-            ended.append(child)
-        return sorted(ended, key=lambda child: (child.returncode >= 0, child.returncode == RankLost.exit_code))
+            ended.append((code, child))
+        ended.sort(key=lambda pair: (pair[0] >= 0, pair[0] == RankLost.exit_code))
+        return [child for _, child in ended]
 
     def check_guardian(self) -> None:
-        """Without its guardian a run could outlive its supervisor, so it ends too."""
+        """Refuse to go on without the guardian: the run could outlive its supervisor.
+
+        Raises:
+            PolygenError: The guardian has ended.
+        """
         code = self.guardian.poll()
         if code is not None:
             raise PolygenError(f"guardian {_ending(code)}")
 
     def kill(self, children: Iterable[Child]) -> None:
+        """SIGKILL children with their groups. `reap` collects them."""
         for child in children:
             if child.alive:
                 child.killed = True
@@ -176,7 +187,7 @@ class Children:
             self.reap()
 
     def wait_for_killed(self) -> list[Child]:
-        """Returns once everybody who was killed is gone; those that ended since the last reap(), like reap()."""
+        """Wait until all that were killed are gone, and return those that ended since the last `reap`, in its order."""
         ended = self.reap()
         while any(child.killed and child.alive for child in self.all):
             time.sleep(0.01)
@@ -184,7 +195,7 @@ class Children:
         return ended
 
     def close(self) -> None:
-        """Kills what still lives, sweeps up strays and temporary files, and dismisses the guardian."""
+        """Kill what still lives, remove strays and temporary files, and dismiss the guardian."""
         self.kill(self.all)
         for child in self.all:
             if child.alive:
@@ -206,7 +217,7 @@ class Children:
 
 
 def rendezvous_environment(rendezvous: str = "") -> dict[str, str]:
-    """Where the ranks of a trainer find each other, as torchrun's environment variables.
+    """Return where the ranks of a trainer find each other, as torchrun's environment variables.
 
     That is at `rendezvous`, HOST:PORT, or else at a port of this machine. The latter is free now; should somebody else
     take it before rank 0 does, rank 0 says so and the run ends.
@@ -224,7 +235,7 @@ def rendezvous_environment(rendezvous: str = "") -> dict[str, str]:
 
 
 def how_it_ended(child: Child) -> str:
-    """One line: who, how, and the last "error:" line of its log if it wrote one."""
+    """Return in one line which process ended, how, and the last "error:" line of its log if it wrote one."""
     if child.reason:
         return child.reason
     if child.killed:
@@ -234,14 +245,16 @@ def how_it_ended(child: Child) -> str:
 
 
 def last_error(log: Path) -> str:
-    """The last line starting with "error:" in the last 64 KiB of a log, or ""."""
+    """Return the last line starting with "error:" in the last 64 KiB of a log, or ""."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
         lines = file.read().decode(errors="replace").splitlines()
     return next((line for line in reversed(lines) if line.startswith("error:")), "")
 
 
-def _ending(code: int) -> str:
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "has not ended"
     if code >= 0:
         return f"exited with code {code}"
     try:

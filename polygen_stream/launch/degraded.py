@@ -9,7 +9,7 @@ from polygen_stream.config import RunConfig
 
 
 def without(config: RunConfig, down: Collection[str]) -> str:
-    """What the loss of generators does to captions from now on, and to the balance of the ensemble.
+    """Return what the loss of generators does to captions from now on, and to the balance of the ensemble.
 
     The ledger spreads the n+ pictures of a caption evenly over m generators: each gets floor(n+/m) of them, and a
     random n+ mod m get one more. Of d lost ones, a caption keeps the share (m - d)/m of its pictures on average; it

@@ -16,13 +16,13 @@ from polygen_stream.base.run_folder import RunFolder
 
 
 def record_event(run_dir: Path, event: str, **what: object) -> None:
-    """Appends an event."""
+    """Append an event."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | what
     append_jsonl(RunFolder(run_dir).events, line)
 
 
 def events(run_dir: Path, event: str | None = None) -> list[dict]:
-    """All of one sort, or of any, oldest first."""
+    """Return the events of one sort, or of any, oldest first."""
     return [
         line
         for line in read_jsonl(RunFolder(run_dir).events, required=("time", "event"))

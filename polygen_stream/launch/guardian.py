@@ -2,7 +2,7 @@
 
 Parent-death signals are lost on fork (and vLLM forks), so the run hangs on a life-line instead: this process
 reads a pipe whose only write end is in the supervisor. The kernel closes it at any kind of death. At end of
-file without a goodbye the guardian SIGKILLs the process groups it was told of, then whatever else carries the
+file without a goodbye the guardian SIGKILLs the process groups it was given, then whatever else carries the
 run's mark in its environment (a grandchild in a session of its own, a child started a moment before its line
 was written), and removes the run's temporary files.
 
@@ -28,7 +28,7 @@ SHARED_MEMORY = "/dev/shm"
 
 
 def start_time(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot (field 22 of /proc/PID/stat); None when it does not exist.
+    """Return the start of a process in clock ticks since boot (/proc/PID/stat, field 22); None without such a process.
 
     A pid with its start time names a process for good; a pid alone may be reused.
     """
@@ -41,7 +41,7 @@ def start_time(pid: int) -> int | None:
 
 
 def marked(mark: str) -> list[int]:
-    """Pids of all living processes, except this one, that inherited the run's mark."""
+    """Return the pids of all living processes, except this one, that inherited the run's mark."""
     wanted = f"{MARK_VARIABLE}={mark}".encode()
     found = []
     for entry in os.listdir("/proc"):
@@ -58,7 +58,7 @@ def marked(mark: str) -> list[int]:
 
 
 def kill_marked(mark: str) -> int:
-    """SIGKILLs everything that carries the mark until two looks in a row find nothing. Returns how many."""
+    """SIGKILL everything that carries the mark until two looks in a row find nothing, and return how many."""
     killed: set[int] = set()
     deadline = time.monotonic() + SWEEP_LIMIT_S
     empty_looks = 0
@@ -73,14 +73,19 @@ def kill_marked(mark: str) -> int:
 
 
 def kill(pid: int, how=os.killpg) -> None:
-    """SIGKILLs a process group (or, with os.kill, one process) that may be gone already."""
+    """SIGKILL a process group (or, with os.kill, one process) that may be gone already."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         how(pid, signal.SIGKILL)
 
 
 def remove_temporary(scratch_dir: str, run_dir: str) -> None:
-    """Removes the run's scratch folder (its processes' TMPDIR), what is half-written in the run folder, and shared
-    memory that has the run's mark, the last word of the scratch folder's name, in its own."""
+    """Remove what a run leaves: scratch folder, half-written files and folders of the run folder, shared memory.
+
+    Args:
+        scratch_dir: TMPDIR of the run's processes. The last word of its name is the run's mark, which the names of the
+            run's shared memory contain.
+        run_dir: The run folder.
+    """
     shutil.rmtree(scratch_dir, ignore_errors=True)
     mark = scratch_dir.rpartition("-")[2]
     for name in os.listdir(SHARED_MEMORY):
@@ -101,6 +106,7 @@ def _is_partial(name: str) -> bool:
 
 
 def main(mark: str, scratch_dir: str, run_dir: str) -> None:
+    """Wait for the supervisor's end, and end its run if it was killed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: dict[int, int] = {}

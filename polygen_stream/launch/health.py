@@ -25,7 +25,10 @@ class Heartbeats:
         self._thawed = self._looked = now
 
     def silent(self, children: Iterable[Child], stats: RingStats, now: float) -> tuple[Child, str] | None:
-        """The child that has been silent longest, and why it has to go: the others may be waiting for that one."""
+        """Return the child that has been silent longest, and why it has to go; None if none has been for too long.
+
+        Only one at a time: the others may be waiting for it.
+        """
         if now - self._looked > PAUSE_S:
             self._thawed = now
         self._looked = now

@@ -24,13 +24,14 @@ def place_node(
     rendezvous: str | None,
     environment: Mapping[str, str] = os.environ,
 ) -> RunConfig:
-    """The config of this node's supervisor: its place, and its share of batch and captions.
+    """Return the config of this node's supervisor: its place, and its share of batch and captions.
 
     Args:
         config: of the whole run.
         nodes: how many, or the launcher whose environment says so; None: as launch.nodes.
         node: which of them; None: as the launcher, or launch.node.
         rendezvous: HOST:PORT; None: as the launcher, or launch.rendezvous.
+        environment: In which a launcher says its numbers.
 
     Raises:
         UserError: the place is incomplete or impossible, or the config is not for several nodes.
@@ -54,7 +55,11 @@ def place_node(
 
 
 def node_folder(config: RunConfig, run_dir: Path | None) -> Path | None:
-    """Where in RUN_DIR, which all nodes may share, this node keeps its part of a run."""
+    """Return where in RUN_DIR, which all nodes may share, this node keeps its part of a run.
+
+    Raises:
+        UserError: Several nodes have no RUN_DIR.
+    """
     if config.launch.nodes == 1:
         return run_dir
     if run_dir is None:

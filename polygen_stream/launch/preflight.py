@@ -22,7 +22,7 @@ TAR_BYTES = 3072
 
 
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
-    """Refuses to start a run whose checkpoints will not fit, or the shards of its recorder.
+    """Refuse to start a run whose checkpoints will not fit, or the shards of its recorder.
 
     Raises:
         UserError: too little space where the run folder or the shards are or will be.
@@ -62,7 +62,7 @@ def _check_shards_fit(config: RunConfig, plan: ProcessPlan, folder: Path, beside
 
 
 def check_record_shards(config: RunConfig, run_dir: Path, resumed: bool) -> None:
-    """Refuses a recorder that could not write, or would write into what is not its own.
+    """Refuse a recorder that could not write, or would write into what is not its own.
 
     Raises:
         UserError: the webdataset package is missing, or the folder holds something that this run did not write.
@@ -81,7 +81,7 @@ def check_record_shards(config: RunConfig, run_dir: Path, resumed: bool) -> None
 
 
 def check_shards(config: RunConfig) -> None:
-    """Refuses a run from shards when there are none; what is in them the reader checks.
+    """Refuse a run from shards when there are none; what is in them the reader checks.
 
     Raises:
         UserError: the webdataset package is missing, or the folder, or it has no shards.

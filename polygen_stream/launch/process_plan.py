@@ -60,6 +60,7 @@ class ProcessSpec:
         return f"{self.role} {self.generator}{number}" if self.generator else self.role
 
     def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
+        """Return the command line, with the arguments that all roles share."""
         generator = ["--generator", self.generator, "--device", self.sees or self.device] if self.generator else []
         shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
         return [*self.command, *shared, *generator]
@@ -73,6 +74,7 @@ class ProcessPlan:
     ring: RingSpec
 
     def with_role(self, *roles: str) -> list[ProcessSpec]:
+        """Return the processes of these roles, in starting order."""
         return [process for process in self.processes if process.role in roles]
 
     @property
@@ -83,13 +85,15 @@ class ProcessPlan:
 
 
 def build_process_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> ProcessPlan:
-    """The plan of a run: trainer first, for its imports are the slowest, and the report last.
+    """Return the plan of a run: trainer first, for its imports are the slowest, and the report last.
 
-    dashboard_port: where the report is served while the run goes on; None = nowhere.
-    there: whether what it names has to be on this machine.
+    Args:
+        config: Of the run.
+        dashboard_port: Where the report is served while the run goes on; None: nowhere.
+        there: Whether what the plan names has to be on this machine.
 
     Raises:
-        UserError: launch.captioner_python is not, or two processes would have one name.
+        UserError: launch.captioner_python cannot be started, or two processes would have one name.
     """
     launch = config.launch
     processes = [
@@ -118,7 +122,11 @@ def _check_names(processes: Sequence[ProcessSpec]) -> None:
 
 
 def dashboard_port(wanted: int = 8089) -> int:
-    """A port of the loopback interface that is free now: the wanted one, or any."""
+    """Return a port of the loopback interface that is free now: the wanted one, or any.
+
+    Raises:
+        UserError: No port is free.
+    """
     for port in (wanted, 0):
         with socket.socket() as probe:
             try:
@@ -130,7 +138,7 @@ def dashboard_port(wanted: int = 8089) -> int:
 
 
 def ring_spec(config: RunConfig) -> RingSpec:
-    """The ring of a run. Its group table has a row for every group the slots could hold, were all plain."""
+    """Return the ring of a run. Its group table has a row for every group the slots could hold, were all plain."""
     ring, generators = config.ring, config.generators
     deterministic = ring.mode == "deterministic"
     window, inserts_per_step = task_window(config) if deterministic else (0, 0.0)
@@ -225,8 +233,10 @@ def _captioner(config: RunConfig, there: bool) -> ProcessSpec:
 
 
 def _alone_with_its_gpu(process: ProcessSpec) -> ProcessSpec:
-    """Shown "cuda:N" as its first and only GPU: TensorRT and vLLM use the current one, and other GPUs of a mixed node
-    would decide which engines are loaded."""
+    """Show a process "cuda:N" as its first and only GPU.
+
+    TensorRT and vLLM use the current one, and other GPUs of a mixed node would decide which engines are loaded.
+    """
     device, _, index = process.device.partition(":")
     if device != "cuda" or not index:
         return process

@@ -18,10 +18,15 @@ def show_process_plan(
 ) -> None:
     """Print the plan: a table on a terminal, one line per process anywhere else.
 
-    here: whether it is for this machine, whose memory and cores it is then compared with.
+    Args:
+        config: Of the run.
+        plan: What it starts.
+        run_dir: Its folder.
+        console: Where the plan is printed.
+        here: Whether it is for this machine, whose memory and cores it is then compared with.
 
     Raises:
-        UserError: the ring alone is larger than the memory that is available.
+        UserError: The ring alone is larger than the memory that is available.
     """
     checks = _checks(plan) if here else [("memory", f"about {plan.memory_bytes / MIB:.0f} MiB, ring included")]
     console.print(f"{config.name}: seed {config.seed}, run folder {run_dir}", soft_wrap=True)

@@ -28,7 +28,7 @@ SETTINGS = {
 
 
 def replay_of(folder: Path) -> tuple[RunConfig, Callable[[Path], None]]:
-    """The config of a replay of the run in `folder`, and what fills its run folder.
+    """Return the config of a replay of the run in `folder`, and what fills its run folder.
 
     Captions that no step drew are left out.
 

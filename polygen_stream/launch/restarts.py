@@ -18,9 +18,11 @@ class Restarts:
         self._in_a_row: dict[str, int] = {}
 
     def pause(self, name: str, progress: bool) -> float | None:
-        """Seconds to wait before `name`, which died, is started again; None: not any more.
+        """Return the seconds to wait before a process that died is restarted; None if it is not restarted any more.
 
-        progress: whether it got further than the time before.
+        Args:
+            name: Of the process.
+            progress: Whether it got further than the time before.
         """
         deaths = 1 if progress else self._in_a_row.get(name, 0) + 1
         if deaths > self._most:
@@ -29,5 +31,5 @@ class Restarts:
         return min(FIRST_PAUSE_S * 2 ** (deaths - 1), LONGEST_PAUSE_S)
 
     def in_a_row(self, name: str) -> int:
-        """Restarts of `name` since it last made progress."""
+        """Return the restarts of `name` since it last made progress."""
         return self._in_a_row.get(name, 0)

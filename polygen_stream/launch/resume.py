@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import overload
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.json_files import read_json
@@ -20,10 +21,10 @@ AUTO = "auto"
 
 
 def find_run(which: str, runs: Path = RUNS) -> Path:
-    """The folder of the unfinished run to go on with: `which`, or with "auto" the newest one under `runs`.
+    """Return the folder of the unfinished run to go on with: `which`, or with "auto" the newest one under `runs`.
 
     Raises:
-        UserError: there is none.
+        UserError: There is none.
     """
     if which == AUTO:
         found = [folder for folder in runs.glob("*/") if _is_run(folder) and not _is_finished(folder)]
@@ -38,15 +39,29 @@ def find_run(which: str, runs: Path = RUNS) -> Path:
 
 
 def refuse_finished(run_dir: Path) -> None:
-    """Raises UserError when there is nothing left to do. Asked under the lock: it may have ended a moment ago."""
+    """Refuse a run that is completed. Call it under the lock: the run may have ended a moment ago.
+
+    Raises:
+        UserError: There is nothing left to do.
+    """
     if _is_finished(run_dir):
         raise UserError(f"the run in {run_dir} is finished, see its summary.json: start a new one")
+
+
+@overload
+def last_usable(run_dir: Path, config: RunConfig, spec: RingSpec, say: Callable[[str], None]) -> tuple[int, Ring]: ...
+
+
+@overload
+def last_usable(
+    run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None]
+) -> tuple[int, Ring | None]: ...
 
 
 def last_usable(
     run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None]
 ) -> tuple[int, Ring | None]:
-    """The newest checkpoint that can be used: its step, and its ring if `spec` asks for one.
+    """Return the step of the newest checkpoint that can be used, and its ring if `spec` asks for one.
 
     Those that cannot are put aside, with one line each for the user, so that the trainer will find this one. Without
     any, training begins again at step 0 and with an empty ring.
@@ -68,7 +83,7 @@ def last_usable(
 
 
 def rewind(run_dir: Path, step: int, steps: int) -> None:
-    """Makes a run folder look as it did when the checkpoint of `step` (of `steps`) was written.
+    """Make a run folder look as it did when the checkpoint of `step` (of `steps`) was written.
 
     The journal stays, for captions are not written twice, and so do evaluations of checkpoints up to this one. The
     trainer cuts its draw log.

@@ -35,10 +35,15 @@ def summarize(
     seconds_to_first_step: float | None,
     stats: RingStats,
 ) -> dict:
-    """The content of summary.json. Shares lie in [0, 1]; what never happened is None.
+    """Return the content of summary.json. Shares lie in [0, 1]; what never happened is None.
 
-    status: completed, interrupted or failed. seconds_to_first_step: from the supervisor's start to the end of
-    the first optimizer step.
+    Args:
+        run_dir: The run folder.
+        status: completed, interrupted or failed.
+        error: Why it was not completed.
+        seconds: From the supervisor's start to its end.
+        seconds_to_first_step: From the supervisor's start to the end of the first optimizer step.
+        stats: Of the ring, at the end.
     """
     images = dict(stats.images_committed)
     run = RunFolder(run_dir)
@@ -73,7 +78,7 @@ def summarize(
 
 
 def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
-    """What the shards have, and how many complete captions they miss; None without a recorder.
+    """Return what the shards have, and how many complete captions they miss; None without a recorder.
 
     Captions are missing that made room in the ring before the recorder got to them, or after it was given up.
     """
@@ -85,7 +90,7 @@ def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
 
 
 def refusals(journal: Iterable[dict]) -> dict:
-    """What was refused: tasks dropped; replies by reason, the most frequent first; and what became of tasks by axis.
+    """Return what was refused: tasks dropped; replies by reason, most frequent first; and what became of tasks by axis.
 
     Of an axis: tasks accepted at once, accepted after refused replies, dropped, and hard negatives that were written.
     """
@@ -105,13 +110,13 @@ def refusals(journal: Iterable[dict]) -> dict:
 
 
 def wait_share(row: dict) -> float | None:
-    """Share of a process's time that it spent waiting for the ring, from its row of the process table."""
+    """Return the share of a process's time that it spent waiting for the ring, from its row of the process table."""
     total = row["wait_s"] + row["busy_s"]
     return round(row["wait_s"] / total, 4) if total else None
 
 
 def evaluation(lines: Iterable[dict]) -> dict:
-    """{trained, untrained, chance} from the lines of eval.jsonl; None for what was not evaluated."""
+    """Return {trained, untrained, chance} from the lines of eval.jsonl; None for what was not evaluated."""
     trained = untrained = chance = None
     for line in lines:
         chance = _pick(line.get("chance"))
@@ -143,10 +148,10 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
             counted += 1
             grew += line["images_committed"] > last["images_committed"]
         last = line
-    seconds = last["time"] - first["time"] if last else 0.0
+    logged, seconds = (last["step"] - first["step"], last["time"] - first["time"]) if first and last else (0, 0.0)
     return {
         "steps": steps,
-        "steps_per_second": round((last["step"] - first["step"]) / seconds, 4) if seconds else None,
+        "steps_per_second": round(logged / seconds, 4) if seconds else None,
         "images_seen": images_seen,
         "trainer_wait_share": round(wait_s / (wait_s + step_s), 4) if wait_s + step_s else None,
         "overlap": {
@@ -170,7 +175,7 @@ def conclude(result: dict, run_dir: Path) -> None:
 
 
 def show(result: dict, run_dir: Path) -> None:
-    """Prints the headline of a completed run: the evaluation table and where everything lies."""
+    """Print the headline of a completed run: the evaluation table and where everything lies."""
     console = Console(highlight=False, markup=False)
     found = result["evaluation"]
     if found["trained"]:
@@ -206,7 +211,7 @@ def show(result: dict, run_dir: Path) -> None:
 
 
 def _percent(metrics: dict | None, key: str) -> str:
-    return _share(metrics and metrics.get(key))
+    return _share(metrics.get(key) if metrics else None)
 
 
 def _share(value: float | None) -> str:

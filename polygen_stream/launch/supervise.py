@@ -46,7 +46,9 @@ def supervise(
     started = time.monotonic()
     plan = plan or build_process_plan(config)
     with Signals() as signals, ExitStack() as stack:
-        if resumed and run_dir is not None:
+        if resumed:
+            if run_dir is None:
+                raise ValueError("a run is resumed in its own folder: give run_dir")
             stack.callback(os.close, run_setup.lock_run_folder(run_dir))
             resume.refuse_finished(run_dir)
             step, ring = resume.last_usable(run_dir, config, plan.ring, say)

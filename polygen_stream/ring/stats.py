@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class RingStats:
     limiter: dict[str, float]
     step: int
     finished_opening: bool
-    processes: list[dict[str, object]]
+    processes: list[dict[str, Any]]
 
     def keys(self) -> list[str]:
         return [field.name for field in fields(self)]
@@ -123,7 +124,7 @@ def _group_counts(control: Control, kind: Kind) -> dict[str, int]:
     }
 
 
-def _processes(control: Control) -> list[dict[str, object]]:
+def _processes(control: Control) -> list[dict[str, Any]]:
     c, now = control.columns, time.monotonic_ns()
     return [
         {

@@ -25,19 +25,33 @@ from polygen_stream.ring.state import RingState
 
 @dataclass(frozen=True)
 class Inspected:
-    """A ring to look at. read: slots -> {slot: picture uint8 [H, W, 3]}, without those that are gone."""
+    """A ring to look at.
+
+    Attributes:
+        title: What it is, for people.
+        running: Whether its run is going on.
+        state: Its columns.
+        groups: Complete groups that may have images, by task id.
+        read: slots -> {slot: image, uint8 [H, W, 3]}, without those that are gone.
+    """
 
     title: str
     running: bool
     state: RingState
-    groups: Sequence[DrawnGroup]  # complete ones that may have pictures, by task id
+    groups: Sequence[DrawnGroup]
     read: Callable[[Sequence[int]], dict[int, np.ndarray]]
 
 
 def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspected:
-    """What `path` names: the ring of a run folder whose run is alive, its last snapshot, or a snapshot file.
+    """Open what `path` names: the ring of a run that is going on, the last snapshot of one that is over, or a file.
 
-    Raises UserError when there is nothing to look at, PolygenError when the supervisor does not answer.
+    Args:
+        path: A run folder or a snapshot file.
+        answer_limit_s: How long to wait for the supervisor of a run.
+
+    Raises:
+        UserError: There is nothing to look at.
+        PolygenError: The supervisor does not answer.
     """
     if not path.is_dir():
         return _from_file(path)
@@ -55,7 +69,7 @@ def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspec
 
 
 def newest_snapshot(run_dir: Path) -> Path | None:
-    """What a run left of its ring: at its end, or in a checkpoint."""
+    """Return what a run left of its ring: at its end, or in a checkpoint; None if nothing."""
     at_end = RunFolder(run_dir).ring_snapshot
     found = [folder / RING for _, folder in list_checkpoints(run_dir)]
     return max(

@@ -16,10 +16,12 @@ BAR = 24  # characters of the longest bar
 
 
 def to_json(inspected: Inspected, found: Inspection) -> str:
+    """Return a ring's state as JSON."""
     return json.dumps({"title": inspected.title, "running": inspected.running, **found.to_dict()}, indent=2)
 
 
 def show(inspected: Inspected, found: Inspection, console: Console) -> None:
+    """Print a ring's state as tables."""
     stats = found.stats
     console.print(Text(f"{inspected.title}, step {stats.step}", style="bold"))
     for table in (_captions(found), _generators(found), _reuse(found), _numbers(found), _owners(found)):

@@ -34,6 +34,7 @@ class StatusView:
             self._console.print(f"run folder: {run_dir}", soft_wrap=True, markup=False)
 
     def update(self, shot: RunStatus) -> None:
+        """Show how the run stands now."""
         now = time.monotonic()
         if self._live:
             self._live.update(screen(self._config, self._run_dir, shot), refresh=True)
@@ -42,11 +43,11 @@ class StatusView:
             self._console.print(line(self._config, shot), soft_wrap=True, markup=False)
 
     def say(self, message: str) -> None:
-        """Something that the user should see even if he looks later: it stays on the screen."""
+        """Print a message that stays on the screen."""
         self._console.print(f"[{clock(time.monotonic() - self._started)}] {message}", soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        """Takes the live screen away, so that what is printed next stays."""
+        """Remove the live screen, so that what is printed next stays."""
         if self._live:
             self._live.stop()
 
@@ -113,6 +114,7 @@ def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
 
 
 def grid() -> Table:
+    """Return a table of names and values."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     return grid
@@ -125,19 +127,23 @@ def _fill(stats: RingStats) -> tuple[int, int]:
 
 
 def _eta(config: RunConfig, shot: RunStatus) -> str:
-    seconds = shot.eta_s(config.train.steps)
-    return "-" if seconds is None else clock(seconds)
+    return clock(shot.eta_s(config.train.steps))
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: float | None) -> str:
+    """Return seconds as M:SS or H:MM:SS, and "-" where they are not known."""
+    if seconds is None:
+        return "-"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def number(value: float | None, spec: str) -> str:
+    """Return a number in a format, and "-" where it is not known."""
     return "-" if value is None else format(value, spec)
 
 
 def share(value: float | None) -> str:
+    """Return a share in per cent, and "-" where it is not known."""
     return "-" if value is None else f"{100 * value:.0f} %"

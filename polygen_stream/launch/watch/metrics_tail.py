@@ -19,14 +19,14 @@ class MetricsTail:
         self.first_seen: float | None = None  # monotonic seconds when the first step's line was there
 
     def start_again(self) -> None:
-        """The file was cut, nobody writes to it yet, and only what will come is news; `recent` is what it has now."""
+        """Read a file that was cut, before it is written to again: `recent` is what it holds, nothing has been seen."""
         self._offset = self._number = 0
         self.recent.clear()
         self.read()
         self.first_seen = None
 
     def read(self) -> None:
-        """Takes in what was appended since the last call, up to the last complete line."""
+        """Read what was appended since the last call, up to the last complete line."""
         damaged: list[int] = []
         for line in read_jsonl_lines(self._path, self._offset, self._number):
             self._number, self._offset = line.number, line.end
@@ -40,7 +40,7 @@ class MetricsTail:
 
     @property
     def last(self) -> dict:
-        """The newest line, {} before the first step."""
+        """The newest record; {} before the first step."""
         return self.recent[-1] if self.recent else {}
 
     @property

@@ -18,7 +18,7 @@ PREFIX = "polygen_stream_"
 
 
 class MetricsPage:
-    """Answers in a thread of its own, with the newest snapshot that `update` was given; before the first, nothing.
+    """Serves the newest status that `update` was given, from a thread of its own; before the first, nothing.
 
     Raises:
         UserError: the prometheus_client package is missing, or the port is taken.
@@ -44,13 +44,15 @@ class MetricsPage:
             ) from error
 
     def update(self, shot: RunStatus, run_dir: Path) -> None:
+        """Answer with this status from now on."""
         self._now = shot, run_dir
 
     def collect(self) -> Iterable[Metric]:
-        """What prometheus_client calls for each scrape."""
+        """Return the metrics; prometheus_client calls this for each scrape."""
         return () if self._now is None else _metrics(*self._now, self._steps)
 
     def close(self) -> None:
+        """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -93,7 +95,8 @@ def _metrics(shot: RunStatus, run_dir: Path, steps: int) -> Iterator[Metric]:
     yield counter("captions_drawn", "Captions drawn, with repetition.", {(): stats.samples})
     yield gauge("free_slots", "Of the ring.", {(): stats.free_slots})
     yield gauge("mean_reuse", "Draws per caption drawn.", {(): stats.mean_reuse})
-    waited, worked = Counter(), Counter()
+    waited: Counter[str] = Counter()
+    worked: Counter[str] = Counter()
     for row in stats.processes:  # one that died has a row of its own
         waited[row["name"]] += row["wait_s"]
         worked[row["name"]] += row["busy_s"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class RunStatus:
 
 
 class StatusTracker:
-    """Takes snapshots of a run that is going on, and counts pictures over time."""
+    """Says how a run that is going on stands, and counts images over time."""
 
     def __init__(self) -> None:
         self.degraded = ""  # what the run is without generators that were given up
@@ -65,6 +65,7 @@ class StatusTracker:
         self._committed: deque[tuple[float, dict[str, int]]] = deque()
 
     def take(self, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> RunStatus:
+        """Return how the run stands now."""
         now = time.monotonic()
         self._committed.append((now, dict(stats.images_committed)))
         while now - self._committed[0][0] > RATE_WINDOW_S:
@@ -103,12 +104,12 @@ def _process(child: Child, row: dict | None) -> ProcessStatus:
         doing = "starting"
     else:
         doing, age = row["doing"], row["heartbeat_age_s"]
-    share = row and wait_share(row)
+    share = wait_share(row) if row else None
     return ProcessStatus(child.process.name, child.process.label, child.popen.pid, child.alive, doing, age, share)
 
 
 def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
-    """A run that is over, by the last that its ring and its metrics say."""
+    """Return how a run that is over stood, by its last ring and metrics."""
     processes = [
         ProcessStatus(row["name"], row["name"], row["pid"], False, row["doing"], None, wait_share(row))
         for row in stats.processes
@@ -118,14 +119,14 @@ def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
 
 
 def producers_wait_share(stats: RingStats) -> float | None:
-    """Mean over captioners, renderers and readers; None before any of them has worked."""
+    """Return the mean over captioners, renderers and readers; None before any of them has worked."""
     rows = [wait_share(row) for row in stats.processes if row["role"] in PRODUCERS]
     shares = [share for share in rows if share is not None]
     return sum(shares) / len(shares) if shares else None
 
 
-def counters(stats: RingStats) -> dict[str, dict[str, float]]:
-    """What goes up and down, chart by chart, for a trace."""
+def counters(stats: RingStats) -> dict[str, Mapping[str, float]]:
+    """Return what goes up and down, chart by chart, for a trace."""
     fill = {
         f"{kind}, {state}": counts[state] for kind, counts in stats.groups.items() for state in ("open", "complete")
     }
@@ -133,7 +134,7 @@ def counters(stats: RingStats) -> dict[str, dict[str, float]]:
 
 
 def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> dict:
-    """For JSON: the snapshot, and what the run folder says of checkpoints and events."""
+    """Return for JSON the status, and what the run folder says of checkpoints and events."""
     stats, metrics = shot.stats, shot.metrics
     checkpoint = last_checkpoint(run_dir)
     happened = events(run_dir)

@@ -10,7 +10,7 @@ from polygen_stream.launch.watch.live_view import clock, grid, number, share
 
 
 def show_status(found: dict, console: Console) -> None:
-    """found: see snapshot.to_dict."""
+    """Print how a run stands, as run_status.to_dict has it."""
     running = found["state"] == "running"
     since = f" for {clock(found['seconds'])}" if running else ""
     console.print(Text(f"{found['name']} {found['state']}{since}   {found['run']}", style="bold"), soft_wrap=True)

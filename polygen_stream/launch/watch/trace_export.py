@@ -20,7 +20,7 @@ from polygen_stream.launch.events import events
 
 
 def write_trace(run_dir: Path, out: Path) -> int:
-    """Writes the trace of a run, running or not; the number of spans.
+    """Write the trace of a run, running or not, and return the number of its spans.
 
     Raises:
         UserError: no run folder, nothing was traced, or `out` cannot be written.

@@ -37,6 +37,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
+@pytest.mark.extended
 def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
     file = tmp_path / "state.json"
     file.write_text("old")

@@ -12,7 +12,7 @@ import pytest
 from run_folders import evaluation, metrics, write_lines
 
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.cli.cli import main
+from polygen_stream.cli import main
 from polygen_stream.config import RunConfig, dump_config
 
 STEPS = 12
@@ -66,8 +66,7 @@ def polygen_stream(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
         ("status", "metrics"),
         ("status", "eval_log"),
         ("status", "events"),
-        ("report", "metrics"),
-        ("report", "eval_log"),
+        *(pytest.param("report", name, marks=pytest.mark.extended) for name in ("metrics", "eval_log")),  # it plots
     ],
 )
 def test_damaged_lines_are_left_out(run, monkeypatch, capsys, command, damage, name):

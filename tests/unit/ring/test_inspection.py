@@ -138,7 +138,7 @@ def test_json_and_pictures_of_a_snapshot(new_ring, tmp_path):
         (["over"], ["over", "left no ring.safetensors"]),
         (["text"], ["text", "no safetensors file"]),
         (["ring", "--images", "grid.gif"], ["--images grid.gif", ".png"]),
-        (["ring", "--images", "grid.png"], ["holds no pictures"]),
+        (["ring", "--images", "grid.png"], ["holds no images"]),
         (["ring", "--count", "0"], ["--count"]),
         ([], ["RUN|SNAPSHOT"]),
     ],
