@@ -85,6 +85,8 @@ def run(
     config_name, words, overrides = split_words(context)
     typed = [config_name or "micro", *words]
     config = load_config(config_name, overrides | _shard_keys(source, record_shards))
+    if config.ring.mode == "replay":
+        raise UserError("ring.mode = 'replay' needs the batches of an earlier run: polygen-stream replay RUN")
     config = place_node(config, nodes, node, rendezvous)
     run_dir = node_folder(config, run_dir)
     if gpus is not None and not dry_run:

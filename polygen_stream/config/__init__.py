@@ -1,4 +1,4 @@
-"""The run config: schema, loading, and what follows from it."""
+"""The run config: schema, loading, overrides, and what follows from a config."""
 
 from polygen_stream.config.derived import (
     curriculum_of,

@@ -1,4 +1,4 @@
-"""What several parts compute from a config, so that they agree."""
+"""Compute what follows from a config and several parts have to agree on."""
 
 from __future__ import annotations
 
@@ -8,40 +8,43 @@ from polygen_stream.schedule.curriculum import Curriculum
 
 
 def curriculum_of(config: RunConfig) -> Curriculum:
-    """A curriculum at the beginning of this run; everybody who asks what a step needs has one of their own."""
+    """Return a new curriculum of the run, at its first step. It has a state: every caller takes one of its own."""
     schedule = config.curriculum.model_dump(exclude={"leftover_age"})
     return Curriculum(steps=config.train.steps, texts=config.train.batch, **schedule)
 
 
 def curriculum_shares(config: RunConfig) -> list[float]:
-    """The share of hard negatives at 101 steps from the first to the last, evenly spread."""
+    """Return the share of hard negatives at 101 steps from the first to the last, evenly spread."""
     curriculum, steps = curriculum_of(config), config.train.steps
     return [curriculum.share(steps * i // 100) for i in range(101)]
 
 
 def expected_group_draws(config: RunConfig) -> int:
-    """Groups that all training steps together draw, about.
+    """Return about how many groups all training steps together draw.
 
-    A step of B texts with a share p of hard negatives draws B (1 - p) groups, for a negative comes with its
-    positive's group.
+    A step of B texts with a share p of hard negatives draws B (1 - p) groups, because a negative comes with the group
+    of its positive.
     """
     shares = curriculum_shares(config)
     return round(config.train.steps * config.train.batch * (1 - sum(shares) / len(shares)))
 
 
 def remote_generators(config: RunConfig) -> tuple[str, ...]:
-    """The generators that render on the machines of generators.remote, in the order of generators.recipes."""
+    """Return the generators that render on the machines of generators.remote, in the order of generators.recipes."""
     generators = config.generators
     there = (generators.remote_recipes or generators.names) if generators.remote else ()
     return tuple(name for name in generators.names if name in there)
 
 
 def task_window(config: RunConfig) -> tuple[int, float]:
-    """Of a ring in deterministic mode: the tasks in its window, and by how many the window moves on per step.
+    """Compute the window of a ring in deterministic mode.
 
-    Unless ring.window says otherwise the window is all of production if that fits, or three quarters of what fits: the
-    rest is the room in which producers work ahead. It moves so that a group is drawn ring.samples_per_insert times on
+    Unless ring.window is set, the window is all of production if that fits, else three quarters of what fits: the rest
+    is the room in which producers work ahead. It moves so that a group is drawn ring.samples_per_insert times on
     average or, if that is 0, so that the last step reaches the last caption.
+
+    Returns:
+        The tasks in the window, and the tasks by which it moves on per step.
     """
     ring, captions, steps = config.ring, config.captions, config.train.steps
     fits = ring.slots // (config.generators.positives + config.generators.negatives)
@@ -53,13 +56,17 @@ def task_window(config: RunConfig) -> tuple[int, float]:
 
 
 def node_share(config: RunConfig, nodes: int) -> RunConfig:
-    """The config of one of `nodes` nodes that share a run: its part of train.batch, captions.target and
-    ring.error_buffer, which is in draws, as the batch is; of that at least what lets a node draw its batch.
+    """Return the config of one of several nodes that train one model.
 
-    All else is per node as it is: the rest of ring.*, ranks, producers.
+    The nodes share train.batch, captions.target and ring.error_buffer, which is in draws as the batch is; of that a
+    node keeps at least what lets it draw its batch. All else holds per node: the rest of ring.*, ranks, producers.
+
+    Args:
+        config: Config of the whole run.
+        nodes: Number of nodes.
 
     Raises:
-        UserError: the batch cannot be shared evenly.
+        UserError: The batch cannot be shared evenly.
     """
     batch, target = config.train.batch, config.captions.target
     if batch % nodes or batch // nodes < 2 * config.train.ranks:

@@ -17,6 +17,7 @@ from polygen_stream.cli import app
         ("run --nodes 2 --rendezvous host:29500", "--nodes 2 without --node"),
         ("run --accept-license sai-nc-community", "--accept-license is for weights that --prepare fetches"),
         ("run --gpus 8xH100-80G", "--gpus 8xH100-80G is for planning: add --dry-run"),
+        ("run --ring.mode replay --dry-run", "ring.mode = 'replay' needs the batches of an earlier run"),
         ("run --source folder", "--source folder: write shards:DIR"),
         ("run --resume auto --node 0", "--resume auto takes no config, override or option but --dashboard, and "
                                        "here are --node"),
