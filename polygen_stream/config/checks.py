@@ -1,4 +1,4 @@
-"""Refuses configs that are valid key by key and yet cannot run, with the arithmetic shown."""
+"""Refuse configs that are valid key by key and yet cannot run, with the arithmetic shown."""
 
 from __future__ import annotations
 
@@ -8,15 +8,38 @@ from math import ceil
 from polygen_stream.assets.resources import check_recipe_name, recipe_slug
 from polygen_stream.base.errors import UserError
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
-from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig
+from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig, TrainConfig
 
 
 def check_possible(config: RunConfig) -> None:
-    """Refuse what cannot run, with the arithmetic shown."""
-    generators, ring, train, captions = config.generators, config.ring, config.train, config.captions
-    if not generators.recipes:
-        raise UserError("generators.recipes is empty: name at least one recipe")
-    _check_recipes(generators)
+    """Refuse a config that cannot run.
+
+    Raises:
+        UserError: The first rule that the config breaks, with the values that disagree and what to change.
+    """
+    _check_recipes(config.generators)
+    _check_renderers(config)
+    _check_time_slices(config)
+    _check_remote(config)
+    _check_negatives(config)
+    _check_training(config.train)
+    _check_sources(config.captions)
+    _check_bank(config.captions)
+    _check_evaluation(config)
+    _check_ring_size(config)
+    _check_target(config)
+    if config.curriculum.staircase and not config.curriculum.epoch_captions:
+        raise UserError(
+            "curriculum.staircase = true has no meaning with curriculum.epoch_captions = 0: set the captions of an "
+            "epoch, or leave it out"
+        )
+    if config.ring.mode == "deterministic":
+        _check_deterministic(config)
+    _check_pairs(config)
+
+
+def _check_renderers(config: RunConfig) -> None:
+    generators = config.generators
     for name, devices in config.launch.renderers.items():
         if name not in generators.names:
             raise UserError(
@@ -25,8 +48,9 @@ def check_possible(config: RunConfig) -> None:
         if not devices:
             raise UserError(f"launch.renderers.{name} is empty: name a device for each process, or leave {name} out")
 
-    _check_turns(config)
 
+def _check_remote(config: RunConfig) -> None:
+    generators = config.generators
     for name in generators.remote_recipes:
         if name not in generators.names or not generators.remote:
             raise UserError(
@@ -41,12 +65,18 @@ def check_possible(config: RunConfig) -> None:
             )
     if generators.remote and config.ring.mode == "deterministic":
         raise UserError(
-            "generators.remote has no place in ring.mode = 'deterministic': pictures differ with the machine that "
+            "generators.remote has no place in ring.mode = 'deterministic': images differ with the machine that "
             "renders them; render here, or set ring.mode = 'throughput'"
         )
 
-    with_negatives = max(config.curriculum.start, config.curriculum.end) > 0
-    if with_negatives and generators.negatives < 1:
+
+def _with_negatives(config: RunConfig) -> bool:
+    return max(config.curriculum.start, config.curriculum.end) > 0
+
+
+def _check_negatives(config: RunConfig) -> None:
+    generators = config.generators
+    if _with_negatives(config) and generators.negatives < 1:
         raise UserError(
             f"curriculum.start = {config.curriculum.start} and end = {config.curriculum.end} ask for hard "
             "negatives, but generators.negatives = 0: render some, or set both shares to 0"
@@ -58,6 +88,8 @@ def check_possible(config: RunConfig) -> None:
             f"generators.positives = {generators.positives}: a negative image is the twin of a positive one"
         )
 
+
+def _check_training(train: TrainConfig) -> None:
     if train.ranks > 1 and train.device not in ("cpu", "cuda"):
         raise UserError(
             f"train.device = {train.device!r} is one device, but train.ranks = {train.ranks} need one each: set "
@@ -80,22 +112,18 @@ def check_possible(config: RunConfig) -> None:
             "rows see what its paper says: leave one of them out"
         )
 
-    _check_sources(captions)
-    if captions.batch > captions.backlog:
-        raise UserError(
-            f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
-            "written has to find room; lower captions.batch or raise captions.backlog"
-        )
 
-    _check_bank(captions)
-
-    every = config.evaluate.every
+def _check_evaluation(config: RunConfig) -> None:
+    every, train = config.evaluate.every, config.train
     if every % train.checkpoint_every:
         raise UserError(
             f"evaluate.every = {every} is not a multiple of train.checkpoint_every = {train.checkpoint_every}: the "
             "evaluator reads checkpoints, so set one of them to fit the other (or evaluate.every = 0)"
         )
 
+
+def _check_ring_size(config: RunConfig) -> None:
+    ring, train, generators = config.ring, config.train, config.generators
     needed = 4 * train.batch * generators.positives
     if ring.slots < needed:
         raise UserError(
@@ -107,12 +135,17 @@ def check_possible(config: RunConfig) -> None:
             f"ring.min_fill = {ring.min_fill} groups cannot fill a batch of train.batch = {train.batch} "
             f"captions: set ring.min_fill to at least {train.batch}"
         )
-    per_group = generators.positives + (generators.negatives if with_negatives else 0)
+    per_group = generators.positives + (generators.negatives if _with_negatives(config) else 0)
     if ring.min_fill * per_group > ring.slots:
         raise UserError(
             f"ring.min_fill = {ring.min_fill} groups x {per_group} images = {ring.min_fill * per_group} "
             f"do not fit ring.slots = {ring.slots}: lower ring.min_fill or raise ring.slots"
         )
+
+
+def _check_target(config: RunConfig) -> None:
+    """Refuse a number of captions that does not fill the ring once, or that all draws together use up."""
+    captions, ring, train = config.captions, config.ring, config.train
     if captions.target and captions.target < ring.min_fill:
         raise UserError(
             f"captions.target = {captions.target} groups never reach ring.min_fill = {ring.min_fill}: "
@@ -128,15 +161,10 @@ def check_possible(config: RunConfig) -> None:
                 "train.steps"
             )
 
-    if config.curriculum.staircase and not config.curriculum.epoch_captions:
-        raise UserError(
-            "curriculum.staircase = true has no meaning with curriculum.epoch_captions = 0: set the captions of an "
-            "epoch, or leave it out"
-        )
 
-    if ring.mode == "deterministic":
-        _check_deterministic(config)
-
+def _check_pairs(config: RunConfig) -> None:
+    """Refuse a run whose captions with a hard negative are fewer than a batch needs."""
+    captions, train = config.captions, config.train
     most = max(curriculum_shares(config))
     wanted = round(most * train.batch)
     if captions.target and captions.target * _pair_share(config) < wanted:
@@ -149,6 +177,8 @@ def check_possible(config: RunConfig) -> None:
 
 def _check_recipes(generators: GeneratorsConfig) -> None:
     """Refuse recipes that do not exist by name, and two whose processes and files would be called the same."""
+    if not generators.recipes:
+        raise UserError("generators.recipes is empty: name at least one recipe")
     if len(set(generators.recipes)) < len(generators.recipes):
         raise UserError(f"generators.recipes names one twice: {', '.join(generators.recipes)}")
     slugs: dict[str, str] = {}
@@ -163,8 +193,8 @@ def _check_recipes(generators: GeneratorsConfig) -> None:
             )
 
 
-def _check_turns(config: RunConfig) -> None:
-    """Refuse turns that somebody on a shared device cannot take."""
+def _check_time_slices(config: RunConfig) -> None:
+    """Refuse time slices for a role that cannot release its device."""
     time_slice_s, captions = config.launch.time_slice_s, config.captions
     if not time_slice_s:
         return
@@ -172,22 +202,22 @@ def _check_turns(config: RunConfig) -> None:
     if ranks > 1:
         raise UserError(
             f"launch.time_slice_s = {time_slice_s} with {ranks} ranks of a trainer (train.ranks x launch.nodes): they "
-            "step together and cannot wait for turns on devices of their own; set one of them back"
+            "step together and cannot wait for time slices on devices of their own; set one of them back"
         )
     if config.generators.backend.startswith("tensorrt"):
         raise UserError(
             f"launch.time_slice_s = {time_slice_s} with generators.backend = {config.generators.backend!r}: engines "
-            "cannot give the GPU's memory back between turns; set generators.backend = 'eager' or 'torch-compile'"
+            "cannot release GPU memory between time slices; set generators.backend = 'eager' or 'torch-compile'"
         )
     if captions.source == "vllm" and captions.device != "cpu" and not captions.sleep_after_s:
         raise UserError(
-            f"launch.time_slice_s = {time_slice_s} with captions.sleep_after_s = 0: vLLM could not give its memory "
-            "back; set captions.sleep_after_s to some seconds"
+            f"launch.time_slice_s = {time_slice_s} with captions.sleep_after_s = 0: vLLM could not release its "
+            "memory; set captions.sleep_after_s to some seconds"
         )
 
 
 def _check_sources(captions: CaptionsConfig) -> None:
-    """Refuse settings of one caption source under another, which would ignore them."""
+    """Refuse settings of one caption source under another, which would ignore them, and a batch beyond the backlog."""
     if captions.source == "shards" and not captions.shards:
         raise UserError(
             "captions.source = 'shards' needs captions.shards, the folder of shards that --record-shards or an export "
@@ -201,6 +231,11 @@ def _check_sources(captions: CaptionsConfig) -> None:
                 f"captions.{name} = {value!r} has no meaning with captions.source = {captions.source!r}: leave it out, "
                 f"or use captions.source = {' or '.join(map(repr, sources))}"
             )
+    if captions.batch > captions.backlog:
+        raise UserError(
+            f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
+            "written has to find room; lower captions.batch or raise captions.backlog"
+        )
     try:
         re.compile(captions.structured_output_regex)
     except re.error as problem:
@@ -280,6 +315,6 @@ def _check_deterministic(config: RunConfig) -> None:
 
 
 def _pair_share(config: RunConfig) -> float:
-    """Share of all produced groups that carry a hard negative, at least: the mean of p / (1 - p) over the run."""
+    """Return the least share of produced groups that carry a hard negative: the mean of p / (1 - p) over the run."""
     shares = curriculum_shares(config)
     return sum(p / (1 - p) for p in shares) / len(shares)

@@ -72,8 +72,12 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["run", "--run-dir", "x" * 300], ["File name too long", "x" * 300]),
         (["run", "--launch.captioner_python", "nosuchpy"], ["launch.captioner_python nosuchpy"]),
         (["evaluate", "micro", "--tasks", ","], ["--tasks ','", "names none"]),
-        (["evaluate", "micro", "--json", "folder"], ["--json folder is a folder"]),
-        (["evaluate", "micro", "--device", "warp"], ["--device = 'warp' is not a device"]),
+        pytest.param(
+            ["evaluate", "micro", "--json", "folder"], ["--json folder is a folder"], marks=pytest.mark.extended
+        ),  # imports torch and scikit-learn
+        pytest.param(
+            ["evaluate", "micro", "--device", "warp"], ["--device = 'warp' is not a device"], marks=pytest.mark.extended
+        ),
         (["bench", "generators", "--backends", "eager,foo"], ["no engine backend 'foo'", "openvino-bf16"]),
         (["bench", "generators", "--batches", "0,4"], ["--batches 0,4", "at least one image"]),
         (["train"], ["No such command 'train'"]),
@@ -97,6 +101,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, cli, words, parts):
     assert sorted(tmp_path.rglob("*")) == before  # a refused run leaves nothing
 
 
+@pytest.mark.extended  # starts a process
 def test_a_process_ends_as_the_function_does(tmp_path):
     words = [sys.executable, "-m", "polygen_stream", "run", "--train.steps", "few"]
     line = one_line_error(subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120))

@@ -22,6 +22,7 @@ SLOW = {
 }  # fmt: skip
 
 
+@pytest.mark.extended  # starts a process
 def test_importing_the_command_line_loads_typer_and_nothing_slow():
     code = (
         "import sys, polygen_stream.cli; "
