@@ -73,7 +73,7 @@ def test_trainer_stopped_from_outside_is_not_a_completed_run(start_toy):
 
 
 def test_evaluator_that_leaves_early_fails_the_run(start_toy):
-    run = start_toy("--captions.target", "60", "--launch.max_restarts", "0", TOY_STEP_S="0.1")
+    run = start_toy("--captions.target", "60", "--launch.max_restarts", "0", TOY_STEP_S="1")
     run.wait_until(lambda: run.handles("evaluator", signal.SIGTERM), "the evaluator's handler")
     run.process("evaluator").send_signal(signal.SIGTERM)
     assert run.wait() == 1
