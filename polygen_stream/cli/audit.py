@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -18,7 +18,7 @@ HELP = "Grade images of generators (default) or hard negatives of language model
 class _Group(TyperGroup):
     """Runs `generators` where no subcommand is named."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         named = args[:1] == ["--help"] or (args and args[0] in self.list_commands(ctx))
         return super().parse_args(ctx, args if named else ["generators", *args])
 

@@ -53,7 +53,7 @@ OVERRIDABLE = {"run", "config", "fetch", "plan", "simulate"}
 class _InGroups(TyperGroup):
     """Lists commands in the order of GROUPS, those with commands of their own among the others."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return [name for commands in GROUPS.values() for name in commands]
 
 

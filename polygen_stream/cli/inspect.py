@@ -62,6 +62,7 @@ def inspect(
     from polygen_stream.launch.watch.inspect_view import show, to_json
     from polygen_stream.ring.inspection import inspect_state
 
+    pick = None
     if images is None:
         refuse_options(context, ["--count"], "is of the grid that --images FILE.png writes: add that, or leave it out")
     else:
@@ -69,8 +70,10 @@ def inspect(
             raise UserError(f"--images {images}: the grid is a PNG file; choose a name ending in .png")
         # Takes seconds to load, in which a busy ring may evict what is to be shown: so before looking at it.
         from polygen_stream.report.samples import pick_samples
+
+        pick = pick_samples
     inspected = open_inspected(path)
-    samples = pick_samples(inspected.groups, count, inspected.read) if images else []
+    samples = pick(inspected.groups, count, inspected.read) if pick else []
     found = inspect_state(inspected.state, inspected.running)
     if as_json:
         print(to_json(inspected, found))

@@ -81,19 +81,25 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative paths of recipes and of a model config absolute, in `folder`; values of other types stay."""
-    train, generators, launch = values.get("train"), values.get("generators"), values.get("launch")
-    if isinstance(train, dict) and isinstance(train.get("model"), str):
+    train, generators, launch = (_table(values, name) for name in ("train", "generators", "launch"))
+    if isinstance(train.get("model"), str):
         train["model"] = absolute_model(train["model"], folder)
-    recipes = generators.get("recipes") if isinstance(generators, dict) else None
+    recipes = generators.get("recipes")
     if isinstance(recipes, list):
         generators["recipes"] = [absolute_recipe(each, folder) if isinstance(each, str) else each for each in recipes]
     # What else refers to a generator does so by its name; a path given there is that of its recipe.
-    remote = generators.get("remote_recipes") if isinstance(generators, dict) else None
+    remote = generators.get("remote_recipes")
     if isinstance(remote, list):
         generators["remote_recipes"] = [_generator_name(each) for each in remote]
-    renderers = launch.get("renderers") if isinstance(launch, dict) else None
+    renderers = launch.get("renderers")
     if isinstance(renderers, dict):
         launch["renderers"] = {_generator_name(name): devices for name, devices in renderers.items()}
+
+
+def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a section's table to read and change; one of no consequence where the file has none."""
+    table = values.get(name)
+    return table if isinstance(table, dict) else {}
 
 
 def _generator_name(value: Any) -> Any:
