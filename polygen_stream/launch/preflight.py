@@ -12,6 +12,7 @@ from polygen_stream.base.json_files import read_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
+from polygen_stream.ring import ring_bytes
 
 MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a
@@ -29,7 +30,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
     """
     train = config.train
     pictures = plan.ring.slots * config.ring.image_size**2 * 3
-    snapshot = plan.ring.nbytes - (0 if train.checkpoint_images else pictures)
+    snapshot = ring_bytes(plan.ring) - (0 if train.checkpoint_images else pictures)
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES
     there = nearest_existing(run_dir)

@@ -16,7 +16,7 @@ from pathlib import Path
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, remote_generators, task_window
 from polygen_stream.launch.role_table import ROLES, Role
-from polygen_stream.ring import RingSpec
+from polygen_stream.ring import RingSpec, check_spec, ring_bytes
 
 MIB = 2**20
 
@@ -81,7 +81,7 @@ class ProcessPlan:
     def memory_bytes(self) -> int:
         """Expected memory of the whole run, ring included, at its largest."""
         processes = sum(process.memory_bytes for process in self.processes)
-        return self.ring.nbytes + processes + GUARDIAN_BYTES
+        return ring_bytes(self.ring) + processes + GUARDIAN_BYTES
 
 
 def build_process_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> ProcessPlan:
@@ -138,11 +138,15 @@ def dashboard_port(wanted: int = 8089) -> int:
 
 
 def ring_spec(config: RunConfig) -> RingSpec:
-    """Return the ring of a run. Its group table has a row for every group the slots could hold, were all plain."""
+    """Return the spec of a run's ring. Its group table has a row for every group the slots could hold, were all plain.
+
+    Raises:
+        UserError: the config's values make no ring that works.
+    """
     ring, generators = config.ring, config.generators
     deterministic = ring.mode == "deterministic"
     window, inserts_per_step = task_window(config) if deterministic else (0, 0.0)
-    return RingSpec(
+    spec = RingSpec(
         slots=ring.slots,
         image_shape=(ring.image_size, ring.image_size, 3),
         groups=ring.slots // generators.positives,
@@ -161,6 +165,8 @@ def ring_spec(config: RunConfig) -> RingSpec:
         window=window,
         inserts_per_step=inserts_per_step,
     )
+    check_spec(spec)
+    return spec
 
 
 def _trainers(config: RunConfig) -> list[ProcessSpec]:

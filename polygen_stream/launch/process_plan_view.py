@@ -10,6 +10,7 @@ from rich.table import Table
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws
 from polygen_stream.launch.process_plan import MIB, ProcessPlan
+from polygen_stream.ring import ring_bytes
 from polygen_stream.ring.memory import available_bytes
 
 
@@ -34,7 +35,7 @@ def show_process_plan(
         (process.label, process.device, str(process.threads), f"{process.memory_bytes / MIB:.0f} MiB")
         for process in plan.processes
     ]
-    rows.append(("ring", "memory", "", f"{plan.ring.nbytes / MIB:.0f} MiB"))
+    rows.append(("ring", "memory", "", f"{ring_bytes(plan.ring) / MIB:.0f} MiB"))
     if console.is_terminal:
         table = Table("process", "device", "threads", "memory (estimate)")
         for row in rows:
@@ -77,9 +78,9 @@ def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
 
 def _checks(plan: ProcessPlan) -> list[tuple[str, str]]:
     available, source = available_bytes()
-    if plan.ring.nbytes > available:
+    if ring_bytes(plan.ring) > available:
         raise UserError(
-            f"the ring needs {plan.ring.nbytes / MIB:.0f} MiB but only {available / MIB:.0f} MiB are "
+            f"the ring needs {ring_bytes(plan.ring) / MIB:.0f} MiB but only {available / MIB:.0f} MiB are "
             f"available ({source}); lower ring.slots or ring.image_size"
         )
     needed, there = plan.memory_bytes / MIB, available / MIB

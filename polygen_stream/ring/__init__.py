@@ -11,6 +11,7 @@ from polygen_stream.ring.errors import (
     RingTimeout,
     WaitStopped,
 )
+from polygen_stream.ring.layout import ring_bytes
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import (
     Claim,
@@ -25,6 +26,7 @@ from polygen_stream.ring.records import (
 )
 from polygen_stream.ring.ring import Ring
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.stats import RingStats
 
 __all__ = [
@@ -50,4 +52,6 @@ __all__ = [
     "RingStats",
     "RingTimeout",
     "WaitStopped",
+    "check_spec",
+    "ring_bytes",
 ]

@@ -36,6 +36,7 @@ from polygen_stream.ring.lock import Acquired, RobustMutex, libc_id
 from polygen_stream.ring.processes import pid_namespace, process_of_thread
 from polygen_stream.ring.records import ProcessState
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
@@ -184,6 +185,7 @@ def _read_header(buffer: memoryview) -> RingSpec:
     text = bytes(buffer[SPEC_OFFSET : SPEC_OFFSET + int(words[Header.SPEC_BYTES])])
     try:
         spec = RingSpec.from_json(text.decode())
+        check_spec(spec)
         digest = RingLayout.of(spec).digest
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # any text may stand there
         raise RingMismatch(f"the ring's spec cannot be read ({error}); {_REMEDY}") from error

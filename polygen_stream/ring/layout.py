@@ -172,6 +172,11 @@ def journal_capacity(spec: RingSpec) -> int:
     return 64 + max(16 * spec.members + 32, CHUNK * (24 + 4 * spec.members), 4 * spec.groups)
 
 
+def ring_bytes(spec: RingSpec) -> int:
+    """Return the bytes of the whole ring, control pages and payload."""
+    return RingLayout.of(spec).total_bytes
+
+
 @dataclass(frozen=True)
 class RingLayout:
     """Offsets of all columns, the size of the whole, and the hash that both sides of an attach must share."""

@@ -1,29 +1,30 @@
-"""The limiter's numbers. The spec gives their first values; after that they live in the ring and may change while it
-runs, so whoever decides something by them reads them under the mutex."""
+"""The limits on draws and openings. The spec gives their first values; after that they are a column of the ring.
+
+They may change while the ring runs (set_limits.py), so a decision that depends on them reads them under the mutex.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polygen_stream.base.errors import UserError
-
-if TYPE_CHECKING:
-    from polygen_stream.ring.layout import RingColumns
-    from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.layout import RingColumns
+from polygen_stream.ring.spec import RingSpec
 
 
 @dataclass(frozen=True)
 class Limits:
     """What bounds draws and openings.
 
-    samples_per_insert, error_buffer: the rate limiter's window (0 = off), see limiter.py.
-    min_fill: groups that must have been completed before the first draw.
-    max_times_sampled: draws after which a group is used up (0 = no limit).
-    max_age: training steps after its opening during which a group is drawn (0 = no limit). Older groups are the
-        first to be evicted.
+    Attributes:
+        samples_per_insert: draws of groups per completed group (0 = no rate limiter), see limiter.py.
+        error_buffer: half the width of the rate limiter's window, in draws of groups.
+        min_fill: groups that must have been completed before the first draw.
+        max_times_sampled: draws after which a group is used up (0 = no limit).
+        max_age: training steps after its opening during which a group is drawn (0 = no limit). Older groups are the
+            first to be evicted.
     """
 
     samples_per_insert: float
@@ -34,21 +35,34 @@ class Limits:
 
     @classmethod
     def of(cls, spec: RingSpec) -> Limits:
-        """The first values."""
+        """Return the first values, those of the spec."""
         return cls(*(getattr(spec, field.name) for field in fields(cls)))
 
     @classmethod
     def read(cls, c: RingColumns) -> Limits:
-        """The values now. The caller holds the mutex."""
+        """Return the values now. The caller holds the mutex."""
         window, buffer, min_fill, most, age = c.limit.view("f8").tolist()
         return cls(window, buffer, int(min_fill), int(most), int(age))
 
     def cells(self) -> np.ndarray:
-        """As the `limit` column stores them: int64 [5], the bits of float64 (exact up to 2**53)."""
+        """Return the values as the `limit` column stores them: int64 [5], the bits of float64 (exact up to 2**53)."""
         return np.array([getattr(self, field.name) for field in fields(self)], "f8").view("i8")
 
     def check(self, groups: int, slots: int) -> None:
-        """Refuses numbers under which both sides would wait for ever. Raises UserError with the arithmetic."""
+        """Refuse limits under which producers and trainer would wait for each other for ever.
+
+        Args:
+            groups: group rows of the ring.
+            slots: image slots of the ring.
+
+        Raises:
+            UserError: which limit, and the arithmetic.
+        """
+        self._check_ranges(groups, slots)
+        if self.samples_per_insert:
+            self._check_window()
+
+    def _check_ranges(self, groups: int, slots: int) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value < 2**53:  # nan is refused, too
@@ -62,8 +76,8 @@ class Limits:
                 f"ring.min_fill {self.min_fill} can never be reached with {groups} groups and {slots} slots; lower "
                 "ring.min_fill or raise ring.slots"
             )
-        if self.samples_per_insert == 0:
-            return
+
+    def _check_window(self) -> None:
         window, narrowest = 2 * self.error_buffer, 2 * max(1.0, self.samples_per_insert)
         if window < narrowest:
             raise UserError(

@@ -25,7 +25,7 @@ from polygen_stream.ring.checksum import write_pictures
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
-from polygen_stream.ring.layout import CHUNK, Total, put_text
+from polygen_stream.ring.layout import CHUNK, Total, put_text, ring_bytes
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.processes import start_time
 from polygen_stream.ring.records import (
@@ -42,6 +42,7 @@ from polygen_stream.ring.records import (
 )
 from polygen_stream.ring.set_limits import set_limits
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.stats import RingStats, ring_stats
 from polygen_stream.ring.texts import damaged_texts
 from polygen_stream.ring.undo_journal import Operation
@@ -67,8 +68,13 @@ class Ring:
 
     @classmethod
     def create(cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
-        """Allocates a ring. Raises UserError when there is not enough memory."""
-        fd = memory.allocate(spec.nbytes)
+        """Allocate a ring.
+
+        Raises:
+            UserError: the spec is not valid (spec_checks.py), or there is not enough memory.
+        """
+        check_spec(spec)
+        fd = memory.allocate(ring_bytes(spec))
         try:
             return cls(Control(fd, lock_timeout_s, spec))
         except BaseException:
@@ -388,21 +394,21 @@ class Ring:
         drawing.release(self._control, self._registered(), draw)
 
     def pin(self, row: int, generation: int) -> PinResult:
-        """Keeps a group that was drawn from being evicted, until unhold; pins.py says how many and for how long."""
+        """Keep a group that was drawn from being evicted until `unpin`; pins.py says how many may be pinned."""
         self._check_row(row)
         return pins.pin(self._control, row, generation)
 
     def unpin(self, row: int, generation: int) -> bool:
-        """Ends a hold; False when there is none on that group."""
+        """Let a pinned group be evicted again. Return False when it is not pinned."""
         self._check_row(row)
         return pins.unpin(self._control, row, generation)
 
     def unseen(self, limit: int) -> list[tuple[int, int]]:
-        """(row, generation) of up to `limit` drawable groups that nobody drew or holds yet, oldest first."""
+        """(row, generation) of up to `limit` drawable groups that were neither drawn nor pinned yet, oldest first."""
         return drawing.unseen(self._control, limit)
 
-    def held(self) -> list[tuple[int, int]]:
-        """(row, generation) of every held group."""
+    def pinned(self) -> list[tuple[int, int]]:
+        """Return (row, generation) of every pinned group."""
         with self._control.reading():
             return pins.pinned_groups(self._control.columns)
 

@@ -13,6 +13,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.ring.layout import VERSION, Column
 from polygen_stream.ring.snapshot import FORMAT, columns_checksum
 from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.state import RingState, copied_columns
 
 _CHUNK = 256  # pictures read at once
@@ -45,6 +46,7 @@ class SnapshotFile:
             )
         try:
             self.spec = RingSpec.from_json(metadata["spec"])
+            check_spec(self.spec)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self._label} has a ring spec that cannot be read ({error}); {_REMEDY}") from error
         self.state = RingState(

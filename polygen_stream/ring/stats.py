@@ -36,9 +36,9 @@ class RingStats:
     skipped: int  # tasks without a group, deterministic mode
     known: int  # 1 + largest task id opened or skipped; 0 before the first
     generators_down: tuple[str, ...]  # given up
-    held: int  # groups that may not be evicted because somebody will come back for them
-    pins_refused: int  # for want of room
-    pins_gone: int  # the group had been evicted
+    pinned: int  # groups that may not be evicted, see pins.py
+    pins_refused: int  # the budget of pins was spent
+    pins_gone: int  # the group had been evicted before
     retries: int
     reaped: int  # members taken back from dead processes
     recoveries: int  # times the mutex was taken over from a dead holder
@@ -85,7 +85,7 @@ def ring_stats(control: Control | RingState) -> RingStats:
             skipped=t(Total.SKIPPED),
             known=t(Total.KNOWN),
             generators_down=tuple(name for name, down in zip(names, c.generator_down.tolist(), strict=True) if down),
-            held=int(np.count_nonzero(c.group_pinned)),
+            pinned=int(np.count_nonzero(c.group_pinned)),
             pins_refused=t(Total.PINS_REFUSED),
             pins_gone=t(Total.PINS_GONE),
             retries=t(Total.RETRIES),

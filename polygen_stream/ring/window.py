@@ -22,17 +22,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
-from typing import TYPE_CHECKING
 
 from polygen_stream.base.errors import UserError
-
-if TYPE_CHECKING:
-    from polygen_stream.ring.spec import RingSpec
+from polygen_stream.ring.spec import RingSpec
 
 
 @dataclass(frozen=True)
 class TaskWindow:
-    """Windows of a deterministic ring. Steps and task ids count from 0."""
+    """Windows of a deterministic ring. Steps and task ids count from 0.
+
+    Attributes:
+        min_fill: tasks that step 0 asks for.
+        window: width of the window in tasks.
+        inserts_per_step: tasks by which it moves on per step.
+        capacity: groups the ring holds, whatever their kind.
+    """
 
     min_fill: int
     window: int
@@ -41,32 +45,43 @@ class TaskWindow:
 
     @classmethod
     def of(cls, spec: RingSpec) -> TaskWindow:
+        """Return the windows of a ring with this spec."""
         return cls(spec.min_fill, spec.window, spec.inserts_per_step, capacity(spec))
 
     def due(self, step: int) -> int:
-        """Number of tasks that must have ended (complete, dropped or skipped) before `step` is drawn."""
+        """Return the number of tasks that must have ended (complete, dropped or skipped) before `step` is drawn."""
         return self.min_fill + floor(step * self.inserts_per_step)
 
     def tasks(self, step: int, total: int | None) -> range:
-        """Task ids that `step` draws from. total: number of tasks of the run, None while production goes on."""
+        """Return the task ids that `step` draws from.
+
+        Args:
+            step: training step.
+            total: number of tasks of the run, None while production goes on.
+        """
         due = self.due(step) if total is None else min(self.due(step), total)
         return range(max(0, due - self.window), due)
 
     def floor(self, step: int, known: int) -> int:
-        """First task that may still be asked for when tasks below `known` were opened and `step` comes next."""
+        """Return the first task that may still be asked for, with the tasks below `known` opened and `step` next."""
         return self.tasks(step, known).start
 
     def may_open(self, task: int, step: int, known: int) -> bool:
+        """Return whether a ring that has opened the tasks below `known` has room for this one before `step`."""
         return task < self.floor(step, max(known, task + 1)) + self.capacity
 
 
 def capacity(spec: RingSpec) -> int:
-    """Groups that fit the ring, were all of the largest kind."""
+    """Return the number of groups that fit the ring if each has the most images a group may have."""
     return min(spec.slots // spec.members, spec.groups)
 
 
 def check_window(spec: RingSpec) -> None:
-    """Refuses a deterministic ring that must dead-lock or whose rules contradict. UserError with the arithmetic."""
+    """Refuse a deterministic ring that must deadlock or whose rules contradict each other.
+
+    Raises:
+        UserError: which values, and the arithmetic.
+    """
     for name in ("samples_per_insert", "error_buffer", "max_times_sampled", "max_age"):
         if getattr(spec, name):
             raise UserError(

@@ -153,7 +153,7 @@ class RingReader(BaseNode[TrainBatch]):
             self._curriculum.load_state_dict(initial_state["curriculum"])
             if self._leftover is not None:
                 self._leftover.load_state_dict(initial_state["leftover"])
-                self._leftover.settle(self._ring.held())
+                self._leftover.settle(self._ring.pinned())
 
     def get_state(self) -> dict[str, Any]:
         """Return the next step and the states of the curriculum and the leftover queue."""

@@ -140,7 +140,7 @@ def test_a_stopped_holder_of_the_mutex_is_named_and_can_be_killed(new_ring):
 
 SUPERVISOR = """
 import subprocess, sys, time
-from polygen_stream.ring import Ring, RingSpec
+from polygen_stream.ring import Ring, RingSpec, ring_bytes
 ring = Ring.create(RingSpec(slots=1024, image_shape=(256, 256, 3), groups=512, members=8, caption_bytes=64,
                             generators=("one",), seed=0))
 child = '''
@@ -153,7 +153,7 @@ time.sleep(600)
 children = [subprocess.Popen([sys.executable, "-c", child, str(ring.fd)], pass_fds=[ring.fd], stdout=subprocess.PIPE)
             for _ in range(2)]
 for c in children: c.stdout.readline()
-print(ring.spec.nbytes, *[c.pid for c in children], flush=True)
+print(ring_bytes(ring.spec), *[c.pid for c in children], flush=True)
 time.sleep(600)
 """
 

@@ -59,11 +59,11 @@ def dead_owner(ring: Ring) -> None:
     open_pair(ring, 2)
     open_plain(ring, 3)
 
-    def hold(mine: Ring) -> None:
+    def pin_one(mine: Ring) -> None:
         mine.draw(0, 1, 1, 0.0)
         mine.claim([1], 3)
 
-    assert not was_killed(fork_child(ring, hold))
+    assert not was_killed(fork_child(ring, pin_one))
 
 
 def dead_holder(ring: Ring) -> None:
@@ -131,8 +131,8 @@ DETERMINISTIC = {
 }
 
 
-def first_held(ring: Ring) -> tuple[int, int]:
-    return ring.held()[0]
+def first_pinned(ring: Ring) -> tuple[int, int]:
+    return ring.pinned()[0]
 
 
 def first_group(ring: Ring) -> tuple[int, int]:
@@ -162,8 +162,8 @@ SCENARIOS = {
     "open_evicts_over_age": Scenario(
         over_age, lambda ring, _: open_pair(ring, 2), changes={"slots": 4, "max_age": 2}, one=False
     ),
-    "hold": Scenario(fill, lambda ring, group: ring.pin(*group), first_group),
-    "unhold": Scenario(one_to_pin, lambda ring, group: ring.unpin(*group), first_held),
+    "pin": Scenario(fill, lambda ring, group: ring.pin(*group), first_group),
+    "unpin": Scenario(one_to_pin, lambda ring, group: ring.unpin(*group), first_pinned),
     "set_limits": Scenario(
         fill, lambda ring, _: ring.set_limits(max_age=100, samples_per_insert=1.0, error_buffer=9.0)
     ),

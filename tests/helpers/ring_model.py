@@ -35,7 +35,7 @@ class Group:
     born: int  # step at its opening
     times: int = 0  # draws so far
     round: int = 0  # in which it is to be drawn next
-    held: bool = False
+    pinned: bool = False
     leases: Counter = field(default_factory=Counter)  # process -> leases
 
     @property
@@ -102,7 +102,7 @@ class RingModel:
             raise RingTimeout
         slots = spec.slots - sum(len(group.images) for group in self.groups) - len(members)
         rows = spec.groups - len(self.groups) - 1
-        idle = [group for group in self.complete_groups() if not group.leases and not group.held]
+        idle = [group for group in self.complete_groups() if not group.leases and not group.pinned]
         old = [group for group in idle if self.is_old(group)]
         used = [group for group in idle if group not in old and group.times >= (self.most or 1)]
         victims = []
@@ -269,25 +269,25 @@ class RingModel:
             group.leases[process] -= 1
             group.leases += Counter()  # drops zeros
 
-    def hold(self, task: int) -> PinResult:
+    def pin(self, task: int) -> PinResult:
         group = self.group(task)
         if group is None or group.is_open:
             self.totals["pins_gone"] += 1
             return PinResult.GONE
-        held = [other for other in self.groups if other.held and other is not group]
-        slots = sum(len(other.images) for other in [*held, group])
-        if not group.held and (4 * slots > self.spec.slots or 4 * (len(held) + 1) > self.spec.groups):
+        pinned = [other for other in self.groups if other.pinned and other is not group]
+        slots = sum(len(other.images) for other in [*pinned, group])
+        if not group.pinned and (4 * slots > self.spec.slots or 4 * (len(pinned) + 1) > self.spec.groups):
             self.totals["pins_refused"] += 1
             return PinResult.FULL
-        group.held = True
+        group.pinned = True
         return PinResult.PINNED
 
-    def unhold(self, task: int) -> bool:
+    def unpin(self, task: int) -> bool:
         group = self.group(task)
-        was_held = group is not None and group.held
-        if was_held:
-            group.held = False
-        return was_held
+        was_pinned = group is not None and group.pinned
+        if was_pinned:
+            group.pinned = False
+        return was_pinned
 
     # ---- supervisor
 

@@ -226,7 +226,7 @@ def test_what_batches_leave_behind_is_counted_and_checkpointed(ring, start):
         assert entered == sum(counts.values())
     state = load_checkpoint(trainer.run_dir / "checkpoints" / "step_000006").training["data"]["leftover"]
     waiting = {tuple(group[:2]) for lane in state["waiting"].values() for group in lane}
-    assert waiting == set(ring.held())
+    assert waiting == set(ring.pinned())
 
 
 def colour_accuracy(folder: Path) -> float:

@@ -6,16 +6,15 @@ only those that run on import count for the weight rule.
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from import_graph import ImportGraph, circles, circles_of_modules, forbidden_parts, part_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "polygen_stream"
@@ -74,64 +73,8 @@ LIGHT = [
 ]  # fmt: skip
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-@cache
-def imports(module: str, top_only: bool) -> frozenset[str]:
-    """Full names a module imports. top_only: those that run on import (not in functions, not for type checkers)."""
-    found: set[str] = set()
-    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
-
-    def visit(node: ast.AST) -> None:
-        if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            return
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in [] if top_only else node.body:
-                visit(child)
-            for child in node.orelse:
-                visit(child)
-            return
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                anchor = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*anchor, *([base] if base else [])])
-            # "from package import submodule" imports the submodule
-            found.update(f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names)
-            found.add(base)
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(MODULES[module].read_text(encoding="utf-8")))
-    return frozenset(found)
-
-
-def part_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else "__init__"
-
-
-def loaded_by(module: str) -> dict[str, tuple[str, ...]]:
-    """{everything that importing `module` imports, by name: the chain of modules that leads to it}."""
-    chains: dict[str, tuple[str, ...]] = {}
-    stack = [(module, (module,))]
-    while stack:
-        name, path = stack.pop()
-        if name in chains:
-            continue
-        chains[name] = path
-        if name in MODULES:
-            # Importing a.b.c runs a and a.b as well.
-            parents = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
-            stack += [(other, (*path, other)) for other in (*imports(name, top_only=True), *parents)]
-    return chains
+GRAPH = ImportGraph.of(PACKAGE)
+MODULES = GRAPH.sources
 
 
 def test_every_part_has_a_rule():
@@ -140,24 +83,54 @@ def test_every_part_has_a_rule():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_dependencies_point_one_way(module):
+    back = forbidden_parts(GRAPH, module, ALLOWED)
     part = part_of(module)
-    used = {part_of(name) for name in imports(module, top_only=False) if name.split(".")[0] == NAME}
-    back = used - ALLOWED[part] - {part, "__init__"}
-    assert not back, f"{module} imports {sorted(back)}, but {part} may import only {sorted(ALLOWED[part])}"
+    assert not back, f"{module} imports {back}, but {part} may import only {sorted(ALLOWED[part])}"
 
 
-def test_the_rules_have_no_cycle():
-    # "Once the earlier ones are taken away, something stands alone" until nothing is left.
-    rest = {part: set(allowed) - {part} for part, allowed in ALLOWED.items()}
-    while rest:
-        free = {part for part, allowed in rest.items() if not allowed & rest.keys()}
-        assert free, f"these import each other in a circle: {sorted(rest)}"
-        rest = {part: allowed for part, allowed in rest.items() if part not in free}
+def test_the_rules_have_no_circle():
+    assert circles({part: allowed - {part} for part, allowed in ALLOWED.items()}) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles_of_modules(GRAPH) == []
+
+
+# How an import may be written: each has to be seen.
+PLANTS = [
+    "from polygen_stream.{part}.{module} import name",
+    "import polygen_stream.{part}.{module}",
+    "from polygen_stream.{part} import {module}",
+    "from ..{part} import {module}",
+    "def work():\n    from polygen_stream.{part}.{module} import name",
+    "if TYPE_CHECKING:\n    from polygen_stream.{part}.{module} import name",
+]
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_back_edge_is_found(plant):
+    module = f"{NAME}.ring.spec"
+    planted = GRAPH.with_lines(module, plant.format(part="launch", module="supervise"))
+    assert forbidden_parts(GRAPH, module, ALLOWED) == []
+    assert forbidden_parts(planted, module, ALLOWED) == ["launch"]
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_circle_is_found(plant):
+    low, high = f"{NAME}.ring.spec", f"{NAME}.ring.ring"
+    assert low in GRAPH.loaded_by(high)
+    [circle] = circles_of_modules(GRAPH.with_lines(low, plant.format(part="ring", module="ring")))
+    assert {low, high} <= set(circle)
+
+
+def test_a_circle_in_the_rules_is_found():
+    assert circles({**ALLOWED, "base": {"ring"}}) == [["base", "ring"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) in LIGHT])
 def test_light_modules_load_no_heavy_library(module):
-    chains = loaded_by(module)
+    chains = GRAPH.loaded_by(module)
     heavy = [" -> ".join(path) for name, path in chains.items() if name.split(".")[0] in HEAVY]
     assert not heavy, heavy[0]
 
@@ -165,17 +138,17 @@ def test_light_modules_load_no_heavy_library(module):
 def test_the_ring_needs_numpy_only():
     # Roles under other interpreters attach to it. Only who reads a snapshot file needs safetensors too.
     reader = f"{NAME}.ring.snapshot_file"
-    attaching = {name for name in loaded_by(f"{NAME}.ring") if name in MODULES}
+    attaching = {name for name in GRAPH.loaded_by(f"{NAME}.ring") if name in MODULES}
     assert reader not in attaching
     for module in (m for m in MODULES if part_of(m) == "ring"):
-        used = {name.split(".")[0] for name in imports(module, top_only=False)} - set(sys.stdlib_module_names)
+        used = {name.split(".")[0] for name in GRAPH.imports(module)} - set(sys.stdlib_module_names)
         assert used <= {"numpy", NAME} | ({"safetensors"} if module == reader else set()), module
 
 
 def test_the_trainer_never_sees_the_painter():
     # The painter is the micro world's reality: evaluation uses it, training must not.
     for module in (m for m in MODULES if part_of(m) == "train"):
-        every = set(loaded_by(module)) | imports(module, top_only=False)
+        every = set(GRAPH.loaded_by(module)) | GRAPH.imports(module)
         assert not [name for name in every if name.startswith(f"{NAME}.micro")], module
 
 
@@ -193,7 +166,7 @@ def test_every_library_used_is_a_declared_dependency():
     }  # of open_clip_torch
     # open_clip_torch requires torchvision, and has open_clip_train.
     modules.add("reverb")  # measured under an interpreter of its own: it needs numpy 1
-    used = {name.split(".")[0] for m in MODULES for name in imports(m, top_only=False)}
+    used = {name.split(".")[0] for m in MODULES for name in GRAPH.imports(m)}
     assert used - set(sys.stdlib_module_names) - modules <= {NAME}
 
 
@@ -206,8 +179,8 @@ def test_what_a_captioner_may_use_is_in_the_list_of_its_own_environment():
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
-            waiting += [name for name in imports(module, top_only=False) if name in MODULES]
-    used = {name.split(".")[0] for module in reached for name in imports(module, top_only=False)}
+            waiting += [name for name in GRAPH.imports(module) if name in MODULES]
+    used = {name.split(".")[0] for module in reached for name in GRAPH.imports(module)}
     assert used - set(sys.stdlib_module_names) - {NAME} <= listed | of_vllm
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from polygen_stream.bench.baselines.timed_control import TimedControl
 from polygen_stream.bench.statistics import summarise
-from polygen_stream.ring import Kind, Ring, RingSpec, memory
+from polygen_stream.ring import Kind, Ring, RingSpec, memory, ring_bytes
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.invariants import broken_invariants
 from polygen_stream.ring.layout import Total
@@ -66,7 +66,7 @@ def full_ring(slots: int, per_caption: int) -> Iterator[tuple[Ring, TimedControl
         generators=GENERATORS,
         seed=0,
     )
-    control = TimedControl(memory.allocate(spec.nbytes), DRAW_TIMEOUT_S, spec)
+    control = TimedControl(memory.allocate(ring_bytes(spec)), DRAW_TIMEOUT_S, spec)
     ring = Ring(control)
     try:
         _fill(control, groups, per_caption)

@@ -81,7 +81,7 @@ def _numbers(found: Inspection) -> Table:
     table.add_row("draws", f"{stats.draws} of {stats.samples} captions, each {stats.mean_reuse:.1f} times")
     table.add_row("limiter", _limiter(stats))
     table.add_row(
-        "holds", f"{stats.held} captions kept from eviction, {stats.pins_refused} refused, {stats.pins_gone} too late"
+        "pins", f"{stats.pinned} captions kept from eviction, {stats.pins_refused} refused, {stats.pins_gone} too late"
     )
     for state, age in found.oldest.items():
         table.add_row(f"oldest {state}", f"task {age.task_id}: {age.openings} openings and {age.steps} steps ago")

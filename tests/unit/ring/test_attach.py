@@ -8,7 +8,7 @@ import sys
 import pytest
 from small_rings import open_plain, render, small_spec
 
-from polygen_stream.ring import LostLock, Ring, RingMismatch
+from polygen_stream.ring import LostLock, Ring, RingMismatch, ring_bytes
 from polygen_stream.ring.layout import LIBC_OFFSET, SPEC_OFFSET, VERSION, Header
 from polygen_stream.ring.processes import is_alive, start_time
 
@@ -48,6 +48,13 @@ def test_another_spec_is_refused(new_ring):
     assert "ring spec hash is" in tampered(new_ring, SPEC_OFFSET + offset, b"8")
 
 
+def test_a_spec_that_makes_no_ring_is_refused(new_ring):
+    spec = small_spec()
+    offset = spec.to_json().index('"slots":32') + len('"slots":')
+    text = tampered(new_ring, SPEC_OFFSET + offset, b"-2")
+    assert "the ring's spec cannot be read (ring.slots is -2; it must be at least 1)" in text
+
+
 def test_a_descriptor_that_is_no_ring_is_refused():
     fd = os.memfd_create("other")
     assert "cannot be mapped" in attach_error(fd)
@@ -65,9 +72,9 @@ def test_nobody_can_shrink_the_ring_under_the_others(new_ring):
 
 def test_the_size_is_known_before_anything_is_allocated(new_ring):
     ring = new_ring()
-    assert os.fstat(ring.fd).st_size == ring.spec.nbytes
-    assert os.fstat(ring.fd).st_blocks * 512 == ring.spec.nbytes  # every page is there
-    assert small_spec(slots=4096).nbytes > ring.spec.nbytes
+    assert os.fstat(ring.fd).st_size == ring_bytes(ring.spec)
+    assert os.fstat(ring.fd).st_blocks * 512 == ring_bytes(ring.spec)  # every page is there
+    assert ring_bytes(small_spec(slots=4096)) > ring_bytes(ring.spec)
 
 
 CHILD = """

@@ -220,7 +220,7 @@ def test_what_would_make_batches_depend_on_time_is_refused(new_ring):
 )
 def test_a_ring_that_must_deadlock_is_refused(changes, complaint):
     with pytest.raises(UserError, match=complaint):
-        small_spec(**RULES | changes)
+        Ring.create(small_spec(**RULES | changes))
 
 
 def test_skipping_means_nothing_in_throughput_mode(new_ring):

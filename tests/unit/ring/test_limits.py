@@ -1,4 +1,4 @@
-"""What bounds openings, reuse and eviction beyond the ring's size: age, holds, backlogs, and limits changed live."""
+"""What bounds openings, reuse and eviction beyond the ring's size: age, pins, backlogs, and limits changed live."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def complete(ring: Ring) -> list[int]:
     return [group.task_id for group in ring.groups_snapshot(ring.spec.groups)]
 
 
-def hold(ring: Ring, task: int) -> PinResult:
+def pin(ring: Ring, task: int) -> PinResult:
     [group] = [group for group in ring.groups_snapshot(ring.spec.groups) if group.task_id == task]
     return ring.pin(group.row, group.generation)
 
@@ -69,16 +69,16 @@ def test_groups_over_age_make_room_first_even_if_nobody_has_seen_them(new_ring):
     assert used_up in (0, 1, 2)
 
 
-# ---- holds
+# ---- pins
 
 
-def test_a_held_group_is_not_evicted_but_drawn(new_ring):
+def test_a_pinned_group_is_not_evicted_but_drawn(new_ring):
     ring = new_ring(slots=8, max_times_sampled=2)
     for task in range(4):
         open_plain(ring, task)
     render(ring)
-    assert hold(ring, 0) is PinResult.PINNED
-    assert hold(ring, 0) is PinResult.PINNED  # twice is once
+    assert pin(ring, 0) is PinResult.PINNED
+    assert pin(ring, 0) is PinResult.PINNED  # twice is once
     for step in range(2):
         assert sorted(drawn(ring, step, 4)) == [0, 1, 2, 3]
     for task in (4, 5, 6):
@@ -86,38 +86,38 @@ def test_a_held_group_is_not_evicted_but_drawn(new_ring):
     with pytest.raises(RingTimeout):
         open_plain(ring, 7)
     assert complete(ring) == [0]
-    assert ring.stats().held == 1
-    [(row, generation)] = ring.held()
+    assert ring.stats().pinned == 1
+    [(row, generation)] = ring.pinned()
     assert ring.unpin(row, generation)
     assert not ring.unpin(row, generation)
     open_plain(ring, 7)
     assert complete(ring) == [] and ring.check() == []
 
 
-def test_holds_take_a_quarter_of_the_ring_and_refusals_are_counted(new_ring):
+def test_pins_take_a_quarter_of_the_ring_and_refusals_are_counted(new_ring):
     ring = new_ring(slots=32, groups=16)
     for task in range(8):
         open_pair(ring, task)
     render(ring)
-    assert [hold(ring, task) for task in (0, 1, 2)] == [
+    assert [pin(ring, task) for task in (0, 1, 2)] == [
         PinResult.PINNED,
         PinResult.PINNED,
         PinResult.FULL,
     ]  # 8 of 32 slots
-    assert ring.unpin(*ring.held()[0])
-    assert hold(ring, 2) is PinResult.PINNED
-    assert (ring.stats().held, ring.stats().pins_refused) == (2, 1)
+    assert ring.unpin(*ring.pinned()[0])
+    assert pin(ring, 2) is PinResult.PINNED
+    assert (ring.stats().pinned, ring.stats().pins_refused) == (2, 1)
 
 
-def test_holds_take_a_quarter_of_the_group_rows(new_ring):
+def test_pins_take_a_quarter_of_the_group_rows(new_ring):
     ring = new_ring(slots=32, groups=8)
     for task in range(8):
         open_plain(ring, task)
     render(ring)
-    assert [hold(ring, task) for task in (0, 1, 2)] == [PinResult.PINNED, PinResult.PINNED, PinResult.FULL]
+    assert [pin(ring, task) for task in (0, 1, 2)] == [PinResult.PINNED, PinResult.PINNED, PinResult.FULL]
 
 
-def test_a_group_that_is_gone_cannot_be_held(new_ring):
+def test_a_group_that_is_gone_cannot_be_pinned(new_ring):
     """The generation a draw reports tells the group from the next one in its row."""
     ring = new_ring(slots=8, groups=4, max_times_sampled=1)
     open_plain(ring, 0)
@@ -161,7 +161,7 @@ def test_the_backlog_of_a_slow_generator_is_bounded_and_named(new_ring):
 
 def test_a_backlog_smaller_than_a_group_is_refused():
     with pytest.raises(UserError, match="max_backlog is 3, but one group may ask a generator for 4 images"):
-        small_spec(max_backlog=3)
+        Ring.create(small_spec(max_backlog=3))
 
 
 # ---- live limits

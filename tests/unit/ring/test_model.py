@@ -219,12 +219,12 @@ class RingMachine(RuleBasedStateMachine):
             self.bury(next(seat for seat, name in self.seats.items() if name == lease.process), before)
 
     @precondition(lambda self: self.leases)
-    @rule(pick=INDEX, which=INDEX, unhold=st.booleans())
-    def hold(self, pick, which, unhold) -> None:
+    @rule(pick=INDEX, which=INDEX, unpin=st.booleans())
+    def pin(self, pick, which, unpin) -> None:
         """Of any group that was ever drawn, wherever it is now."""
         groups = self.leases[pick % len(self.leases)].draw.groups
         group = groups[which % len(groups)]
-        name = "unhold" if unhold else "hold"
+        name = "unpin" if unpin else "pin"
         answer = getattr(self.ring, name)(group.row, group.generation)
         assert answer == getattr(self.model, name)(group.task_id)
 

@@ -7,7 +7,7 @@ import pytest
 from small_rings import small_spec
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.ring import Kind
+from polygen_stream.ring import Kind, Ring, ring_bytes
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import JournalFull
 from polygen_stream.ring.limiter import RateLimiter
@@ -91,7 +91,7 @@ def test_draw_hash_is_fixed():
 
 
 def test_an_exception_inside_a_transition_undoes_it():
-    control = Control(allocate(small_spec().nbytes), 1.0, small_spec())
+    control = Control(allocate(ring_bytes(small_spec())), 1.0, small_spec())
     with pytest.raises(KeyError), control.transition(Operation.NOTE) as journal:
         journal.set("slot_state", np.array([1, 2]), np.array([3, 4]))
         journal.set("slot_state", 1, 2)
@@ -106,7 +106,7 @@ def test_an_exception_inside_a_transition_undoes_it():
 
 def test_a_transition_larger_than_the_journal_is_refused_and_undone():
     spec = small_spec()
-    control = Control(allocate(spec.nbytes), 1.0, spec)
+    control = Control(allocate(ring_bytes(spec)), 1.0, spec)
     with (
         pytest.raises(JournalFull, match=r"NOTE changes more than the \d+ cells"),
         control.transition(Operation.NOTE) as journal,
@@ -117,7 +117,7 @@ def test_a_transition_larger_than_the_journal_is_refused_and_undone():
 
 
 def test_a_signal_handler_that_touches_the_ring_gets_an_error_not_a_deadlock():
-    control = Control(allocate(small_spec().nbytes), 5.0, small_spec())
+    control = Control(allocate(ring_bytes(small_spec())), 5.0, small_spec())
     with control.reading(), pytest.raises(RuntimeError, match="signal handler"), control.reading():
         pass
 
@@ -184,4 +184,4 @@ def test_a_ring_larger_than_memory_is_refused_before_it_is_allocated():
 )
 def test_impossible_specs_are_refused(changes, complaint):
     with pytest.raises(UserError, match=complaint):
-        small_spec(**changes)
+        Ring.create(small_spec(**changes))

@@ -75,6 +75,6 @@ def test_a_ring_that_was_accepted_makes_progress(new_ring, seed):
         ring.set_step(step + 1)
         for group in draw.groups[:1]:
             ring.pin(group.row, group.generation)
-        if chance.random() < 0.3 and ring.held():
-            ring.unpin(*ring.held()[0])
+        if chance.random() < 0.3 and ring.pinned():
+            ring.unpin(*ring.pinned()[0])
     assert ring.check() == []

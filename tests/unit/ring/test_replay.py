@@ -54,14 +54,14 @@ def test_what_will_be_drawn_again_is_held_however_much_it_is(new_ring, tmp_path)
     draw = ring.draw(0, 16, 0, 0.0, exactly=script.tasks(0, 16, 0))
     script.update_pins(ring, draw.summary)
     ring.release(draw)
-    assert ring.stats().held == 15
+    assert ring.stats().pinned == 15
     open_plain(ring, 16)  # in the place of task 15, which nobody draws again
     with pytest.raises(RingTimeout):
         open_plain(ring, 17)
     draw = ring.draw(1, 15, 0, 0.0, exactly=script.tasks(1, 15, 0))
     script.update_pins(ring, draw.summary)
     ring.release(draw)
-    assert ring.stats().held == 0
+    assert ring.stats().pinned == 0
     open_plain(ring, 17)
 
 

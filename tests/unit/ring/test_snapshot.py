@@ -161,7 +161,7 @@ def test_holds_stay_on_groups_that_are_rendered_again(new_ring, restored):
     assert ring.pin(kept.row, kept.generation) is PinResult.PINNED
     ring.release(drawn)
     second = restored(ring, payload=False)
-    assert second.held() == [(kept.row, kept.generation)]
+    assert second.pinned() == [(kept.row, kept.generation)]
     assert second.check() == []
     render(second)
     for task in range(20, 26):  # more than the other used-up groups leave room for

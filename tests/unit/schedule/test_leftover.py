@@ -15,34 +15,34 @@ GROUPS, MAX_AGE = 24, 5  # so six may wait
 
 
 class Answer(Enum):
-    HELD = "held"
+    PINNED = "pinned"
     FULL = "full"
     GONE = "gone"
 
 
 class Shelf:
-    """A ring as far as a queue sees it: which group lies in which row, who is held, and room for `room` holds."""
+    """A ring as a queue sees it: which group lies in which row, which are pinned, and room for `room` pins."""
 
     def __init__(self, room: int = GROUPS) -> None:
         self.generation = dict.fromkeys(range(GROUPS), 1)
-        self.held: set[tuple[int, int]] = set()
+        self.pinned: set[tuple[int, int]] = set()
         self.room = room
 
     def pin(self, row: int, generation: int) -> Answer:
         if self.generation[row] != generation:
             return Answer.GONE
-        if len(self.held) >= self.room:
+        if len(self.pinned) >= self.room:
             return Answer.FULL
-        self.held.add((row, generation))
-        return Answer.HELD
+        self.pinned.add((row, generation))
+        return Answer.PINNED
 
     def unpin(self, row: int, generation: int) -> bool:
-        found = (row, generation) in self.held
-        self.held.discard((row, generation))
+        found = (row, generation) in self.pinned
+        self.pinned.discard((row, generation))
         return found
 
     def evict(self, row: int) -> None:
-        assert (row, self.generation[row]) not in self.held
+        assert (row, self.generation[row]) not in self.pinned
         self.generation[row] += 1
 
 
@@ -100,9 +100,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.leave("old", [entry for entry in self.model if self.step - entry[2] >= MAX_AGE])
 
     @rule(row=rows)
-    @precondition(lambda self: len(self.shelf.held) < GROUPS)
+    @precondition(lambda self: len(self.shelf.pinned) < GROUPS)
     def evict(self, row):
-        if (row, self.shelf.generation[row]) not in self.shelf.held:
+        if (row, self.shelf.generation[row]) not in self.shelf.pinned:
             self.shelf.evict(row)
 
     @rule()
@@ -112,11 +112,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.load_state_dict(state)
 
     @rule(lost=st.sets(rows), strangers=st.sets(rows, max_size=2))
-    def resume_on_a_ring_that_lost_some_holds_and_kept_old_ones(self, lost, strangers):
-        self.shelf.held = {group for group in self.shelf.held if group[0] not in lost}
-        self.leave("gone", [entry for entry in self.model if entry[1] not in self.shelf.held])
-        self.shelf.held |= {(row, self.shelf.generation[row]) for row in strangers - lost}
-        self.queue.settle(self.shelf.held)
+    def resume_on_a_ring_that_lost_some_pins_and_kept_old_ones(self, lost, strangers):
+        self.shelf.pinned = {group for group in self.shelf.pinned if group[0] not in lost}
+        self.leave("gone", [entry for entry in self.model if entry[1] not in self.shelf.pinned])
+        self.shelf.pinned |= {(row, self.shelf.generation[row]) for row in strangers - lost}
+        self.queue.settle(self.shelf.pinned)
 
     @invariant()
     def nothing_is_lost(self):
@@ -128,11 +128,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.entered[lane] == left["trained"] + waiting + sum(left[reason] for reason in Reason)
 
     @invariant()
-    def lanes_are_in_order_bounded_and_held(self):
+    def lanes_are_in_order_bounded_and_pinned(self):
         for lane in Lane:
             assert self.queue.waiting(lane) == [group for at, group, _ in self.model if at is lane]
         assert len(self.queue) <= GROUPS // LeftoverQueue.SHARE
-        assert self.shelf.held == {group for _, group, _ in self.model}
+        assert self.shelf.pinned == {group for _, group, _ in self.model}
         assert all(self.step - entered < MAX_AGE for _, _, entered in self.model)
 
 
@@ -149,7 +149,7 @@ def test_a_quarter_of_the_ring_may_wait_and_the_rest_is_dropped_by_reason():
 
 
 def test_a_waiting_group_is_not_evicted_from_a_real_ring_until_it_is_drawn(new_ring):
-    ring = new_ring(slots=8, groups=8)  # four groups of two fill it; one of them may be held
+    ring = new_ring(slots=8, groups=8)  # four groups of two fill it; one of them may be pinned
     queue = LeftoverQueue(ring, ring.spec.groups, max_age=10)
     for task in range(4):
         open_plain(ring, task)
@@ -160,11 +160,11 @@ def test_a_waiting_group_is_not_evicted_from_a_real_ring_until_it_is_drawn(new_r
     ring.release(draw)
     for task in range(4, 7):  # everybody else goes
         open_plain(ring, task, timeout_s=1)
-    assert ring.held() == queue.waiting(Lane.DISPLACED) == [(first.row, first.generation)]
+    assert ring.pinned() == queue.waiting(Lane.DISPLACED) == [(first.row, first.generation)]
     assert 0 in [group.task_id for group in ring.groups_snapshot(8)]
     queue.drawn(Lane.DISPLACED, [(first.row, first.generation)])
     open_plain(ring, 7, timeout_s=1)
-    assert ring.held() == [] and ring.groups_snapshot(8) == []
+    assert ring.pinned() == [] and ring.groups_snapshot(8) == []
     assert queue.put(Lane.DISPLACED, (first.row, first.generation), step=1) is Reason.GONE
 
 

@@ -84,7 +84,7 @@ def test_what_negatives_displaced_heads_the_next_batch_first_in_first_out():
             before = waiting_tasks(ring, queue, Lane.DISPLACED)
             seen |= set(drawn)
             assert before == [task for task in range(60) if task not in seen][:2]  # two negatives, so the oldest two
-            assert sorted(ring.held()) == sorted(queue.waiting(Lane.DISPLACED))
+            assert sorted(ring.pinned()) == sorted(queue.waiting(Lane.DISPLACED))
             assert_conserving(queue)
         assert queue.trained[Lane.DISPLACED] == 5 * 2
 
@@ -95,7 +95,7 @@ def test_a_share_of_zero_leaves_nothing_behind_and_changes_no_draw():
         with closing(ring_with(range(40))) as ring:
             queue = LeftoverQueue(ring, ROWS, max_age=age) if age else None
             drawn.append([batch.draw_record for batch in reader(ring, constant(0.0), queue)])
-            assert ring.held() == []
+            assert ring.pinned() == []
     assert drawn[0] == drawn[1]
     assert queue is not None and sum(queue.entered.values()) == 0
 
@@ -134,7 +134,7 @@ def test_two_ranks_draw_and_leave_behind_what_one_process_does(curriculum: Calla
             batches = [next(rank) for rank in ranks]
             assert batches[0].draw_record == drawn
             assert sum(len(batch.texts) for batch in batches) == TEXTS
-        assert sorted(ring.held()) == sorted(queue.waiting(Lane.DISPLACED) + queue.waiting(Lane.UNADMITTED))
+        assert sorted(ring.pinned()) == sorted(queue.waiting(Lane.DISPLACED) + queue.waiting(Lane.UNADMITTED))
     assert queue.counts() == alone.counts()
     assert queue.trained[lane] > 0
     assert_conserving(queue)
@@ -148,7 +148,7 @@ def test_a_full_queue_drops_with_a_reason_and_an_old_entry_too():
             assert_conserving(queue)
         dropped = queue.dropped[Lane.UNADMITTED]
         assert dropped[Reason.FULL] > 0 and dropped[Reason.OLD] > 0
-        assert len(ring.held()) == len(queue)
+        assert len(ring.pinned()) == len(queue)
 
 
 def test_a_resumed_reader_goes_on_with_the_queue_it_had():
@@ -159,7 +159,7 @@ def test_a_resumed_reader_goes_on_with_the_queue_it_had():
         for _ in range(3):
             next(seen)
         state, waiting = loader.state_dict(), queue.waiting(Lane.DISPLACED)
-        ring.unpin(*waiting[0])  # the new ring came back without this hold, and with one of nobody's
+        ring.unpin(*waiting[0])  # the new ring came back without this pin, and with one that no entry has
         stranger = ring.unseen(9)[-1]
         ring.pin(*stranger)
         other = LeftoverQueue(ring, ROWS, max_age=20)
@@ -167,7 +167,7 @@ def test_a_resumed_reader_goes_on_with_the_queue_it_had():
         batch = next(resumed)
         assert batch.step == 3
         assert batch.draw_record.task_ids[0] == tasks_by_group(ring)[waiting[1]]
-        assert stranger not in ring.held()
+        assert stranger not in ring.pinned()
         assert other.dropped[Lane.DISPLACED][Reason.GONE] == 1
         assert_conserving(other)
 
