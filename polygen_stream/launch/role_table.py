@@ -9,14 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from polygen_stream.launch.progress import RunProgress
 
-if TYPE_CHECKING:
-    from polygen_stream.launch.process_plan import ProcessSpec
-
 MIB = 2**20
+
+
+class RoleProcess(Protocol):
+    """What a role's record looks at in one of its processes; a ProcessSpec of the plan, which reads this table."""
+
+    @property
+    def generator(self) -> str | None:
+        """The recipe that it renders, None if it is no renderer."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """Of a trainer: whether it writes checkpoints and metrics for the ranks of its node."""
+        ...
 
 
 class IfLost(Enum):
@@ -56,30 +67,30 @@ class Role:
     restarts_together: bool = False
     if_lost: IfLost = IfLost.RUN_ENDS
     without: str = ""
-    work: Callable[[RunProgress, ProcessSpec], int] = lambda progress, process: 0
-    left_undone: Callable[[RunProgress, ProcessSpec], str | None] = lambda progress, process: None
+    work: Callable[[RunProgress, RoleProcess], int] = lambda progress, process: 0
+    left_undone: Callable[[RunProgress, RoleProcess], str | None] = lambda progress, process: None
 
 
-def _captions_left(progress: RunProgress, process: ProcessSpec) -> str | None:
+def _captions_left(progress: RunProgress, process: RoleProcess) -> str | None:
     return None if progress.stats().finished_opening else "before all captions were in the ring"
 
 
-def _images_left(progress: RunProgress, process: ProcessSpec) -> str | None:
+def _images_left(progress: RunProgress, process: RoleProcess) -> str | None:
     stats, generator = progress.stats(), process.generator or ""
     done = stats.finished_opening and stats.backlog[generator] == 0
     return None if done else "before all its pictures were rendered"
 
 
-def _steps_left(progress: RunProgress, process: ProcessSpec) -> str | None:
+def _steps_left(progress: RunProgress, process: RoleProcess) -> str | None:
     done, steps = progress.steps_done(), progress.config.train.steps
     return f"at step {done} of {steps}" if process.leads and done < steps else None
 
 
-def _final_evaluation_left(progress: RunProgress, process: ProcessSpec) -> str | None:
+def _final_evaluation_left(progress: RunProgress, process: RoleProcess) -> str | None:
     return None if progress.is_evaluated() else "without evaluating the final checkpoint"
 
 
-def _recording_left(progress: RunProgress, process: ProcessSpec) -> str | None:
+def _recording_left(progress: RunProgress, process: RoleProcess) -> str | None:
     return "before the last step" if progress.steps_done() < progress.config.train.steps else None
 
 
