@@ -86,11 +86,17 @@ def simulate(
     )  # fmt: skip
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    imports: Annotated[
+        bool, typer.Option("--imports", help="Also import every installed package; takes about a minute.")
+    ] = False,
+) -> None:
     """Show what this machine can run, and what to install for the rest."""
-    from polygen_stream.doctor.doctor import examine, show, to_json
+    from polygen_stream.doctor.doctor import examine
+    from polygen_stream.doctor.report import show, to_json
 
-    findings = examine()
+    findings = examine(imports)
     if as_json:
         print(to_json(findings))
     else:

@@ -1,7 +1,7 @@
-"""Does a package really work here? Each probe imports it in a process of its own, with a deadline.
+"""Programs that try a package in a process of its own, with a deadline.
 
-Finding a package on disk says little: a wheel for another CUDA, a missing shared library or a version conflict
-only shows on import, and an import that crashes or hangs must not take the caller along.
+Finding a package on disk says little: a wheel for another CUDA, a missing shared library or a version conflict only
+shows when it is used. A crash or a hang of the package must not reach the caller, hence the process.
 """
 
 from __future__ import annotations
@@ -12,50 +12,85 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
-
 TIMEOUT_S = 120.0
 
-# What each package is asked to say about itself; the last line of standard output counts.
-QUESTIONS = {
-    "torch": "import torch; gpu = torch.cuda.is_available(); "
-    "print(torch.__version__, f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPU build', "
-    "'sees ' + str(torch.cuda.device_count()) + ' GPU' if gpu else 'sees no GPU', sep=', ')",
-    "torchvision": "import torchvision.transforms.v2; print(torchvision.__version__)",
-    "open_clip": "import open_clip; print(open_clip.__version__)",
-    "diffusers": "import diffusers; diffusers.StableDiffusionPipeline, diffusers.SanaPipeline; "
-    "print(diffusers.__version__)",
-    "transformers": "import transformers; transformers.CLIPTextModel; print(transformers.__version__)",
-    "torchdata": "import torchdata.nodes; print(torchdata.__version__)",
-    "vllm": "import vllm; vllm.LLM; print(vllm.__version__)",
-    "tensorrt": "import tensorrt; tensorrt.Logger(); print(tensorrt.__version__)",
-    "tensorrt_rtx": "import tensorrt_rtx; tensorrt_rtx.Logger(); print(tensorrt_rtx.__version__)",
-    "onnxruntime": "import onnxruntime as o; print(o.__version__, ' '.join(o.get_available_providers()))",
-    "onnx": "import onnx, onnxscript; print(onnx.__version__)",
-    "openvino": "import openvino as o; print(o.__version__, ' '.join(o.Core().available_devices))",
-    "xformers": "import xformers.ops; print(xformers.__version__)",
-    "ray": "import ray; print(ray.__version__)",
-    "webdataset": "import webdataset; print(webdataset.__version__)",
-    "prometheus_client": "import prometheus_client; from importlib.metadata import version; "
-    "print(version('prometheus_client'))",
+# A kernel of each package that computes on GPUs; the last line of standard output is the answer.
+KERNELS = {
+    "torch": """
+import torch
+found = []
+for index in range(torch.cuda.device_count()):
+    ones = torch.ones(256, 256, device=f"cuda:{index}")
+    assert (ones @ ones).sum().item() == 256**3, f"wrong product on cuda:{index}"
+    found.append(f"cuda:{index}")
+assert found, f"torch {torch.__version__} sees no GPU (built for CUDA {torch.version.cuda})"
+print(f"{torch.__version__} multiplies matrices on", ", ".join(found))
+""",
+    "xformers": """
+import torch, xformers, xformers.ops
+x = torch.randn(1, 64, 2, 32, device="cuda", dtype=torch.float16)
+assert xformers.ops.memory_efficient_attention(x, x, x).isfinite().all().item(), "attention is not finite"
+print(f"{xformers.__version__} computes attention")
+""",
+    "tensorrt": """
+import tensorrt
+assert tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR)), "no builder"
+print(f"{tensorrt.__version__} starts a builder")
+""",
+}
+
+# Imports of what a run uses of each package.
+IMPORTS = {
+    "torch": "import torch",
+    "torchvision": "import torchvision.transforms.v2",
+    "open_clip": "import open_clip",
+    "diffusers": "import diffusers; diffusers.StableDiffusionPipeline, diffusers.SanaPipeline",
+    "transformers": "import transformers; transformers.CLIPTextModel",
+    "torchdata": "import torchdata.nodes",
+    "vllm": "import vllm; vllm.LLM",
+    "openai": "import openai; openai.OpenAI",
+    "tensorrt": "import tensorrt; tensorrt.Logger()",
+    "tensorrt_rtx": "import tensorrt_rtx; tensorrt_rtx.Logger()",
+    "xformers": "import xformers.ops",
+    "onnxruntime": "import onnxruntime; onnxruntime.InferenceSession",
+    "onnx": "import onnx, onnxscript",
+    "openvino": "import openvino; openvino.Core()",
+    "ray": "import ray",
+    "webdataset": "import webdataset",
+    "prometheus_client": "import prometheus_client",
+    "pandas": "import pandas",
+    "simpy": "import simpy",
 }
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` is the version when it works, else one line on what went wrong."""
+    """What a probe said.
 
-    state: Literal["works", "absent", "broken", "slow"]
+    Attributes:
+        state: "works"; "broken": it raised or died; "slow": it did not end within the deadline.
+        text: The probe's last line, or one line on what went wrong.
+    """
+
+    state: Literal["works", "broken", "slow"]
     text: str
 
 
-def ask(module: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """Import `module` (a key of QUESTIONS) in a fresh interpreter."""
-    if importlib.util.find_spec(module) is None:
-        return Answer("absent", "not installed")
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module can be found, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def run_probe(source: str, timeout_s: float = TIMEOUT_S) -> Answer:
+    """Run a program in a fresh interpreter.
+
+    Args:
+        source: Python source.
+        timeout_s: Deadline in seconds.
+    """
     try:
         done = subprocess.run(
-            [sys.executable, "-c", QUESTIONS[module]],
+            [sys.executable, "-c", source],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -63,21 +98,12 @@ def ask(module: str, timeout_s: float = TIMEOUT_S) -> Answer:
             timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
-        return Answer("slow", f"import did not end within {timeout_s:.0f} s")
+        return Answer("slow", f"did not end within {timeout_s:g} s")
     if done.returncode:
-        return Answer("broken", _last(done.stderr) or f"import ended with exit code {done.returncode}")
-    return Answer("works", _last(done.stdout))
+        return Answer("broken", _last_line(done.stderr) or f"ended with exit code {done.returncode}")
+    return Answer("works", _last_line(done.stdout))
 
 
-def gpus() -> list[str]:
-    """One line per NVIDIA GPU: name, memory, compute capability. Empty without a driver."""
-    try:
-        found = query_gpus("name", "memory.total", "compute_cap")
-    except NoNvidiaSmi:
-        return []
-    return [f"{name}, {memory}{' MiB' if memory.isdigit() else ''}, {capability}" for name, memory, capability in found]
-
-
-def _last(text: str) -> str:
+def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
