@@ -11,11 +11,11 @@ from polygen_stream.analyze.invariance import generator_probe
 from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.analyze.recognition import CLIP_SCORE_PREFIX, clip_score, oracle_right
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
+from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.evaluate.encoder import Encoder, load_encoder
 from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import SIZE, paint
 from polygen_stream.micro.world import sample_scene
-from polygen_stream.train.checkpoint import list_checkpoints
 
 PAINTED = 500  # pictures of the micro world whose spectrum the generators' are compared with
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.evaluate.metrics import class_features
 from polygen_stream.train.augment import preprocess
-from polygen_stream.train.checkpoint import list_checkpoints
 from polygen_stream.train.model import Tokenizer, create_clip, image_size, load_clip, open_clip_name
 
 BATCH = 256

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import append_jsonl, read_jsonl
+from polygen_stream.checkpoints import list_checkpoints, read_meta
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score_suite import score_suite
 from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import RoleContext, run_role, yield_cores
-from polygen_stream.train.checkpoint import list_checkpoints, read_meta
 from polygen_stream.train.model import load_clip
 
 POLL_S = 0.25

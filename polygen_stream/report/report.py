@@ -14,6 +14,7 @@ from polygen_stream.base.files import write_atomically
 from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
+from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.evaluate.encoder import load_encoder
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.world import Split, sample_scene
@@ -26,7 +27,6 @@ from polygen_stream.report.run_data import RunData, read_run_data
 from polygen_stream.report.samples import draw_samples
 from polygen_stream.ring.inspection import Inspection
 from polygen_stream.roles.role import RoleContext, run_role
-from polygen_stream.train.checkpoint import list_checkpoints
 
 MEASURED = 1500  # pictures of the ring
 SAMPLES = 12  # captions in TensorBoard's grid

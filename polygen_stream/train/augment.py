@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from polygen_stream.base.seeding import key, mixed
+from polygen_stream.config import TrainConfig
 
 DOWNSAMPLE_FACTORS = (1 / 4, 1 / 2)  # of the side, for random_downsample
 
@@ -34,6 +35,26 @@ def preprocess(images: Tensor, size: int) -> Tensor:
         x = interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def augment(images: Tensor, size: int, train: TrainConfig, *, seed: int, step: int, image_ids: Tensor) -> Tensor:
+    """Turn the stored images of a training batch into model input, with the augmentations that a run is configured for.
+
+    Args:
+        images: uint8 [N, H, H, 3].
+        size: side of the model's input, in pixels.
+        train: has the strength of each augmentation.
+        seed: the run's seed.
+        step: the training step.
+        image_ids: int64 [N] on the host, unique within the step.
+
+    Returns:
+        float32 [N, 3, size, size].
+    """
+    x = preprocess(images, images.shape[1])  # [N, 3, H, H]
+    if train.downsample_probability:
+        x = random_downsample(x, probability=train.downsample_probability, seed=seed, step=step, image_ids=image_ids)
+    return random_resized_crop(x, size, scale_min=train.crop_scale_min, seed=seed, step=step, image_ids=image_ids)
 
 
 def random_resized_crop(

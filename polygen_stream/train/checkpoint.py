@@ -1,7 +1,7 @@
-"""Writing and reading what a checkpoint folder holds; checkpoints.py says what that is.
+"""Writing and reading checkpoints; checkpoints.py describes their folders.
 
-A checkpoint is written in two parts. What training is about to change is copied to the host at once; hashing, writing
-and flushing it is the business of a thread, while the next steps run.
+A checkpoint is saved in two parts. What training is about to change is copied to the host at once; a thread hashes,
+writes and flushes it while the next steps run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from polygen_stream.checkpoints import (
     config_hash,
     damaged,
     describe_files,
-    list_checkpoints,
     read_meta,
     retain,
     write_meta,
@@ -42,29 +41,44 @@ MODEL, AVERAGE, STATE = "model.safetensors", "average.safetensors", "state.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory. `training` has the keys optimizer, curriculum and data."""
+    """A checkpoint read from its folder.
 
+    Args:
+        folder: where it was read from.
+        meta: its meta.json.
+        model: weights and buffers, on the CPU.
+        training: state of the optimizer, curriculum and data, by these names.
+    """
+
+    folder: Path
     meta: dict[str, Any]
     model: dict[str, Tensor]
     training: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Captured:
-    """Everything of a checkpoint, in memory that nobody changes any more: host copies, and the ring's columns.
+class CapturedCheckpoint:
+    """The content of a checkpoint that is not written yet: host copies that do not change any more.
 
-    Pictures are still in the ring. One that is overwritten before it is stored will be rendered again.
+    Images are still in the ring. One that is overwritten before it is stored will be rendered again.
+
+    Args:
+        meta: of meta.json.
+        weights: state dicts by file name.
+        training: state of the optimizer, curriculum and data, by these names.
+        ring: the ring that has the images; None leaves it out of the checkpoint.
+        columns: a copy of the ring's columns.
     """
 
     meta: dict[str, Any]
-    weights: dict[str, dict[str, Tensor]]  # by file
+    weights: dict[str, dict[str, Tensor]]
     training: dict[str, Any]
     ring: Ring | None
     columns: RingState | None
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one run, one at a time, in the background. One thread uses it."""
+    """Writes the checkpoints of one run, one at a time, in the background. Not to be shared between threads."""
 
     def __init__(self, run_dir: Path, config: RunConfig) -> None:
         self._run_dir = run_dir
@@ -72,14 +86,18 @@ class CheckpointWriter:
         self._thread: Thread | None = None
         self._problem: BaseException | None = None
 
-    def save(self, captured: Captured) -> None:
-        """Begins to write; first waits for the one before. Raises what became of that one."""
+    def save(self, captured: CapturedCheckpoint) -> None:
+        """Wait for the previous checkpoint, then begin to write this one.
+
+        Raises:
+            UserError: the previous one could not be written.
+        """
         self.wait()
         self._thread = Thread(target=self._write, args=(captured,), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
-        """Returns when the last one is on disk.
+        """Wait until the last checkpoint is on disk.
 
         Raises:
             UserError: it could not be written.
@@ -91,10 +109,10 @@ class CheckpointWriter:
             problem, self._problem = self._problem, None
             raise problem
 
-    def _write(self, captured: Captured) -> None:
+    def _write(self, captured: CapturedCheckpoint) -> None:
         try:
             write_checkpoint(self._run_dir, captured, self._config)
-        except BaseException as problem:  # for whoever waits
+        except BaseException as problem:  # raised by wait(), in the thread that trains
             self._problem = problem
 
 
@@ -110,10 +128,20 @@ def capture(
     average: torch.nn.Module | None = None,
     ring: Ring | None = None,
     model_config: dict[str, Any] | None = None,
-) -> Captured:
-    """Copies what belongs to the checkpoint of `step`, the number of steps done so far.
+) -> CapturedCheckpoint:
+    """Copy to the host what a checkpoint holds.
 
-    model_config: of a model that only a file describes, for whoever reads the checkpoint when the file has gone.
+    Args:
+        step: number of steps done so far.
+        final: whether training ends here.
+        config: of the run.
+        model: the model, in whatever precision it is trained.
+        optimizer: of its parameters.
+        curriculum: state dict of the curriculum.
+        data: state dict of the reader.
+        average: the model's moving average, if the run keeps one.
+        ring: the ring, if it is to be stored too.
+        model_config: of a model that only a file describes; the checkpoint can be read when the file is gone.
     """
     meta = {
         "step": step,
@@ -130,18 +158,23 @@ def capture(
         if module is not None
     }
     training = {"optimizer": _to_host(optimizer.state_dict()), "curriculum": curriculum, "data": data}
-    return Captured(meta, weights, training, ring, ring and copy_columns(ring))
+    return CapturedCheckpoint(meta, weights, training, ring, ring and copy_columns(ring))
 
 
 def save_checkpoint(run_dir: Path, *, config: RunConfig, **what: Any) -> Path:
-    """Captures and writes a checkpoint at once; see capture and write_checkpoint."""
+    """Capture and write a checkpoint at once; see capture and write_checkpoint."""
     return write_checkpoint(run_dir, capture(config=config, **what), config)
 
 
-def write_checkpoint(run_dir: Path, captured: Captured, config: RunConfig) -> Path:
-    """Writes a checkpoint, which is there whole or not at all, and applies the retention rule.
+def write_checkpoint(run_dir: Path, captured: CapturedCheckpoint, config: RunConfig) -> Path:
+    """Write a checkpoint atomically, apply the retention rule, and return the folder.
 
-    A step that has its checkpoint already (a run stopped right after one) only gets its meta.json renewed.
+    Where the step has a checkpoint already (a run that was stopped right after one), only meta.json is rewritten.
+
+    Args:
+        run_dir: the run folder.
+        captured: the content.
+        config: of the run.
 
     Raises:
         UserError: the disk is full, or cannot be written to.
@@ -156,12 +189,12 @@ def write_checkpoint(run_dir: Path, captured: Captured, config: RunConfig) -> Pa
         partial.mkdir(parents=True)
         for name, tensors in captured.weights.items():
             safetensors.torch.save_file(tensors, partial / name)
-        state = io.BytesIO()  # torch's own writer tells a full disk by an error of its own
+        state = io.BytesIO()  # torch's own file writer reports a full disk by an error that says something else
         torch.save(captured.training, state)
         (partial / STATE).write_bytes(state.getbuffer())
         if captured.ring is not None:
-            pictures = config.train.checkpoint_images
-            save_snapshot(captured.ring, partial / RING, pictures, state=captured.columns)
+            images = config.train.checkpoint_images
+            save_snapshot(captured.ring, partial / RING, images, state=captured.columns)
         for file in partial.iterdir():
             flush(file)
         write_meta(partial, captured.meta | {"files": describe_files(partial)})
@@ -181,7 +214,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a whole checkpoint to the CPU.
 
     Raises:
-        UserError: not a checkpoint, or a file in it is missing, truncated or of another kind.
+        UserError: the folder is no checkpoint, or a file in it is missing, truncated or of another kind.
     """
     meta = read_meta(folder)
     model = read_model_state(folder)
@@ -190,16 +223,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         training = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(damaged(file, "it is missing")) from None
-    except Exception as problem:  # torch.load raises whatever its unpickler stumbles over in a damaged file
+    except Exception as problem:  # in a damaged file torch.load's unpickler may raise anything
         raise UserError(damaged(file, f"{type(problem).__name__} while reading it")) from None
     expected = {"optimizer", "curriculum", "data"}
     if not isinstance(training, dict) or training.keys() != expected:
         raise UserError(damaged(file, "it is not the training state of a polygen-stream checkpoint"))
-    return Checkpoint(meta, model, training)
+    return Checkpoint(folder, meta, model, training)
 
 
 def read_model_state(folder: Path, *, averaged: bool = False) -> dict[str, torch.Tensor]:
-    """Weights and buffers of a checkpoint folder, on the CPU; `averaged`: their moving average where there is one.
+    """Read the weights and buffers of a checkpoint folder, to the CPU.
+
+    Args:
+        folder: of the checkpoint.
+        averaged: read their moving average, where the checkpoint has one.
 
     Raises:
         UserError: the file is missing, truncated or not safetensors.
@@ -213,14 +250,8 @@ def read_model_state(folder: Path, *, averaged: bool = False) -> dict[str, torch
         raise UserError(damaged(file, str(problem))) from None
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The folder that training goes on from, if this is not its beginning."""
-    found = list_checkpoints(run_dir)
-    return found[-1][1] if found else None
-
-
 def _to_host(value: Any) -> Any:
-    """A copy of nested dicts and lists, its tensors on the CPU."""
+    """Copy nested dicts and lists, with their tensors on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

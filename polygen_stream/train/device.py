@@ -1,4 +1,4 @@
-"""A device by the name that a user gave it, if this machine has it."""
+"""The device that a user named, if this machine has it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from polygen_stream.base.errors import UserError
 
 
 def training_device(name: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
-    """The device of `train.device`, or of what else is called `key`; "cuda" is that of the local rank.
+    """Return the device of this name; "cuda" is the CUDA device of the local rank.
+
+    Args:
+        name: "cpu", "cuda" or "cuda:N".
+        local_rank: number of this process on its node.
+        key: where the name is from, for the message.
 
     Raises:
         UserError: no such device on this machine.

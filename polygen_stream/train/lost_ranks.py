@@ -1,4 +1,4 @@
-"""Telling the loss of another rank from an error of one's own."""
+"""Lost ranks: telling the end of another rank from an error of this one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from polygen_stream.base.errors import RankLost
 
 @contextmanager
 def reporting_lost_ranks(doing: str) -> Iterator[None]:
-    """Turns the error of a collective whose other side is gone into RankLost.
+    """Turn the error of a collective whose other side is gone into RankLost.
 
-    The process group knows no better than that a connection broke, so this says where it was noticed; whoever ended
-    first says what happened, and the supervisor names that one.
+    The process group knows only that a connection broke, so the message says where that was noticed. The rank that
+    ended first logs the cause, and the supervisor names that rank.
+
+    Args:
+        doing: what this rank was doing, for the message.
+
+    Raises:
+        RankLost: a collective in the block failed because another rank is gone.
     """
     try:
         yield
     except RuntimeError as problem:
-        # NCCL has a type of error for it; gloo throws a plain one.
+        # NCCL has a type of error for it; gloo raises a plain one.
         if isinstance(problem, dist.DistError) or "gloo" in str(problem):
             raise RankLost(f"another rank is gone: {doing} ({str(problem).splitlines()[0]})") from problem
         raise

@@ -1,4 +1,4 @@
-"""What training writes down of every step: metrics, TensorBoard, the draw log."""
+"""What the trainer logs of its steps: metrics, their TensorBoard scalars, and the draw log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polygen_stream.base.jsonl import JsonLines, cut_jsonl, read_jsonl
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.ring import RingStats
+from polygen_stream.ring import DrawRecord, RingStats
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.schedule.leftover import LeftoverQueue
 from polygen_stream.train.data import TrainBatch
@@ -15,24 +15,26 @@ from polygen_stream.train.tensorboard import TensorBoard
 
 
 class MetricsLogger:
-    """Of one run, kept by one process.
+    """Writes the metrics and the draw log of a run. One process of a run folder does.
 
     Args:
-        first_step: the step that training (re)starts at: what an earlier attempt wrote from it on is removed.
+        run_dir: the run folder.
+        first_step: the step that training (re)starts at. What an earlier attempt wrote from it on is removed.
     """
 
     def __init__(self, run_dir: Path, first_step: int = 0) -> None:
         run = RunFolder(run_dir)
         cut_jsonl(run.metrics, first_step)
         self._metrics = JsonLines(run.metrics)
-        self._draws = DrawLog(run.draw_log, first_step)
-        self._board = TensorBoard(run.tensorboard, first_step=first_step)
-        self._seconds_before = max((record["time"] for record in read_jsonl(run.metrics)), default=0.0)
+        self._draw_log = DrawLog(run.draw_log, first_step)
+        self._tensorboard = TensorBoard(run.tensorboard, first_step=first_step)
+        self._earlier_s = max((record["time"] for record in read_jsonl(run.metrics)), default=0.0)
 
-    def drawn(self, batch: TrainBatch) -> None:
-        self._draws.write(batch.draw_record)
+    def log_draw(self, record: DrawRecord) -> None:
+        """Append a step's draw to the draw log."""
+        self._draw_log.write(record)
 
-    def step(
+    def log_step(
         self,
         batch: TrainBatch,
         result: StepResult,
@@ -42,21 +44,32 @@ class MetricsLogger:
         time_s: float,
         step_s: float,
     ) -> None:
-        record = step_record(batch, result, stats, time_s=self._seconds_before + time_s, step_s=step_s)
+        """Append a step's metrics.
+
+        Args:
+            batch: what the step was trained on.
+            result: what came of it.
+            stats: of the ring after the step.
+            leftover: the leftover queue, if the run has one.
+            time_s: seconds since this process started; those of earlier attempts are added.
+            step_s: seconds of the step's work, without `batch.waited_s`.
+        """
+        record = step_record(batch, result, stats, time_s=self._earlier_s + time_s, step_s=step_s)
         if leftover is not None:
             record["leftover"] = leftover.counts()
         self._metrics.write(record)
-        self._board.write(record)
+        self._tensorboard.write(record)
 
     def close(self) -> None:
-        for sink in (self._metrics, self._draws, self._board):
+        """Close the files."""
+        for sink in (self._metrics, self._draw_log, self._tensorboard):
             sink.close()
 
 
 def step_record(
     batch: TrainBatch, result: StepResult, stats: RingStats, *, time_s: float, step_s: float
 ) -> dict[str, object]:
-    """One line of metrics.jsonl. `wait_s` (for the ring) and `step_s` (work) do not overlap."""
+    """Build one line of metrics.jsonl. `wait_s` (for the ring and other ranks) and `step_s` (work) do not overlap."""
     return {
         "step": batch.step,
         "time": round(time_s, 4),

@@ -1,4 +1,4 @@
-"""AdamW, and the learning rate as a function of the step."""
+"""The optimizer, AdamW, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from polygen_stream.config import TrainConfig
 
 
 def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW without weight decay on gains, biases, norms and the logit scale.
+    """Build AdamW without weight decay on gains, biases, norms and the logit scale.
 
-    The split is that of open_clip's trainer: anything of fewer than two dimensions, and what its name marks
-    as a bias, a norm or the logit scale. Fused: one pass over the token embedding instead of several.
+    The split is that of open_clip's trainer: no decay on parameters of fewer than two dimensions and on those whose
+    name marks a bias, a norm or the logit scale. Fused: one pass over the token embedding instead of several.
     """
     decay, no_decay = [], []
     for name, parameter in model.named_parameters():
@@ -32,7 +32,7 @@ def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to `lr` over `warmup` steps, then half a cosine down to 0 at the end of the run."""
+    """Return the learning rate of a step: linear warm-up to `lr` over `warmup` steps, then cosine decay to 0."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -40,5 +40,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -1,4 +1,4 @@
-"""The floating point that a training step computes in."""
+"""The floating-point precision of a training step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of torch.cpu.get_capabi
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What autocast uses for `train.precision` on this device: torch.bfloat16, or None for float32.
+    """Return the dtype of autocast for `train.precision` on this device: torch.bfloat16, or None for float32.
 
     "auto" is bf16 where the device multiplies in it and fp32 elsewhere: a CPU without such instructions emulates bf16
     several times slower than it computes fp32.
@@ -26,10 +26,10 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def prefer_plain_attention(device: torch.device) -> None:
-    """On a CPU, have this process attend by plain matrix products.
+    """Turn off torch's fused attention in this process if the device is a CPU.
 
     torch's fused attention for CPUs is made for long sequences: its backward pass takes a quarter of a step's time on
-    captions of thirty tokens.
+    captions of thirty tokens, more than plain matrix products.
     """
     if device.type == "cpu":
-        torch.backends.cuda.enable_flash_sdp(False)  # the switch of both
+        torch.backends.cuda.enable_flash_sdp(False)  # also switches the CPU kernel

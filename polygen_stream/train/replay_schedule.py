@@ -1,4 +1,4 @@
-"""A draw log as a script: what a run in replay mode draws, step by step."""
+"""The replay schedule: the draws of a finished run, which a run in replay mode repeats step by step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from polygen_stream.ring.draw_log import read_draw_log
 
 
 class ReplaySchedule:
-    """Read in the order of steps, from whichever step it is first asked for.
+    """The draws of a draw log, to be asked for in the order of steps, from any step on.
+
+    Args:
+        file: the draw log.
 
     Raises:
         UserError: the file is no draw log.
@@ -19,13 +22,18 @@ class ReplaySchedule:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._last: dict[int, int] = {}  # task -> the last step that draws it
+        self._last_step: dict[int, int] = {}  # task id -> the last step that draws it
         for record in read_draw_log(file):
-            self._last.update(dict.fromkeys(record.task_ids, record.step))
+            self._last_step.update(dict.fromkeys(record.task_ids, record.step))
         self._records: Iterator[DrawRecord] = read_draw_log(file)
 
     def tasks(self, step: int, plain: int, pair: int) -> tuple[int, ...]:
-        """The tasks of a step in the order of its batch, PLAIN before PAIR.
+        """Return the task ids of a step in the order of its batch, PLAIN before PAIR.
+
+        Args:
+            step: the training step.
+            plain: number of PLAIN groups that the curriculum asks for.
+            pair: number of PAIR groups that the curriculum asks for.
 
         Raises:
             UserError: the log has no such step, or its mix is not the one asked for.
@@ -45,7 +53,7 @@ class ReplaySchedule:
         """Pin those of the groups just drawn that a later step draws again, and unpin the rest."""
         record = summary.record
         for row, generation, task in zip(summary.rows, record.generations, record.task_ids, strict=True):
-            if self._last[task] > record.step:
+            if self._last_step[task] > record.step:
                 ring.pin(row, generation)
             else:
                 ring.unpin(row, generation)

@@ -1,4 +1,4 @@
-"""The way of a batch's pixels from the ring to the training device."""
+"""Staging: copying a batch's pixels from the ring to the training device."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ PINNED_BUFFERS = 3  # one being filled, one being copied, one being read by the 
 
 
 class Staging(Protocol):
+    """A way from the ring to the training device."""
+
     def load(self, ring: Ring, slots: Sequence[int]) -> Tensor:
-        """uint8 [len(slots), H, W, 3] on the device. The ring's slots may be reused once this returns."""
+        """Copy images to the device: uint8 [len(slots), H, W, 3]. The slots may be reused once this returns."""
+        ...
 
 
 class HostStaging:
-    """The training device is the CPU: one gather out of shared memory is all there is."""
+    """Staging for a CPU: one gather out of shared memory."""
 
     def load(self, ring: Ring, slots: Sequence[int]) -> Tensor:
+        """Copy images out of the ring: uint8 [len(slots), H, W, 3]."""
         return torch.from_numpy(ring.read(slots))
 
 
 class CudaStaging:
-    """Gathers into pinned buffers in turn and copies each on a side stream, beside the step that is running.
+    """Staging for a GPU: gathers into pinned buffers in rotation and copies each on a side stream, while a step runs.
 
     A buffer is filled again only after the copy out of it has ended (its event): a wait, if there is one, is
     for a copy that was issued PINNED_BUFFERS batches ago.
@@ -44,11 +48,12 @@ class CudaStaging:
             torch.empty(max_images, *image_shape, dtype=torch.uint8, pin_memory=True) for _ in range(PINNED_BUFFERS)
         ]
         self._copied = [torch.cuda.Event() for _ in range(PINNED_BUFFERS)]
-        self._turn = 0
+        self._next = 0
 
     def load(self, ring: Ring, slots: Sequence[int]) -> Tensor:
-        buffer, copied = self._buffers[self._turn][: len(slots)], self._copied[self._turn]
-        self._turn = (self._turn + 1) % PINNED_BUFFERS
+        """Copy images to the GPU: uint8 [len(slots), H, W, 3]."""
+        buffer, copied = self._buffers[self._next][: len(slots)], self._copied[self._next]
+        self._next = (self._next + 1) % PINNED_BUFFERS
         copied.synchronize()
         ring.read(slots, out=buffer.numpy())
         with torch.cuda.stream(self._stream):
@@ -61,5 +66,6 @@ class CudaStaging:
         return images
 
 
-def staging_for(device: torch.device, max_images: int, image_shape: tuple[int, int, int]) -> Staging:
+def build_staging(device: torch.device, max_images: int, image_shape: tuple[int, int, int]) -> Staging:
+    """Build the staging of a device, for batches of up to `max_images` images of [H, W, 3]."""
     return CudaStaging(device, max_images, image_shape) if device.type == "cuda" else HostStaging()

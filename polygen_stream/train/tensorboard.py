@@ -1,4 +1,4 @@
-"""Per-step records as TensorBoard scalars."""
+"""The metrics of a run as TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class TensorBoard:
-    """Writes the numbers of a record as scalars, nested names joined by '/'.
+    """Writes the numbers of a step's metrics as scalars, nested names joined by '/'.
 
     Args:
-        folder: where event files go.
+        folder: for the event files.
         flush_s: seconds after which written scalars reach the file.
-        first_step: the step the run (re)starts at. Scalars from it on that are there already are not shown any more.
+        first_step: the step that the run (re)starts at. TensorBoard hides older scalars from it on.
     """
 
     def __init__(self, folder: Path, flush_s: int = 10, first_step: int = 0) -> None:
@@ -22,12 +22,14 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), flush_secs=flush_s, purge_step=first_step or None)
 
     def write(self, record: Mapping[str, Any]) -> None:
+        """Write the numbers of a record at its "step"."""
         step = record["step"]
         for name, value in _scalars(record):
             if name != "step":
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Flush and close the event file."""
         self._writer.close()
 
 

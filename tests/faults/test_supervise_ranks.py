@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-from polygen_stream.train.checkpoint import list_checkpoints, load_checkpoint
+from polygen_stream.checkpoints import list_checkpoints
+from polygen_stream.train.checkpoint import load_checkpoint
 
 GANG = ("--train.ranks", "2", "--train.steps", "100000", "--train.checkpoint_every", "100000", "--evaluate.every", "0",
         "--captions.target", "0", "--launch.max_restarts", "0")  # fmt: skip

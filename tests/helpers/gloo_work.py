@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from polygen_stream.train.batch_norm import share_batch_norms
+from polygen_stream.train.batch_norm import synchronize_batch_norms
 from polygen_stream.train.grad_cache import CachedFeatures
 from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.text_image_index import TextImageIndex
@@ -159,7 +159,7 @@ def batch_norm_work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     model, inputs, weights = batch_norm_case()
-    model = share_batch_norms(model, torch.device("cpu"))
+    synchronize_batch_norms(model, torch.device("cpu"))
     own = slice(0, 4) if rank == 0 else slice(4, 11)
     outputs = [model(inputs[own] + step) for step in range(2)]
     for output in outputs:

@@ -15,6 +15,7 @@ from rank_process import start_rank
 
 from polygen_stream.base.errors import RankLost
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import (
     CaptionsConfig,
     CurriculumConfig,
@@ -28,7 +29,7 @@ from polygen_stream.config import (
 from polygen_stream.launch.children import rendezvous_environment
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring import Kind, Member, Ring
-from polygen_stream.train.checkpoint import list_checkpoints, load_checkpoint
+from polygen_stream.train.checkpoint import load_checkpoint
 
 TASKS, STEPS, POSITIVES = 40, 6, 3
 

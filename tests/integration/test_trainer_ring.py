@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.checkpoints import list_checkpoints, read_meta
 from polygen_stream.config import (
     CaptionsConfig,
     CurriculumConfig,
@@ -29,7 +30,7 @@ from polygen_stream.config import (
 )
 from polygen_stream.ring import Kind, Member, Ring, RingSpec
 from polygen_stream.train.augment import preprocess
-from polygen_stream.train.checkpoint import list_checkpoints, load_checkpoint, read_meta
+from polygen_stream.train.checkpoint import load_checkpoint
 from polygen_stream.train.model import load_clip
 
 COLOURS = {"red": (210, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 210), "yellow": (220, 210, 50)}

@@ -8,7 +8,7 @@ from gloo_work import batch_norm_case, batch_norm_work, gradients
 from torch.multiprocessing import spawn
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.train.batch_norm import share_batch_norms
+from polygen_stream.train.batch_norm import synchronize_batch_norms
 
 
 def test_outputs_gradients_and_statistics_are_those_of_the_whole_batch(tmp_path):
@@ -35,4 +35,4 @@ def test_outputs_gradients_and_statistics_are_those_of_the_whole_batch(tmp_path)
 def test_a_kind_that_cannot_be_shared_is_refused_by_name():
     model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.BatchNorm2d(3, momentum=None)))
     with pytest.raises(UserError, match=r"0\.0 of the model is BatchNorm2d.*train\.ranks = 1"):
-        share_batch_norms(model, torch.device("cpu"))
+        synchronize_batch_norms(model, torch.device("cpu"))

@@ -13,7 +13,7 @@ from polygen_stream.schedule.curriculum import DrawMix
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.data import TrainBatch
 from polygen_stream.train.device import training_device
-from polygen_stream.train.grad_cache import check_divisible
+from polygen_stream.train.grad_cache import check_micro_batching
 from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
@@ -157,8 +157,8 @@ def test_micro_batches_make_the_step_of_the_large_batch(term):
 def test_a_model_with_batch_norms_is_not_trained_in_micro_batches():
     model, _ = create_clip("micro")
     with pytest.raises(ValueError, match=r"train\.accum_freq = 4.*'micro' has batch norms \(visual\.trunk"):
-        check_divisible(model, TrainConfig(accum_freq=4))
-    check_divisible(transformer(), TrainConfig(accum_freq=4))
+        check_micro_batching(model, TrainConfig(accum_freq=4))
+    check_micro_batching(transformer(), TrainConfig(accum_freq=4))
 
 
 def test_auto_precision_follows_what_the_processor_multiplies_in(monkeypatch):

@@ -1,0 +1,230 @@
+"""What a trainer consists of on one rank, and how it is set up from a config and, where there is one, a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from polygen_stream.assets.model_configs import is_model_file, read_model_config
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.base.seeding import key
+from polygen_stream.checkpoints import discard_after, last_checkpoint
+from polygen_stream.config import RunConfig, TrainConfig, curriculum_of
+from polygen_stream.roles.device_lock import DeviceLock
+from polygen_stream.roles.role import RoleContext
+from polygen_stream.schedule.curriculum import Curriculum
+from polygen_stream.schedule.leftover import LeftoverQueue
+from polygen_stream.train.checkpoint import Checkpoint, load_checkpoint, read_model_state
+from polygen_stream.train.data import RingReader
+from polygen_stream.train.device import training_device
+from polygen_stream.train.grad_cache import check_micro_batching
+from polygen_stream.train.model import (
+    ClipModel,
+    Tokenizer,
+    add_image_image_head,
+    compile_towers,
+    create_clip,
+    load_model_state,
+)
+from polygen_stream.train.optim import build_optimizer
+from polygen_stream.train.parallel import wrap_in_ddp
+from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
+from polygen_stream.train.process_group import RankGroup, join_ranks, rank_from_environment
+from polygen_stream.train.replay_schedule import ReplaySchedule
+from polygen_stream.train.staging import build_staging
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """The parts of a trainer on one rank.
+
+    Args:
+        context: config, ring and run folder.
+        ranks: the ranks of the trainer, and this one's position among them.
+        device_lock: time slices on the training device, if the run shares it between processes.
+        model: the CLIP, on the training device.
+        model_config: what a file says of the model; None for a model that open_clip knows by name.
+        ddp: the model wrapped for several ranks; None for a single process.
+        optimizer: of the model's parameters.
+        average: exponential moving average of the weights; None where the run keeps none, and on all but the leaders.
+        curriculum: the draw mix of each step.
+        leftover: the leftover queue; None where the run has none, and on all but the leaders.
+        reader: the batches.
+        first_step: number of steps that the checkpoint has behind it; 0 if there is none.
+        resumed: whether training continues from a checkpoint.
+    """
+
+    context: RoleContext
+    ranks: RankGroup
+    device_lock: DeviceLock
+    model: ClipModel
+    model_config: dict[str, Any] | None
+    ddp: DistributedDataParallel | None
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    curriculum: Curriculum
+    leftover: LeftoverQueue | None
+    reader: RingReader
+    first_step: int
+    resumed: bool
+
+
+def build_trainer(context: RoleContext) -> Trainer:
+    """Join the other ranks, and build the trainer, from the newest checkpoint that all nodes have.
+
+    Raises:
+        UserError: the config cannot be trained on this machine, or a checkpoint does not fit it.
+        RankLost: another rank is gone.
+    """
+    config, ring = context.config, context.ring
+    train = config.train
+    ranks = _join(context)
+    device_lock = context.device_lock(str(ranks.device))
+    model_config = read_model_config(Path(train.model)) if is_model_file(train.model) else None
+    model, tokenizer = _build_model(config, model_config, ranks.device)
+    checkpoint = _common_checkpoint(ranks, config, context.run_dir)
+    if checkpoint is not None:
+        logging.info("continuing from %s", checkpoint.folder)
+        if checkpoint.meta.get("model_config") != model_config:
+            raise UserError(
+                f"{train.model} is not the model config that {checkpoint.folder} was trained with: restore it"
+            )
+        load_model_state(model, checkpoint.model, checkpoint.folder)
+    ddp = wrap_in_ddp(model, ranks.device) if ranks.world_size > 1 else None
+    optimizer = build_optimizer(model, train)
+    if checkpoint is not None:
+        optimizer.load_state_dict(checkpoint.training["optimizer"])
+    average = _build_average(model, train, checkpoint) if train.ema_decay and ranks.is_leader else None
+    if train.compile:
+        compile_towers(model)
+    curriculum = curriculum_of(config)
+    max_age = config.curriculum.leftover_age
+    leftover = LeftoverQueue(ring, ring.spec.groups, max_age) if max_age and ranks.is_leader else None
+    reader = _build_reader(context, ranks, device_lock, curriculum, tokenizer, leftover)
+    if checkpoint is not None:
+        reader.reset(checkpoint.training["data"])
+    return Trainer(
+        context,
+        ranks,
+        device_lock,
+        model,
+        model_config,
+        ddp,
+        optimizer,
+        average,
+        curriculum,
+        leftover,
+        reader,
+        first_step=0 if checkpoint is None else checkpoint.meta["step"],
+        resumed=checkpoint is not None,
+    )
+
+
+def yield_device(device_lock: DeviceLock) -> None:
+    """Let other processes use the training device. The memory of activations is freed; model and optimizer stay."""
+    torch.cuda.empty_cache()
+    device_lock.release()
+
+
+def _join(context: RoleContext) -> RankGroup:
+    """Choose this rank's device, log both, and join the other ranks."""
+    config = context.config
+    world_size = config.train.ranks * config.launch.nodes
+    rank, local_rank = rank_from_environment(world_size)
+    device = training_device(config.train.device, local_rank)
+    logging.info(
+        "rank %d of %d: %s, autocast %s", rank, world_size, device, autocast_dtype(config.train.precision, device)
+    )
+    prefer_plain_attention(device)
+    return join_ranks(config, device, context.ring.heartbeat)
+
+
+def _build_model(
+    config: RunConfig, model_config: dict[str, Any] | None, device: torch.device
+) -> tuple[ClipModel, Tokenizer]:
+    """Create the model with initial weights that are a function of the run's seed."""
+    train = config.train
+    torch.manual_seed(key(config.seed, "model") >> 1)
+    model, tokenizer = create_clip(train.model, device, model_config)
+    if train.accum_freq > 1:
+        check_micro_batching(model, train)
+    if train.image_image_head:
+        add_image_image_head(model, train.model, train.image_image_head)
+    return model, tokenizer
+
+
+def _common_checkpoint(ranks: RankGroup, config: RunConfig, run_dir: Path) -> Checkpoint | None:
+    """Read the newest checkpoint that every node has, and remove later ones of this node; None: training begins.
+
+    Raises:
+        UserError: this node has no checkpoint of the step that another one has to continue from.
+    """
+    newest_step, newest = last_checkpoint(run_dir) or (0, None)
+    step = ranks.agree_on_step(config, newest_step)
+    folder = RunFolder(run_dir).checkpoint(step)
+    if folder.is_dir():
+        if ranks.is_leader:
+            discard_after(run_dir, step)
+        return load_checkpoint(folder)
+    if step:
+        raise UserError(
+            f"another node continues from step {step}, but the newest checkpoint here is {newest} and {folder} does "
+            "not exist: raise train.keep_checkpoints, or remove the checkpoints of all nodes to begin again"
+        )
+    return None
+
+
+def _build_average(model: ClipModel, train: TrainConfig, checkpoint: Checkpoint | None) -> AveragedModel:
+    # Buffers too: the statistics of batch norms belong to the weights they were computed with.
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay), use_buffers=True)
+    if checkpoint is not None and (step := checkpoint.meta["step"]):
+        load_model_state(average.module, read_model_state(checkpoint.folder, averaged=True), checkpoint.folder)
+        average.n_averaged.fill_(step)  # 0 means that the average begins with the next step
+    return average
+
+
+def _build_reader(
+    context: RoleContext,
+    ranks: RankGroup,
+    device_lock: DeviceLock,
+    curriculum: Curriculum,
+    tokenizer: Tokenizer,
+    leftover: LeftoverQueue | None,
+) -> RingReader:
+    config, ring = context.config, context.ring
+    replayed = ring.spec.mode == "replay" and ranks.is_leader
+    return RingReader(
+        ring,
+        curriculum,
+        tokenizer,
+        build_staging(ranks.device, config.train.batch * config.generators.positives, ring.spec.image_shape),
+        ranks.device,
+        steps=config.train.steps,
+        timeout_s=config.ring.draw_timeout_s,
+        stop=_stop_function(context, device_lock),
+        local_rank=ranks.local_rank,
+        local_world_size=ranks.local_world_size,
+        nodes=config.launch.nodes,
+        step_barrier=ranks.step_barrier,
+        leftover=leftover,
+        replay_schedule=ReplaySchedule(context.run_folder.replay_schedule) if replayed else None,
+    )
+
+
+def _stop_function(context: RoleContext, device_lock: DeviceLock) -> Callable[[], bool]:
+    """Build what the reader asks while it waits for a batch; meanwhile other processes may use the device."""
+
+    def stop() -> bool:
+        if device_lock.idle_while_contested():
+            yield_device(device_lock)
+        return context.stopping
+
+    return stop
