@@ -1,1 +1,1 @@
-"""A run's captions and pictures as an ordinary dataset: shards, exported after a run or written while it goes on."""
+"""A run's captions and images as an ordinary dataset: shards, exported after a run or recorded during it."""

@@ -1,4 +1,4 @@
-"""Reading shards back: the pictures of one task after the other, checked."""
+"""Reading shards: the samples of one task after the other, checked."""
 
 from __future__ import annotations
 
@@ -8,21 +8,32 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from polygen_stream.base.errors import UserError
 
-PICTURES = ("png", "jpg", "jpeg")
+IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
 FIELDS = {"task": int, "member": int, "polarity": str, "generator": str, "seed": int}
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One sample. generator: index among those of the run; data: the compressed picture."""
+class StoredSample:
+    """One sample of a shard: an image and its caption.
 
-    where: str  # shard and key
+    Args:
+        where: shard and key, for messages.
+        task_id: of the caption, in the run that rendered it.
+        negative: whether the image shows the hard negative.
+        text: what the image shows: the caption, or its hard negative.
+        generator: index of the generator among those of this run.
+        seed: of the image.
+        data: the compressed image.
+    """
+
+    where: str
     task_id: int
     negative: bool
     text: str
@@ -30,17 +41,17 @@ class Stored:
     seed: int
     data: bytes
 
-    def picture(self, size: int) -> np.ndarray:
-        """uint8 [size, size, 3].
+    def image(self, size: int) -> np.ndarray:
+        """Decode the image: uint8 [size, size, 3].
 
         Raises:
-            UserError: it is no picture, or has another size.
+            UserError: the data is no image, or one of another size.
         """
         try:
             with Image.open(io.BytesIO(self.data)) as image:
                 pixels = np.asarray(image.convert("RGB"))
         except (UnidentifiedImageError, OSError) as problem:
-            raise UserError(f"{self.where} is no picture that can be read: {problem}") from None
+            raise UserError(f"{self.where} is no image that can be read: {problem}") from None
         if pixels.shape[:2] != (size, size):
             height, width = pixels.shape[:2]
             raise UserError(
@@ -49,14 +60,18 @@ class Stored:
         return pixels
 
 
-def read_tasks(folder: Path, generators: Sequence[str]) -> Iterator[list[Stored]]:
-    """The samples of each task, in the order of a folder's shards. Those of a task have to follow each other.
+def read_tasks(folder: Path, generators: Sequence[str]) -> Iterator[list[StoredSample]]:
+    """Read the samples of each task, in the order of a folder's shards. Those of a task have to follow each other.
+
+    Args:
+        folder: of the shards.
+        generators: names of the run's generators.
 
     Raises:
         UserError: a damaged shard, a sample without a field, a generator that the run does not have, or a
             task with two different captions; or the webdataset package is missing.
     """
-    task: list[Stored] = []
+    task: list[StoredSample] = []
     for sample in _samples(sorted(folder.glob("*.tar")), generators):
         if task and sample.task_id != task[-1].task_id:
             yield task
@@ -72,7 +87,7 @@ def read_tasks(folder: Path, generators: Sequence[str]) -> Iterator[list[Stored]
         yield task
 
 
-def _samples(shards: Sequence[Path], generators: Sequence[str]) -> Iterator[Stored]:
+def _samples(shards: Sequence[Path], generators: Sequence[str]) -> Iterator[StoredSample]:
     try:
         from webdataset import WebDataset
     except ImportError:
@@ -85,30 +100,46 @@ def _samples(shards: Sequence[Path], generators: Sequence[str]) -> Iterator[Stor
         raise UserError(f"a shard of {shards[0].parent} is damaged ({problem}): move it away") from None
 
 
-def _stored(sample: dict, generators: dict[str, int]) -> Stored:
+def _stored(sample: dict[str, Any], generators: dict[str, int]) -> StoredSample:
     where = f"{sample['__url__']}: sample {sample['__key__']}"
-    kind = next((kind for kind in PICTURES if kind in sample), None)
-    missing = [name for name in ("txt", "json") if name not in sample] + ([] if kind else ["picture (png, jpg)"])
-    if missing:
-        raise UserError(f"{where} has no {missing[0]}: a sample is a picture (png, jpg), its txt and its json")
-    try:
-        about = json.loads(sample["json"])
-        wrong = [name for name, type_ in FIELDS.items() if not isinstance(about.get(name), type_)]
-    except (ValueError, AttributeError):
-        raise UserError(f"{where}: its json is no JSON object") from None
-    if wrong or about["polarity"] not in ("positive", "negative") or not 0 <= about["seed"] < 2**64:
+    extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
+    missing = [name for name in ("txt", "json") if name not in sample]
+    if extension is None or missing:
         raise UserError(
-            f"{where}: its json has no {wrong[0] if wrong else 'polarity or seed'} that can be used; it needs task, "
-            "member, polarity (positive, negative), generator and seed, as --record-shards and an export write them"
+            f"{where} has no {missing[0] if missing else 'image (png, jpg)'}: a sample is an image (png, jpg), its txt "
+            "and its json"
         )
-    if about["generator"] not in generators:
+    fields = _fields(sample["json"], where)
+    if fields["generator"] not in generators:
         raise UserError(
-            f"{where} was made by {about['generator']}, which is not among generators.recipes = "
+            f"{where} was made by {fields['generator']}, which is not among generators.recipes = "
             f"{', '.join(generators)}: name all generators of the shards there"
         )
     try:
         text = sample["txt"].decode()
     except UnicodeDecodeError:
         raise UserError(f"{where}: its txt is not UTF-8") from None
-    negative = about["polarity"] == "negative"
-    return Stored(where, about["task"], negative, text, generators[about["generator"]], about["seed"], sample[kind])
+    return StoredSample(
+        where,
+        fields["task"],
+        fields["polarity"] == "negative",
+        text,
+        generators[fields["generator"]],
+        fields["seed"],
+        sample[extension],
+    )
+
+
+def _fields(data: bytes, where: str) -> dict[str, Any]:
+    """Parse and check the JSON of a sample."""
+    try:
+        fields = json.loads(data)
+        wrong = [name for name, type_ in FIELDS.items() if not isinstance(fields.get(name), type_)]
+    except (ValueError, AttributeError):
+        raise UserError(f"{where}: its json is no JSON object") from None
+    if wrong or fields["polarity"] not in ("positive", "negative") or not 0 <= fields["seed"] < 2**64:
+        raise UserError(
+            f"{where}: its json has no {wrong[0] if wrong else 'polarity or seed'} that can be used; it needs task, "
+            "member, polarity (positive, negative), generator and seed, as --record-shards and an export write them"
+        )
+    return fields

@@ -1,4 +1,4 @@
-"""Every picture of a run as (caption, generator, seed), from its journal; and the pictures rendered again from that."""
+"""Every image of a run as (caption, generator, seed), from its journal, and the images rendered again from that."""
 
 from __future__ import annotations
 
@@ -17,46 +17,56 @@ from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
 
 
-def samples_of(entries: Sequence[JournalEntry], negatives: int) -> Iterator[ShardSample]:
-    """The pictures of captions, in the order of the journal.
+def journal_samples(entries: Sequence[JournalEntry], negatives: int) -> Iterator[ShardSample]:
+    """List the images of captions, in the order of the journal.
 
     Args:
-        negatives: pictures of a hard negative: the twins of the first positives, with their generators and seeds.
+        entries: of the journal.
+        negatives: images of a hard negative: the twins of the first positives, with their generators and seeds.
     """
     for entry in entries:
         task, caption = entry.task, entry.outcome
         if not isinstance(caption, Caption):
             continue
-        twins = list(zip(task.generators, task.image_seeds, strict=True))
-        for member, (generator, seed) in enumerate(twins):
+        positives = list(zip(task.generators, task.image_seeds, strict=True))
+        for member, (generator, seed) in enumerate(positives):
             yield ShardSample(task.task_id, member, False, caption.text, generator, seed)
         if entry.pair:
-            for member, (generator, seed) in enumerate(twins[:negatives]):
-                yield ShardSample(task.task_id, len(twins) + member, True, caption.negative, generator, seed)
+            assert caption.negative is not None, f"task {task.task_id} is a pair without a negative caption"
+            for member, (generator, seed) in enumerate(positives[:negatives], start=len(positives)):
+                yield ShardSample(task.task_id, member, True, caption.negative, generator, seed)
 
 
-def render(config: RunConfig, samples: Sequence[ShardSample], file: Path, say: Callable[[str], None]) -> np.ndarray:
-    """Renders every sample into `file`, which is mapped: it holds uint8 [n, H, W, 3] in the order of the samples.
+def render_samples(
+    config: RunConfig, samples: Sequence[ShardSample], file: Path, progress: Callable[[str], None]
+) -> np.ndarray:
+    """Render every sample into a file, one generator after the other, in batches of one size.
 
-    One generator after the other, in batches of one size. Returns which samples have a picture, bool [n]: the quality
-    gate refuses what a run would have refused.
+    Args:
+        config: of the run.
+        samples: n samples.
+        file: written as a .npy array of uint8 [n, H, W, 3], in the order of the samples.
+        progress: called with one line per generator.
+
+    Returns:
+        bool [n], which samples pass the quality gate.
     """
     size, batch = config.ring.image_size, config.generators.batch
-    pictures = np.lib.format.open_memmap(file, "w+", np.uint8, (len(samples), size, size, 3))
+    images = np.lib.format.open_memmap(file, "w+", np.uint8, (len(samples), size, size, 3))
     kept = np.zeros(len(samples), bool)
     for index, (name, recipe) in enumerate(zip(config.generators.names, config.generators.recipes, strict=True)):
-        mine = [number for number, sample in enumerate(samples) if sample.generator == index]
-        if not mine:
+        numbers = [number for number, sample in enumerate(samples) if sample.generator == index]
+        if not numbers:
             continue
         generator = load_generator(load_recipe(recipe), config.generators.device, size)
         accelerate(generator, config.generators.backend, config.launch.renderer_threads)
-        for start in range(0, len(mine), batch):
-            part = mine[start : start + batch]
-            filled = [samples[number] for number in part + part[-1:] * (batch - len(part))]
-            images = generator.render([sample.text for sample in filled], [sample.seed for sample in filled])
-            images = images[: len(part)]
-            pictures[part] = images
-            kept[part] = [reason is None for reason in refuse_reasons(images)]
-        say(f"{name}: {len(mine)} pictures, {int((~kept[mine]).sum())} refused")
-    pictures.flush()
+        for start in range(0, len(numbers), batch):
+            part = numbers[start : start + batch]
+            padded = [samples[number] for number in part + part[-1:] * (batch - len(part))]
+            rendered = generator.render([sample.text for sample in padded], [sample.seed for sample in padded])
+            rendered = rendered[: len(part)]
+            images[part] = rendered
+            kept[part] = [reason is None for reason in refuse_reasons(rendered)]
+        progress(f"{name}: {len(numbers)} images, {int((~kept[numbers]).sum())} refused")
+    images.flush()
     return kept

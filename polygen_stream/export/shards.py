@@ -1,10 +1,10 @@
-"""WebDataset shards, as open_clip's training script reads them.
+"""Writing WebDataset shards, as open_clip's training script reads them.
 
     DIR/000000.tar ...     samples TASK-MEMBER.png, .txt, .json
-    DIR/sizes.json         samples of each shard, by which open_clip knows the size of the whole
+    DIR/sizes.json         number of samples of each shard, from which open_clip knows the size of the whole
 
-A sample is a picture and its caption; a picture of a hard negative has the negative caption. The JSON says what it is:
-task, member, polarity, generator, seed. The samples of a task follow each other and lie in one shard.
+A sample is an image and its caption; an image of a hard negative has the negative caption. The JSON has its task,
+member, polarity, generator and seed. The samples of a task follow each other and lie in one shard.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +31,16 @@ WRITING = ".writing"  # suffix of a shard that is not complete
 
 @dataclass(frozen=True)
 class ShardSample:
-    """One picture of a task: `member` counts the task's, its positives first."""
+    """One image of a task.
+
+    Args:
+        task_id: of the caption.
+        member: number of the image among the task's, positives first.
+        negative: whether the image shows the hard negative.
+        text: what the image shows.
+        generator: index of the generator.
+        seed: of the image.
+    """
 
     task_id: int
     member: int
@@ -42,14 +51,18 @@ class ShardSample:
 
 
 class ShardWriter:
-    """Writes samples into a folder of shards and goes on where an earlier writer of that folder ended.
+    """Writes samples into a folder of shards and continues where an earlier writer of that folder ended.
 
-    A shard has its name once it is complete, and is on disk then. What a writer that was killed had in its last shard
-    is kept, up to the last task, which may be half there.
+    A shard gets its name once it is complete and on disk. What a killed writer had in its last shard is kept, except
+    for the last task, which may be incomplete.
 
     Args:
+        folder: of the shards; made if it does not exist.
         generators: names, by the index in samples.
-        per_shard: a shard ends with the task that brings it to so many samples.
+        per_shard: a shard ends with the task that brings it to as many samples.
+
+    Attributes:
+        tasks: ids of the tasks that the shards have.
 
     Raises:
         UserError: the webdataset package is missing, or a shard is damaged.
@@ -63,8 +76,8 @@ class ShardWriter:
         self._tar_writer = TarWriter
         self._folder, self._generators, self._per_shard = folder, tuple(generators), per_shard
         folder.mkdir(parents=True, exist_ok=True)
-        self.tasks: set[int] = set()  # that the shards have
-        self._sizes: dict[str, int] = {}
+        self.tasks: set[int] = set()
+        self._sizes: dict[str, int] = {}  # samples of each complete shard
         for shard in sorted(folder.glob("*.tar")):
             tasks, samples = _contents(shard)
             self.tasks |= tasks.keys()
@@ -72,24 +85,30 @@ class ShardWriter:
         self._file: BinaryIO | None = None
         self._shard = f"{1 + max((int(Path(name).stem) for name in self._sizes), default=-1):06d}.tar"
         self._size = 0
-        for left in folder.glob(f"*{WRITING}"):
-            self._take_up(left)
+        for unfinished in folder.glob(f"*{WRITING}"):
+            self._resume(unfinished)
 
     @property
     def samples(self) -> int:
+        """Number of samples written, those of earlier writers included."""
         return sum(self._sizes.values()) + self._size
 
     @property
     def shards(self) -> int:
-        """Complete ones."""
+        """Number of complete shards."""
         return len(self._sizes)
 
-    def write(self, samples: Sequence[ShardSample], images: Sequence[np.ndarray]) -> None:
-        """Adds the samples of one task, whose pictures are uint8 [H, W, 3]."""
+    def write(self, samples: Sequence[ShardSample], images: Iterable[np.ndarray]) -> None:
+        """Add the samples of one task.
+
+        Args:
+            samples: n samples.
+            images: n images, uint8 [H, W, 3].
+        """
         if self._file is None:
             self._open((self._folder / (self._shard + WRITING)).open("xb"))
         for sample, image in zip(samples, images, strict=True):
-            what = {
+            about = {
                 "task": sample.task_id,
                 "member": sample.member,
                 "polarity": "negative" if sample.negative else "positive",
@@ -101,7 +120,7 @@ class ShardWriter:
                     "__key__": f"{sample.task_id:09d}-{sample.member:04d}",
                     "png": _png(image),
                     "txt": sample.text,
-                    "json": json.dumps(what).encode(),
+                    "json": json.dumps(about).encode(),
                 }
             )
         self._size += len(samples)
@@ -110,7 +129,7 @@ class ShardWriter:
             self.publish()
 
     def publish(self) -> None:
-        """Ends the shard that is being written, if there is one."""
+        """Complete the shard that is being written, if there is one."""
         if self._file is None:
             return
         self._tar.close()
@@ -125,46 +144,50 @@ class ShardWriter:
         flush(self._folder)
 
     def _open(self, file: BinaryIO) -> None:
-        # A time in fractions of a second would cost two more headers per file; without any, equal samples make equal
-        # shards.
+        # mtime: a time in fractions of a second would cost two more headers per file; and equal samples make equal
+        # shards if they have none.
         self._file, self._tar = file, self._tar_writer(file, mtime=0)
 
-    def _take_up(self, left: Path) -> None:
-        """Goes on with a shard that a killed writer left, without its last task."""
-        starts, _ = _contents(left, torn=True)
-        if len(starts) < 2 or left.name != self._shard + WRITING:
-            left.unlink()
+    def _resume(self, unfinished: Path) -> None:
+        """Continue a shard that a killed writer left, without its last task."""
+        offsets, _ = _contents(unfinished, truncated=True)
+        if len(offsets) < 2 or unfinished.name != self._shard + WRITING:
+            unfinished.unlink()
             return
-        *whole, last = starts
-        os.truncate(left, starts[last])
-        _, self._size = _contents(left, torn=True)
-        self.tasks |= set(whole)
-        file = left.open("r+b")
+        *complete, last = offsets
+        os.truncate(unfinished, offsets[last])
+        _, self._size = _contents(unfinished, truncated=True)
+        self.tasks |= set(complete)
+        file = unfinished.open("r+b")
         file.seek(0, os.SEEK_END)
         self._open(file)
 
 
-def _contents(shard: Path, torn: bool = False) -> tuple[dict[int, int], int]:
-    """Where in a shard each task begins, in bytes; and how many pictures it has. torn: it may break off anywhere.
+def _contents(shard: Path, truncated: bool = False) -> tuple[dict[int, int], int]:
+    """Return the offset in bytes of each task in a shard, and the number of its images.
+
+    Args:
+        shard: the file.
+        truncated: whether the file may end anywhere.
 
     Raises:
-        UserError: it breaks off, or has something else in it.
+        UserError: the file ends too early, or has something else in it.
     """
-    starts: dict[int, int] = {}
-    pictures = 0
+    offsets: dict[int, int] = {}
+    images = 0
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 task, _, _ = member.name.partition("-")
-                starts.setdefault(int(task), member.offset)
-                pictures += member.name.endswith(".png")
+                offsets.setdefault(int(task), member.offset)
+                images += member.name.endswith(".png")
     except (tarfile.TarError, ValueError) as problem:
-        if not torn:
+        if not truncated:
             raise UserError(f"{shard} is no shard of a run, or damaged ({problem}): move it away") from None
-    return starts, pictures
+    return offsets, images
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _png(image: np.ndarray) -> bytes:
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, "png")
+    Image.fromarray(image).save(data, "png")
     return data.getvalue()

@@ -11,109 +11,161 @@ from polygen_stream.captions.journal import CaptionJournal, JournalEntry, read_j
 from polygen_stream.captions.selection.selector import CaptionSelector
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import CaptionsConfig, curriculum_of
-from polygen_stream.producers.failures import Failures
+from polygen_stream.producers.failures import FailureStreak
 from polygen_stream.producers.pause import Pause
-from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, aim, members_of, open_groups, target_of
-from polygen_stream.ring import GeneratorsDown, Kind, WaitStopped
+from polygen_stream.producers.task_scheduler import (
+    TaskCursor,
+    TaskScheduler,
+    count_open_groups,
+    group_members,
+    target_groups,
+    target_step,
+)
+from polygen_stream.ring import GeneratorsDown, Kind, RingStats, WaitStopped
 from polygen_stream.roles.device_lock import POLL_S, DeviceLock
 from polygen_stream.roles.role import RoleContext, run_role
 
 
-def main(context: RoleContext, source_of: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
+def main(context: RoleContext, source_factory: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
+    """Open groups until the run's target, or until the process is asked to stop.
+
+    Args:
+        context: config, ring and run folder.
+        source_factory: builds the caption source of a config.
+
+    Raises:
+        UserError: the caption source cannot be built from the config.
+        PolygenError: the source fails, or its captions all do.
+    """
     config, ring = context.config, context.ring
-    file = context.run_folder.journal
-    with closing(CaptionJournal(file)) as journal:
+    with closing(CaptionJournal(context.run_folder.journal)) as journal:
         device_lock = context.device_lock(config.captions.device)
-        begun = _go_on(context, read_journal(file), device_lock)
-        if begun is not None and begun.opened < target_of(config) and ring.spec.mode != "replay":
+        cursor = _open_journaled(context, read_journal(context.run_folder.journal), device_lock)
+        if cursor is not None and cursor.opened < target_groups(config) and ring.spec.mode != "replay":
             if not device_lock.acquire(ring.heartbeat, lambda: context.stopping):
                 return
             ring.heartbeat("loading the caption source")
-            with closing(source_of(config.captions)) as source:
+            with closing(source_factory(config.captions)) as source:
                 journal.record_provenance(source.provenance)
-                _write(context, begun, source, journal, device_lock)
+                _Writer(context, cursor, source, journal, device_lock).run()
     if not context.stopping:
         ring.finish_opening()
 
 
-def _go_on(context: RoleContext, entries: Iterable[JournalEntry], device_lock: DeviceLock) -> TaskCursor | None:
-    """Opens, in order, what an earlier captioner wrote and the ring did not get or has lost; None: the run stops."""
+def _open_journaled(
+    context: RoleContext, entries: Iterable[JournalEntry], device_lock: DeviceLock
+) -> TaskCursor | None:
+    """Open, in order, the journal's groups that the ring never got or has lost.
+
+    Returns:
+        Where to continue, or None if the run stops first.
+    """
     config, ring = context.config, context.ring
-    known, begun = ring.stats().known, TaskCursor(config.launch.node)
+    known, cursor = ring.stats().known, TaskCursor(config.launch.node)
     curriculum, pause = curriculum_of(config), Pause(context)
     for entry in entries:
         if entry.task.task_id >= known:
-            while not context.stopping and open_groups(ring.stats()) >= config.captions.backlog:
-                pause.take()
+            while not context.stopping and count_open_groups(ring.stats()) >= config.captions.backlog:
+                pause.wait()
             if context.stopping or not _open(context, entry, device_lock):
                 return None
         if ring.spec.deterministic:
-            # What a task is must not depend on where a run was interrupted. In throughput mode it depends on the
-            # pace of everybody anyway, and what rounding left over is less than one caption.
-            share = curriculum.production_share(*aim(context, 0, 0.0, entry.task.task_id, begun.opened))
-            begun.pairs.take(share, 1)
-        begun.task_id = entry.task.task_id + config.launch.nodes
-        begun.opened += isinstance(entry.outcome, Caption)
-    return begun
+            # A task must not depend on where a run was interrupted. In throughput mode it depends on the pace of all
+            # processes anyway, and what rounding left over is less than one caption.
+            share = curriculum.production_share(*target_step(context, 0, 0.0, entry.task.task_id, cursor.opened))
+            cursor.rounding.take(share, 1)
+        cursor.next_task = entry.task.task_id + config.launch.nodes
+        cursor.opened += isinstance(entry.outcome, Caption)
+    return cursor
 
 
-def _write(
-    context: RoleContext, begun: TaskCursor, source: CaptionSource, journal: CaptionJournal, device_lock: DeviceLock
-) -> None:
-    """Hands tasks to the source while there is room for their pictures, and opens groups of what comes back, in order,
-    until there are enough."""
-    config, ring = context.config, context.ring
-    target = target_of(config)
-    selection = CaptionSelector(config.captions, source.concepts, config.seed)
-    selection.replay(read_journal(context.run_folder.journal))
-    orders, failures, pause = TaskScheduler(context, source, begun), Failures(), Pause(context, source)
-    while not context.stopping and begun.opened < target:
-        stats = ring.stats()
-        began = time.monotonic()
-        wanted = 0 if device_lock.slice_expired() else orders.wanted(stats, source.pending)
-        if (wanted or source.pending) and not device_lock.try_acquire():
-            time.sleep(POLL_S)
-            ring.heartbeat(f"waiting for its turn on {device_lock.device}", waited_s=time.monotonic() - began)
-            continue
-        if wanted:
-            pause.over()
-            for task, kind in orders.next(wanted, stats):
-                source.submit(task, kind is Kind.PAIR)
-        elif not source.pending:
-            if device_lock.contested():
-                source.sleep()
-                device_lock.release()
-            pause.take()
-            continue
-        ring.heartbeat(f"writing {source.pending} captions")
-        entries = []
-        for written in source.collect():
-            task, kind = orders.done()
-            used = selection.select(task.task_id, _fitting(written, ring.spec.caption_bytes))
-            entries.append(JournalEntry(task, kind is Kind.PAIR, used))
-        if entries:
-            journal.write(entries)
-        for entry in entries:
-            failures.note(entry.outcome)
-            if not _open(context, entry, device_lock):
+class _Writer:
+    """Has a source write captions, journals them and opens their groups, in the order of the tasks."""
+
+    def __init__(
+        self,
+        context: RoleContext,
+        cursor: TaskCursor,
+        source: CaptionSource,
+        journal: CaptionJournal,
+        device_lock: DeviceLock,
+    ) -> None:
+        self._context, self._cursor, self._source = context, cursor, source
+        self._journal, self._device_lock = journal, device_lock
+        self._selector = CaptionSelector(context.config.captions, source.concepts, context.config.seed)
+        self._selector.replay(read_journal(context.run_folder.journal))
+        self._scheduler = TaskScheduler(context, source, cursor)
+        self._failures, self._pause = FailureStreak(), Pause(context, source)
+
+    def run(self) -> None:
+        """Write until the target is reached or the process is asked to stop."""
+        ring, source, device_lock = self._context.ring, self._source, self._device_lock
+        target = target_groups(self._context.config)
+        while not self._context.stopping and self._cursor.opened < target:
+            stats = ring.stats()
+            start = time.monotonic()
+            wanted = 0 if device_lock.slice_expired() else self._scheduler.count_wanted(stats, source.pending)
+            if (wanted or source.pending) and not device_lock.try_acquire():
+                time.sleep(POLL_S)
+                ring.heartbeat(f"waiting for its turn on {device_lock.device}", waited_s=time.monotonic() - start)
+                continue
+            if wanted:
+                self._submit(wanted, stats)
+            elif not source.pending:
+                self._wait_for_renderers()
+                continue
+            ring.heartbeat(f"writing {source.pending} captions")
+            if not self._open_groups(self._collect()):
                 return
-            begun.opened += isinstance(entry.outcome, Caption)
-        ring.heartbeat("writing captions", busy_s=time.monotonic() - began)
+            ring.heartbeat("writing captions", busy_s=time.monotonic() - start)
+
+    def _submit(self, count: int, stats: RingStats) -> None:
+        self._pause.end()
+        for task, kind in self._scheduler.next_tasks(count, stats):
+            self._source.submit(task, kind is Kind.PAIR)
+
+    def _wait_for_renderers(self) -> None:
+        """Wait a moment, with no caption pending; another process may have the device meanwhile."""
+        if self._device_lock.contested():
+            self._source.sleep()
+            self._device_lock.release()
+        self._pause.wait()
+
+    def _collect(self) -> list[JournalEntry]:
+        """Take the captions that are written, select among them, and journal the outcome."""
+        caption_bytes = self._context.ring.spec.caption_bytes
+        entries = []
+        for written in self._source.collect():
+            task, kind = self._scheduler.finish_oldest()
+            outcome = self._selector.select(task.task_id, _check_length(written, caption_bytes))
+            entries.append(JournalEntry(task, kind is Kind.PAIR, outcome))
+        if entries:
+            self._journal.write(entries)
+        return entries
+
+    def _open_groups(self, entries: Iterable[JournalEntry]) -> bool:
+        """Open the entries' groups; False if the run stops first."""
+        for entry in entries:
+            self._failures.record(entry.outcome)
+            if not _open(self._context, entry, self._device_lock):
+                return False
+            self._cursor.opened += isinstance(entry.outcome, Caption)
+        return True
 
 
-def _fitting(caption: Caption | Dropped, most: int) -> Caption | Dropped:
-    """The caption, or why it cannot go into the ring: nothing is ever cut."""
+def _check_length(caption: Caption | Dropped, caption_bytes: int) -> Caption | Dropped:
+    """Drop a caption that does not fit into the ring's text area: a caption is never cut."""
     if isinstance(caption, Caption) and any(
-        len(text.encode()) > most for text in (caption.text, caption.negative) if text is not None
+        len(text.encode()) > caption_bytes for text in (caption.text, caption.negative) if text is not None
     ):
         return Dropped((*caption.rejected, "too long for the ring"))
     return caption
 
 
 def _open(context: RoleContext, entry: JournalEntry, device_lock: DeviceLock) -> bool:
-    """Opens the task's group, or skips the task; False when the run stops first.
+    """Open the task's group, or skip the task; False if the run stops first.
 
-    While the ring has no room others may have the device, without whom it never will.
+    While the ring has no room other processes may have the device: without their work there never will be any.
     """
     config, ring, task = context.config, context.ring, entry.task
     device_lock.touch()
@@ -129,7 +181,7 @@ def _open(context: RoleContext, entry: JournalEntry, device_lock: DeviceLock) ->
             ring.skip_task(task.task_id, *waiting)
             return True
         kind = Kind.PAIR if entry.pair else Kind.PLAIN
-        members = members_of(task, kind, config.generators.negatives)
+        members = group_members(task, kind, config.generators.negatives)
         try:
             ring.open_group(task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, *waiting)
         except GeneratorsDown:

@@ -1,4 +1,4 @@
-"""Ends a run whose captions all fail, and says why, before the trainer has waited in vain."""
+"""Ending a run whose captions all fail, with the reasons, before the trainer has waited in vain."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from polygen_stream.base.errors import PolygenError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.selection.balance import DropReason
 
-MOST = 512  # tasks in a row
+MAX_FAILURES = 512  # tasks in a row
 
 
-class Failures:
+class FailureStreak:
     """Counts tasks in a row without a caption. Those that balancing refused are no failures."""
 
     def __init__(self) -> None:
-        self._in_a_row, self._reasons = 0, Counter()
+        self._length = 0
+        self._reasons: Counter[str] = Counter()
 
-    def note(self, result: Caption | Dropped) -> None:
-        """Takes in the next task's result.
+    def record(self, outcome: Caption | Dropped) -> None:
+        """Count the outcome of the next task.
 
         Raises:
-            PolygenError: there were too many failures in a row.
+            PolygenError: MAX_FAILURES tasks in a row failed.
         """
-        if isinstance(result, Caption):
-            self._in_a_row, self._reasons = 0, Counter()
-        elif not result.rejected[-1].endswith(DropReason.FREQUENT):
-            self._in_a_row += 1
-            self._reasons.update(result.rejected)
-        if self._in_a_row == MOST:
+        if isinstance(outcome, Caption):
+            self._length, self._reasons = 0, Counter()
+        elif not outcome.rejected[-1].endswith(DropReason.FREQUENT):
+            self._length += 1
+            self._reasons.update(outcome.rejected)
+        if self._length == MAX_FAILURES:
             why = "; ".join(f"{reason} ({count:,} times)" for reason, count in self._reasons.most_common(3))
             raise PolygenError(
-                f"{MOST} tasks in a row got no caption: {why}; journal.jsonl has them all, and captions.bank, "
+                f"{MAX_FAILURES} tasks in a row got no caption: {why}; journal.jsonl has them all, and captions.bank, "
                 "captions.writer and captions.editor say who wrote about what"
             )

@@ -1,8 +1,8 @@
-"""The reader: shards instead of captioner and renderers. Opens a group for every task and fills it at once.
+"""The reader: shards in place of captioner and renderers. Opens a group for every task and fills it at once.
 
-Task i of the run is the i-th usable task of the shards; behind the last one it begins again with the first, unless the
-ring has all of them and keeps them. A task is usable when it has n+ pictures of its caption. Whether it has a hard
-negative is for the shards to say: the curriculum takes what there is.
+Task i of the run is the i-th usable task of the shards; after the last one the reader begins again with the first,
+unless the ring has all of them and keeps them. A task is usable when it has n+ images of its caption. Whether it has a
+hard negative is decided by the shards: the curriculum takes what there is.
 """
 
 from __future__ import annotations
@@ -19,157 +19,187 @@ import numpy as np
 from polygen_stream.base import seeding
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, curriculum_shares
-from polygen_stream.export.reading import Stored, read_tasks
+from polygen_stream.export.reading import StoredSample, read_tasks
 from polygen_stream.ring import Claim, Kind, Member, Ring, WaitStopped
 from polygen_stream.roles.role import RoleContext, run_role
 
-MOST_UNUSABLE = 512  # tasks in a row
-BEAT_EVERY_S = 1.0
+MAX_UNUSABLE = 512  # tasks in a row
+HEARTBEAT_S = 1.0
 
 
 def main(context: RoleContext) -> None:
+    """Open and fill groups until the run's target, or until the process is asked to stop.
+
+    Raises:
+        UserError: the shards cannot be read, or are not enough for a batch.
+    """
     config, ring = context.config, context.ring
     target, known = config.captions.target or sys.maxsize, ring.stats().known
-    ring.reap()  # what a reader before this one had begun is wanted again
-    wanted: dict[int, list[Claim]] = {}
-    for claim in _claims(ring):
-        wanted.setdefault(claim.task_id, []).append(claim)
-    beat = time.monotonic()
-    for number, task in _tasks(config, min(wanted, default=known), lambda: not _has_all(ring)):
+    ring.reap()  # what an earlier reader had claimed is wanted again
+    unfinished: dict[int, list[Claim]] = {}
+    for claim in _claim_all(ring):
+        unfinished.setdefault(claim.task_id, []).append(claim)
+    last_heartbeat = time.monotonic()
+    for number, task in _numbered_tasks(config, min(unfinished, default=known), lambda: not _keeps_everything(ring)):
         if context.stopping or number >= target:
             break
-        began = time.monotonic()
-        chosen = choose(task, config, number)
+        start = time.monotonic()
+        samples = select_samples(task, config, number)
         if number < known:
-            if number in wanted:
-                _commit(ring, wanted.pop(number), chosen)
-            elif began - beat > BEAT_EVERY_S:
-                beat = began
+            if number in unfinished:
+                _commit(ring, unfinished.pop(number), samples)
+            elif start - last_heartbeat > HEARTBEAT_S:
+                last_heartbeat = start
                 ring.heartbeat(f"looking for task {known} in the shards")
             continue
-        kind = Kind.PAIR if any(stored.negative for stored in chosen) else Kind.PLAIN
-        members = [Member(stored.generator, int(stored.negative), stored.seed) for stored in chosen]
-        texts = chosen[0].text, chosen[-1].text if kind is Kind.PAIR else None
         try:
-            ring.open_group(number, kind, *texts, members, config.ring.open_timeout_s, lambda: context.stopping)
+            _open_group(context, number, samples)
         except WaitStopped:
             break
         opened = time.monotonic()
-        _commit(ring, _claims(ring), chosen)
-        ring.heartbeat(f"task {number}", waited_s=opened - began, busy_s=time.monotonic() - opened)
+        _commit(ring, _claim_all(ring), samples)
+        ring.heartbeat(f"task {number}", waited_s=opened - start, busy_s=time.monotonic() - opened)
     if not context.stopping:
         ring.finish_opening()
 
 
-def choose(task: Sequence[Stored], config: RunConfig, number: int) -> list[Stored]:
-    """n+ pictures of a usable task's caption, spread over its generators, and up to config's number of its negatives.
+def select_samples(task: Sequence[StoredSample], config: RunConfig, number: int) -> list[StoredSample]:
+    """Select n+ images of a usable task's caption, spread over its generators, and some of its hard negative.
 
-    Negatives whose positive is among them go first. What is chosen is a function of (seed, number, task).
+    Negatives whose positive is selected come first. The selection is a function of (seed, number, task).
+
+    Args:
+        task: all samples of the task.
+        config: says how many images, and has the seed.
+        number: of the task in this run.
     """
-    of_generator: dict[int, deque[Stored]] = {}
-    for stored in task:
-        if not stored.negative:
-            of_generator.setdefault(stored.generator, deque()).append(stored)
-    order = deque(sorted(of_generator, key=lambda generator: seeding.key(config.seed, "shards", number, generator)))
-    positives: list[Stored] = []
+    by_generator: dict[int, deque[StoredSample]] = {}
+    for sample in task:
+        if not sample.negative:
+            by_generator.setdefault(sample.generator, deque()).append(sample)
+    order = deque(sorted(by_generator, key=lambda generator: seeding.key(config.seed, "shards", number, generator)))
+    positives: list[StoredSample] = []
     while len(positives) < config.generators.positives:
         generator = order.popleft()
-        positives.append(of_generator[generator].popleft())
-        if of_generator[generator]:
+        positives.append(by_generator[generator].popleft())
+        if by_generator[generator]:
             order.append(generator)
-    twins = {(stored.generator, stored.seed) for stored in positives}
-    negatives = [stored for stored in task if stored.negative and stored.text != positives[0].text]
-    negatives.sort(key=lambda stored: (stored.generator, stored.seed) not in twins)  # stable
+    twins = {(sample.generator, sample.seed) for sample in positives}
+    negatives = [sample for sample in task if sample.negative and sample.text != positives[0].text]
+    negatives.sort(key=lambda sample: (sample.generator, sample.seed) not in twins)  # stable
     return positives + negatives[: config.generators.negatives]
 
 
 @dataclass
-class _Census:
-    """What the first pass over the shards found."""
+class _ShardStats:
+    """Counts of the first pass over the shards.
+
+    Args:
+        usable: tasks that can be used.
+        with_negative: usable tasks that have a hard negative.
+        too_few_images: tasks with fewer than n+ images.
+        too_long: tasks with a text that the ring cannot take.
+        unusable_in_a_row: tasks since the last usable one.
+    """
 
     usable: int = 0
-    pairs: int = 0
-    few: int = 0  # tasks with too few pictures
-    long: int = 0  # with a text that the ring cannot take
+    with_negative: int = 0
+    too_few_images: int = 0
+    too_long: int = 0
     unusable_in_a_row: int = 0
 
 
-def _has_all(ring: Ring) -> bool:
-    """Whether all that was opened is still in the ring and will be for good."""
+def _keeps_everything(ring: Ring) -> bool:
+    """Whether all groups that were opened are still in the ring and will stay there."""
     limits = ring.limits
     return not (ring.spec.deterministic or ring.stats().evicted or limits.max_times_sampled or limits.max_age)
 
 
-def _tasks(config: RunConfig, first: int, again: Callable[[], bool]) -> Iterator[tuple[int, list[Stored]]]:
-    """The usable tasks, numbered, over and over as long as `again` says so at the end of a pass.
+def _numbered_tasks(
+    config: RunConfig, first: int, repeat: Callable[[], bool]
+) -> Iterator[tuple[int, list[StoredSample]]]:
+    """Read the usable tasks with their numbers, over and over as long as `repeat` says so at the end of a pass.
 
-    first: nobody asks for those before it, so whole passes of them are left out.
+    Args:
+        config: has the folder of the shards.
+        first: number of the first task that is needed; whole passes before it are left out.
+        repeat: whether to read the shards once more.
 
     Raises:
-        UserError: what read_tasks says, or they are not enough for a batch.
+        UserError: as read_tasks, or the tasks are not enough for a batch.
     """
-    folder, census, texts, number = Path(config.captions.shards), _Census(), set(), 0
+    folder, stats, number = Path(config.captions.shards), _ShardStats(), 0
+    captions: set[int] | None = set()  # hashes of the first pass's captions; None in later passes
     while True:
         for task in read_tasks(folder, config.generators.names):
-            if not _is_usable(task, config, census):
-                if census.unusable_in_a_row == MOST_UNUSABLE:
-                    raise _unusable(config, census, f"{MOST_UNUSABLE} tasks in a row have none to offer")
+            if not _is_usable(task, config, stats):
+                if stats.unusable_in_a_row == MAX_UNUSABLE:
+                    raise _unusable(config, stats, f"{MAX_UNUSABLE} tasks in a row cannot be used")
                 continue
-            if texts is not None:
-                census.usable += 1
-                census.pairs += any(stored.negative for stored in task)
-                texts.add(seeding.key(next(stored.text for stored in task if not stored.negative)))
+            if captions is not None:
+                stats.usable += 1
+                stats.with_negative += any(sample.negative for sample in task)
+                captions.add(seeding.key(next(sample.text for sample in task if not sample.negative)))
             yield number, task
             number += 1
-        if texts is not None:
-            _check_batch(config, census, len(texts))
-            texts, passes = None, (first - number) // census.usable
-            number += max(0, passes) * census.usable
-        if not again():
+        if captions is not None:
+            _check_batch(config, stats, len(captions))
+            captions, passes = None, (first - number) // stats.usable
+            number += max(0, passes) * stats.usable
+        if not repeat():
             return
 
 
-def _is_usable(task: Sequence[Stored], config: RunConfig, census: _Census) -> bool:
-    few = sum(not stored.negative for stored in task) < config.generators.positives
-    long = not few and any(len(stored.text.encode()) > config.ring.caption_bytes for stored in task)
-    census.few += few
-    census.long += long
-    census.unusable_in_a_row = census.unusable_in_a_row + 1 if few or long else 0
-    return not (few or long)
+def _is_usable(task: Sequence[StoredSample], config: RunConfig, stats: _ShardStats) -> bool:
+    too_few = sum(not sample.negative for sample in task) < config.generators.positives
+    too_long = not too_few and any(len(sample.text.encode()) > config.ring.caption_bytes for sample in task)
+    stats.too_few_images += too_few
+    stats.too_long += too_long
+    stats.unusable_in_a_row = stats.unusable_in_a_row + 1 if too_few or too_long else 0
+    return not (too_few or too_long)
 
 
-def _check_batch(config: RunConfig, census: _Census, captions: int) -> None:
+def _check_batch(config: RunConfig, stats: _ShardStats, captions: int) -> None:
     shares, batch = curriculum_shares(config), config.train.batch
     needed, pairs = round(batch * (1 - min(shares))), round(batch * max(shares))
     if captions < needed:
-        raise _unusable(config, census, f"{captions} different captions are too few for a batch of {needed}")
-    if census.pairs < pairs:
+        raise _unusable(config, stats, f"{captions} different captions are too few for a batch of {needed}")
+    if stats.with_negative < pairs:
         raise UserError(
-            f"the shards in {config.captions.shards} have {census.pairs} captions with a hard negative, but a batch of "
-            f"train.batch = {batch} texts with {max(shares):.0%} hard negatives needs {pairs}: lower curriculum.end"
+            f"the shards in {config.captions.shards} have {stats.with_negative} captions with a hard negative, but a "
+            f"batch of train.batch = {batch} texts with {max(shares):.0%} hard negatives needs {pairs}: lower "
+            "curriculum.end"
         )
 
 
-def _unusable(config: RunConfig, census: _Census, what: str) -> UserError:
+def _unusable(config: RunConfig, stats: _ShardStats, what: str) -> UserError:
     return UserError(
-        f"the shards in {config.captions.shards} do not do for this run: {what}; {census.usable} tasks can be used, "
-        f"{census.few} have fewer pictures of their caption than generators.positives = {config.generators.positives} "
-        f"(those of a task have to follow each other), {census.long} a text longer than ring.caption_bytes = "
-        f"{config.ring.caption_bytes}"
+        f"the shards in {config.captions.shards} cannot be used for this run: {what}; {stats.usable} tasks can be "
+        f"used, {stats.too_few_images} have fewer images of their caption than generators.positives = "
+        f"{config.generators.positives} (those of a task have to follow each other), {stats.too_long} a text longer "
+        f"than ring.caption_bytes = {config.ring.caption_bytes}"
     )
 
 
-def _claims(ring: Ring) -> list[Claim]:
-    """Everything that is wanted: nobody else renders in this run."""
-    everybody, found = range(len(ring.spec.generators)), []
-    while claims := ring.claim(everybody, ring.spec.members):
-        found += claims
-    return found
+def _open_group(context: RoleContext, number: int, samples: Sequence[StoredSample]) -> None:
+    kind = Kind.PAIR if any(sample.negative for sample in samples) else Kind.PLAIN
+    members = [Member(sample.generator, int(sample.negative), sample.seed) for sample in samples]
+    negative = samples[-1].text if kind is Kind.PAIR else None
+    timeout_s = context.config.ring.open_timeout_s
+    context.ring.open_group(number, kind, samples[0].text, negative, members, timeout_s, lambda: context.stopping)
 
 
-def _commit(ring: Ring, claims: Sequence[Claim], chosen: Sequence[Stored]) -> None:
+def _claim_all(ring: Ring) -> list[Claim]:
+    """Claim every image that is wanted: no other process renders in this run."""
+    generators, claims = range(len(ring.spec.generators)), []
+    while found := ring.claim(generators, ring.spec.members):
+        claims += found
+    return claims
+
+
+def _commit(ring: Ring, claims: Sequence[Claim], samples: Sequence[StoredSample]) -> None:
     size = ring.spec.image_shape[0]
-    ring.commit(claims, np.stack([chosen[claim.member].picture(size) for claim in claims]))
+    ring.commit(claims, np.stack([samples[claim.member].image(size) for claim in claims]))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,42 @@ POLL_S = 0.02
 
 
 def main(context: RoleContext) -> None:
+    """Render until there is nothing left to render, or until the process is asked to stop.
+
+    Raises:
+        UserError: the generator is not one of the run's, or its recipe cannot be used.
+    """
     config, ring, name = context.config, context.ring, context.generator
-    if name not in config.generators.names:
+    if name is None or name not in config.generators.names:
         raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.names)}")
+    device_lock = context.device_lock(context.device)
+    generator = _load_generator(context, name, "cpu" if device_lock.enabled else context.device)
+    index = config.generators.names.index(name)
+    min_batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
+    while not context.stopping:
+        start = time.monotonic()
+        ready = device_lock.held or (
+            ring.stats().backlog[name] > 0 and _acquire_device(device_lock, generator, context.device)
+        )
+        claims = ring.claim([index], config.generators.batch) if ready else []
+        if not claims:
+            if is_finished(ring, name):
+                return
+            if device_lock.contested():
+                _release_device(device_lock, generator)
+            time.sleep(POLL_S)
+            ring.heartbeat("waiting for captions", waited_s=time.monotonic() - start)
+            continue
+        ring.heartbeat(f"rendering {len(claims)} images")
+        publish(ring, claims, _render(generator, claims, min_batch))
+        ring.heartbeat("rendered", busy_s=time.monotonic() - start)
+        if device_lock.slice_expired():
+            _release_device(device_lock, generator)
+
+
+def _load_generator(context: RoleContext, name: str, device: str) -> Generator:
+    """Load a generator with the backend that the run asks for."""
+    config, ring = context.config, context.ring
     recipe = load_recipe(config.generators.recipe_of(name))
     recipe.check_size(config.ring.image_size)  # before the model is loaded, which takes a while
     ring.heartbeat("loading the model")
@@ -32,11 +65,7 @@ def main(context: RoleContext) -> None:
     from polygen_stream.generators.attention import prefer_xformers
     from polygen_stream.generators.pipelines import load_generator
 
-    device_lock = context.device_lock(context.device)
-    generator, compiled = (
-        load_generator(recipe, "cpu" if device_lock.enabled else context.device, config.ring.image_size),
-        False,
-    )
+    generator, compiled = load_generator(recipe, device, config.ring.image_size), False
     if config.generators.backend != "eager":
         ring.heartbeat("loading the engines")
         from polygen_stream.engine.runtime import accelerate
@@ -44,29 +73,11 @@ def main(context: RoleContext) -> None:
         compiled = accelerate(generator, config.generators.backend, config.launch.renderer_threads)
     if not compiled and prefer_xformers(generator.pipeline):
         logging.info("%s renders eager with xformers' attention", name)
-    index = config.generators.names.index(name)
-    batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
-    while not context.stopping:
-        began = time.monotonic()
-        ready = device_lock.held or (ring.stats().backlog[name] > 0 and _begin(device_lock, generator, context.device))
-        claims = ring.claim([index], config.generators.batch) if ready else []
-        if not claims:
-            if production_is_over(ring, name):
-                return
-            if device_lock.contested():
-                _end(device_lock, generator)
-            time.sleep(POLL_S)
-            ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
-            continue
-        ring.heartbeat(f"rendering {len(claims)} images")
-        hand_over(ring, claims, _render(generator, claims, batch))
-        ring.heartbeat("rendered", busy_s=time.monotonic() - began)
-        if device_lock.slice_expired():
-            _end(device_lock, generator)
+    return generator
 
 
-def _begin(device_lock: DeviceLock, generator: Generator, device: str) -> bool:
-    """Asks for the device; when it is this process's turn, the weights go there."""
+def _acquire_device(device_lock: DeviceLock, generator: Generator, device: str) -> bool:
+    """Try to acquire the device, and move the weights there; False if another process has it."""
     if not device_lock.try_acquire():
         return False
     if device_lock.enabled:
@@ -74,8 +85,8 @@ def _begin(device_lock: DeviceLock, generator: Generator, device: str) -> bool:
     return True
 
 
-def _end(device_lock: DeviceLock, generator: Generator) -> None:
-    """Lets the next one have the device, and its memory."""
+def _release_device(device_lock: DeviceLock, generator: Generator) -> None:
+    """Give back the device and its memory."""
     import torch
 
     generator.pipeline.to("cpu")
@@ -83,18 +94,24 @@ def _end(device_lock: DeviceLock, generator: Generator) -> None:
     device_lock.release()
 
 
-def _render(generator: Generator, claims: list[Claim], at_least: int) -> np.ndarray:
-    """Pictures of the claims, uint8 [n, H, W, 3].
+def _render(generator: Generator, claims: list[Claim], min_batch: int) -> np.ndarray:
+    """Render the claimed images, uint8 [n, H, W, 3].
 
-    In floating point a picture depends on the size of its batch. A run that has to come out the same every time renders
-    batches of one size, filled up with their last picture.
+    In floating point an image depends on the size of its batch. A run that must give the same result every time renders
+    batches of one size, padded with their last image.
     """
-    filled = claims + claims[-1:] * (at_least - len(claims))
-    return generator.render([claim.caption for claim in filled], [claim.seed for claim in filled])[: len(claims)]
+    padded = claims + claims[-1:] * (min_batch - len(claims))
+    return generator.render([claim.caption for claim in padded], [claim.seed for claim in padded])[: len(claims)]
 
 
-def hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
-    """Commit what passes the quality gate; give the rest back, to be rendered again or to fail."""
+def publish(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
+    """Commit the images that pass the quality gate; fail the others, which the ring has rendered again or gives up.
+
+    Args:
+        ring: where the claims are from.
+        claims: n claims.
+        images: uint8 [n, H, W, 3].
+    """
     reasons = refuse_reasons(images)
     accepted = [i for i, reason in enumerate(reasons) if reason is None]
     ring.commit([claims[i] for i in accepted], images[accepted])
@@ -103,9 +120,10 @@ def hand_over(ring: Ring, claims: list[Claim], images: np.ndarray) -> None:
             ring.fail([claim], reason)
 
 
-def production_is_over(ring: Ring, name: str) -> bool:
+def is_finished(ring: Ring, generator: str) -> bool:
+    """Whether nothing is left to render for a generator, now or later."""
     stats = ring.stats()
-    return stats.finished_opening and stats.backlog[name] == 0
+    return stats.finished_opening and stats.backlog[generator] == 0
 
 
 if __name__ == "__main__":

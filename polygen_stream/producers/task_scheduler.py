@@ -1,4 +1,4 @@
-"""What the captioner asks its source for: tasks in the order of their ids, and which of them get a hard negative."""
+"""The task scheduler: which caption tasks the source gets next, in the order of their ids, and which are pairs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ from polygen_stream.schedule.ledger import CaptionTask, Ledger
 
 @dataclass
 class TaskCursor:
-    """How far captions have come: the next task, groups opened so far, and the rounding of the mix of kinds.
+    """How far a run's captions have come.
 
-    Of N nodes, node k takes the tasks k, k + N, k + 2 N and so on.
+    Args:
+        next_task: id of the next task. Of N nodes, node k takes the tasks k, k + N, k + 2 N and so on.
+        opened: number of groups opened so far.
+        rounding: what rounding the mix of kinds to whole groups has left over.
     """
 
-    task_id: int
+    next_task: int
     opened: int = 0
-    pairs: ErrorDiffusion = field(default_factory=ErrorDiffusion)
+    rounding: ErrorDiffusion = field(default_factory=ErrorDiffusion)
 
 
 class TaskScheduler:
-    """Takes a run on from where it has come.
+    """Gives out tasks while there is room for their images, mixed as the curriculum asks.
 
     Args:
+        context: config and ring.
+        source: its concepts and axes are what the ledger draws from.
+        cursor: where to continue; the scheduler advances it.
         clock: seconds of any clock that only goes forward, by which the lead time is measured.
 
     Raises:
@@ -44,7 +50,7 @@ class TaskScheduler:
         self,
         context: RoleContext,
         source: CaptionSource,
-        begun: TaskCursor,
+        cursor: TaskCursor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = context.config
@@ -52,65 +58,79 @@ class TaskScheduler:
         self._ledger = Ledger(
             config.seed, source.concepts, axes, len(config.generators.recipes), config.generators.positives
         )
-        self._context, self._begun, self._clock = context, begun, clock
-        self._curriculum, self._lead = curriculum_of(config), LeadTime()
-        self._under_way: deque[tuple[CaptionTask, Kind]] = deque()
+        self._context, self._cursor, self._clock = context, cursor, clock
+        self._curriculum, self._lead_time = curriculum_of(config), LeadTime()
+        self._in_flight: deque[tuple[CaptionTask, Kind]] = deque()
 
-    def wanted(self, stats: RingStats, pending: int) -> int:
-        """How many tasks to hand to the source now, while `pending` are with it.
+    def count_wanted(self, stats: RingStats, pending: int) -> int:
+        """Return how many tasks to submit to the source now, while `pending` are with it.
 
-        A whole batch at once: a model that is run batch by batch must not be fed one by one. The bound keeps captions
-        close to the step they are written for, and a fast generator close to the slow ones.
+        Either a whole batch or none: a model that runs batch by batch must not be fed one by one. The bound on open
+        groups keeps captions close to the step they are written for, and a fast generator close to the slow ones.
         """
-        config = self._context.config
-        room = open_groups(stats) + pending <= config.captions.backlog - config.captions.batch
-        return min(config.captions.batch, target_of(config) - self._begun.opened - pending) if room else 0
+        captions = self._context.config.captions
+        if count_open_groups(stats) + pending > captions.backlog - captions.batch:
+            return 0
+        return min(captions.batch, target_groups(self._context.config) - self._cursor.opened - pending)
 
-    def next(self, count: int, stats: RingStats) -> list[tuple[CaptionTask, Kind]]:
-        """The next tasks, mixed for the step at which their pictures will be ready."""
-        begun, ahead = self._begun, self._lead.steps(self._clock(), stats)
-        found = []
+    def next_tasks(self, count: int, stats: RingStats) -> list[tuple[CaptionTask, Kind]]:
+        """Return the next tasks, in the mix of the step at which their images will be ready."""
+        cursor, lead_steps = self._cursor, self._lead_time.steps(self._clock(), stats)
+        tasks = []
         for _ in range(count):
-            opened = begun.opened + len(self._under_way)
-            share = self._curriculum.production_share(*aim(self._context, stats.step, ahead, begun.task_id, opened))
-            found.append((self._ledger.task(begun.task_id), Kind.PAIR if begun.pairs.take(share, 1) else Kind.PLAIN))
-            self._under_way.append(found[-1])
-            begun.task_id += self._context.config.launch.nodes
-        return found
+            opened = cursor.opened + len(self._in_flight)
+            share = self._curriculum.production_share(
+                *target_step(self._context, stats.step, lead_steps, cursor.next_task, opened)
+            )
+            kind = Kind.PAIR if cursor.rounding.take(share, 1) else Kind.PLAIN
+            tasks.append((self._ledger.task(cursor.next_task), kind))
+            self._in_flight.append(tasks[-1])
+            cursor.next_task += self._context.config.launch.nodes
+        return tasks
 
-    def done(self) -> tuple[CaptionTask, Kind]:
-        """The oldest task under way, which is no longer."""
-        return self._under_way.popleft()
+    def finish_oldest(self) -> tuple[CaptionTask, Kind]:
+        """Remove and return the oldest task in flight: the source returns results in the order of submission."""
+        return self._in_flight.popleft()
 
 
-def target_of(config: RunConfig) -> int:
-    """Groups to open."""
+def target_groups(config: RunConfig) -> int:
+    """Return the number of groups to open in this run."""
     return config.captions.target or sys.maxsize
 
 
-def open_groups(stats: RingStats) -> int:
-    """Captions that wait for pictures."""
+def count_open_groups(stats: RingStats) -> int:
+    """Return the number of captions that wait for images."""
     return sum(counts["open"] for counts in stats.groups.values())
 
 
-def members_of(task: CaptionTask, kind: Kind, negatives: int) -> list[Member]:
-    """The group's images: n+ positives, then the twins of the first `negatives` of them."""
-    twins = list(zip(task.generators, task.image_seeds, strict=True))
-    members = [Member(generator, 0, seed) for generator, seed in twins]
+def group_members(task: CaptionTask, kind: Kind, negatives: int) -> list[Member]:
+    """Return the images that a group asks for: n+ positives, then the twins of the first `negatives` of them."""
+    positives = list(zip(task.generators, task.image_seeds, strict=True))
+    members = [Member(generator, 0, seed) for generator, seed in positives]
     if kind is Kind.PAIR:
-        members += [Member(generator, 1, seed) for generator, seed in twins[:negatives]]
+        members += [Member(generator, 1, seed) for generator, seed in positives[:negatives]]
     return members
 
 
-def aim(context: RoleContext, step: int, ahead: float, task_id: int, opened: int) -> tuple[int, float]:
-    """The training step that a new group is made for, as the trainer's step and the steps from there on."""
+def target_step(context: RoleContext, step: int, lead_steps: float, task_id: int, opened: int) -> tuple[int, float]:
+    """Return the training step that a new group is produced for, as a step and the lead from there on.
+
+    Args:
+        context: config and ring.
+        step: of the trainer.
+        lead_steps: lead time of production, in training steps.
+        task_id: of the group.
+        opened: number of groups opened before it.
+    """
     config, spec = context.config, context.ring.spec
     target = config.captions.target or None
     if spec.deterministic:
-        # What a task is must not depend on when it is written: the window moves at a fixed pace.
-        return int(task_id / (spec.inserts_per_step or target / config.train.steps)), 0.0
+        # A task must not depend on when it is written: the window moves at a fixed pace. Without inserts_per_step the
+        # config has a target.
+        per_step = spec.inserts_per_step or target_groups(config) / config.train.steps
+        return int(task_id / per_step), 0.0
     if target is not None:
-        # Producers that outrun the trainer will have stopped when the last steps ask for hard negatives: a
-        # group that spends the k-th part of the budget is made for the k-th part of the run, or a later one.
-        ahead = max(ahead, config.train.steps * opened / target - step)
-    return step, ahead
+        # Producers that are faster than the trainer stop before the last steps ask for hard negatives: a group that
+        # uses the k-th part of the target is produced for the k-th part of the run, or a later one.
+        lead_steps = max(lead_steps, config.train.steps * opened / target - step)
+    return step, lead_steps

@@ -25,7 +25,7 @@ from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import pause, renderer
-from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, members_of, target_of
+from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, group_members, target_groups
 from polygen_stream.ring import GroupRequest, Kind, Ring
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.schedule.ledger import CaptionTask
@@ -156,19 +156,19 @@ class _Node:
         config, ring, source = self.config, self.ring, self.source
         context, cursor = RoleContext(config, Path(), ring, "captioner", None), TaskCursor(config.launch.node)
         scheduler = TaskScheduler(context, source, cursor, clock=lambda: self.clock.now)
-        while cursor.opened < target_of(config):
+        while cursor.opened < target_groups(config):
             stats = ring.stats()
-            wanted = scheduler.wanted(stats, 0)
+            wanted = scheduler.count_wanted(stats, 0)
             if not wanted:
                 yield from self._idle(self.filled, pause.POLL_S)
                 continue
-            for task, kind in scheduler.next(wanted, stats):
+            for task, kind in scheduler.next_tasks(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
             yield from self._compute(self.placement.captioner, self.times.caption_s * wanted)
             for caption in source.collect():
                 assert isinstance(caption, Caption), "sources of a simulation drop no caption"
-                task, kind = scheduler.done()
-                members = members_of(task, kind, config.generators.negatives)
+                task, kind = scheduler.finish_oldest()
+                members = group_members(task, kind, config.generators.negatives)
                 request = GroupRequest(task.task_id, kind, caption.text, caption.negative, members)
                 while not ring.try_open([request]):
                     yield self.drawn | self.filled

@@ -63,7 +63,7 @@ def test_shards_that_do_not_do_end_the_run_with_one_line(start_toy, shards):
     assert run.wait() == 2
     [line, *_] = run.stderr.splitlines()
     assert line.startswith("error: reader exited with code 2: error: the shards in ")
-    assert "60 have fewer pictures of their caption than generators.positives = 3" in line
+    assert "60 have fewer images of their caption than generators.positives = 3" in line
 
 
 def test_a_run_from_shards_is_not_replayed(shards, tmp_path):

@@ -73,7 +73,7 @@ def main(address: str, run_dir: Path, words: list[str]) -> int:
 if __name__ == "__main__":
     if sys.argv[1] == "bridge":
         sys.argv.pop(1)
-        run_role(partial(bridge.main, producer=Painter), "renderer")
+        run_role(partial(bridge.main, actor_class=Painter), "renderer")
     try:
         sys.exit(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
     except PolygenError as problem:

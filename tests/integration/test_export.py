@@ -44,7 +44,7 @@ def shards(tmp_path_factory) -> Path:
     journal.write([*entries, JournalEntry(ledger.task(12), False, Dropped(("caption: empty",)))])
     journal.close()
     out = run / "shards"
-    assert export(run, out, per_shard=10, say=lambda line: None) == 12 * 2 + 4 * 2
+    assert export(run, out, per_shard=10, progress=lambda line: None) == 12 * 2 + 4 * 2
     return out
 
 

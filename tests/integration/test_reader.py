@@ -165,7 +165,7 @@ def one_by_hand(folder: Path, **fields) -> Path:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"png": None}, "sample a has no picture (png, jpg): a sample is a picture (png, jpg), its txt and its json"),
+        ({"png": None}, "sample a has no image (png, jpg): a sample is an image (png, jpg), its txt and its json"),
         ({"txt": None}, "sample a has no txt:"),
         ({"json": None}, "sample a has no json:"),
         ({"json": b"[]"}, "sample a: its json is no JSON object"),
@@ -175,7 +175,7 @@ def one_by_hand(folder: Path, **fields) -> Path:
             {"about": {"generator": "dall-e"}},
             "sample a was made by dall-e, which is not among generators.recipes = mic",
         ),
-        ({"png": b"nothing"}, "sample a is no picture that can be read"),
+        ({"png": b"nothing"}, "sample a is no image that can be read"),
         ({"txt": b"\xff"}, "sample a: its txt is not UTF-8"),
     ],
 )
@@ -200,7 +200,7 @@ def test_jpeg_does_too(read, tmp_path):
         ({"ring.image_size": "64"}, "is 32x32 pixels, but ring.image_size = 64: set the shards' own size"),
         (
             {"generators.positives": "3"},
-            "0 tasks can be used, 12 have fewer pictures of their caption than generators.positives = 3",
+            "0 tasks can be used, 12 have fewer images of their caption than generators.positives = 3",
         ),
         ({"ring.caption_bytes": "16"}, "12 a text longer than ring.caption_bytes = 16"),
         ({"train.batch": "16", "ring.min_fill": "16"}, "12 different captions are too few for a batch of 16"),

@@ -143,7 +143,11 @@ def test_two_ranks_train_as_one_process_would(start, case, device):
     rel = {"cpu": 1e-5, "cuda": 1e-3}[device]  # a GPU takes another kernel for another number of rows
     options = {
         "transformer": {"image_image_weight": 0.5, "image_image_head": 16, "downsample_probability": 0.5},
-        "batch norms": {"model": "micro", "ema": 0.5, "lr": 1e-6},  # Adam turns rounding into steps of the size of lr
+        "batch norms": {
+            "model": "micro",
+            "ema_decay": 0.5,
+            "lr": 1e-6,
+        },  # Adam turns rounding into steps of the size of lr
         "micro-batches": {"accum_freq": 3},
     }[case]
     one, two = (finished(start, config_for(ranks=ranks, device=device, **options)) for ranks in (1, 2))

@@ -40,7 +40,7 @@ from polygen_stream.config import RunConfig, curriculum_of, load_config
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.metrics import ranks
 from polygen_stream.evaluate.micro_suite import Classification, classification, thing_prompts
-from polygen_stream.export.samples import samples_of
+from polygen_stream.export.samples import journal_samples
 from polygen_stream.export.shards import ShardSample
 from polygen_stream.launch.process_plan import ProcessPlan
 from polygen_stream.launch.supervise import supervise
@@ -83,7 +83,8 @@ def _bench(steps: int, captions: int, batch: int, folder: Path, say: Callable[[s
     say(f"a step takes {step_s:.3f} s: {image_s:.3f} s a picture, {steps * step_s:.0f} s of training")
     streaming = _stream(config, latency, step_s, folder / "streaming")
     say(f"streaming: first step after {streaming['first_step_s']:.1f} s, all after {streaming['seconds']:.1f} s")
-    samples = list(samples_of(list(read_journal(RunFolder(folder / "streaming").journal)), config.generators.negatives))
+    journal = list(read_journal(RunFolder(folder / "streaming").journal))
+    samples = list(journal_samples(journal, config.generators.negatives))
     offline = _offline(config, latency, samples, folder / "shards", say)
     say(f"offline: first step after {offline['first_step_s']:.1f} s, all after {offline['seconds']:.1f} s")
     return {

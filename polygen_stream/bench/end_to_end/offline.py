@@ -126,7 +126,7 @@ def shard_batches(config: RunConfig, folder: Path) -> Iterator[Drawn]:
         plains += paired.take(mix.plain - len(plains), used)
         rows = [(task, False) for task in (*plains, *pairs)] + [(task, True) for task in pairs]
         shown = [[sample for sample in task if sample.negative is negative] for task, negative in rows]
-        images = np.stack([sample.picture(config.ring.image_size) for samples in shown for sample in samples])
+        images = np.stack([sample.image(config.ring.image_size) for samples in shown for sample in samples])
         yield (
             mix,
             torch.from_numpy(images),

@@ -58,7 +58,7 @@ def test_shards_hold_the_painters_picture_of_every_sample(shards):
     tasks = list(read_tasks(shards, CONFIG.generators.recipes))
     assert [len(task) for task in tasks] == [2, 4] * 9
     for sample in (sample for task in tasks for sample in task):
-        assert (sample.picture(32) == painted(sample.text, sample.seed, 32)).all()
+        assert (sample.image(32) == painted(sample.text, sample.seed, 32)).all()
 
 
 def test_batches_have_the_curriculums_mix_and_pass_over_everything(shards):

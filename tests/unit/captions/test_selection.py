@@ -10,7 +10,7 @@ from polygen_stream.captions.journal import JournalEntry
 from polygen_stream.captions.selection.balance import Balancer, DropReason
 from polygen_stream.captions.selection.selector import CaptionSelector
 from polygen_stream.config import CaptionsConfig
-from polygen_stream.producers.failures import MOST, Failures
+from polygen_stream.producers.failures import MAX_FAILURES, FailureStreak
 from polygen_stream.schedule.ledger import CaptionTask
 
 CONCEPTS = ["dog", "crane", "ball"]
@@ -75,22 +75,22 @@ def test_a_journal_brings_a_selection_to_where_it_was(keys):
 
 
 def test_a_source_that_only_fails_is_given_up_with_its_reasons():
-    failures = Failures()
-    failures.note(Dropped(("caption: empty",)))
-    failures.note(Caption("a dog"))  # what was before no longer counts
-    for _ in range(MOST - 1):
-        failures.note(Dropped(WHY * 5))
+    failures = FailureStreak()
+    failures.record(Dropped(("caption: empty",)))
+    failures.record(Caption("a dog"))  # what was before no longer counts
+    for _ in range(MAX_FAILURES - 1):
+        failures.record(Dropped(WHY * 5))
     with pytest.raises(
         PolygenError, match=r"512 tasks in a row .*the model refuses \(2,560 times\).*captions\.writer"
     ) as caught:
-        failures.note(Dropped(WHY * 5))
+        failures.record(Dropped(WHY * 5))
     assert "empty" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_balancing_refuses_is_no_failure():
-    failures = Failures()
-    for _ in range(3 * MOST):
-        failures.note(Dropped((f"caption: {DropReason.FREQUENT}",), "a dog"))
+    failures = FailureStreak()
+    for _ in range(3 * MAX_FAILURES):
+        failures.record(Dropped((f"caption: {DropReason.FREQUENT}",), "a dog"))
     with pytest.raises(PolygenError, match="came before"):
-        for _ in range(MOST):
-            failures.note(Dropped((f"caption: {DropReason.EXACT}",), "a dog"))
+        for _ in range(MAX_FAILURES):
+            failures.record(Dropped((f"caption: {DropReason.EXACT}",), "a dog"))

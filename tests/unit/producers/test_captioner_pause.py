@@ -1,4 +1,4 @@
-"""The captioner's waits: after captions.sleep_after_s without a task the source rests, once, until the next one."""
+"""The captioner's waits: after captions.sleep_after_s without a task the source sleeps, once, until the next one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polygen_stream.config import load_config
 from polygen_stream.producers.pause import Pause
 
 
-class Resting(GrammarSource):
+class SleepCounter(GrammarSource):
     def __init__(self) -> None:
         super().__init__()
         self.sleeps = 0
@@ -21,25 +21,25 @@ class Resting(GrammarSource):
         return 3 * 2**20
 
 
-class Said:
-    """What the captioner's heartbeats say."""
+class HeartbeatRecorder:
+    """A ring that keeps what its heartbeats say."""
 
     def __init__(self) -> None:
-        self.all: list[str] = []
+        self.heartbeats: list[str] = []
 
     def heartbeat(self, doing: str, **_: float) -> None:
-        self.all.append(doing)
+        self.heartbeats.append(doing)
 
 
 @pytest.mark.parametrize("sleep_after_s", [0.0, 0.15])
-def test_a_source_rests_once_per_pause_and_the_heartbeat_says_what_that_freed(sleep_after_s):
+def test_a_source_sleeps_once_per_pause_and_the_heartbeat_says_what_that_freed(sleep_after_s):
     config = load_config(None, {"captions.source": "vllm", "captions.sleep_after_s": str(sleep_after_s)})
-    said, source = Said(), Resting()
-    pause = Pause(SimpleNamespace(config=config, ring=said), source)
+    ring, source = HeartbeatRecorder(), SleepCounter()
+    pause = Pause(SimpleNamespace(config=config, ring=ring), source)
     for _ in range(2):
         for _ in range(8):  # 0.4 s
-            pause.take()
-        pause.over()
+            pause.wait()
+        pause.end()
     assert source.sleeps == (2 if sleep_after_s else 0)
-    assert said.all[0] == "waiting for the renderers"
-    assert ("waiting for the renderers; language models rest, 3 MiB freed" in said.all) == bool(sleep_after_s)
+    assert ring.heartbeats[0] == "waiting for the renderers"
+    assert ("waiting for the renderers; language models sleep, 3 MiB freed" in ring.heartbeats) == bool(sleep_after_s)
