@@ -19,7 +19,7 @@ from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.evaluate.metrics import class_features
 from polygen_stream.train.augment import preprocess
-from polygen_stream.train.model import Tokenizer, create_clip, image_size, load_clip, open_clip_name
+from polygen_stream.train.model import ClipModel, Tokenizer, create_clip, image_size, load_clip, open_clip_name
 
 BATCH = 256
 
@@ -33,7 +33,7 @@ class Encoder:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: ClipModel,
         tokenizer: Tokenizer,
         device: str = "cpu",
         transform: Callable[[Image.Image], Tensor] | None = None,

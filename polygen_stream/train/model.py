@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         transformer: torch.nn.Module
         logit_scale: torch.nn.Parameter  # scalar, its logarithm
         image_image_head: torch.nn.Module  # see add_image_image_head
+        output_dict: bool  # whether forward returns a dict, as open_clip's own trainer wants it
 
         def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
             """Encode images [N, 3, S, S]: [N, D]."""
