@@ -1,4 +1,4 @@
-"""What each process of a gloo group does in the tests of the losses over ranks, and what they are compared with."""
+"""The work of each rank in the tests of losses and batch norms over ranks, and the single process to compare with."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Towers(torch.nn.Module):
         return features, self.encode_text(texts), self.logit_scale.exp(), normalize(self.head(features), dim=-1)
 
 
-def share(rank_of_text: list[int], rank: int) -> tuple[TextImageIndex, list[int], list[int]]:
-    """Layout of a rank's part of CASE, and which images and texts those are."""
+def rank_part(rank_of_text: list[int], rank: int) -> tuple[TextImageIndex, list[int], list[int]]:
+    """The index of a rank's part of CASE, and the numbers of its images and texts."""
     texts = [t for t, owner in enumerate(rank_of_text) if owner == rank]
     images = [r for r, t in enumerate(CASE.image_text) if t in texts]
     part = Case(
@@ -85,7 +85,7 @@ def loss_of(
 
 
 def whole_batch(dtype: torch.dtype, head: bool, options: dict) -> dict[str, Tensor]:
-    """Loss, parts and gradients of one process that has it all, in one piece."""
+    """Loss, parts and gradients of a single process, without micro-batches."""
     model = Towers().to(dtype)
     loss, parts = loss_of(model(*inputs(dtype)), CASE.index, head, **options)
     loss.backward()
@@ -96,9 +96,14 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return {f"d {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def in_pieces(model: Towers, images: Tensor, texts: Tensor, index: TextImageIndex, pieces: int, head: bool, **options):
+def in_micro_batches(
+    model: Towers, images: Tensor, texts: Tensor, index: TextImageIndex, micro_batches: int, head: bool, **options
+):
     """As `whole_batch`, but in micro-batches with a feature cache."""
-    caches = CachedFeatures(model.encode_image, images, pieces), CachedFeatures(model.encode_text, texts, pieces)
+    caches = (
+        CachedFeatures(model.encode_image, images, micro_batches),
+        CachedFeatures(model.encode_text, texts, micro_batches),
+    )
     image_features, text_features = (cache.features for cache in caches)
     outputs = image_features, text_features, model.logit_scale.exp(), normalize(model.head(image_features), dim=-1)
     loss, parts = loss_of(outputs, index, head, **options)
@@ -108,11 +113,11 @@ def in_pieces(model: Towers, images: Tensor, texts: Tensor, index: TextImageInde
     return loss, parts
 
 
-def work(rank: int, world: int, folder: str) -> None:
-    """Run every option on this rank's share; results go to folder/RANK.pt."""
+def work(rank: int, world_size: int, folder: str) -> None:
+    """Run every option on this rank's part of the batch; results go to folder/RANK.pt."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    index, own_images, own_texts = share(RANKS[world], rank)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    index, own_images, own_texts = rank_part(RANKS[world_size], rank)
     found = {}
     for dtype in (torch.float64, torch.float32):
         images, texts = inputs(dtype)
@@ -126,11 +131,11 @@ def work(rank: int, world: int, folder: str) -> None:
                     loss.backward()
                     found[dtype, number, head, f"chunk {chunk}"] = result(loss, parts, model.module)
                 plain = Towers().to(dtype)
-                loss, parts = in_pieces(plain, images, texts, index, 4, head, group=dist.group.WORLD, **options)
+                loss, parts = in_micro_batches(plain, images, texts, index, 4, head, group=dist.group.WORLD, **options)
                 for parameter in plain.parameters():
                     if parameter.grad is not None:
-                        dist.all_reduce(parameter.grad.div_(world))
-                found[dtype, number, head, "4 pieces"] = result(loss, parts, plain)
+                        dist.all_reduce(parameter.grad.div_(world_size))
+                found[dtype, number, head, "4 micro-batches"] = result(loss, parts, plain)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 

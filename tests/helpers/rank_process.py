@@ -1,4 +1,4 @@
-"""One rank of a trainer as a test's child process, forked from a server that has the imports behind it."""
+"""One rank of a trainer as a child process of a test, forked from a server that has done the imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 
 import open_clip
-import torch.utils.tensorboard  # noqa: F401  # imported once for all ranks instead of by every first one
+import torch.utils.tensorboard  # noqa: F401  # imported once, in the server, instead of by rank 0 of every test
 
 from polygen_stream.roles.role import run_role
 from polygen_stream.train.run import main
@@ -24,20 +24,20 @@ VIT = {
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
-def start_rank(ring_fd: int, run_dir: Path, log: Path, place: dict[str, str]) -> multiprocessing.Process:
-    """The trainer's process with these environment variables; knows the model "tiny-vit"."""
+def start_rank(ring_fd: int, run_dir: Path, log: Path, environment: dict[str, str]) -> multiprocessing.Process:
+    """Start a trainer's process with these environment variables; it knows the model "tiny-vit"."""
     PROCESSES.set_forkserver_preload([__name__])
-    process = PROCESSES.Process(target=_rank, args=(DupFd(ring_fd), run_dir, log, place))
+    process = PROCESSES.Process(target=_rank, args=(DupFd(ring_fd), run_dir, log, environment))
     process.start()
     return process
 
 
-def _rank(ring: DupFd, run_dir: Path, log: Path, place: dict[str, str]) -> None:
+def _rank(ring: DupFd, run_dir: Path, log: Path, environment: dict[str, str]) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
-    os.environ.update(place)
+    os.environ.update(environment)
     models = run_dir / f"tiny-vit-{os.getpid()}"
     models.mkdir()
     (models / "tiny-vit.json").write_text(json.dumps(VIT))

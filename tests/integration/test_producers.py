@@ -80,7 +80,7 @@ def test_the_captioner_keeps_its_backlog_and_ends_at_the_target(start, tmp_path:
     captioner = start(config, ring, "captioner")
     wait(lambda: ring.stats().groups_opened == 16)
     time.sleep(0.3)
-    assert ring.stats().groups_opened == 16, "opened more than captions.backlog while nobody rendered"
+    assert ring.stats().groups_opened == 16, "opened more than captions.backlog while nothing was rendered"
     images = 0
     while captioner.poll() is None:
         images += fill(ring)

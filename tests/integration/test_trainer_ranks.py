@@ -1,4 +1,4 @@
-"""The trainer as a gang of real processes on one ring: what it learns, and how it ends."""
+"""A trainer of several ranks, each a real process, on one ring: what it learns, and how it ends."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def filled_ring(config: RunConfig, tasks: int = TASKS) -> Ring:
     return ring
 
 
-class Gang:
+class RankProcesses:
     """The ranks of a trainer, each a process with a log of its own."""
 
     def __init__(self, ring: Ring, run_dir: Path, config: RunConfig) -> None:
@@ -85,20 +85,20 @@ class Gang:
         self.run_dir, ranks = run_dir, config.train.ranks
         self.logs = [run_dir / f"trainer-{rank}.log" for rank in range(ranks)]
         self.processes = []
-        meeting = {**rendezvous_environment(), "WORLD_SIZE": str(ranks)}
+        rendezvous = {**rendezvous_environment(), "WORLD_SIZE": str(ranks)}
         exact = {"NVIDIA_TF32_OVERRIDE": "0"}  # GPUs round float32 where they think it pays, by the number of rows
         for rank, log in enumerate(self.logs):
-            place = {**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
-            self.processes.append(start_rank(ring.fd, run_dir, log, exact | place))
+            environment = {**rendezvous, "RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
+            self.processes.append(start_rank(ring.fd, run_dir, log, exact | environment))
 
     def wait(self, limit_s: float = 200) -> list[int | None]:
-        """Exit codes, None of who still runs after the limit."""
+        """Exit codes; None for a process that still runs after the limit."""
         deadline = time.monotonic() + limit_s
         for process in self.processes:
             process.join(max(0.0, deadline - time.monotonic()))
         return [process.exitcode for process in self.processes]
 
-    def said(self, rank: int) -> str:
+    def log(self, rank: int) -> str:
         return self.logs[rank].read_text()
 
     def metrics(self) -> list[dict]:
@@ -119,22 +119,22 @@ class Gang:
 
 @pytest.fixture
 def start(tmp_path):
-    started: list[Gang] = []
+    started: list[RankProcesses] = []
 
-    def start(ring: Ring, config: RunConfig) -> Gang:
-        started.append(Gang(ring, tmp_path / f"run-{len(started)}", config))
+    def start(ring: Ring, config: RunConfig) -> RankProcesses:
+        started.append(RankProcesses(ring, tmp_path / f"run-{len(started)}", config))
         return started[-1]
 
     yield start
-    for gang in started:
-        gang.kill()
+    for trainer in started:
+        trainer.kill()
 
 
-def finished(start, config: RunConfig) -> Gang:
+def finished(start, config: RunConfig) -> RankProcesses:
     with closing(filled_ring(config)) as ring:
-        gang = start(ring, config)
-        assert gang.wait() == [0] * config.train.ranks, [log.read_text() for log in gang.logs]
-    return gang
+        trainer = start(ring, config)
+        assert trainer.wait() == [0] * config.train.ranks, [log.read_text() for log in trainer.logs]
+    return trainer
 
 
 @pytest.mark.parametrize("device", ["cpu", NCCL])
@@ -160,9 +160,9 @@ def test_two_ranks_train_as_one_process_would(start, case, device):
         for name in ("loss", "grad_norm", "logit_scale"):
             assert other[name] == pytest.approx(line[name], rel=rel), (line["step"], name)
         assert other["loss_parts"] == pytest.approx(line["loss_parts"], rel=rel)
-    logs = [(gang.run_dir / "draw_log.jsonl").read_text() for gang in (one, two)]
+    logs = [(trainer.run_dir / "draw_log.jsonl").read_text() for trainer in (one, two)]
     assert logs[0] == logs[1]
-    weights = [load_checkpoint(gang.run_dir / "checkpoints" / f"step_{STEPS:06d}").model for gang in (one, two)]
+    weights = [load_checkpoint(trainer.run_dir / "checkpoints" / f"step_{STEPS:06d}").model for trainer in (one, two)]
     assert weights[0].keys() == weights[1].keys()
     for name in (name for name in weights[0] if "running" in name):
         np.testing.assert_allclose(weights[1][name], weights[0][name], rtol=10 * rel, atol=1e-6)
@@ -174,12 +174,12 @@ ENDLESS = {"ranks": 2, "deterministic": False, "steps": 100_000}
 def test_a_stop_of_one_rank_stops_all_at_one_step_with_one_checkpoint(start):
     config = config_for(**ENDLESS)
     with closing(filled_ring(config)) as ring:
-        gang = start(ring, config)
-        gang.wait_until(lambda: len(gang.metrics()) >= 3)
-        os.kill(gang.processes[1].pid, signal.SIGTERM)  # rank 0 hears of it at the gate alone
-        assert gang.wait(60) == [0, 0], [log.read_text() for log in gang.logs]
-        (untrained, _), (step, folder) = list_checkpoints(gang.run_dir)
-        assert untrained == 0 and step == len(gang.metrics()) == ring.step
+        trainer = start(ring, config)
+        trainer.wait_until(lambda: len(trainer.metrics()) >= 3)
+        os.kill(trainer.processes[1].pid, signal.SIGTERM)  # rank 0 learns of it at the step barrier alone
+        assert trainer.wait(60) == [0, 0], [log.read_text() for log in trainer.logs]
+        (untrained, _), (step, folder) = list_checkpoints(trainer.run_dir)
+        assert untrained == 0 and step == len(trainer.metrics()) == ring.step
         saved = load_checkpoint(folder)
         assert saved.meta["final"] and saved.training["data"]["step"] == step
 
@@ -188,32 +188,32 @@ def test_the_others_end_when_a_rank_is_killed_and_say_that_it_was_not_them(start
     config = config_for(**ENDLESS)
     with closing(filled_ring(config)) as ring:
         for victim in (1, 0):
-            gang = start(ring, config)
-            gang.wait_until(lambda: len(gang.metrics()) >= 3)  # noqa: B023 called at once
-            os.kill(gang.processes[victim].pid, signal.SIGKILL)
+            trainer = start(ring, config)
+            trainer.wait_until(lambda: len(trainer.metrics()) >= 3)  # noqa: B023 called at once
+            os.kill(trainer.processes[victim].pid, signal.SIGKILL)
             began = time.monotonic()
-            codes = gang.wait(60)
+            codes = trainer.wait(60)
             assert time.monotonic() - began < 30
             assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == RankLost.exit_code, codes
-            assert f"error: another rank is gone: rank {1 - victim} was " in gang.said(1 - victim).splitlines()[-1]
+            assert f"error: another rank is gone: rank {1 - victim} was " in trainer.log(1 - victim).splitlines()[-1]
             ring.reap()
             assert sum(kind["leased"] for kind in ring.stats().groups.values()) == 0
 
 
-def test_a_starved_gang_says_what_is_missing_once(start):
+def test_starved_ranks_say_what_is_missing_once(start):
     config = config_for(ranks=2, deterministic=False)
     config = config.model_copy(update={"ring": config.ring.model_copy(update={"draw_timeout_s": 1.0})})
     with closing(filled_ring(config, tasks=4)) as ring:
-        gang = start(ring, config)
-        assert gang.wait() == [1, RankLost.exit_code], [log.read_text() for log in gang.logs]
-        assert "error: step 0" in gang.said(0).splitlines()[-1]
-        assert gang.said(1).splitlines()[-1] == "error: step 0: rank 0 has no batch: see the error in its log"
+        trainer = start(ring, config)
+        assert trainer.wait() == [1, RankLost.exit_code], [log.read_text() for log in trainer.logs]
+        assert "error: step 0" in trainer.log(0).splitlines()[-1]
+        assert trainer.log(1).splitlines()[-1] == "error: step 0: rank 0 has no batch: see the error in its log"
 
 
-def test_what_the_batches_of_a_gang_leave_behind_is_what_those_of_one_process_do(start):
+def test_several_ranks_leave_behind_what_one_process_does(start):
     lanes = []
     for ranks in (1, 2):
-        gang = finished(start, config_for(ranks=ranks, deterministic=False, leftover_age=30))
-        lanes.append(gang.metrics()[-1]["leftover"])
+        trainer = finished(start, config_for(ranks=ranks, deterministic=False, leftover_age=30))
+        lanes.append(trainer.metrics()[-1]["leftover"])
     assert lanes[0] == lanes[1]
     assert lanes[1]["displaced"]["trained"] > 0

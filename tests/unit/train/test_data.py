@@ -235,18 +235,18 @@ def test_ranks_share_the_batch_and_log_it_once(ring):
     assert ring.stats().draws == 3
 
 
-def test_a_batch_that_another_rank_cannot_have_is_nobodys(ring):
-    """The leader has posted it; the gate says no. Neither its state nor the curriculum counts it."""
+def test_a_batch_that_another_rank_cannot_have_is_not_delivered(ring):
+    """The leader has broadcast it; the step barrier says no. Neither its state nor the curriculum counts it."""
     fill(ring, range(4), Kind.PLAIN)
     fill(ring, range(4, 8), Kind.PAIR)
     votes = []
 
-    def gate_that_says(verdict: Readiness, rank: int):
+    def barrier_with_verdict(verdict: Readiness, rank: int):
         return lambda step, own: (votes.append((step, own)), (verdict, rank))[1]
 
     for verdict, error in ((Readiness.STOPPING, StopIteration), (Readiness.FAILED, RankLost)):
         leader = reader(
-            ring, share=0.3, texts=5, local_rank=0, local_world_size=2, step_barrier=gate_that_says(verdict, 1)
+            ring, share=0.3, texts=5, local_rank=0, local_world_size=2, step_barrier=barrier_with_verdict(verdict, 1)
         )
         with pytest.raises(error, match="step 0: rank 1 has no batch" if error is RankLost else None):
             next(leader)
@@ -255,15 +255,15 @@ def test_a_batch_that_another_rank_cannot_have_is_nobodys(ring):
     assert votes == [(0, Readiness.READY)] * 2
 
 
-def test_a_rank_tells_the_gate_why_it_has_no_batch_and_raises_that_itself(ring):
+def test_a_rank_without_a_batch_votes_so_and_raises_the_reason_itself(ring):
     votes = []
 
-    def gate(step: int, own: Readiness) -> tuple[Readiness, int]:
+    def step_barrier(step: int, own: Readiness) -> tuple[Readiness, int]:
         votes.append(own)
         return own, 0
 
     with pytest.raises(RingTimeout):
-        next(reader(ring, timeout_s=0.05, local_rank=0, local_world_size=2, step_barrier=gate))
+        next(reader(ring, timeout_s=0.05, local_rank=0, local_world_size=2, step_barrier=step_barrier))
     with pytest.raises(StopIteration):
-        next(reader(ring, stop=lambda: True, local_rank=1, local_world_size=2, step_barrier=gate))
+        next(reader(ring, stop=lambda: True, local_rank=1, local_world_size=2, step_barrier=step_barrier))
     assert votes == [Readiness.FAILED, Readiness.STOPPING]

@@ -103,7 +103,7 @@ def test_without_negatives_every_mode_gives_the_same_bits():
 
 
 def text_row_gradient(hn_t2i: str) -> torch.Tensor:
-    """What the negative images are told by text rows: the whole gradient less that of their image rows."""
+    """The gradient that negative images get from text rows: all of it less that of their image rows."""
     images, texts, scale, index = (x if isinstance(x, TextImageIndex) else x.detach() for x in case([2, 2, 2, 2], 2))
     images.requires_grad_()
     loss, _ = multi_positive_loss(images, texts, scale, index, hn_t2i=hn_t2i)
@@ -145,6 +145,6 @@ def test_bf16_features_are_compared_in_fp32():
     assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
 
 
-def test_a_text_without_an_image_is_a_broken_layout():
+def test_a_text_without_an_image_is_refused():
     with pytest.raises(AssertionError, match="without an image"):
         TextImageIndex.from_tensors(torch.tensor([0, 0]), torch.tensor([False, False]))
