@@ -44,10 +44,11 @@ ALLOWED = {
     "doctor": BASE | {"assets", "config", "generators", "launch", "ring"},
     "capacity": BASE | {"assets", "config", "engine", "fetch", "generators", "launch", "ring"},
     "simulate": BASE | {"capacity", "captions", "config", "launch", "producers", "ring", "roles", "schedule"},
-    "evaluate": BASE | {"config", "micro", "roles", "train"},
+    "evaluate": BASE | {"checkpoints", "config", "micro", "roles", "train"},
     "analyze": BASE
-    | {"assets", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "train"},
-    "report": BASE | {"analyze", "assets", "captions", "config", "evaluate", "micro", "ring", "roles", "train"},
+    | {"assets", "captions", "checkpoints", "config", "engine", "evaluate", "generators", "micro", "ring", "train"},
+    "report": BASE
+    | {"analyze", "assets", "captions", "checkpoints", "config", "evaluate", "micro", "ring", "roles", "train"},
     "audit": BASE | {"analyze", "assets", "captions", "config", "engine", "generators", "micro", "report"},
     "experiment": BASE
     | {

@@ -65,7 +65,10 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_quickstarts_python_runs(number: int, tmp_path: Path):
     code = python_blocks(QUICKSTART)[number]
-    check = ["assert images.shape == (8, 32, 32, 3) and len(set(captions)) == 4", "assert images.shape == (2, 32, 32, 3)"]
+    check = (
+        "assert images.shape == (8, 32, 32, 3) and len(set(captions)) == 4",
+        "assert images.shape == (2, 32, 32, 3)",
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{check[number]}\nprint('ran')"], capture_output=True, text=True, cwd=tmp_path
     )
