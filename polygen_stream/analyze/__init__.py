@@ -1,1 +1,1 @@
-"""Analysis of a run: the sample grid and the report."""
+"""Measurements of generators: recognizability, diversity, spectra, and the generator probe."""

@@ -1,17 +1,18 @@
-"""Do the generators' coordinates explain how good a run became? Rank correlation over runs."""
+"""Rank correlation over runs of the generators' coordinates with Delta_MTL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import permutation_test, spearmanr
 
-FEWEST = 4  # runs; fewer have no correlation worth a number
+FEWEST = 4  # runs; with fewer, no correlation is reported
 
 
 def correlations(coordinates: Sequence[Mapping[str, float]], delta: Sequence[float]) -> dict[str, dict[str, float]]:
-    """Spearman's rho of each coordinate with Delta_MTL over the runs that have both: {coordinate: {rho, p, runs}}.
+    """Return Spearman's rho of each coordinate with Delta_MTL over the runs: {coordinate: {rho, p, runs}}.
 
     p is that of a two-sided permutation test, exact for few runs. A coordinate that does not vary is left out.
     """
@@ -22,21 +23,21 @@ def correlations(coordinates: Sequence[Mapping[str, float]], delta: Sequence[flo
         if len(rows) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
             continue
         test = permutation_test(
-            (x,), lambda x, y=y: spearmanr(x, y).statistic, permutation_type="pairings",
+            (x,), lambda x, y=y: spearmanr(x, y)[0], permutation_type="pairings",
             n_resamples=9999, rng=np.random.default_rng(0),
         )  # fmt: skip
         found[name] = {"rho": round(float(test.statistic), 4), "p": round(float(test.pvalue), 4), "runs": len(rows)}
     return found
 
 
-def coordinates(analysis: Mapping[str, object]) -> dict[str, float]:
-    """Where a run's ensemble stands, from its analysis: one number per axis, those that were measured."""
+def coordinates(analysis: Mapping[str, Any]) -> dict[str, float]:
+    """Return the coordinates of a run's ensemble, one number per axis that its analysis has."""
     ensemble, generators = analysis["ensemble"], analysis["generators"].values()
     found = {}
     for judge in ("oracle", "prototype"):
-        shares = [g[judge]["share"] for g in generators if judge in g]
-        if shares:
-            found[f"recognizability ({judge})"] = float(np.mean(shares))
+        proportions = [g[judge]["share"] for g in generators if judge in g]
+        if proportions:
+            found[f"recognizability ({judge})"] = float(np.mean(proportions))
     if "diversity" in ensemble:
         found["diversity of the ensemble"] = ensemble["diversity"]["mean"]
     own = [g["diversity"]["mean"] for g in generators if "diversity" in g]

@@ -1,4 +1,4 @@
-"""How much pictures of one thing differ, and where the difference comes from: seeds or generators."""
+"""Diversity of images of one caption, and how much of it comes from seeds and from generators."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 
 def unbiased_std(features: np.ndarray) -> float:
-    """Diversity of the pictures of one caption: the unbiased standard deviation of each feature, averaged over them.
+    """Return the diversity of the images of one caption: unbiased standard deviation of a feature, mean over features.
 
     Boutin et al. 2022 (serre-lab/diversity_vs_recognizability, utils/evaluation_tools.py), per class there and per
     caption here.
 
     Args:
-        features: float [pictures, d], at least two pictures.
+        features: float [images, d], at least two images.
     """
     return float(features.std(axis=0, ddof=1).mean())
 
 
 def vendi_score(features: np.ndarray) -> float:
-    """Effective number of different pictures, 1..n: exp of the entropy of the eigenvalues of K / n.
+    """Return the effective number of different images, 1..n: exp of the entropy of the eigenvalues of K / n.
 
     K is the cosine kernel (vertaix/Vendi-Score, vendi_score/vendi.py).
 
@@ -35,9 +35,12 @@ def vendi_score(features: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Sums of squared distances from the mean of a caption's pictures, over captions.
+    """Sums of squared distances from the mean of a caption's images, over captions; within + between = total.
 
-    within + between = total. `expected_share` of `between` is what one generator under m names would show.
+    Attributes:
+        within: of images from the mean of their caption and generator.
+        between: of those means from the mean of the caption.
+        expected_share: proportion of `between` that is expected if all images were by one generator.
     """
 
     within: float
@@ -46,13 +49,13 @@ class Scatter:
 
     @property
     def between_share(self) -> float:
+        """Proportion of `between` in the total."""
         return self.between / (self.within + self.between)
 
 
 def scatter(features: np.ndarray, captions: np.ndarray, generators: np.ndarray) -> Scatter:
-    """The scatter of features [n, d] about their caption's mean, split as in a one-way analysis of variance.
+    """Split the scatter of features about their caption's mean, as in a one-way analysis of variance.
 
-    within: of pictures about the mean of their caption and generator; between: of those means about the caption's.
     Captions drawn by fewer than two generators tell nothing about either and are left out; so is a split in which no
     generator drew two pictures, where everything would be between.
 

@@ -1,4 +1,4 @@
-"""What each generator is like, beside the ensemble: recognizability, diversity, spectrum."""
+"""Metrics of each generator and of the ensemble: recognizability, diversity, spectrum."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from polygen_stream.analyze.diversity import scatter, unbiased_std, vendi_score
+from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.interval import proportion_with_interval
-from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.analyze.recognition import prototype_right
 from polygen_stream.analyze.spectra import high_frequency_share, normalised_spectrum, slope, spectral_distance
 
 
 def generator_metrics(
-    pictures: PictureSet,
+    image_set: ImageSet,
     features: np.ndarray | None,
     classes: np.ndarray,
     *,
@@ -23,36 +23,44 @@ def generator_metrics(
     clip_scores: np.ndarray | None = None,
     reference: np.ndarray | None = None,
 ) -> dict[str, object]:
-    """{"generators": {name: figures}, "ensemble": figures}, as JSON can hold it.
+    """Measure every generator and the ensemble.
 
     Args:
+        image_set: n images.
         features: float [n, d] of a model that no run trains; None leaves diversity and prototypes out.
-        classes: int64 [n]; diversity is that of the pictures of one class by one generator: a caption, or a concept.
-        read: float [n], whether an oracle reads the caption in the picture (NaN: not asked).
+        classes: int64 [n], caption or concept; diversity is that of the images of one class by one generator.
+        read: float [n], 1.0 where an oracle reads the caption in the image (NaN: not judged).
         clip_scores: float [n].
-        reference: pictures uint8 [m, side, side, 3] whose spectrum the generators' are compared with.
+        reference: images uint8 [m, side, side, 3] whose spectrum the generators' are compared with.
+
+    Returns:
+        {"generators": {name: figures}, "ensemble": figures} and, with a reference, "reference_spectrum"; for JSON.
     """
-    recognised = None if features is None else prototype_right(features, classes, pictures.generator)
+    recognised = None if features is None else prototype_right(features, classes, image_set.generator)
     target = None if reference is None else normalised_spectrum(reference)
     spectra = {}
     figures: dict[str, dict[str, object]] = {}
-    for index, name in enumerate(pictures.generators):
-        mine = pictures.generator == index
+    for index, name in enumerate(image_set.generators):
+        mine = image_set.generator == index
         if not mine.any():
             continue
-        spectra[name] = normalised_spectrum(pictures.images[mine])
+        spectra[name] = normalised_spectrum(image_set.images[mine])
         figures[name] = {
             "pictures": int(mine.sum()),
             **({} if recognised is None else {"prototype": proportion_with_interval(recognised[mine])}),
             **({} if read is None else {"oracle": proportion_with_interval(read[mine])}),
             **({} if clip_scores is None else {"clip_score": _mean(clip_scores[mine])}),
             **({} if features is None else _diversity(features[mine], classes[mine])),
-            **_spectral(pictures.images[mine], spectra[name], target),
+            **_spectral(image_set.images[mine], spectra[name], target),
         }
     ensemble: dict[str, object] = {
-        "pictures": len(pictures.images),
-        **({} if features is None else {**_diversity(features, classes), **_between(features, classes, pictures)}),
-        **_spectral(pictures.images, normalised_spectrum(pictures.images), target),
+        "pictures": len(image_set.images),
+        **(
+            {}
+            if features is None
+            else {**_diversity(features, classes), **_between(features, classes, image_set.generator)}
+        ),
+        **_spectral(image_set.images, normalised_spectrum(image_set.images), target),
         "distances": {
             first: {other: round(spectral_distance(spectra[first], spectra[other]), 4) for other in spectra}
             for first in spectra
@@ -63,9 +71,9 @@ def generator_metrics(
 
 
 def _diversity(features: np.ndarray, classes: np.ndarray) -> dict[str, object]:
-    """Mean over classes of their pictures' unbiased std, with a bootstrap interval, and of their Vendi score.
+    """Mean over classes of their images' unbiased std, with a bootstrap interval, and of their Vendi score.
 
-    The Vendi score grows with the number of pictures: it is taken per picture, between 1 / n and 1.
+    The Vendi score grows with the number of images: it is taken per image, between 1 / n and 1.
     """
     parts = [features[classes == c] for c in np.unique(classes)]
     parts = [part for part in parts if len(part) >= 2]
@@ -75,10 +83,10 @@ def _diversity(features: np.ndarray, classes: np.ndarray) -> dict[str, object]:
     return {"diversity": _mean(np.array([unbiased_std(part) for part in parts])), "vendi_share": round(vendi, 4)}
 
 
-def _between(features: np.ndarray, classes: np.ndarray, pictures: PictureSet) -> dict[str, float]:
+def _between(features: np.ndarray, classes: np.ndarray, generators: np.ndarray) -> dict[str, float]:
     try:
-        split = scatter(features, classes, pictures.generator)
-    except ValueError:  # no class has pictures enough
+        split = scatter(features, classes, generators)
+    except ValueError:  # no class has enough images
         return {}
     return {
         "between_share": round(split.between_share, 4),

@@ -1,4 +1,4 @@
-"""Can the generator of a picture be told from its embedding? The Generator-Invariance Hypothesis, tested."""
+"""A linear probe for the generator of an image: a test of the Generator-Invariance Hypothesis."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ TRAIN = 0.75  # of the captions
 
 
 def generator_probe(features: np.ndarray, generators: np.ndarray, captions: np.ndarray) -> dict[str, float]:
-    """Accuracy of a linear probe for the generator, on captions that it did not train on; with a 95 % interval.
+    """Return the accuracy of a linear probe for the generator on captions that it was not trained on.
 
-    1 / m (`chance`) where the embedding forgot which of m generators drew a picture, 1 where it did not.
+    It is 1 / m (`chance`) if the embedding tells nothing about which of m generators rendered an image.
 
     Args:
         features: float [n, d], L2-normalised.
-        generators, captions: int64 [n].
+        generators: int64 [n].
+        captions: int64 [n].
+
+    Returns:
+        {"share", "low", "high", "n"}, a proportion with its 95 % interval, and "chance".
     """
     known = captions < np.quantile(np.unique(captions), TRAIN)
     right = linear_probe(features[known], generators[known], features[~known], generators[~known])

@@ -1,14 +1,15 @@
-"""Every figure of a set of pictures, judged by a fixed CLIP or by the micro world's oracle."""
+"""All metrics of a set of images, judged by a fixed CLIP or by the oracle of the micro world."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from polygen_stream.analyze.generator_metrics import generator_metrics
+from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.invariance import generator_probe
-from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.analyze.recognition import CLIP_SCORE_PREFIX, clip_score, oracle_right
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.checkpoints import list_checkpoints
@@ -17,27 +18,30 @@ from polygen_stream.micro.oracle import load_oracle
 from polygen_stream.micro.painter import SIZE, paint
 from polygen_stream.micro.world import sample_scene
 
-PAINTED = 500  # pictures of the micro world whose spectrum the generators' are compared with
+PAINTED = 500  # images of the micro world whose spectrum the generators' are compared with
 
 
 def measure(
-    pictures: PictureSet,
+    image_set: ImageSet,
     classes: np.ndarray,
     run_dir: Path,
     *,
     judge: Encoder | None = None,
     real: np.ndarray | None = None,
-) -> dict[str, object]:
-    """`portrait` of the pictures, and the generator probe on the run's own models.
+) -> dict[str, Any]:
+    """Return `generator_metrics` of the images, and the generator probe on the run's own models.
 
-    Pictures of the micro world need no judge: the oracle grades them, and its features measure their diversity.
-    Without either, what remains is the spectra.
+    Images of the micro world need no judge: the oracle grades them, and its features measure their diversity. Without
+    either, only the spectra are measured.
 
     Args:
-        classes: int64 [n], see `portrait`.
-        real: pictures uint8 [m, side, side, 3]; the painter's in the micro world.
+        image_set: n images.
+        classes: int64 [n], see `generator_metrics`.
+        run_dir: the run whose models are probed.
+        judge: a fixed CLIP.
+        real: images uint8 [m, side, side, 3] for the reference spectrum; by default the painter's in the micro world.
     """
-    images, texts = pictures.images, [pictures.captions[c] for c in pictures.caption]
+    images, texts = image_set.images, [image_set.captions[c] for c in image_set.caption]
     features = read = scores = None
     if images.shape[1] == SIZE:
         oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
@@ -46,8 +50,8 @@ def measure(
     if judge is not None:
         features = judge.images(images).numpy()
         scores = clip_score(features, judge.texts([CLIP_SCORE_PREFIX + text for text in texts]).numpy())
-    found = generator_metrics(pictures, features, classes, read=read, clip_scores=scores, reference=real)
-    return {**found, "invariance": _invariance(run_dir, pictures)}
+    found = generator_metrics(image_set, features, classes, read=read, clip_scores=scores, reference=real)
+    return {**found, "invariance": _invariance(run_dir, image_set)}
 
 
 def _painted() -> np.ndarray:
@@ -55,15 +59,15 @@ def _painted() -> np.ndarray:
     return np.stack([paint(sample_scene(rng), rng) for _ in range(PAINTED)])
 
 
-def _invariance(run_dir: Path, pictures: PictureSet) -> dict[str, dict[str, float]]:
+def _invariance(run_dir: Path, image_set: ImageSet) -> dict[str, dict[str, float]]:
     """The generator probe on the run's last checkpoint, and on the untrained model beside it."""
     found = list_checkpoints(run_dir)
-    if len(np.unique(pictures.generator)) < 2 or not found:
+    if len(np.unique(image_set.generator)) < 2 or not found:
         return {}
-    asked = {"untrained" if step == 0 else "trained": folder for step, folder in (found[0], found[-1])}
+    models = {"untrained" if step == 0 else "trained": folder for step, folder in (found[0], found[-1])}
     return {
         name: generator_probe(
-            load_encoder(str(folder)).images(pictures.images).numpy(), pictures.generator, pictures.caption
+            load_encoder(str(folder)).images(image_set.images).numpy(), image_set.generator, image_set.caption
         )
-        for name, folder in asked.items()
+        for name, folder in models.items()
     }

@@ -1,8 +1,8 @@
-"""Radial power spectra of pictures: how power falls with spatial frequency, generator by generator.
+"""Radial power spectra of images: how power falls with spatial frequency, generator by generator.
 
-Conventions, the same for every generator: pictures of one size and never through JPEG, luma, a Hann window, power of
-the 2-D Fourier transform averaged over rings of width 1 about the centre and divided by the picture's total power
-within the Nyquist circle, its log10 averaged over pictures; corners beyond Nyquist are left out. The rings are those of
+Conventions, the same for every generator: images of one size and never through JPEG, luma, a Hann window, power of
+the 2-D Fourier transform averaged over rings of width 1 about the centre and divided by the image's total power
+within the Nyquist circle, its log10 averaged over images; corners beyond Nyquist are left out. The rings are those of
 Durall et al. 2020 (arXiv 2003.01826; cc-hpc-itwm/UpConv radialProfile.py), which uses no window and keeps the sums.
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 LUMA = (0.2989, 0.5870, 0.1140)
-CHUNK = 2**23  # values of pictures that are transformed at once
-HIGH = 0.5  # radii above this share of Nyquist count as high frequencies
+CHUNK = 2**23  # pixel values that are transformed at once
+HIGH = 0.5  # of Nyquist; larger radii count as high frequencies
 
 
 def radial_power(images: np.ndarray) -> np.ndarray:
-    """Mean power per ring of every picture, float [n, side // 2 + 1]: from the mean colour to Nyquist.
+    """Return the mean power per ring of every image, float [n, side // 2 + 1]: from the mean colour to Nyquist.
 
     Args:
         images: uint8 [n, side, side, 3].
@@ -32,25 +32,25 @@ def radial_power(images: np.ndarray) -> np.ndarray:
 
 
 def radial_spectrum(images: np.ndarray) -> np.ndarray:
-    """Mean log10 power by radius of pictures uint8 [n, side, side, 3], as it is: float [side // 2 + 1]."""
+    """Return the mean log10 power by radius of images uint8 [n, side, side, 3]: float [side // 2 + 1]."""
     return np.log10(radial_power(images) + 1e-12).mean(axis=0)
 
 
 def normalised_spectrum(images: np.ndarray) -> np.ndarray:
-    """As `radial_spectrum`, of each picture's share of power: brightness and contrast drop out, shape remains."""
+    """Return `radial_spectrum` of images whose total power is scaled to 1: brightness and contrast drop out."""
     power = radial_power(images)
     rings = np.bincount(_ring_numbers(images.shape[1]).ravel())[: power.shape[1]]
     return np.log10(power / (power @ rings)[:, None] + 1e-12).mean(axis=0)
 
 
 def slope(spectrum: np.ndarray) -> float:
-    """Exponent of the power law that fits a spectrum best from radius 1 to Nyquist; of photographs about -2."""
+    """Return the exponent of the power law that fits a spectrum best from radius 1 to Nyquist; about -2 for photos."""
     radii = np.arange(1, len(spectrum))
     return float(np.polyfit(np.log10(radii), spectrum[1:], 1)[0])
 
 
 def high_frequency_share(images: np.ndarray) -> float:
-    """Mean share of a picture's power, its mean colour aside, that lies above HIGH x Nyquist."""
+    """Return the mean proportion of an image's power above HIGH x Nyquist, its mean colour left out."""
     power = radial_power(images)
     rings = np.bincount(_ring_numbers(images.shape[1]).ravel())[: power.shape[1]]
     sums = power * rings
@@ -59,7 +59,7 @@ def high_frequency_share(images: np.ndarray) -> float:
 
 
 def spectral_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean absolute difference of two normalised spectra in decades, over radii from 1 to Nyquist."""
+    """Return the mean absolute difference of two normalised spectra in decades, over radii from 1 to Nyquist."""
     return float(np.abs(first - second)[1:].mean())
 
 

@@ -40,11 +40,16 @@ def audit_all(
     """Grade every generator of the config and its language models, if it has any; show, write and draw the result.
 
     Args:
-        pictures: per generator and kind of question.
-        as_json, picture, samples: files for every figure, for the plots, and for a grid of captions x generators.
+        config: names the generators and language models.
+        pictures: images per generator and kind of question.
+        threads: CPU threads.
+        as_json: file for every figure.
+        picture: file for the plots.
+        samples: file for a grid of captions x generators.
+        console: shows the tables.
 
     Raises:
-        UserError: a generator that does not draw micro pictures, or that cannot be loaded; a folder that is not there.
+        UserError: a generator that does not render micro images, or that cannot be loaded; a folder that is not there.
     """
     for path in (as_json, picture, samples):
         if path is not None and not path.resolve().parent.is_dir():

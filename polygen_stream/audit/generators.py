@@ -71,7 +71,10 @@ def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: i
     """Every figure of one generator, as JSON can hold it; shares come with 95 % Wilson intervals.
 
     Args:
-        pictures: how many are rendered for each kind of question, half seen and half reserved combinations.
+        generator: what is audited.
+        oracle: reads the images.
+        pictures: images per kind of question, half of seen and half of reserved combinations.
+        seed: of captions and noise.
     """
     clock = _Clock(generator)
     kinds = (single_requests, pair_requests, size_requests, count_requests)

@@ -1,4 +1,4 @@
-"""People's verdicts on hard negatives: which ones they are asked about, and how accurate those turn out to be.
+"""People's verdicts on hard negatives: which ones are shown, and the proportion found right.
 
 As the paper's Table 3, which finds 74 % of Llama-3.1-8B's hard negatives right.
 """
@@ -93,7 +93,7 @@ def _quotas(sizes: dict[str, int], count: int) -> dict[str, int]:
     total = sum(sizes.values())
     count = min(count, total)
     exact = {name: count * size / total for name, size in sizes.items()}
-    quotas = {name: int(proportion_with_interval) for name, proportion_with_interval in exact.items()}
+    quotas = {name: int(quota) for name, quota in exact.items()}
     left = sorted(exact, key=lambda name: (quotas[name] - exact[name], name))
     for name in left[: count - sum(quotas.values())]:
         quotas[name] += 1
@@ -101,7 +101,7 @@ def _quotas(sizes: dict[str, int], count: int) -> dict[str, int]:
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
-    """The verdicts that the page saved, as JSON or CSV; what nobody judged is left out.
+    """The verdicts that the page saved, as JSON or CSV; those without a verdict are left out.
 
     Raises:
         UserError: it cannot be read, or is no such file, or nothing in it was judged.

@@ -76,6 +76,7 @@ def audit_figure(results: Mapping[str, Mapping[str, object]], reference: np.ndar
     """Recognizability against diversity, radial spectra, and hard-negative fidelity by edit.
 
     Args:
+        results: {generator: figures} of `audit_generator`.
         reference: radial spectrum of painter pictures, drawn beside the generators'.
     """
     figure, (quadrant, spectra, fidelity) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")

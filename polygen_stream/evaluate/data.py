@@ -87,7 +87,7 @@ class Data:
         """Features [n, d] of picture files; a file that is given twice is encoded once."""
         unique = list(dict.fromkeys(files))
         place = {file: i for i, file in enumerate(unique)}
-        dataset = user_data.PictureFiles(unique, [0] * len(unique), self.encoder.transform)
+        dataset = user_data.ImageFiles(unique, [0] * len(unique), self.encoder.transform)
         features = self.encoder.batches(batch for batch, _ in self._read(dataset))
         return features[[place[file] for file in files]]
 

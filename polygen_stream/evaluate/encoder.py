@@ -80,6 +80,7 @@ def load_encoder(name: str, pretrained: str | None = None, device: str = "cpu") 
     Args:
         name: a checkpoint folder, a run folder (its last checkpoint), or with `pretrained` an open_clip model.
         pretrained: a weights file of that model, or a tag of open_clip's, which it downloads.
+        device: where it computes.
 
     Raises:
         UserError: no such checkpoint or model, or a file that is truncated, or not weights of this model.

@@ -25,6 +25,8 @@ def linear_probe(
     Args:
         features: float [n, d], L2-normalised.
         labels: int64 [n].
+        test_features: float [m, d].
+        test_labels: int64 [m].
 
     Raises:
         UserError: fewer than two classes have finite features.
@@ -53,6 +55,11 @@ def few_shot(
     Args:
         features: float [n, d], L2-normalised.
         labels: int64 [n], each class at least `shots` times.
+        test_features: float [m, d].
+        test_labels: int64 [m].
+        shots: training examples per class.
+        draws: how often they are drawn.
+        cost: inverse regularisation C.
     """
     features, labels = _finite(features, labels)
     right = []

@@ -19,7 +19,8 @@ def ranks(queries: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
     Where the own similarity is NaN, the place is one behind the last.
 
     Args:
-        queries, candidates: [n, d] and [c, d].
+        queries: [n, d].
+        candidates: [c, d].
         own: int64 [n], the right candidate of each query.
     """
     parts = []
@@ -35,6 +36,8 @@ def best_ranks(queries: Tensor, candidates: Tensor, owner: Tensor) -> Tensor:
     """As `ranks`, of the best of several own candidates: int64 [n].
 
     Args:
+        queries: [n, d].
+        candidates: [c, d].
         owner: int64 [c], the query that each candidate belongs to.
     """
     parts, first = [], 0
@@ -79,7 +82,8 @@ def group_scores(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]
     (Thrush et al. 2022, arXiv 2204.03162, equations 1-3.)
 
     Args:
-        images, texts: [n, 2, d]; picture 0 belongs to text 0.
+        images: [n, 2, d].
+        texts: [n, 2, d]; text 0 belongs to image 0.
     """
     (i0, i1), (t0, t1) = images.unbind(1), texts.unbind(1)
     text = more_similar(i0, t0, t1) & more_similar(i1, t1, t0)

@@ -1,4 +1,4 @@
-"""The micro world's test set: painted pictures of scenes that nobody trained on, and the questions asked about them.
+"""The micro world's test set: painted images of reserved scenes, and the questions about them.
 
 It is the same for every run and every seed, so that runs can be compared. Reserved scenes ("unseen") are the headline;
 fresh pictures of scenes that training may see ("seen") are scored beside them.

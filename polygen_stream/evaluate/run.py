@@ -20,6 +20,7 @@ POLL_S = 0.25
 
 
 def main(context: RoleContext) -> None:
+    """Score checkpoints until the final one is scored or the run stops."""
     config = context.config.evaluate
     logging.basicConfig(level=logging.INFO)
     yield_cores()

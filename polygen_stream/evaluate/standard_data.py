@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform, idx_pictures
+from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform, idx_images
 
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -43,7 +43,7 @@ def labelled(name: str, root: str, split: str, transform: Transform) -> Labelled
     """
     folder = dataset_folder(name, root)
     if name == "fashion_mnist":
-        return LabelledImages(idx_pictures(Path(folder), split, transform), FASHION_CLASSES, ("a photo of a {c}.",))
+        return LabelledImages(idx_images(Path(folder), split, transform), FASHION_CLASSES, ("a photo of a {c}.",))
     if split == "train":
         if name in NO_SPLITS:
             raise UserError(

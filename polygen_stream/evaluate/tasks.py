@@ -24,7 +24,9 @@ RECALLS = (1, 5, 10)
 class EvalTask(Protocol):
     """Scores the encoder of `data`, by name; `dataset` is what stands behind the colon of KIND:DATASET."""
 
-    def __call__(self, data: Data, dataset: str) -> dict[str, Score]: ...
+    def __call__(self, data: Data, dataset: str) -> dict[str, Score]:
+        """Return the scores by name."""
+        ...
 
 
 def zero_shot(data: Data, dataset: str) -> dict[str, Score]:
@@ -58,7 +60,7 @@ def retrieval(data: Data, dataset: str) -> dict[str, Score]:
 
 
 def micro(data: Data, dataset: str) -> dict[str, Score]:
-    """The micro world's test set, on combinations that nobody trained on; `dataset` may be "seen"."""
+    """The micro world's test set, on reserved combinations; `dataset` may be "seen"."""
     if dataset not in ("", "seen", "unseen"):
         raise UserError(f"micro:{dataset}: the micro suite has the splits unseen (default) and seen")
     found = score_suite(data.encoder, build_suite(Split(dataset or "unseen"), IMAGES_PER_THING))

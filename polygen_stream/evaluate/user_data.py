@@ -18,7 +18,7 @@ from polygen_stream.base.errors import UserError
 
 Transform = Callable[[Image.Image], Tensor]
 
-TEMPLATES = ("a photo of a {c}.",)  # where nobody gave any
+TEMPLATES = ("a photo of a {c}.",)  # where the folder has none
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"  # as clip_benchmark's WebDatasets have it, one a line
 
 
@@ -62,7 +62,7 @@ def image_folder(folder: Path, split: str, transform: Transform) -> LabelledImag
     )
 
 
-class PictureFiles(Dataset):
+class ImageFiles(Dataset):
     """Picture files with a target each; a file that is missing or no picture is a UserError that names it."""
 
     def __init__(self, files: Sequence[Path], targets: Sequence[object], transform: Transform) -> None:
@@ -106,10 +106,10 @@ def caption_table(file: Path, transform: Transform) -> CaptionedImages:
     captions: dict[str, list[str]] = {}
     for row in read_table(file, ("image", "caption")):
         captions.setdefault(row["image"], []).append(row["caption"])
-    return CaptionedImages(PictureFiles([file.parent / name for name in captions], list(captions.values()), transform))
+    return CaptionedImages(ImageFiles([file.parent / name for name in captions], list(captions.values()), transform))
 
 
-class IdxPictures(Dataset):
+class IdxImages(Dataset):
     """Grey pictures and labels in MNIST's idx format."""
 
     def __init__(self, pictures: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
@@ -122,7 +122,7 @@ class IdxPictures(Dataset):
         return self.transform(Image.fromarray(self.pictures[index]).convert("RGB")), int(self.labels[index])
 
 
-def idx_pictures(folder: Path, split: str, transform: Transform) -> IdxPictures:
+def idx_images(folder: Path, split: str, transform: Transform) -> IdxImages:
     """Files train-* or t10k-*, plain or gzipped, in the folder itself or anywhere below it (torchvision: */raw).
 
     Raises:
@@ -133,7 +133,7 @@ def idx_pictures(folder: Path, split: str, transform: Transform) -> IdxPictures:
     pictures, labels = (_read_idx(_find(folder, part)) for part in parts)
     if len(pictures) != len(labels):
         raise UserError(f"{folder}: {len(pictures)} pictures but {len(labels)} labels in the {prefix} files")
-    return IdxPictures(pictures, labels, transform)
+    return IdxImages(pictures, labels, transform)
 
 
 def _find(folder: Path, name: str) -> Path:

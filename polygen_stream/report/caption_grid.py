@@ -1,4 +1,4 @@
-"""Pictures for a page: the wall of captions by generators, and the nearest neighbours of texts."""
+"""Images for a page: the grid of captions by generators, and the nearest neighbours of texts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from polygen_stream.report.gallery import Gallery
 from polygen_stream.report.generator_plots import short
 
 ROWS = 12
-SIDE = 192  # pixels of a larger picture on the page
+SIDE = 192  # pixels; larger images are scaled down to it
 NEIGHBOURS = 6
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture as a data URI, with what a reader who cannot see it is told."""
+    """An image on the page.
+
+    Attributes:
+        image: data URI.
+        alt: text for readers that cannot see the image.
+        note: text below the image.
+    """
 
     image: str
     alt: str
@@ -30,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class CaptionGridRow:
-    """A caption's pictures, and those of its hard negative, in the order of generators."""
+    """The images of a caption, and those of its hard negative, in the order of generators."""
 
     caption: str
     negative: str | None
@@ -40,14 +46,14 @@ class CaptionGridRow:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The pictures nearest to a text, the nearest first."""
+    """The images nearest to a text, the nearest first."""
 
     text: str
     tiles: list[Tile]
 
 
 def caption_grid(gallery: Gallery, most: int = ROWS) -> list[CaptionGridRow]:
-    """Captions with a hard negative and captions without, evenly over the gallery."""
+    """Return up to `most` rows, evenly over the gallery."""
     chosen = np.unique(np.linspace(0, len(gallery.samples) - 1, most).round().astype(int))
     rows = []
     for sample in (gallery.samples[i] for i in chosen):
@@ -64,9 +70,9 @@ def caption_grid(gallery: Gallery, most: int = ROWS) -> list[CaptionGridRow]:
 
 
 def neighbours(gallery: Gallery, encoder: Encoder, texts: Sequence[str]) -> list[Neighbours]:
-    """Of each text, the NEIGHBOURS most similar pictures of the gallery, with their cosine and generator."""
+    """Return for each text the NEIGHBOURS most similar images of the gallery, with their cosine and generator."""
     images, about = gallery.positives()
-    similarity = (encoder.texts(list(texts)) @ encoder.images(images).T).numpy()  # [texts, pictures]
+    similarity = (encoder.texts(list(texts)) @ encoder.images(images).T).numpy()  # [texts, images]
     found = []
     for text, row in zip(texts, similarity, strict=True):
         best = np.argsort(-row)[:NEIGHBOURS]
@@ -78,7 +84,7 @@ def neighbours(gallery: Gallery, encoder: Encoder, texts: Sequence[str]) -> list
 
 
 def _tile(image: np.ndarray, alt: str, note: str) -> Tile:
-    """Small pictures exactly, as PNG; larger ones at most SIDE wide, as JPEG."""
+    """Small images exactly, as PNG; larger ones at most SIDE wide, as JPEG."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
     if picture.width > SIDE:
         picture = picture.resize((SIDE, SIDE * picture.height // picture.width), Image.Resampling.LANCZOS)

@@ -20,7 +20,18 @@ APART = ("compositional",)  # reported beside Delta_MTL, never in it
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
-    """Raises UserError: not a run folder, or no trained model of it was evaluated; or `out` cannot be written."""
+    """Write the page that compares runs; the first one is the baseline of Delta_MTL.
+
+    Args:
+        folders: run folders.
+        out: the HTML file to write.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: a folder is no run folder or has no evaluation of a trained model; `out` cannot be written.
+    """
     if not out.resolve().parent.is_dir():
         raise UserError(f"cannot write {out}: there is no folder {out.resolve().parent}")
     runs = [read_run_data(folder) for folder in folders]
@@ -32,6 +43,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
 
 
 def comparison_page(runs: Sequence[RunData]) -> str:
+    """Return the page as HTML; every run has an evaluation of a trained model."""
     names = _names(runs)
     scores = [_scores(run) for run in runs]
     tasks = [task for task in scores[0] if all(task in one for one in scores)]

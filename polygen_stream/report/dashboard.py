@@ -1,6 +1,6 @@
 """The dashboard process: serves the report of a run that goes on, to browsers on this machine.
 
-A page is made when a browser asks for one, so that nobody pays for it while nobody looks; it asks again by itself.
+A page is made when a browser requests it, so that it costs nothing while no browser shows it; it reloads itself.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ POLL_S = 0.5
 
 
 def main(context: RoleContext) -> None:
+    """Serve the report until the run ends."""
     logging.basicConfig(level=logging.INFO)
     yield_cores()
     with HTTPServer((LOOPBACK, int(os.environ[PORT_VARIABLE])), _handler(context)) as server:
@@ -35,7 +36,7 @@ def main(context: RoleContext) -> None:
 
 
 def current_page(context: RoleContext) -> str:
-    """The report as of now; pictures come from the ring, and the nearest neighbours wait for the end of the run."""
+    """Return the report as of now. Images come from the ring; nearest neighbours are left out until the run ends."""
     seen = view_ring(context.ring)
     run = read_run_data(context.run_dir, seen.inspection)
     return run_page(
@@ -45,10 +46,10 @@ def current_page(context: RoleContext) -> str:
 
 def _handler(context: RoleContext) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = 10.0  # of a browser that connects and says nothing
+        timeout = 10.0  # of a browser that connects and sends nothing
 
         def do_GET(self) -> None:
-            # Another host's page must not read this one through a name that it lets point to 127.0.0.1.
+            # DNS rebinding: a page of another host whose name resolves to 127.0.0.1 must not read this one.
             if self.headers.get("Host", "").rpartition(":")[0] not in (LOOPBACK, "localhost"):
                 return self.send_error(HTTPStatus.FORBIDDEN)
             if self.path != "/":
@@ -63,8 +64,8 @@ def _handler(context: RoleContext) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
             logging.info("page of %d bytes in %.1f s", len(body), time.monotonic() - began)
 
-        def log_message(self, form: str, *values: object) -> None:
-            logging.info(form, *values)
+        def log_message(self, format: str, *args: object) -> None:
+            logging.info(format, *args)
 
     return Handler
 

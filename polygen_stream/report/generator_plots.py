@@ -1,8 +1,10 @@
-"""The report's plots of generators: recognizability and diversity, spectra, whether the model tells them apart."""
+"""The report's plots of generators: recognizability and diversity, spectra, and the generator probe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,8 +18,8 @@ JUDGES = {
 }
 
 
-def generator_plots(analysis: Mapping[str, object] | None) -> list[Plot]:
-    """Those that an analysis (analysis.json) has numbers for."""
+def generator_plots(analysis: Mapping[str, Any] | None) -> list[Plot]:
+    """Return the plots that an analysis (the content of analysis.json) has numbers for."""
     if not analysis:
         return []
     found = [_spectra(analysis)]
@@ -28,7 +30,7 @@ def generator_plots(analysis: Mapping[str, object] | None) -> list[Plot]:
     return found
 
 
-def _quadrant(analysis: Mapping) -> Plot:
+def _quadrant(analysis: Mapping[str, Any]) -> Plot:
     generators = analysis["generators"]
     judge = next(name for name in JUDGES if all(name in figures for figures in generators.values()))
     points = {name: (figures["diversity"], _vertical(figures[judge])) for name, figures in generators.items()}
@@ -38,8 +40,8 @@ def _quadrant(analysis: Mapping) -> Plot:
             error = {"xerr": [[x["mean"] - x["low"]], [x["high"] - x["mean"]]],
                      "yerr": [[y["mean"] - y["low"]], [y["high"] - y["mean"]]]}  # fmt: skip
             axes.errorbar(x["mean"], y["mean"], **error, fmt="o", capsize=3, label=short(name))
-        axes.axvline(np.mean([x["mean"] for x, _ in points.values()]), color="#999999", linewidth=0.8)
-        axes.axhline(np.mean([y["mean"] for _, y in points.values()]), color="#999999", linewidth=0.8)
+        axes.axvline(fmean(x["mean"] for x, _ in points.values()), color="#999999", linewidth=0.8)
+        axes.axhline(fmean(y["mean"] for _, y in points.values()), color="#999999", linewidth=0.8)
         axes.set(xlabel=f"diversity within a {analysis['classes']} (unbiased std)", ylabel=JUDGES[judge])
 
     said = "; ".join(f"{short(name)}: diversity {x['mean']:.2f}, {y['mean']:.2f}" for name, (x, y) in points.items())
@@ -53,7 +55,7 @@ def _vertical(value: Mapping[str, float]) -> dict[str, float]:
     return dict(value)
 
 
-def _spectra(analysis: Mapping) -> Plot:
+def _spectra(analysis: Mapping[str, Any]) -> Plot:
     generators = analysis["generators"]
 
     def draw(axes: Axes) -> None:
@@ -84,7 +86,7 @@ def _invariance(probes: Mapping[str, Mapping[str, float]]) -> Plot:
         error = np.abs(np.array([[probes[n]["low"], probes[n]["high"]] for n in names]).T - values)
         axes.barh(names, 100 * values, 0.5, xerr=100 * error, color=COLOURS[: len(names)], capsize=3)
         axes.axvline(100 * chance, linestyle=":", color="#555555", label="chance: invariant")
-        axes.set(xlabel="generator told from the embedding, %", xlim=(0, 100))
+        axes.set(xlabel="accuracy of the generator probe, %", xlim=(0, 100))
         axes.grid(False, axis="y")
 
     said = "; ".join(f"{name} {100 * probe['share']:.0f} %" for name, probe in probes.items())
@@ -95,5 +97,5 @@ def _invariance(probes: Mapping[str, Mapping[str, float]]) -> Plot:
 
 
 def short(name: str) -> str:
-    """A recipe's name without its folder."""
+    """Return a recipe's name without its folder."""
     return name.rpartition("/")[2]

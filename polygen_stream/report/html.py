@@ -16,4 +16,5 @@ _TEMPLATES = jinja2.Environment(
 
 
 def render(template: str, **values: object) -> str:
+    """Return a template filled with values; a value that the template needs and does not get is an error."""
     return _TEMPLATES.get_template(template).render(**values)

@@ -13,7 +13,13 @@ from polygen_stream.report.run_data import HEADLINE, RunData
 
 
 def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int | None = None) -> str:
-    """The page of one run. refresh_s: of a run that goes on, the seconds after which a browser asks again."""
+    """Return the page of one run as HTML.
+
+    Args:
+        run: what its folder holds.
+        neighbours: texts with their nearest images.
+        refresh_s: while the run goes on, the seconds after which a browser reloads the page.
+    """
     return render(
         "run.html",
         run=run,
@@ -24,18 +30,18 @@ def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int
         score_plots=score_plots(run),
         training_plots=training_plots(run),
         generator_plots=generator_plots(run.analysis),
-        wall=caption_grid(run.gallery) if run.gallery else [],
+        caption_grid=caption_grid(run.gallery) if run.gallery else [],
         neighbours=neighbours,
         refresh_s=refresh_s,
     )
 
 
 def _facts(run: RunData) -> list[tuple[str, str]]:
-    """What a reader asks first, in a few words each."""
+    """(name, value) of the most important facts of a run."""
     config, summary = run.config, run.summary
     facts = []
-    if refreshing := summary.get("status"):
-        facts.append(("status", refreshing))
+    if status := summary.get("status"):
+        facts.append(("status", status))
     if run.metrics:
         last = run.metrics[-1]
         facts += [

@@ -6,9 +6,11 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -19,8 +21,8 @@ from polygen_stream.report.run_data import HEADLINE, RunData
 
 # Okabe and Ito's colours, without the yellow, which is too light on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STYLE = {
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -37,7 +39,12 @@ SMOOTH = 50  # steps or fewer that a moving average spans
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG as a data URI. about: what it shows, in words and with its main numbers."""
+    """A plot on the page.
+
+    Attributes:
+        about: what it shows, in words and with its main numbers.
+        image: an SVG as a data URI.
+    """
 
     key: str
     title: str
@@ -46,6 +53,15 @@ class Plot:
 
 
 def plot(key: str, title: str, about: str, draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> Plot:
+    """Draw a plot.
+
+    Args:
+        key: HTML id, unique on the page.
+        title: heading.
+        about: description in words.
+        draw: draws into the axes.
+        size: width and height in inches.
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         draw(axes)
@@ -66,7 +82,7 @@ def _legend(figure: Figure) -> None:
 
 
 def training_plots(run: RunData) -> list[Plot]:
-    """Loss, curriculum, leftover queue, throughput, waiting, ring; those that the run has numbers for."""
+    """Return plots of loss, curriculum, leftover queue, throughput, waiting and ring, as far as there are numbers."""
     if len(run.metrics) < 2:
         return []
     found = [_loss(run), _curriculum(run), _throughput(run), _waiting(run), _fill(run)]
@@ -78,7 +94,7 @@ def training_plots(run: RunData) -> list[Plot]:
 
 
 def score_plots(run: RunData) -> list[Plot]:
-    """Scores by step and, of the newest checkpoint, by edit and against the untrained model and chance."""
+    """Return plots of the scores by step and, of the newest checkpoint, by edit and against untrained and chance."""
     if run.last is None:
         return []
     return [_scores(run), _against(run), _edits(run)]
@@ -102,17 +118,16 @@ def _loss(run: RunData) -> Plot:
 
 
 def _curriculum(run: RunData) -> Plot:
-    steps, asked, taken = (_column(run, name) for name in ("step", "p", "p_realised"))
+    steps, configured, drawn = (_column(run, name) for name in ("step", "p", "p_realised"))
 
     def draw(axes: Axes) -> None:
-        axes.plot(steps, taken, ".", color="#bbbbbb", markersize=2)
-        axes.plot(steps, smooth(taken), label="drawn")
-        axes.plot(steps, asked, "--", label="asked for")
+        axes.plot(steps, drawn, ".", color="#bbbbbb", markersize=2)
+        axes.plot(steps, smooth(drawn), label="drawn")
+        axes.plot(steps, configured, "--", label="asked for")
         axes.set(xlabel="step", ylabel="hard negatives, share of texts", ylim=(0, 0.55))
 
-    said = (
-        f"The share of hard negatives goes from {asked[0]:.2f} to {asked[-1]:.2f}; drawn were {smooth(taken)[-1]:.2f}."
-    )
+    ends = f"from {configured[0]:.2f} to {configured[-1]:.2f}"
+    said = f"The share of hard negatives goes {ends}; drawn were {smooth(drawn)[-1]:.2f}."
     return plot("curriculum", "Curriculum", said, draw)
 
 
@@ -126,7 +141,7 @@ def _leftover(run: RunData) -> Plot:
     def draw(axes: Axes) -> None:
         for lane, values in waiting.items():
             axes.plot(steps, values, label=lane)
-        axes.set(xlabel="step", ylabel="captions that wait", ylim=(0, None))
+        axes.set(xlabel="step", ylabel="waiting captions", ylim=(0, None))
 
     said = "; ".join(
         f"{lane}: {counts['entered']} entered, {counts['trained']} were trained, {counts['waiting']} wait,"
@@ -174,8 +189,12 @@ def _waiting(run: RunData) -> Plot:
         axes.invert_yaxis()
         axes.grid(False, axis="y")
 
-    said = "Waiting shares: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()) + "."
-    return plot("waiting", "Who waited", said, draw)
+    said = (
+        "Time spent waiting for the ring: "
+        + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        + "."
+    )
+    return plot("waiting", "Waiting", said, draw)
 
 
 def _fill(run: RunData) -> Plot:
@@ -208,8 +227,9 @@ def _reuse(run: RunData) -> Plot:
 
     def draw(axes: Axes) -> None:
         axes.hist(
-            [list(times) for times in kinds.values()], edges, weights=[list(t.values()) for t in kinds.values()],
-            stacked=True, label=[{"plain": "plain", "pair": "with a hard negative"}.get(kind, kind) for kind in kinds],
+            [list(times) for times in kinds.values()], edges.tolist(), stacked=True,
+            weights=[list(t.values()) for t in kinds.values()],
+            label=[{"plain": "plain", "pair": "with a hard negative"}.get(kind, kind) for kind in kinds],
         )  # fmt: skip
         axes.set(xlabel="times a caption was drawn", ylabel="captions in the ring")
 
@@ -227,7 +247,12 @@ def _scores(run: RunData) -> Plot:
             with_interval = [line for line in run.evaluations if "intervals" in line]
             limits = np.array([line["intervals"][key] for line in with_interval]).reshape(-1, 2)
             axes.fill_between(
-                [line["step"] for line in with_interval], *(100 * limits.T), color=colour, alpha=0.15, linewidth=0
+                [line["step"] for line in with_interval],
+                100 * limits[:, 0],
+                100 * limits[:, 1],
+                color=colour,
+                alpha=0.15,
+                linewidth=0,
             )
         axes.set(xlabel="step", ylabel="unseen combinations, %", ylim=(0, 100))
 
@@ -289,7 +314,7 @@ def _edits(run: RunData) -> Plot:
 
 
 def smooth(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Moving average over at most SMOOTH values, of fewer at both ends."""
+    """Return the moving average over at most SMOOTH values, over fewer at both ends: float [n]."""
     values = np.asarray(values, float)
     half = min(SMOOTH, max(1, len(values) // 10)) // 2
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -298,6 +323,7 @@ def smooth(values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def label(key: str) -> str:
+    """Return a score's name as readers know it."""
     return key.replace("_", " ").replace("i2t r1", "image to text R@1").replace("t2i r1", "text to image R@1")
 
 

@@ -1,4 +1,4 @@
-"""The report process: at the end of a run, keeps some pictures, measures the generators, and writes report.html."""
+"""The report process: at the end of a run it keeps some images, measures the generators and writes report.html."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from polygen_stream.analyze import pictures
+from polygen_stream.analyze.image_set import images_of_groups
 from polygen_stream.analyze.measure import measure
 from polygen_stream.base.files import write_atomically
 from polygen_stream.base.json_files import write_json
@@ -28,12 +28,13 @@ from polygen_stream.report.samples import draw_samples
 from polygen_stream.ring.inspection import Inspection
 from polygen_stream.roles.role import RoleContext, run_role
 
-MEASURED = 1500  # pictures of the ring
+MEASURED = 1500  # images of the ring, at most
 SAMPLES = 12  # captions in TensorBoard's grid
 QUERIES = 4
 
 
 def main(context: RoleContext) -> None:
+    """Leave gallery, analysis and report in the run folder."""
     ring, run = context.ring, context.run_folder
     ring.heartbeat("measuring the generators")
     seen = view_ring(ring)
@@ -42,7 +43,7 @@ def main(context: RoleContext) -> None:
         gallery.save(kept, run.gallery)
         _to_tensorboard(kept, run.tensorboard)
     concepts = {entry.task.task_id: entry.task.concept for entry in read_journal(run.journal)}
-    found = pictures.of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
+    found = images_of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
     if found:
         about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
         analysis = {"about": about, "classes": "concept", **measure(found, found.concept, run.path)}
@@ -52,14 +53,18 @@ def main(context: RoleContext) -> None:
 
 
 def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | None = None) -> Path:
-    """RUN/report.html from what lies in the run folder.
+    """Write RUN/report.html from what lies in the run folder.
 
     Args:
-        queries: texts whose nearest pictures are shown; by default of combinations that nobody trained on.
-        ring: as it stands, while its run has not left a snapshot of it.
+        folder: the run folder.
+        queries: texts whose nearest images are shown; by default some of reserved combinations.
+        ring: the state of the ring, while the run goes on.
+
+    Returns:
+        The path of the report.
 
     Raises:
-        UserError: not a run folder.
+        UserError: it is no run folder, or a file in it is damaged.
     """
     run = read_run_data(folder, ring)
     file = RunFolder(folder).report

@@ -1,4 +1,4 @@
-"""A look at a ring in use, which stops nobody: its numbers, its captions, and pictures that are surely theirs."""
+"""A view of a ring in use that blocks no process: its numbers, its captions and their images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from polygen_stream.ring.snapshot_file import SnapshotFile
 
 @dataclass(frozen=True)
 class RingView:
-    """read: slots -> {slot: picture uint8 [h, w, 3]}, without those that were overwritten since."""
+    """The state of a ring at one moment.
+
+    Attributes:
+        inspection: its numbers.
+        groups: its complete groups.
+        read: slots -> {slot: image uint8 [h, w, 3]}; slots that were overwritten since are left out.
+    """
 
     inspection: Inspection
     groups: list[DrawnGroup]
@@ -26,6 +32,7 @@ class RingView:
 
 
 def view_ring(ring: Ring) -> RingView:
+    """Copy the columns of a ring, without its images."""
     descriptor = snapshot_in_memory(ring)
     try:
         state = SnapshotFile(Path(f"/proc/self/fd/{descriptor}"), label="the state of the ring").state
@@ -34,7 +41,7 @@ def view_ring(ring: Ring) -> RingView:
     written = state.columns.slot_checksum
 
     def read(slots: Sequence[int]) -> dict[int, np.ndarray]:
-        # Nothing stops the run from writing these slots again; the checksums of the copied columns tell.
+        # The run may write these slots again meanwhile; the checksums in the copied columns tell.
         copies = ring.read(slots)
         intact = checksums(copies) == written[list(slots)] if len(copies) else []
         return {slot: copy for slot, copy, good in zip(slots, copies, intact, strict=True) if good}

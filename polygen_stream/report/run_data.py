@@ -1,10 +1,11 @@
-"""Everything a run folder tells a report, read once."""
+"""What a run folder holds for a report, read once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.json_files import read_json
@@ -18,49 +19,71 @@ from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
 HEADLINE = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
+# Keys without which a line of metrics.jsonl, or analysis.json, counts as damaged.
+METRICS = (
+    "step", "time", "loss", "loss_parts", "p", "p_realised", "logit_scale", "wait_s", "step_s", "images", "texts",
+    "images_committed", "groups_complete", "mean_reuse",
+)  # fmt: skip
+ANALYSIS = ("about", "classes", "generators", "ensemble")
 
 
 @dataclass(frozen=True)
 class RunData:
-    """One run. What it has not written (yet) is empty or None."""
+    """One run. What it has not written (yet) is empty or None.
+
+    Attributes:
+        metrics: lines of metrics.jsonl, one per logged step.
+        evaluations: lines of eval.jsonl, by step.
+        refused: captions and negatives that validators refused, by reason.
+        tasks: caption tasks in the journal.
+        tables: {task: {name: score}} of `polygen-stream evaluate` on the newest step; keys of a score as in `Score`.
+    """
 
     folder: Path
     config: RunConfig
-    metrics: list[dict]  # of metrics.jsonl, one per logged step
-    evaluations: list[dict]  # of eval.jsonl, by step
-    refused: Counter  # captions and negatives that validators refused, by reason
-    tasks: int  # written by the captioner
+    metrics: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    refused: Counter[str]
+    tasks: int
     ring: Inspection | None
     gallery: Gallery | None
-    analysis: dict | None
-    tables: dict[str, dict]  # of `polygen-stream evaluate`: {task: {score: {score, low, high, n, chance}}}, newest step
-    provenance: dict
-    summary: dict
+    analysis: dict[str, Any] | None
+    tables: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
+    summary: dict[str, Any]
 
     @property
     def name(self) -> str:
+        """Name of the run folder."""
         return self.folder.name
 
     @property
     def steps(self) -> int:
+        """Optimizer steps so far, up to the last logged one."""
         return self.metrics[-1]["step"] + 1 if self.metrics else 0
 
     @property
-    def last(self) -> dict | None:
+    def last(self) -> dict[str, Any] | None:
         """The evaluation of the newest checkpoint that is not the untrained one."""
         trained = [line for line in self.evaluations if line["step"] > 0]
         return trained[-1] if trained else None
 
     @property
-    def untrained(self) -> dict | None:
+    def untrained(self) -> dict[str, Any] | None:
+        """The evaluation of the model before its first step."""
         return next((line for line in self.evaluations if line["step"] == 0), None)
 
 
 def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
-    """ring: as it stands, while the run has not left a snapshot of it.
+    """Read a run folder.
+
+    Args:
+        folder: the run folder.
+        ring: the state of the ring, while the run goes on; else its snapshot in the folder is read.
 
     Raises:
-        UserError: not a run folder.
+        UserError: it is no run folder, or a file in it is damaged. Damaged lines of metrics.jsonl and eval.jsonl are
+            left out with a warning, as are a damaged gallery and ring snapshot.
     """
     run = RunFolder.open(folder)
     journal = list(read_journal(run.journal))
@@ -69,14 +92,16 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
     return RunData(
         folder=folder.resolve(),
         config=load_config(run.config),
-        metrics=list(read_jsonl(run.metrics, required=("step",))),
-        evaluations=sorted(read_jsonl(run.eval_log, required=("step",)), key=lambda line: line["step"]),
+        metrics=list(read_jsonl(run.metrics, required=METRICS)),
+        evaluations=sorted(
+            read_jsonl(run.eval_log, required=("step", "metrics", "chance")), key=lambda line: line["step"]
+        ),
         refused=refused,
         tasks=len(journal),
         ring=ring or _ring(run.ring_snapshot),
         gallery=gallery.load(run.gallery),
-        analysis=read_json(run.analysis) or None,
-        tables=read_json(evaluated[-1]).get("scores", {}) if evaluated else {},
+        analysis=read_json(run.analysis, required=ANALYSIS) or None,
+        tables=read_json(evaluated[-1], required=("scores",))["scores"] if evaluated else {},
         provenance=read_json(run.provenance),
         summary=read_json(run.summary),
     )

@@ -1,4 +1,4 @@
-"""The sample grid: what the generators made of some of the run's captions, negatives beside positives."""
+"""The sample grid: images of some of the run's captions by each generator, negatives beside positives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polygen_stream.ring import DrawnGroup, Kind
 
 @dataclass(frozen=True)
 class CaptionSample:
-    """One caption and its pictures, as (generator index, uint8 [h, w, 3]); `negatives` is empty for a plain caption."""
+    """One caption and its images, as (generator index, uint8 [h, w, 3]); `negatives` is empty for a plain caption."""
 
     caption: str
     negative: str | None
@@ -29,9 +29,12 @@ class CaptionSample:
 def pick_samples(
     groups: Sequence[DrawnGroup], count: int, read: Callable[[Sequence[int]], Mapping[int, np.ndarray]]
 ) -> list[CaptionSample]:
-    """Up to `count` captions, evenly over the given order; captions with a hard negative are preferred.
+    """Pick captions evenly over the given order; captions with a hard negative are preferred.
 
-    read: slots -> {slot: picture}; slots it leaves out are missing in the sample.
+    Args:
+        groups: complete groups of a ring.
+        count: most captions to pick.
+        read: slots -> {slot: image}; slots it leaves out are missing in the sample.
     """
     pairs = [g for g in groups if g.kind is Kind.PAIR]
     plain = [g for g in groups if g.kind is Kind.PLAIN]
@@ -50,7 +53,7 @@ def pick_samples(
 
 
 def draw_samples(samples: Sequence[CaptionSample], generators: Sequence[str]) -> Figure:
-    """Rows = captions, columns = generators: the caption's pictures on the left, its hard negative's on the right."""
+    """Draw one row per caption: its images by generator on the left, those of its hard negative on the right."""
     most = max(len(sample.positives) for sample in samples)
     width = max(4.2, 0.95 * most)  # inches of one half; a caption needs four
     figure, axes = plt.subplots(

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.measure import measure
-from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import CaptionJournal, JournalEntry
 from polygen_stream.config import RunConfig, dump_config
@@ -67,7 +67,7 @@ def make_run(folder: Path, seed: int = 0, score: float = 0.6) -> Path:
     return folder
 
 
-def painted_set(names: tuple[str, ...], rng: np.random.Generator) -> PictureSet:
+def painted_set(names: tuple[str, ...], rng: np.random.Generator) -> ImageSet:
     """Twelve captions, three pictures of each by every generator."""
     images, generator, caption, texts = [], [], [], []
     for c in range(12):
@@ -77,7 +77,7 @@ def painted_set(names: tuple[str, ...], rng: np.random.Generator) -> PictureSet:
             images += [paint(scene, rng) for _ in range(3)]
             generator += [g] * 3
             caption += [c] * 3
-    return PictureSet(np.stack(images), np.array(generator), np.array(caption), names, tuple(texts), tuple(texts))
+    return ImageSet(np.stack(images), np.array(generator), np.array(caption), names, tuple(texts), tuple(texts))
 
 
 def metrics(step: int, rng: np.random.Generator) -> dict:

@@ -244,7 +244,7 @@ def test_idx_files_read_as_torchvision_reads_them(tmp_path):
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(head + array.tobytes())
     for split in ("train", "test"):
         theirs = FashionMNIST(str(tmp_path), train=split == "train")
-        ours = standard_data.idx_pictures(tmp_path, split, lambda picture: np.asarray(picture))
+        ours = standard_data.idx_images(tmp_path, split, lambda picture: np.asarray(picture))
         assert len(ours) == len(theirs)
         for (picture, label), (other, expected) in zip(ours, theirs, strict=True):
             assert label == expected
@@ -252,7 +252,7 @@ def test_idx_files_read_as_torchvision_reads_them(tmp_path):
     broken = raw / "t10k-images-idx3-ubyte"
     broken.write_bytes(broken.read_bytes()[:-1])
     with pytest.raises(UserError, match="cut short"):
-        standard_data.idx_pictures(tmp_path, "test", np.asarray)
+        standard_data.idx_images(tmp_path, "test", np.asarray)
 
 
 def test_the_micro_world_has_all_five_tasks(encoder):

@@ -11,8 +11,8 @@ import pytest
 from polygen_stream.analyze.correlation import correlations
 from polygen_stream.analyze.diversity import scatter, unbiased_std, vendi_score
 from polygen_stream.analyze.generator_metrics import generator_metrics
+from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.invariance import generator_probe
-from polygen_stream.analyze.pictures import PictureSet
 from polygen_stream.analyze.recognition import clip_score, oracle_right, prototype_right
 from polygen_stream.analyze.spectra import (
     high_frequency_share,
@@ -132,7 +132,7 @@ def test_the_probe_finds_generators_that_leave_a_mark():
     assert marked["low"] > 0.8 and marked["n"] == 60
 
 
-def test_a_portrait_has_every_figure_and_puts_the_generators_where_they_are():
+def test_generator_metrics_have_every_figure_and_puts_the_generators_where_they_are():
     rng = np.random.default_rng(8)
     captions, generators = np.repeat(np.arange(10), 8), np.tile(np.repeat([0, 1], 4), 10)
     centre = 10 * rng.normal(size=(10, 5))
@@ -140,7 +140,7 @@ def test_a_portrait_has_every_figure_and_puts_the_generators_where_they_are():
     images = rng.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)
     images[generators == 1] = images[generators == 1] // 4 + 96
     names = tuple(f"caption {i}" for i in range(10))
-    pictures = PictureSet(images, generators, captions, ("tight", "wide"), names, names)
+    pictures = ImageSet(images, generators, captions, ("tight", "wide"), names, names)
     found = generator_metrics(
         pictures, features, captions, read=np.ones(80), clip_scores=np.full(80, 0.7), reference=images[generators == 0]
     )

@@ -1,4 +1,4 @@
-"""Pictures to analyse: which generator drew which caption, from a ring or drawn for the purpose."""
+"""Images to analyse and which generator rendered which caption; from a ring, or rendered for the purpose."""
 
 from __future__ import annotations
 
@@ -18,33 +18,45 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """n pictures. `captions[caption[i]]` is what picture i was drawn for, `concepts` has one entry per caption."""
+class ImageSet:
+    """n images by several generators.
 
-    images: np.ndarray  # uint8 [n, side, side, 3]
-    generator: np.ndarray  # int64 [n], index into generators
-    caption: np.ndarray  # int64 [n], index into captions
+    Attributes:
+        images: uint8 [n, side, side, 3].
+        generator: int64 [n], index into `generators`.
+        caption: int64 [n], index into `captions`.
+        concepts: what each caption is about.
+    """
+
+    images: np.ndarray
+    generator: np.ndarray
+    caption: np.ndarray
     generators: tuple[str, ...]
     captions: tuple[str, ...]
     concepts: tuple[str, ...]
 
     @property
     def concept(self) -> np.ndarray:
-        """int64 [n]: pictures of one concept have one number."""
+        """int64 [n]: a number per concept."""
         names = {name: i for i, name in enumerate(dict.fromkeys(self.concepts))}
         return np.array([names[c] for c in self.concepts])[self.caption]
 
 
-def of_groups(
+def images_of_groups(
     groups: Sequence[DrawnGroup],
     read: Callable[[Sequence[int]], Mapping[int, np.ndarray]],
     generators: Sequence[str],
     concepts: Mapping[int, str],
     most: int,
-) -> PictureSet | None:
-    """The positives of ring groups, evenly over them until `most` pictures; None when there are none.
+) -> ImageSet | None:
+    """Return positives of ring groups, evenly over the groups; None if there are none.
 
-    concepts: task id -> what its caption is about; groups of other tasks are left out.
+    Args:
+        groups: complete groups of a ring.
+        read: slots -> {slot: image}; slots it leaves out are left out here.
+        generators: names, by index.
+        concepts: task id -> what its caption is about; groups of other tasks are left out.
+        most: images, at most about.
     """
     groups = [g for g in groups if g.task_id in concepts]
     if not groups:
@@ -61,16 +73,16 @@ def of_groups(
                 caption.append(index)
     if not images:
         return None
-    return PictureSet(
+    return ImageSet(
         np.stack(images), np.array(generator), np.array(caption), tuple(generators),
         tuple(g.caption for g in chosen), tuple(concepts[g.task_id] for g in chosen),
     )  # fmt: skip
 
 
-def drawn(
+def render_images(
     generators: Mapping[str, Generator], captions: Sequence[str], concepts: Sequence[str], seeds: int, seed: int
-) -> PictureSet:
-    """Every caption by every generator `seeds` times, with noise that no run has used."""
+) -> ImageSet:
+    """Render every caption by every generator `seeds` times, with noise that no run has used."""
     images, generator, caption = [], [], []
     texts = [text for text in captions for _ in range(seeds)]
     for index, one in enumerate(generators.values()):
@@ -78,7 +90,7 @@ def drawn(
         images += [one.render(texts[i : i + BATCH], noise[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
         generator += [index] * len(texts)
         caption += [i for i in range(len(captions)) for _ in range(seeds)]
-    return PictureSet(
+    return ImageSet(
         np.concatenate(images), np.array(generator), np.array(caption), tuple(generators),
         tuple(captions), tuple(concepts),
     )  # fmt: skip
