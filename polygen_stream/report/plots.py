@@ -10,12 +10,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from cycler import cycler
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from polygen_stream.report.run_data import HEADLINE, RunData
 
