@@ -9,6 +9,7 @@ from polygen_stream.assets.resources import check_recipe_name, recipe_slug
 from polygen_stream.base.errors import UserError
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
 from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig, TrainConfig
+from polygen_stream.registry import is_own
 
 
 def check_possible(config: RunConfig) -> None:
@@ -106,7 +107,7 @@ def _check_training(train: TrainConfig) -> None:
             f"train.image_image_head = {train.image_image_head} has no use with train.image_image_weight = 0: set the "
             "weight, or leave the head out"
         )
-    if train.objective != "multi_positive" and train.hn_t2i != "same_polarity":
+    if train.objective in ("negclip", "infonce") and train.hn_t2i != "same_polarity":
         raise UserError(
             f"train.hn_t2i = {train.hn_t2i!r} has no meaning with train.objective = {train.objective!r}, whose text "
             "rows see what its paper says: leave one of them out"
@@ -226,7 +227,7 @@ def _check_sources(captions: CaptionsConfig) -> None:
     settings = {"structured_output_regex": ("vllm", "openai"), "sleep_after_s": ("vllm",), "shards": ("shards",)}
     for name, sources in settings.items():
         value = getattr(captions, name)
-        if value and captions.source not in sources:
+        if value and captions.source not in sources and not is_own(captions.source):
             raise UserError(
                 f"captions.{name} = {value!r} has no meaning with captions.source = {captions.source!r}: leave it out, "
                 f"or use captions.source = {' or '.join(map(repr, sources))}"
@@ -252,7 +253,8 @@ def _check_bank(captions: CaptionsConfig) -> None:
             f"captions.balance = {captions.balance} counts captions that differ, and captions.deduplicate = false "
             "keeps those that do not: set captions.deduplicate = true"
         )
-    if captions.source == "shards":  # nobody writes: the bank says no more than what evaluation is about
+    # Nothing is written, or about what the source knows itself: the bank only says what evaluation is about.
+    if captions.source == "shards" or is_own(captions.source):
         return
     if captions.bank == "micro":
         if captions.concepts:

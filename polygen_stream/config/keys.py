@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from polygen_stream.config.schema import RunConfig, Section
+from polygen_stream.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Key:
         default: Value of a config that does not set it.
         meaning: Description in the schema.
         bounds: What numbers have to be, e.g. "at least 1, at most 62"; "" = anything.
+        registry: Of a key that chooses a part, the parts that there are.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Key:
     default: Any
     meaning: str
     bounds: str
+    registry: Registry | None = None
 
     @property
     def section(self) -> str:
@@ -43,14 +46,17 @@ class Key:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that are allowed, of a key with a fixed set of them."""
+        """The values that are allowed, of a key with a fixed set of them, or that have names."""
+        if self.registry:
+            return self.registry.names
         return get_args(self.annotation) if get_origin(self.annotation) is Literal else ()
 
     @property
     def type(self) -> str:
         """The type as a user writes it in TOML."""
         if self.choices:
-            return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+            own = " or module:attribute" if self.registry else ""
+            return "one of " + ", ".join(f'"{choice}"' for choice in self.choices) + own
         plain = {str: "string", int: "integer", float: "number", bool: "true or false"}
         containers = {tuple: "list of strings", dict: "table of lists of strings"}
         return plain.get(self.annotation) or containers[get_origin(self.annotation)]
@@ -95,7 +101,8 @@ def _read_schema() -> Iterator[Key]:
 
 
 def _key(name: str, field: FieldInfo) -> Key:
-    return Key(name, field.annotation, field.default, field.description or "", _bounds(field))
+    registry = next((each for each in field.metadata if isinstance(each, Registry)), None)
+    return Key(name, field.annotation, field.default, field.description or "", _bounds(field), registry)
 
 
 def _bounds(field: FieldInfo) -> str:

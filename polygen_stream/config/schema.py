@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from polygen_stream.assets.resources import recipe_name
+from polygen_stream.registry import CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, SAMPLERS
 
 # TOML arrays arrive as lists; frozen sections hold tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -30,6 +31,12 @@ def check_device(name: str) -> str:
     return name
 
 
+# A name of a registry, or the "module:attribute" of a part of the user's own; imported when the run starts.
+CaptionSourceName = Annotated[str, CAPTION_SOURCES, AfterValidator(CAPTION_SOURCES.check)]
+BackendName = Annotated[str, ENGINE_BACKENDS, AfterValidator(ENGINE_BACKENDS.check)]
+ObjectiveName = Annotated[str, OBJECTIVES, AfterValidator(OBJECTIVES.check)]
+SamplerName = Annotated[str, SAMPLERS, AfterValidator(SAMPLERS.check)]
+
 Device = Annotated[str, AfterValidator(check_device)]
 Devices = Annotated[tuple[Device, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
@@ -43,10 +50,11 @@ class Section(BaseModel):
 class CaptionsConfig(Section):
     """Captions and hard negatives: which models write them, about what, and how many."""
 
-    source: Literal["transformers", "vllm", "openai", "grammar", "shards"] = Field(
+    source: CaptionSourceName = Field(
         default="transformers",
         description='Source of captions and hard negatives: two language models run by "transformers", by "vllm" or by '
-        'a server ("openai"), or the "grammar" of the micro world; or "shards", which hold the images too.',
+        'a server ("openai"), or the "grammar" of the micro world; or "shards", which hold the images too; or your '
+        'own, "module:attribute".',
     )
     shards: str = Field(
         default="",
@@ -172,13 +180,11 @@ class GeneratorsConfig(Section):
         "bridge is restarted.",
     )
     # Renderers of a compiled backend that find no engine in the cache run eager.
-    backend: Literal[
-        "eager", "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx"
-    ] = Field(
+    backend: BackendName = Field(
         default="openvino-bf16",
         description='How pipelines compute: "eager", "torch-compile" (compiled in a renderer\'s first calls), or with '
         'engines of `polygen-stream build-engines`: "onnxruntime", "openvino", "openvino-bf16" on a CPU, "tensorrt", '
-        '"tensorrt-rtx" on a GPU. A generator without an engine runs eager.',
+        '"tensorrt-rtx" on a GPU, or your own, "module:attribute". A generator without an engine runs eager.',
     )
 
     @property
@@ -212,6 +218,11 @@ class RingConfig(Section):
         default="throughput",
         description='"throughput": a step draws from what is ready; "deterministic": every run draws the same batches; '
         '"replay": the batches of an earlier run, set by `polygen-stream replay`.',
+    )
+    sampler: SamplerName = Field(
+        default="rounds",
+        description='Which of the groups that may be drawn a step takes: "rounds" (each once, then each again), '
+        '"uniform" (at random), or your own, "module:attribute".',
     )
     window: int = Field(
         default=0,
@@ -336,10 +347,10 @@ class TrainConfig(Section):
     beta2: float = Field(default=0.98, ge=0, lt=1, description="Second beta of AdamW.")
     eps: float = Field(default=1e-8, gt=0, description="Epsilon of AdamW.")
     grad_clip: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0 = no clipping.")
-    objective: Literal["multi_positive", "negclip", "infonce"] = Field(
+    objective: ObjectiveName = Field(
         default="multi_positive",
         description='Loss: "multi_positive", or one of the baselines "negclip" (no images of hard negatives) and '
-        '"infonce" (hard negatives are ordinary samples).',
+        '"infonce" (hard negatives are ordinary samples), or your own, "module:attribute".',
     )
     hn_t2i: Literal["same_polarity", "none", "all"] = Field(
         default="same_polarity",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.engine.backends import BACKENDS, get_backend
+from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.gpu import gpu
 from polygen_stream.engine.cache import CachedEngine, CacheError, EngineCache
 from polygen_stream.engine.forecast import forecast, parameters
@@ -58,7 +58,7 @@ def build_requests(
     Raises:
         UserError: an unknown recipe, backend or target, missing weights, a backend that is not installed.
     """
-    if random_weights and tuple(targets) == (None,) and BACKENDS.get(backend_name) is BACKENDS["tensorrt-rtx"]:
+    if random_weights and tuple(targets) == (None,) and backend_name == "tensorrt-rtx":
         targets = _anywhere()
     orders = []
     for recipe in map(load_recipe, recipes):

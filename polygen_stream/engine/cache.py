@@ -99,7 +99,7 @@ class EngineCache:
         self.root = default_cache() if root is None else root
 
     def folder(self, key: EngineKey) -> Path:
-        return self.root / "engines" / key.generator / f"{key.backend}-{key.digest}"
+        return self.root / "engines" / key.generator / f"{key.backend.replace(':', '.')}-{key.digest}"
 
     def find(self, key: EngineKey) -> CachedEngine | None:
         """The entry of exactly this key, or None. Its files are not read: see `Entry.verify`."""

@@ -99,6 +99,6 @@ def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache)
     return entry
 
 
-def _open(entry: CachedEngine, recipe: Recipe, backend_name: str, threads: int) -> dict[str, Session]:
+def _open(entry: CachedEngine, recipe: Recipe, backend_name: str, threads: int) -> Mapping[str, Session]:
     engines = {part: (entry.engine(part), entry.profile(part)) for part in entry.parts}
     return get_backend(backend_name).open(engines, recipe.engine.tensorrt, threads)

@@ -162,6 +162,7 @@ def ring_spec(config: RunConfig) -> RingSpec:
         max_age=ring.max_age,
         max_backlog=ring.max_backlog,
         mode=ring.mode,
+        sampler=ring.sampler,
         window=window,
         inserts_per_step=inserts_per_step,
     )

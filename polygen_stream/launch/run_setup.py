@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.json_files import read_json, write_json
@@ -31,8 +33,8 @@ def choose_run_folder(config: RunConfig, run_dir: Path | None) -> Path:
     return chosen
 
 
-def create_run_folder(config: RunConfig, run_dir: Path) -> None:
-    """Create `run_dir` with the resolved config and the provenance.
+def create_run_folder(config: RunConfig, run_dir: Path, own_parts: Mapping[str, Any] | None = None) -> None:
+    """Create `run_dir` with the resolved config and the provenance, `own_parts` (own_parts.py) included.
 
     Raises:
         UserError: the folder cannot be created.
@@ -43,7 +45,7 @@ def create_run_folder(config: RunConfig, run_dir: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
     dump_config(config, run.config)
-    write_json(run.provenance, provenance())
+    write_json(run.provenance, provenance() | {"own_parts": own_parts or {}})
 
 
 def lock_run_folder(run_dir: Path) -> int:
@@ -61,9 +63,9 @@ def lock_run_folder(run_dir: Path) -> int:
     return descriptor
 
 
-def record_resume(run_dir: Path, step: int) -> None:
-    """Add to the provenance of a run that it is resumed at `step`, by this process."""
+def record_resume(run_dir: Path, step: int, own_parts: Mapping[str, Any]) -> None:
+    """Add to the provenance of a run that it is resumed at `step`, by this process, and with which own parts."""
     file = RunFolder(run_dir).provenance
     before = read_json(file)
-    again = {"step": step} | provenance()
+    again = {"step": step} | provenance() | {"own_parts": own_parts}
     write_json(file, before | {"resumed": [*before.get("resumed", []), again]})

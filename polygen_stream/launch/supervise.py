@@ -11,6 +11,7 @@ from pathlib import Path
 from polygen_stream.config import RunConfig
 from polygen_stream.launch import preflight, resume, run_setup
 from polygen_stream.launch.events import record_event
+from polygen_stream.launch.own_parts import check_own_parts
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 from polygen_stream.launch.signals import Signals
 from polygen_stream.launch.supervisor import Supervisor, say
@@ -40,10 +41,11 @@ def supervise(
         at once.
 
     Raises:
-        UserError: The run folder is taken, or the ring does not fit into memory, or its checkpoints not on the disk.
-            Nothing was started.
+        UserError: A part of the user's own cannot be used, the run folder is taken, or the ring does not fit into
+            memory, or its checkpoints not on the disk. Nothing was started.
     """
     started = time.monotonic()
+    own_parts = check_own_parts(config)
     plan = plan or build_process_plan(config)
     with Signals() as signals, ExitStack() as stack:
         if resumed:
@@ -66,10 +68,10 @@ def supervise(
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
-                run_setup.record_resume(run_dir, step)
+                run_setup.record_resume(run_dir, step, own_parts)
                 record_event(run_dir, "resume", step=step)
             else:
-                run_setup.create_run_folder(config, run_dir)
+                run_setup.create_run_folder(config, run_dir, own_parts)
                 stack.callback(os.close, run_setup.lock_run_folder(run_dir))
                 fill(run_dir)
             supervisor = Supervisor(config, run_dir, plan, ring, signals, page, started)

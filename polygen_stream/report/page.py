@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polygen_stream.assets.model_configs import model_name
+from polygen_stream.registry import is_own
 from polygen_stream.report.caption_grid import Neighbours, caption_grid
 from polygen_stream.report.generator_plots import generator_plots
 from polygen_stream.report.html import render
@@ -56,10 +57,12 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
         ]
         if first := summary.get("seconds_to_first_step"):
             facts.append(("first step", f"after {first:.0f} s"))
+    objective = config.train.objective
+    objective = objective if is_own(objective) else objective.replace("_", " ")
     facts.append(
         (
             "model",
-            f"{model_name(config.train.model)}, {config.train.objective.replace('_', ' ')}, {config.train.device}",
+            f"{model_name(config.train.model)}, {objective}, {config.train.device}",
         )
     )
     made = config.generators

@@ -14,7 +14,7 @@ from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.picking import ended_tasks, ready_groups, window_now
 from polygen_stream.ring.records import GroupState, Kind, Member, ProcessState, SlotState
-from polygen_stream.ring.sampler import Shortage, select
+from polygen_stream.ring.sampler import NO_ROWS, Shortage, find_sampler
 from polygen_stream.ring.window import TaskWindow
 
 OPENERS = ("captioner", "reader")  # roles that open groups
@@ -45,7 +45,7 @@ def starved_draw(control: Control, step: int, plain: int, pair: int, waited_s: f
                 f"{head}the rate limiter holds it back ({completed} groups x samples_per_insert "
                 f"{limiter.samples_per_insert:g} against {samples} samples); {_lagging_producer(control)}"
             )
-        short = select(ready_groups(control.columns), spec.seed, step, plain, pair)
+        short = find_sampler(spec.sampler)(ready_groups(control.columns), spec.seed, step, plain, pair, NO_ROWS)
         if not isinstance(short, Shortage):
             return f"{head}the groups became ready at the last moment; raise ring.draw_timeout_s"
         lagging = _lagging_producer(control, Kind.PAIR if short.kind is Kind.PAIR else None)

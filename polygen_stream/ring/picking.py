@@ -38,7 +38,7 @@ from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import GroupState, Kind
-from polygen_stream.ring.sampler import Candidates, Shortage, select
+from polygen_stream.ring.sampler import NO_ROWS, Candidates, Shortage, find_sampler
 from polygen_stream.ring.undo_journal import UndoJournal
 from polygen_stream.ring.window import TaskWindow
 
@@ -108,7 +108,7 @@ def _from_ready(
         note_starvation(control, journal, process, None, held_back=completed >= limiter.min_fill)
         return None
     groups = ready_groups(c)
-    selected = select(groups, spec.seed, step, plain, pair, first)
+    selected = find_sampler(spec.sampler)(groups, spec.seed, step, plain, pair, first)
     if not isinstance(selected, Shortage):
         note_starvation(control, journal, process, None)
         return selected
@@ -162,7 +162,7 @@ def _from_window(control: Control, journal: UndoJournal, step: int, plain: int, 
     inside = (c.group_state == GroupState.COMPLETE) & (c.group_task >= ended.start) & (c.group_task < ended.stop)
     for stop in _promising_stops(c, inside, tasks, ended, plain, pair):
         groups = _candidates(c, inside & (c.group_task < stop), np.zeros_like(c.group_round))
-        selected = select(groups, spec.seed, step, plain, pair)
+        selected = find_sampler(spec.sampler)(groups, spec.seed, step, plain, pair, NO_ROWS)
         if not isinstance(selected, Shortage):
             return selected
     last = tasks.start + TaskWindow.of(spec).capacity

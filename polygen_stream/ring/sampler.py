@@ -1,19 +1,26 @@
-"""Which groups a draw takes: round by round, within a round by a keyed hash, never one caption twice.
+"""Samplers: which of the groups that may be drawn a draw takes.
 
-A caller may name groups that go before all others of their kind, in the order given.
+`ring.sampler` is a name, or the "module:attribute" of a function that follows `Sampler`.
 
-Order inside a kind: (round, hash of (seed, step, task id)). Reuse spreads evenly, and the result depends only on which
-groups are ready, not on the order in which they arrived or on the rows they happen to lie in."""
+"rounds" draws round by round, within a round by a keyed hash, never one caption twice. Order inside a kind: (round,
+hash of (seed, step, task id)). Reuse spreads evenly, and the result depends only on which groups are ready, not on the
+order in which they arrived or on the rows they happen to lie in. "uniform" is the hash alone: every group is as likely
+as any other, however often it was drawn.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Protocol
 
 import numpy as np
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.base.seeding import key, mixed
+from polygen_stream.registry import SAMPLERS, is_own
 from polygen_stream.ring.records import Kind
 
 _BLOCK = 1 << 13  # rows computed on at a time: the intermediate values stay in the cache
@@ -45,6 +52,82 @@ class Shortage:
     ready: int
 
 
+class Sampler(Protocol):
+    """Choose the groups of a batch.
+
+    A sampler is called by the process that draws (rank 0 of a node's trainer), once or more for each batch, under the
+    ring's mutex: it has to be fast, which is a few passes over the columns, and a function of its arguments alone, or
+    an interrupted run would not go on as it would have gone on. It may import NumPy, but should not import torch.
+    """
+
+    def __call__(
+        self, groups: Candidates, seed: int, step: int, plain: int, pair: int, first: np.ndarray, /
+    ) -> tuple[np.ndarray, np.ndarray] | Shortage:
+        """Return the rows of a batch, or why it cannot be had yet.
+
+        Args:
+            groups: The columns of all group rows, and which rows may be drawn. They must not be changed.
+            seed: The run's.
+            step: Step that the batch is for.
+            plain: Number of groups to draw as PLAIN, of which only the caption is trained on. Groups of kind PAIR will
+                do for it.
+            pair: Number of groups to draw as PAIR, with their hard negatives: of kind PAIR only.
+            first: int64 [n], rows that should go before others of their kind, in this order (the leftover queue); a
+                sampler may pass over them.
+
+        Returns:
+            Rows drawn as PLAIN, int64 [plain], and rows drawn as PAIR, int64 [pair]: all different, all drawable, and
+            no two groups that train on the same text (equal keys: caption_key, of PAIR also negative_key). Or the
+            `Shortage` for which the draw has to wait.
+        """
+        ...
+
+
+@cache
+def find_sampler(name: str) -> Sampler:
+    """Return the sampler that ring.sampler names.
+
+    Raises:
+        UserError: There is none, or it cannot be imported or called as a sampler is.
+    """
+    found: Sampler = SAMPLERS.load(name)
+    return _checked(name, found) if is_own(name) else found
+
+
+def _checked(name: str, sampler: Sampler) -> Sampler:
+    """Return a sampler of the user's own that refuses a batch that could not be trained on."""
+
+    def checked(
+        groups: Candidates, seed: int, step: int, plain: int, pair: int, first: np.ndarray, /
+    ) -> tuple[np.ndarray, np.ndarray] | Shortage:
+        chosen = sampler(groups, seed, step, plain, pair, first)
+        if isinstance(chosen, Shortage):
+            return chosen
+        if problem := _problem(groups, plain, pair, chosen):
+            raise PolygenError(f"ring.sampler = {name!r}, step {step}: {problem}; see {SAMPLERS.contract}")
+        plains, pairs = chosen
+        return np.asarray(plains, np.int64), np.asarray(pairs, np.int64)
+
+    return checked
+
+
+def _problem(groups: Candidates, plain: int, pair: int, chosen: object) -> str | None:
+    """What is wrong with the rows that a sampler has chosen, in words."""
+    if not isinstance(chosen, tuple) or len(chosen) != 2:
+        return f"it returned {type(chosen).__name__}, not two arrays of rows or a Shortage"
+    plains, pairs = (np.asarray(rows) for rows in chosen)
+    if plains.shape != (plain,) or pairs.shape != (pair,):
+        return f"it chose {list(plains.shape)} and {list(pairs.shape)} rows of {plain} PLAIN and {pair} PAIR"
+    rows = np.concatenate([plains, pairs])
+    size = groups.drawable.size
+    if rows.dtype.kind not in "iu" or ((rows < 0) | (rows >= size)).any() or not groups.drawable[rows].all():
+        return "it chose a row that may not be drawn"
+    if (groups.kind[pairs] != Kind.PAIR).any():
+        return "it chose a group without a hard negative as PAIR"
+    texts = np.concatenate([groups.caption_key[rows], groups.negative_key[pairs]])
+    return "it chose one text twice" if np.unique(texts).size < texts.size else None
+
+
 def draw_hash(seed: int, step: int, task: np.ndarray) -> np.ndarray:
     """Keyed 64-bit hash of task ids (int64 [n] -> uint64 [n])."""
     return mixed(task, _salt(seed, step))
@@ -54,10 +137,17 @@ def _salt(seed: int, step: int) -> int:
     return key("ring.draw", seed, step)
 
 
+def select_uniformly(
+    groups: Candidates, seed: int, step: int, plain: int, pair: int, first: np.ndarray = NO_ROWS
+) -> tuple[np.ndarray, np.ndarray] | Shortage:
+    """Return what `select` does if all groups were in one round: ring.sampler = "uniform"."""
+    return select(replace(groups, round=np.zeros_like(groups.round)), seed, step, plain, pair, first)
+
+
 def select(
     groups: Candidates, seed: int, step: int, plain: int, pair: int, first: np.ndarray = NO_ROWS
 ) -> tuple[np.ndarray, np.ndarray] | Shortage:
-    """Returns (rows drawn as PLAIN, rows drawn as PAIR), or the shortage that prevents it.
+    """Return (rows drawn as PLAIN, rows drawn as PAIR), or the shortage that prevents it: ring.sampler = "rounds".
 
     PAIR demand is met first, because PLAIN demand that lacks plain groups may take the remaining PAIR groups. The rows
     `first` go before others of their kind; PAIR groups that fill a lack of plain ones come in the usual order.

@@ -29,6 +29,7 @@ class RingSpec:
         mode: "throughput" draws from the groups that are complete; "deterministic" draws the batch of a step as a
             function of (seed, step) from a window of task ids, and waits until that window has ended (window.py);
             "replay" draws the tasks that the caller names.
+        sampler: which of the groups that may be drawn a draw takes, a name or "module:attribute" (sampler.py).
         window: tasks in that window.
         inserts_per_step: tasks by which the window moves on per step.
     """
@@ -49,6 +50,7 @@ class RingSpec:
     max_age: int = 0
     max_backlog: int = 0
     mode: Literal["throughput", "deterministic", "replay"] = "throughput"
+    sampler: str = "rounds"
     window: int = 0
     inserts_per_step: float = 0.0
 

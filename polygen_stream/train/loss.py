@@ -49,7 +49,7 @@ from polygen_stream.train.chunked_cross_entropy import PADDING, LabelledFeatures
 from polygen_stream.train.gathered_batch import GatheredBatch, gather_batch, gather_images, local_batch
 from polygen_stream.train.text_image_index import TextImageIndex
 
-Objective = Literal["multi_positive", "negclip", "infonce"]
+LossName = Literal["multi_positive", "negclip", "infonce"]
 HardNegativeT2I = Literal["same_polarity", "none", "all"]
 
 
@@ -59,7 +59,7 @@ def multi_positive_loss(
     logit_scale: Tensor,
     index: TextImageIndex,
     *,
-    objective: Objective = "multi_positive",
+    objective: LossName = "multi_positive",
     hn_t2i: HardNegativeT2I = "same_polarity",
     image_image_weight: float = 0.0,
     image_image_temperature: float = 0.1,

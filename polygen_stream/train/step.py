@@ -18,8 +18,8 @@ from polygen_stream.train.augment import augment
 from polygen_stream.train.data import TrainBatch
 from polygen_stream.train.forward import ClipOutput, ClipTowers, forward_in_micro_batches
 from polygen_stream.train.grad_cache import CachedFeatures
-from polygen_stream.train.loss import multi_positive_loss
 from polygen_stream.train.model import ClipModel, clamp_logit_scale, image_size
+from polygen_stream.train.objectives import find_objective
 from polygen_stream.train.optim import learning_rate, set_learning_rate
 from polygen_stream.train.parallel import average_gradients
 from polygen_stream.train.precision import autocast_dtype
@@ -74,17 +74,13 @@ def train_step(
         batch.images, image_size(model), train, seed=config.seed, step=batch.step, image_ids=batch.image_ids
     )  # [N, 3, S, S]
     output, caches = _forward(model, images, batch.tokens, config, ddp)
-    loss, parts = multi_positive_loss(
+    loss, parts = find_objective(train)(
         output.image_features,
         output.text_features,
         output.logit_scale,
         batch.index,
-        objective=train.objective,
-        hn_t2i=train.hn_t2i,
-        image_image_weight=train.image_image_weight,
-        image_image_temperature=train.image_image_temperature,
         image_image_features=output.image_image_features,
-        chunk=train.loss_chunk,
+        config=train,
         group=group,
     )
     counts = (len(batch.images), len(batch.texts), batch.index.negatives)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.engine.backends import BACKENDS
+from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.build import build
 from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.key import engine_key
@@ -70,10 +70,10 @@ def test_without_modelopt_the_message_names_the_extra(monkeypatch: pytest.Monkey
 
 def test_the_key_of_quantized_engines_names_modelopt_and_no_other_key_does(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("polygen_stream.engine.key.installed_version", lambda backend: "1.7")
-    backend = BACKENDS["tensorrt-rtx"]
+    backend = get_backend("tensorrt-rtx")
     monkeypatch.setattr(type(backend), "target", lambda self: "SM89")
     keys = [
-        engine_key(recipe, name, BACKENDS[name])
+        engine_key(recipe, name, get_backend(name))
         for recipe in (quantized("fp8"), load_recipe("micro/sd15"))
         for name in ("tensorrt-rtx", "onnxruntime")
     ]

@@ -27,20 +27,21 @@ ALLOWED = {
     "__main__": {"cli"},
     "base": set(),
     "schedule": BASE,
-    "ring": BASE,
+    "registry": BASE,
+    "ring": BASE | {"registry"},
     "assets": BASE,
     "micro": BASE | {"assets"},
-    "config": BASE | {"assets", "schedule"},
+    "config": BASE | {"assets", "registry", "schedule"},
     "checkpoints": BASE | {"assets", "config"},
     "roles": BASE | {"config", "ring"},
     "generators": BASE | {"assets"},
-    "engine": BASE | {"assets", "generators"},
-    "captions": BASE | {"assets", "config", "micro", "schedule"},
+    "engine": BASE | {"assets", "generators", "registry"},
+    "captions": BASE | {"assets", "config", "micro", "registry", "schedule"},
     "fetch": BASE | {"assets", "config", "engine", "generators"},
     "export": BASE | {"captions", "config", "engine", "generators", "ring", "roles"},
     "producers": BASE | {"captions", "config", "engine", "export", "generators", "ring", "roles", "schedule"},
-    "train": BASE | {"assets", "checkpoints", "config", "ring", "roles", "schedule"},
-    "launch": BASE | {"checkpoints", "config", "ring", "roles"},
+    "train": BASE | {"assets", "checkpoints", "config", "registry", "ring", "roles", "schedule"},
+    "launch": BASE | {"assets", "checkpoints", "config", "generators", "registry", "ring", "roles"},
     "doctor": BASE | {"assets", "config", "generators", "launch", "ring"},
     "capacity": BASE | {"assets", "config", "engine", "fetch", "generators", "launch", "ring"},
     "simulate": BASE | {"capacity", "captions", "config", "launch", "producers", "ring", "roles", "schedule"},
@@ -48,7 +49,7 @@ ALLOWED = {
     "analyze": BASE
     | {"assets", "captions", "checkpoints", "config", "engine", "evaluate", "generators", "micro", "ring", "train"},
     "report": BASE
-    | {"analyze", "assets", "captions", "checkpoints", "config", "evaluate", "micro", "ring", "roles", "train"},
+    | {"analyze", "assets", "captions", "checkpoints", "config", "evaluate", "micro", "registry", "ring", "roles", "train"},
     "audit": BASE | {"analyze", "assets", "captions", "config", "engine", "generators", "micro", "report"},
     "experiment": BASE
     | {
@@ -69,8 +70,8 @@ ALLOWED = {
 
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
 LIGHT = [
-    "assets", "base", "capacity", "checkpoints", "cli", "config", "doctor", "fetch", "launch", "ring", "roles",
-    "schedule",
+    "assets", "base", "capacity", "checkpoints", "cli", "config", "doctor", "fetch", "launch", "registry", "ring",
+    "roles", "schedule",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from polygen_stream.captions.banks.concepts import load_bank
 from polygen_stream.captions.banks.english import EnglishBank
 from polygen_stream.captions.banks.micro import MicroBank
 from polygen_stream.config import CaptionsConfig
+from polygen_stream.registry import is_own
 
 
 def bank_of(config: CaptionsConfig) -> Bank:
@@ -50,4 +51,5 @@ def check_bank(config: CaptionsConfig) -> None:
     Raises:
         UserError: as `bank_of` and `chosen_axes` do.
     """
-    chosen_axes(config, bank_of(config).axes)
+    if not is_own(config.source):  # which brings concepts and axes of its own
+        chosen_axes(config, bank_of(config).axes)

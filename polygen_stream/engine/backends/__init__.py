@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from polygen_stream.base.errors import UserError
-from polygen_stream.engine.backends.base import Backend
-from polygen_stream.engine.backends.onnxruntime import OnnxRuntime
-from polygen_stream.engine.backends.openvino import OpenVino
-from polygen_stream.engine.backends.tensorrt import TENSORRT, TENSORRT_RTX, TensorRt
+from functools import cache
 
-BACKENDS: dict[str, Backend] = {
-    "onnxruntime": OnnxRuntime(),
-    "openvino": OpenVino(bf16=False),
-    "openvino-bf16": OpenVino(bf16=True),
-    "tensorrt": TensorRt(TENSORRT),
-    "tensorrt-rtx": TensorRt(TENSORRT_RTX),
-}
+from polygen_stream.base.errors import UserError
+from polygen_stream.engine.backends.base import Backend, CrossBuilder
+from polygen_stream.registry import ENGINE_BACKENDS
 
 
 def get_backend(name: str, target: str | None = None) -> Backend:
-    """The backend of that name.
+    """Return the backend that generators.backend names.
 
     Args:
+        name: A name of the registry, or the "module:attribute" of a backend of the user's own.
         target: GPU architecture to build for, e.g. "SM89"; None is this machine.
 
     Raises:
-        UserError: there is none, or it cannot build for that target.
+        UserError: There is none, it cannot be imported, or it cannot build for that target.
     """
-    if name not in BACKENDS:
-        raise UserError(f"no engine backend {name!r}: choose one of {', '.join(BACKENDS)}")
-    backend = BACKENDS[name]
+    backend = _backend(name)
     if target is None:
         return backend
-    if not isinstance(backend, TensorRt):
+    if not isinstance(backend, CrossBuilder):
         raise UserError(f"{name} builds for this machine's processor: leave --target {target} away")
     return backend.aimed_at(target)
+
+
+@cache
+def _backend(name: str) -> Backend:
+    return ENGINE_BACKENDS.load(name)()

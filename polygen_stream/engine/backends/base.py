@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from polygen_stream.base.errors import UserError
 
@@ -42,38 +42,91 @@ class Session(Protocol):
     """A loaded engine."""
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Named outputs for named, contiguous inputs of any number of rows."""
+        """Return named outputs [rows, ...] for named, contiguous inputs [rows, ...] of any number of rows.
+
+        Names, shapes and types are those of the part's `Profile`; the tensors are on the backend's device.
+        """
+        ...
 
 
 class Backend(Protocol):
-    """Compiles graphs into engine files and opens them again. Making one imports no library."""
+    """Compile graphs into engine files and open them again.
 
-    package: str  # distribution that does the work
-    extra: str  # extra of polygen-stream that installs it
-    suffix: str  # of engine files
-    device: str  # "cpu" or "cuda": where the tensors of a call lie
-    bf16: bool  # computes the parts that the recipe allows in bfloat16
-    quantizes: bool  # computes the parts that the recipe names in 8 bits
+    `generators.backend` names one of the registry, or is the "module:attribute" of a class or function of the user's
+    own that returns one when it is called without arguments. That must import no library: the build command, the
+    builder's process and every renderer make one, and ask it for its key before anything is loaded. A build is compared
+    with eager by the recipe's tolerances before it is published; a renderer for which nothing was built runs eager.
+
+    Attributes:
+        package: Distribution that does the work; its version is part of an engine's key.
+        extra: Extra of polygen-stream that installs it; "" if none does.
+        suffix: Of engine files, with the dot.
+        device: "cpu" or "cuda": where the tensors of a call are.
+        bf16: Whether it computes the parts that the recipe allows in bfloat16.
+        quantizes: Whether it computes the parts that the recipe names in 8 bits.
+    """
+
+    @property
+    def package(self) -> str: ...
+    @property
+    def extra(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def bf16(self) -> bool: ...
+    @property
+    def quantizes(self) -> bool: ...
 
     def target(self) -> str:
-        """The hardware an engine is made for, in words; engines of another target are not loaded."""
+        """Return the hardware that an engine is made for, in words; engines of another target are not loaded."""
+        ...
 
     def flags(self) -> str:
-        """Everything else that decides what `compile` makes."""
+        """Return everything else that decides what `compile` makes, such as a version of the backend's own code."""
+        ...
 
     def runs_here(self) -> bool:
         """Whether this machine can run what `compile` makes, and so compare it with eager."""
+        ...
 
     def compile(self, job: Job) -> None:
-        """Make the engine file."""
+        """Make the engine file of one part.
+
+        Raises:
+            UserError: A library is missing, or the recipe asks for what this backend cannot do.
+            PolygenError: The graph cannot be compiled. Of other exceptions the stage and type are reported.
+        """
+        ...
 
     def open(
         self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
-    ) -> dict[str, Session]:
-        """Load a generator's engine files, by part. Whoever calls has checked their key and hashes.
+    ) -> Mapping[str, Session]:
+        """Load a generator's engine files, whose key and hashes have been checked.
 
-        The sessions run one at a time: they may share memory.
+        Args:
+            engines: By part the engine file, and the shapes and types it was built for.
+            options: The recipe's [engine.tensorrt] table.
+            threads: Compute threads on a CPU.
+
+        Returns:
+            A session for each part. They run one at a time and may share memory.
         """
+        ...
+
+
+@runtime_checkable
+class CrossBuilder(Protocol):
+    """A backend that builds for other hardware than this machine's."""
+
+    def aimed_at(self, capability: str) -> Backend:
+        """Return the same backend for a GPU architecture, e.g. "SM89".
+
+        Raises:
+            UserError: It does not know the architecture.
+        """
+        ...
 
 
 def installed_version(backend: Backend) -> str:
@@ -86,9 +139,9 @@ def installed_version(backend: Backend) -> str:
     versions = [package_version(f"{backend.package}{cuda}") for cuda in ("", "-cu13", "-cu12")]
     version = next((version for version in versions if version != "absent"), None)
     if version is None:
+        package = f"'polygen-stream[{backend.extra}]'" if backend.extra else backend.package
         raise UserError(
-            f"{backend.package} is not installed: pip install 'polygen-stream[{backend.extra}]', "
-            "or set generators.backend to eager"
+            f"{backend.package} is not installed: pip install {package}, or set generators.backend to eager"
         )
     return version
 

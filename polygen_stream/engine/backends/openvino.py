@@ -51,6 +51,16 @@ class OpenVino:
         return {part: OpenVinoSession(path, profile, threads) for part, (path, profile) in engines.items()}
 
 
+def openvino_float32() -> OpenVino:
+    """Return the backend of generators.backend = "openvino"."""
+    return OpenVino(bf16=False)
+
+
+def openvino_bfloat16() -> OpenVino:
+    """Return the backend of generators.backend = "openvino-bf16"."""
+    return OpenVino(bf16=True)
+
+
 class OpenVinoSession:
     def __init__(self, engine: Path, profile: Profile, threads: int) -> None:
         import openvino as ov

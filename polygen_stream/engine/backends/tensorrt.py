@@ -161,6 +161,16 @@ class TensorRt:
             ) from None
 
 
+def tensorrt() -> TensorRt:
+    """Return the backend of generators.backend = "tensorrt"."""
+    return TensorRt(TENSORRT)
+
+
+def tensorrt_rtx() -> TensorRt:
+    """Return the backend of generators.backend = "tensorrt-rtx"."""
+    return TensorRt(TENSORRT_RTX)
+
+
 def _writer(trt: Any, stream: BinaryIO) -> Any:
     """A file as TensorRT's IStreamWriter."""
 

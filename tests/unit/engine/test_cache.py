@@ -15,8 +15,8 @@ import pytest
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.base.errors import UserError
 from polygen_stream.engine import key as key_module
-from polygen_stream.engine.backends import BACKENDS
 from polygen_stream.engine.backends import base as base_module
+from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends import tensorrt as tensorrt_module
 from polygen_stream.engine.backends.gpu import LocalGpu
 from polygen_stream.engine.backends.tensorrt import TENSORRT, TensorRt
@@ -264,7 +264,7 @@ class TestKey:
 
     def test_flags_and_target_of_the_backend_count(self):
         pytest.importorskip("onnxruntime")
-        backend, recipe = BACKENDS["onnxruntime"], load_recipe("micro/sd15")
+        backend, recipe = get_backend("onnxruntime"), load_recipe("micro/sd15")
 
         class Other(type(backend)):
             def flags(self) -> str:
@@ -281,7 +281,7 @@ class TestKey:
     )
     def test_another_version_of_what_exports_or_compiles_misses(self, field: str, monkeypatch: pytest.MonkeyPatch):
         pytest.importorskip("onnxruntime")
-        backend, recipe = BACKENDS["onnxruntime"], load_recipe("micro/sd15")
+        backend, recipe = get_backend("onnxruntime"), load_recipe("micro/sd15")
         before = engine_key(recipe, "onnxruntime", backend)
         version, package = key_module.package_version, {"backend_version": "onnxruntime"}.get(field, field)
         another = lambda name: "99.0" if name == package else version(name)  # noqa: E731
@@ -322,10 +322,10 @@ class TestKey:
     def test_a_recipe_without_an_engine_table_is_refused(self):
         recipe = load_recipe("micro/sd15").model_copy(update={"engine": None})
         with pytest.raises(UserError, match=r"engines/micro/sd15.toml has no \[engine\] table"):
-            engine_key(recipe, "onnxruntime", BACKENDS["onnxruntime"])
+            engine_key(recipe, "onnxruntime", get_backend("onnxruntime"))
 
     def test_a_backend_that_is_not_installed_names_the_extra(self):
-        class Absent(type(BACKENDS["onnxruntime"])):
+        class Absent(type(get_backend("onnxruntime"))):
             package = "no-such-distribution"
 
         with pytest.raises(UserError, match=r"no-such-distribution is not installed: pip install .*onnxruntime"):

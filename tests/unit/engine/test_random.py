@@ -13,7 +13,7 @@ import torch
 from polygen_stream.base.errors import UserError
 from polygen_stream.engine import parity
 from polygen_stream.engine.architecture import random_weights_name
-from polygen_stream.engine.backends import BACKENDS
+from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.build import build
 from polygen_stream.engine.build_engines import build_requests
 from polygen_stream.engine.cache import CacheError, EngineCache
@@ -116,7 +116,7 @@ def test_random_engines_are_in_the_cache_under_a_key_of_their_own_and_no_rendere
         assert not use_engines(generator, "onnxruntime", threads=1, cache=cache)
     assert "was built for other weights random-" in caplog.text
     assert not isinstance(generator.pipeline.text_encoder, EngineModule)
-    real = engine_key(recipe, "onnxruntime", BACKENDS["onnxruntime"])
+    real = engine_key(recipe, "onnxruntime", get_backend("onnxruntime"))
     assert cache.find(real) is None
     assert [text.split()[0] for text in entry.key.differences(real)] == ["weights"]
 
