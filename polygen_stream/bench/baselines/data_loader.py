@@ -17,7 +17,7 @@ from polygen_stream.bench.parent_death import die_with_parent
 WORKERS = 2
 
 
-class LoaderBaseline:
+class DataLoaderBaseline:
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(1)
         self._work = work
@@ -30,7 +30,7 @@ class LoaderBaseline:
             _SharedDataset(arrays),
             batch_sampler=self._sampler,
             num_workers=WORKERS,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             persistent_workers=True,
             multiprocessing_context=context,
             worker_init_fn=_start_worker,
@@ -122,7 +122,7 @@ def _slots(samples: np.ndarray, half: int) -> np.ndarray:
     return samples % (2 * half)
 
 
-def _as_it_is(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _identity(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return batch
 
 

@@ -1,4 +1,4 @@
-"""multiprocessing.shared_memory with one Lock around everything, copies included: what one writes first."""
+"""multiprocessing.shared_memory with one Lock around everything, copies included: the simplest design."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAUSE_S = 0.5e-3
 FREE = -1
 
 
-class NaiveBaseline:
+class LockedMemoryBaseline:
     def __init__(self, work: Work) -> None:
         self._work = work
         context = multiprocessing.get_context("spawn")
@@ -25,7 +25,7 @@ class NaiveBaseline:
         self._columns.sample[:] = FREE
         touch(self._columns.image)
         self._lock = context.Lock()
-        self._producers = Producers(context, work, _NaiveWriter, self._memory.name, self._lock)
+        self._producers = Producers(context, work, _LockedMemoryWriter, self._memory.name, self._lock)
         self._out = np.empty((work.read, *work.shape), np.uint8)
         self._random = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ class _Columns:
         self.image = self.image.reshape(work.slots, *work.shape)
 
 
-class _NaiveWriter:
+class _LockedMemoryWriter:
     def __init__(self, work: Work, pictures: WorkPictures, name: str, lock: Any) -> None:
         self._work = work
         self._pictures = pictures

@@ -1,4 +1,4 @@
-"""The limit: the same two copies, into a slot and out of it, by one process that keeps no books."""
+"""The limit: the same two copies, into a slot and out of it, by one process without bookkeeping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures,
 from polygen_stream.ring import memory
 from polygen_stream.ring.layout import PAYLOAD_SHIFT
 
-MOST_SLOTS = 4096
+MAX_SLOTS = 4096
 
 
 class MemcpyBaseline:
@@ -18,7 +18,7 @@ class MemcpyBaseline:
         self._work = work
         self._pictures = WorkPictures(work)
         # the ring's kind of memory and, up to what no cache holds anyway, as much of it
-        count = min(work.slots, MOST_SLOTS)
+        count = min(work.slots, MAX_SLOTS)
         size = count * work.image_bytes
         mapped = memory.map_all(memory.allocate(PAYLOAD_SHIFT + size))
         self._slots = np.frombuffer(mapped, np.uint8, size, PAYLOAD_SHIFT).reshape(count, *work.shape)

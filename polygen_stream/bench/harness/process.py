@@ -1,4 +1,4 @@
-"""The measuring side of host.py: peers in processes of their own, rounds one after the other, nothing left behind."""
+"""Baselines in processes of their own, seen from the measuring process: rounds in turn, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import IO, Any
 import psutil
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.bench.harness.baseline import BaselineEntry
 from polygen_stream.bench.harness.workload import Work
 
 ROUND_TIMEOUT_S = 300.0
@@ -25,17 +26,27 @@ CHECK_EVERY = 100  # timed rounds compare the bytes of 1 % of the samples
 
 
 class BaselineFailed(PolygenError):
-    """A peer did not do its work: it damaged a sample, raised, died or did not answer."""
+    """A baseline damaged a sample, raised, died or did not answer."""
 
 
-class Host:
-    """A peer at work in its own process. Use it as a context manager: leaving it ends every process of the peer."""
+class BaselineProcess:
+    """A baseline at work in a process of its own; a context manager that ends every process of the baseline.
 
-    def __init__(self, name: str, work: Work, python: str = sys.executable) -> None:
-        self.name = name
+    Args:
+        entry: The baseline.
+        work: The workload.
+        python: Interpreter that has the packages it needs.
+
+    Raises:
+        BaselineFailed: It did not start.
+    """
+
+    def __init__(self, entry: BaselineEntry, work: Work, python: str = sys.executable) -> None:
+        self.name = entry.name
+        self._target = entry.target
         self.work = work
         self._next = 0
-        # everything the peer's libraries leave in the file system; Ray's sockets need the path to be short
+        # whatever the baseline's libraries leave in the file system; Ray's sockets need a short path
         self._scratch = tempfile.TemporaryDirectory(prefix="pgb-", ignore_cleanup_errors=True)
         self._log = Path(self._scratch.name) / "log"
         with self._log.open("w") as log:
@@ -48,45 +59,56 @@ class Host:
 
     def _start(self, python: str, log: IO[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [python, "-m", "polygen_stream.bench.harness.worker", self.name, self.work.to_json(), str(os.getpid())],
+            [python, "-m", "polygen_stream.bench.harness.worker", self._target, self.work.to_json(), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             bufsize=1,
-            # a group of its own: Ctrl-C reaches us alone, and one signal reaches the whole peer. No session of its own:
-            # the kernel shares the processors out by session, and many processes would get no more than one
+            # A process group of its own: Ctrl-C reaches only the measuring process, and one signal the whole baseline.
+            # Not a session of its own: the kernel divides processor time by session, whatever their processes.
             process_group=0,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE_ROOT), "TMPDIR": self._scratch.name},
         )
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> BaselineProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def round(self, every: int = CHECK_EVERY) -> dict[str, Any]:
-        """One round of work.images samples, the bytes of every `every`-th compared. Raises BaselineFailed."""
+        """Run one round of work.images samples.
+
+        Args:
+            every: Compare the bytes of every so many samples.
+
+        Returns:
+            {"seconds": duration} and what the producers measured.
+
+        Raises:
+            BaselineFailed: It damaged a sample, raised, died or did not answer within ROUND_TIMEOUT_S.
+        """
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # _answer finds the reason
+        with contextlib.suppress(BrokenPipeError):  # _answer reports the reason
             self._process.stdin.write(json.dumps({"first": self._next, "every": every}) + "\n")
         self._next += self.work.images
         return self._answer()
 
     def memory(self) -> tuple[int, int]:
-        """Bytes all processes of the peer have resident, and those of them that no other process shares."""
-        host = psutil.Process(self._process.pid)
-        infos = [process.memory_full_info() for process in [host, *host.children(recursive=True)]]
+        """Return the resident bytes of all its processes, and the bytes among them that no other process shares."""
+        worker = psutil.Process(self._process.pid)
+        infos = [process.memory_full_info() for process in [worker, *worker.children(recursive=True)]]
         return sum(info.rss for info in infos), sum(info.uss for info in infos)
 
     def close(self) -> None:
+        """End every process of the baseline and delete what it left in shared memory and temporary folders."""
         assert self._process.stdin is not None
         try:
             with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
                 self._process.stdin.close()
                 self._process.wait(CLOSE_TIMEOUT_S)
-        finally:  # also when Ctrl-C came meanwhile
+        finally:  # after Ctrl-C too
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -99,28 +121,35 @@ class Host:
         ready, _, _ = select.select([self._process.stdout], [], [], ROUND_TIMEOUT_S)
         line = self._process.stdout.readline() if ready else ""
         if not line:
-            why = "died" if ready else f"did not answer in {ROUND_TIMEOUT_S:.0f} s"
-            raise BaselineFailed(f"bench: {self.name} {why}; its last words: {self._last_words()}")
+            reason = "died" if ready else f"did not answer within {ROUND_TIMEOUT_S:.0f} s"
+            raise BaselineFailed(f"bench: {self.name} {reason}; last line of its log: {self._last_line()}")
         answer = json.loads(line)
         if "error" in answer:
             raise BaselineFailed(f"bench: {self.name}: {answer['error']}")
         return answer
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text().splitlines() if line.strip()]
         return lines[-1] if lines else "none"
 
 
-def interleave(hosts: list[Host], rounds: int) -> list[list[dict[str, Any]]]:
-    """`rounds` answers of each host, taken in turns so that the noise of the machine hits all alike.
+def interleave(processes: list[BaselineProcess], rounds: int) -> list[list[dict[str, Any]]]:
+    """Run rounds of several baselines in turn, so that other load on the machine affects all alike.
 
-    Every host first does a round in which all bytes are compared, which is also its warm-up.
+    Each first runs a warm-up round in which all bytes are compared.
+
+    Args:
+        processes: The baselines.
+        rounds: Measured rounds of each.
+
+    Returns:
+        The answers of each process, in the order of `processes`.
     """
-    answers: list[list[dict[str, Any]]] = [[] for _ in hosts]
-    for host in hosts:
-        host.round(every=1)
+    answers: list[list[dict[str, Any]]] = [[] for _ in processes]
+    for process in processes:
+        process.round(every=1)
     for number in range(rounds):
-        for place in range(len(hosts)):
-            turn = (place + number) % len(hosts)  # nobody always comes after the same one
-            answers[turn].append(hosts[turn].round())
+        for offset in range(len(processes)):
+            index = (offset + number) % len(processes)  # the order rotates from round to round
+            answers[index].append(processes[index].round())
     return answers

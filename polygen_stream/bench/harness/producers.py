@@ -1,4 +1,4 @@
-"""Producer processes of a peer that has no way of its own to start them."""
+"""Producer processes, for baselines that do not start their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polygen_stream.bench.parent_death import die_with_parent
 
 
 class Inherited:
-    """A descriptor among the arguments of a producer: arrives there as its own descriptor, an int."""
+    """A file descriptor among the arguments of a producer, which receives a duplicate of it as an int."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -30,19 +30,26 @@ def _detach(duplicate: Any) -> int:
 
 
 class Writer(Protocol):
-    """A producer's end of a peer."""
+    """A producer's end of a baseline."""
 
     def write(self, samples: np.ndarray) -> None:
-        """Makes and hands over these samples, int64 [handed]; waits for room."""
+        """Make and hand over samples, by number: int64 [handed]. Wait for room."""
         ...
 
     def report(self) -> dict[str, Any]:
-        """What was measured since the last report; also: everything written has left this process."""
+        """Return what was measured since the last report, once everything written has left this process."""
         ...
 
 
 class Producers:
-    """work.producers processes, each with a Writer made by `connect(work, pictures, *arguments)`."""
+    """work.producers processes, each with a Writer.
+
+    Args:
+        context: Start method of the processes.
+        work: The workload.
+        connect: Makes a process's writer: connect(work, pictures, *arguments).
+        arguments: Further arguments of `connect`.
+    """
 
     def __init__(self, context: BaseContext, work: Work, connect: Callable[..., Writer], *arguments: Any) -> None:
         self._work = work
@@ -61,16 +68,18 @@ class Producers:
             assert pipe.recv() == "ready"
 
     def begin(self, first: int, images: int) -> None:
+        """Let all producers together write samples first .. first + images - 1. Return at once."""
         for pipe in self._pipes:
             pipe.send((first, images))
 
     def finish(self) -> list[dict[str, Any]]:
-        """Waits until everything asked for is written."""
+        """Wait until everything requested is written. Return the producers' reports."""
         return [pipe.recv() for pipe in self._pipes]
 
     def close(self) -> None:
+        """End the processes."""
         for pipe in self._pipes:
-            pipe.close()  # a producer that waits for work ends
+            pipe.close()  # an idle producer ends at end of file
         for process in self.processes:
             process.join(2)
             process.kill()

@@ -1,6 +1,6 @@
-"""`polygen-stream bench ring`: the ring beside the limit and beside what people would use instead.
+"""`polygen-stream bench ring`: the ring beside its limit, a plain copy, and beside baselines.
 
-JSON: ours, memcpy, peers (by case: images_per_s, gb_per_s, of_limit), draw, contention, soak when asked for;
+JSON: ours, memcpy, baselines (by case: images_per_s, gb_per_s, of_limit), draw, contention, soak if requested;
 machine, work, skipped, targets. A measurement is {"median", "spread" (between the quartiles), "n"}.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.bench.baselines import BASELINES, LIMIT, OTHERS, OURS, QUEUE, REVERB
-from polygen_stream.bench.baselines.memcpy import MOST_SLOTS
-from polygen_stream.bench.harness.process import Host, interleave
+from polygen_stream.bench.baselines.memcpy import MAX_SLOTS
+from polygen_stream.bench.baselines.registry import ALTERNATIVES, BASELINES, LIMIT, OURS, QUEUE, REVERB
+from polygen_stream.bench.harness.process import BaselineProcess, interleave
 from polygen_stream.bench.harness.workload import Work
 from polygen_stream.bench.ring import draw
 from polygen_stream.bench.ring.contention import PRODUCERS, measure_contention
@@ -35,7 +35,7 @@ LARGE, SMALL, PAPER = "224px", "32px", "256px, batch 16384"
 
 @dataclass(frozen=True)
 class RingBenchPlan:
-    """What is measured: the cases all share, the paper's batch for ring and limit alone, and how often."""
+    """What is measured: the cases of all baselines, the paper's batch for ring and limit only, and how often."""
 
     shared: dict[str, Work]
     paper: Work | None
@@ -76,11 +76,26 @@ QUICK = RingBenchPlan(
 
 
 def bench_ring(
-    peers: bool, quick: bool, soak_minutes: float | None, reverb_python: Path | None, say: Say
+    baselines: bool, quick: bool, soak_minutes: float | None, reverb_python: Path | None, say: Say
 ) -> dict[str, Any]:
-    """Measures; see the head of this file for what comes back. Raises PeerFailed when bytes came out changed."""
+    """Measure the ring.
+
+    Args:
+        baselines: Measure the alternatives too.
+        quick: A short run, whose numbers mean little.
+        soak_minutes: Also keep the ring busy for so many minutes; None: no.
+        reverb_python: Interpreter that has dm-reverb; None: dm-reverb is skipped unless it is installed here.
+        say: Called with a line of progress.
+
+    Returns:
+        The measurement, ready for JSON; see the top of this module.
+
+    Raises:
+        UserError: The machine has too little memory.
+        BaselineFailed: A baseline damaged a sample, or died.
+    """
     plan = QUICK if quick else FULL
-    names, skipped = _peers(peers, reverb_python)
+    names, skipped = _choose(baselines, reverb_python)
     _check_memory(plan, 2 + len(names))
     pythons = {REVERB: str(reverb_python)} if reverb_python else {}
     result: dict[str, Any] = {
@@ -88,7 +103,7 @@ def bench_ring(
         "work": {case: asdict(work) for case, work in plan.shared.items()},
         "ours": {},
         "memcpy": {},
-        "peers": {name: {"note": BASELINES[name].note} for name in names},
+        "baselines": {name: {"note": BASELINES[name].note} for name in names},
         "skipped": skipped,
     }
     for case, work in plan.shared.items():
@@ -113,26 +128,26 @@ def bench_ring(
     return result
 
 
-def _peers(wanted: bool, reverb_python: Path | None) -> tuple[list[str], dict[str, str]]:
-    """Names of the peers to measure, and why the others are not."""
+def _choose(wanted: bool, reverb_python: Path | None) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the alternatives to measure, and why each of the others is skipped."""
     if not wanted:
         return [], {}
     names, skipped = [], {}
-    for name in OTHERS:
+    for name in ALTERNATIVES:
         if (name == REVERB and reverb_python) or BASELINES[name].installed:
             names.append(name)
         elif name == REVERB:
             skipped[name] = "pins TensorFlow 2.15 and numpy 1: install it into a venv of its own, --reverb-python"
         else:
-            skipped[name] = f"not installed: pip install {BASELINES[name].needs}"
+            skipped[name] = f"not installed: pip install {BASELINES[name].package}"
     return names, skipped
 
 
-def _check_memory(plan: RingBenchPlan, peers: int) -> None:
-    """Refuses what the machine has no room for, before anything starts. Raises UserError."""
-    needs = [peers * (work.slots + 2 * work.read) * work.image_bytes for work in plan.shared.values()]
+def _check_memory(plan: RingBenchPlan, baselines: int) -> None:
+    """Refuse a plan that does not fit into memory, before anything starts."""
+    needs = [baselines * (work.slots + 2 * work.read) * work.image_bytes for work in plan.shared.values()]
     if plan.paper:
-        needs.append((plan.paper.slots + MOST_SLOTS + 2 * plan.paper.read) * plan.paper.image_bytes)
+        needs.append((plan.paper.slots + MAX_SLOTS + 2 * plan.paper.read) * plan.paper.image_bytes)
     available, source = memory.available_bytes()
     if max(needs) > available:
         raise UserError(
@@ -144,14 +159,15 @@ def _check_memory(plan: RingBenchPlan, peers: int) -> None:
 def _measure(
     case: str, work: Work, names: list[str], rounds: int, pythons: dict[str, str], say: Say
 ) -> dict[str, list[dict[str, Any]]]:
-    """Answers of `rounds` rounds by name, all peers in turns."""
+    """Return the answers of `rounds` rounds by name; the baselines take turns."""
     with ExitStack() as stack:
-        hosts = []
+        processes = []
         for name in names:
             say(f"{case}: starting {name}")
-            hosts.append(stack.enter_context(Host(name, work, pythons.get(name, sys.executable))))
-        say(f"{case}: {rounds} rounds of {work.images} images, {len(names)} in turns")
-        return dict(zip(names, interleave(hosts, rounds), strict=True))
+            process = BaselineProcess(BASELINES[name], work, pythons.get(name, sys.executable))
+            processes.append(stack.enter_context(process))
+        say(f"{case}: {rounds} rounds of {work.images} images, {len(names)} in turn")
+        return dict(zip(names, interleave(processes, rounds), strict=True))
 
 
 def _enter(result: dict[str, Any], case: str, work: Work, measured: dict[str, list[dict[str, Any]]]) -> None:
@@ -161,9 +177,10 @@ def _enter(result: dict[str, Any], case: str, work: Work, measured: dict[str, li
     for name, values in rates.items():
         entry: dict[str, Any] = {"images_per_s": summarise(values)}
         entry["gb_per_s"] = entry["images_per_s"]["median"] * work.image_bytes / 1e9
-        # rounds of one turn are neighbours in time: their ratio is steadier than their rates
+        # Rounds with the same number ran close in time: their ratio varies less than their rates.
         entry["of_limit"] = summarise(values / rates[LIMIT])
-        {OURS: result["ours"], LIMIT: result["memcpy"]}.get(name, result["peers"].get(name))[case] = entry
+        place = {OURS: result["ours"], LIMIT: result["memcpy"]}.get(name)
+        (result["baselines"][name] if place is None else place)[case] = entry
 
 
 def _grow(slots: int, draws: int, say: Say) -> dict[str, Any]:
@@ -172,14 +189,14 @@ def _grow(slots: int, draws: int, say: Say) -> dict[str, Any]:
 
 
 def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The numbers the ring is held to, with what was measured."""
+    """Return the targets of the ring beside what was measured."""
     ours = result["ours"][LARGE]
     hardest = result["draw"]["one_image_a_caption"]
     found = [
         _at_least("224 px: share of the limit", ours["of_limit"]["median"], 0.7),
         _at_most(f"draw of 512 from {hardest['slots']:,} slots: ms under the mutex", hardest["held_ms"]["median"], 1.0),
     ]
-    for name, cases in result["peers"].items():
+    for name, cases in result["baselines"].items():
         times = ours["images_per_s"]["median"] / cases[LARGE]["images_per_s"]["median"]
         found.append(_at_least(f"224 px: times {name}", times, 5.0 if name == QUEUE else 1.0))
     return found

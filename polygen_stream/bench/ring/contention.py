@@ -1,4 +1,4 @@
-"""From 1 to 16 producers on one ring: small pictures, so that the books are the work and not the copies."""
+"""From 1 to 16 producers on one ring, with small images, so that bookkeeping and not copying is measured."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.baselines import TIMED
-from polygen_stream.bench.harness.process import Host, interleave
+from polygen_stream.bench.baselines.registry import BASELINES, TIMED
+from polygen_stream.bench.harness.process import BaselineProcess, interleave
 from polygen_stream.bench.harness.workload import Work
 from polygen_stream.bench.statistics import summarise
 
@@ -18,12 +18,24 @@ SLOTS = 4096
 
 
 def measure_contention(images: int, rounds: int, producers: tuple[int, ...] = PRODUCERS) -> dict[str, Any]:
-    """By number of producers: images per second, and what a commit of `handed` images costs and waits for the mutex."""
+    """Measure throughput and commits by number of producers.
+
+    Args:
+        images: Images of a round.
+        rounds: Measured rounds.
+        producers: Numbers of producers.
+
+    Returns:
+        By number of producers: images per second, and percentiles in ms of a commit of work.handed images and of its
+        wait for the mutex.
+    """
     with ExitStack() as stack:
-        hosts = {count: Host(TIMED, Work(SIDE, images, SLOTS, producers=count)) for count in producers}
-        for host in hosts.values():
-            stack.enter_context(host)
-        answers = interleave(list(hosts.values()), rounds)
+        processes = {
+            count: BaselineProcess(BASELINES[TIMED], Work(SIDE, images, SLOTS, producers=count)) for count in producers
+        }
+        for process in processes.values():
+            stack.enter_context(process)
+        answers = interleave(list(processes.values()), rounds)
     result = {}
     for count, rounds_of in zip(producers, answers, strict=True):
         commits = np.concatenate([answer["commit_s"] for answer in rounds_of])

@@ -1,4 +1,4 @@
-"""The ring at work for minutes: what its processes hold in memory, and how fast they are, over time."""
+"""The ring at work for minutes: memory and throughput over time, to find leaks and drift."""
 
 from __future__ import annotations
 
@@ -8,28 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.bench.baselines import OURS
-from polygen_stream.bench.harness.process import Host
+from polygen_stream.bench.baselines.registry import BASELINES, OURS
+from polygen_stream.bench.harness.process import BaselineProcess
 from polygen_stream.bench.harness.workload import Work
 
 MIB = 2**20
-MOST_POINTS = 100
+MAX_POINTS = 100
 
 
 def soak(work: Work, minutes: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Rounds for `minutes`: about MOST_POINTS of them as points, and the trends over all.
+    """Run rounds for some minutes, after a warm-up round in which all bytes are compared.
 
-    All bytes of the first round are compared, as always.
-    rss_growth_mib: how much more the processes hold together at the end than after the first tenth.
-    rate_drift: median rate of the second half / that of the first, minus 1.
+    Args:
+        work: The workload.
+        minutes: Duration.
+        say: Called with a line of progress.
+
+    Returns:
+        "points": about MAX_POINTS rounds. "rss_growth_mib", "private_growth_mib": growth of the memory of all processes
+        from the first tenth of the time to the end. "rate_drift": median rate of the second half / of the first - 1.
     """
     points = []
-    with Host(OURS, work) as host:
-        host.round(every=1)
+    with BaselineProcess(BASELINES[OURS], work) as process:
+        process.round(every=1)
         began = time.monotonic()
         while (elapsed := time.monotonic() - began) < 60 * minutes or len(points) < 4:
-            seconds = host.round()["seconds"]
-            resident, private = host.memory()
+            seconds = process.round()["seconds"]
+            resident, private = process.memory()
             points.append(
                 {
                     "at_s": elapsed,
@@ -52,5 +57,5 @@ def soak(work: Work, minutes: float, say: Callable[[str], None]) -> dict[str, An
         "rss_growth_mib": points[-1]["rss_mib"] - points[tenth]["rss_mib"],
         "private_growth_mib": points[-1]["private_mib"] - points[tenth]["private_mib"],
         "rate_drift": float(np.median(rates[half:]) / np.median(rates[:half]) - 1),
-        "points": points[:: max(1, len(points) // MOST_POINTS)],
+        "points": points[:: max(1, len(points) // MAX_POINTS)],
     }

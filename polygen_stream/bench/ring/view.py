@@ -63,9 +63,9 @@ def plot_growth(result: dict[str, Any], path: Path) -> None:
 
 def _throughput(result: dict[str, Any]) -> tuple[str, Rows]:
     cases = list(result["work"])
-    everybody = {"ring": result["ours"], "limit: memcpy": result["memcpy"], **result["peers"]}
+    measurements = {"ring": result["ours"], "limit: memcpy": result["memcpy"], **result["baselines"]}
     rows = [["images/s through", *(f"{case}" for case in cases), f"of limit, {cases[0]}", "note"]]
-    for name, measured in everybody.items():
+    for name, measured in measurements.items():
         row = [name]
         for case in cases:
             value = measured.get(case, {}).get("images_per_s")

@@ -35,12 +35,12 @@ def test_a_quick_run_yields_the_documented_keys(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
-    assert {"ours", "memcpy", "peers", "draw", "contention", "targets", "machine"} <= set(result)
+    assert {"ours", "memcpy", "baselines", "draw", "contention", "targets", "machine"} <= set(result)
     for who in ("ours", "memcpy"):
         for case in ("224px", "32px"):
             assert spread_keys(result[who][case]["images_per_s"]) == {"median", "spread", "n"}
     assert result["memcpy"]["224px"]["of_limit"]["median"] == 1
-    assert result["peers"] == {}  # not asked for
+    assert result["baselines"] == {}  # not asked for
     for point in result["draw"]["growth"]:
         assert spread_keys(point["held_ms"]) == spread_keys(point["whole_ms"]) == {"median", "spread", "n"}
         assert point["held_ms"]["median"] < point["whole_ms"]["median"]
@@ -80,13 +80,13 @@ def repeat_a_sample(batch: WorkBatch) -> WorkBatch:
     ("spoil", "complaint"),
     [(flip_a_bit, "pixels of sample"), (swap_captions, "came with the caption"), (repeat_a_sample, "drawn [02] times")],
 )
-def test_a_peer_that_damages_a_sample_is_refused(spoil, complaint):
+def test_a_baseline_that_damages_a_sample_is_refused(spoil, complaint):
     pictures = WorkPictures(WORK)
     with pytest.raises(DamagedSample, match=complaint):
         run_round(Flawed(WORK, spoil), WORK, pictures, first=0, every=1)
 
 
-def test_a_peer_that_does_its_work_passes_the_same_check():
+def test_a_baseline_that_does_its_work_passes_the_same_check():
     assert run_round(MemcpyBaseline(WORK), WORK, WorkPictures(WORK), first=64, every=1)["seconds"] > 0
 
 
