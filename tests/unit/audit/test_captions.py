@@ -211,7 +211,7 @@ def test_accuracy_is_wilsons():
     [
         (["nosuch"], ["nosuch", "does not exist"]),
         (["."], ["journal.jsonl", "does not exist"]),
-        (["bad.jsonl"], ["bad.jsonl line 1", "no entry"]),
+        (["bad.jsonl"], ["bad.jsonl line 1", "not an entry"]),
         ([], ["run folder"]),
         (["--read", "nosuch.json"], ["nosuch.json", "No such file"]),
         (["--read", "bad.jsonl"], ["bad.jsonl", "holds no verdicts"]),
