@@ -1,4 +1,4 @@
-"""Shared-memory replay buffer of image groups, between renderers and trainer. Needs numpy only."""
+"""Shared-memory replay buffer of image groups between producers and a trainer. Needs numpy only."""
 
 from polygen_stream.ring.errors import (
     CaptionTooLong,
@@ -18,6 +18,7 @@ from polygen_stream.ring.records import (
     Draw,
     DrawnGroup,
     DrawRecord,
+    DrawRequest,
     DrawSummary,
     GroupRequest,
     Kind,
@@ -34,6 +35,7 @@ __all__ = [
     "Claim",
     "Draw",
     "DrawRecord",
+    "DrawRequest",
     "DrawSummary",
     "DrawnGroup",
     "GeneratorsDown",

@@ -1,19 +1,18 @@
-"""The draw board: one draw for all ranks of a node, of which each takes its slice.
+"""The draw board: one draw is broadcast to all ranks of a node, and each receives its slice.
 
-The leader draws the local batch in one critical section and posts it under its step. Rank r of w takes the groups r,
-r + w, r + 2w, ... of the batch's order (PLAIN first, then PAIR): slices are a partition and differ by at most one
-group. So do their numbers of either kind; cut in one piece each, the last rank would get all the pairs.
+The leader draws the batch of the node in one critical section and puts it on the board under its step. Rank r of w
+receives the groups r, r + w, r + 2w, ... of the batch's order (PLAIN first, then PAIR): slices are a partition and
+differ by at most one group. So do their numbers of either kind; with one contiguous slice each, the last rank would get
+all the pairs.
 
-A post is leased by the leader. Taking a slice moves its leases to the process that takes it, which releases them like
-those of a draw of its own. So every lease belongs to one live process, and the reaper returns what the dead one held:
-for a dead leader that includes all that was not taken yet, and its posts are cleared.
+A broadcast batch is leased by the leader. Receiving a slice moves its leases to the process that receives it, which
+releases them like those of a draw of its own. So every lease belongs to one live process, and the reaper ends those of
+a dead one: for a dead leader that includes all slices that were not received yet, and its batches are cleared.
 
-The board holds the last BOARD_STEPS steps. A post waits while the place it needs holds a slice that was not taken.
+The board has places for BOARD_STEPS steps. A broadcast waits while the place it needs has slices to be received.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,51 +20,58 @@ from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.drawing import describe, lease_batch
 from polygen_stream.ring.layout import RingColumns
-from polygen_stream.ring.records import DrawnGroup, DrawRecord, DrawSummary, Kind
+from polygen_stream.ring.records import DrawnGroup, DrawRecord, DrawRequest, DrawSummary, Kind
 from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
-MAX_RANKS = 62  # ranks that have taken their slice are bits of one signed 8-byte mask
+MAX_RANKS = 62  # ranks that have received their slice are bits of one signed 8-byte mask
 
 
-def try_broadcast(
-    control: Control,
-    process: int,
-    step: int,
-    plain: int,
-    pair: int,
-    world: int,
-    first: Sequence[tuple[int, int]],
-    exactly: Sequence[int] | None,
-) -> DrawSummary | None:
-    """Draws the batch of `step` and posts it; None while groups or a place on the board are missing."""
+def try_broadcast(control: Control, process: int, request: DrawRequest, world: int) -> DrawSummary | None:
+    """Draw a batch and put it on the board. Return None while groups or a place on the board are missing.
+
+    Args:
+        control: the ring.
+        process: row of the leader's process.
+        request: the batch.
+        world: ranks that share it.
+
+    Raises:
+        PolygenError: the step is on the board already, with slices that were not received.
+        RingExhausted: the batch can never be filled.
+        UserError: the rate limiter's window is narrower than the batch.
+    """
     c = control.columns
     with control.transition(Operation.BROADCAST) as journal:
-        place = _place_for(c, step)
+        place = _place_for(c, request.step)
         if place is None:
             return None
-        picked = lease_batch(control, journal, process, step, plain, pair, first, exactly)
-        if picked is None:
+        leased = lease_batch(control, journal, process, request)
+        if leased is None:
             return None
-        # Nobody reads this place: what was there has been taken. It counts once board_step says so.
-        c.board_group[place, : picked.rows.size] = picked.rows
-        c.board_times[place, : picked.rows.size] = picked.times
+        # No rank reads this place: every slice of what was there has been received. It counts once board_step is set.
+        c.board_group[place, : leased.rows.size] = leased.rows
+        c.board_times[place, : leased.rows.size] = leased.times
         for name, value in (
             ("board_leader", process),
             ("board_world", world),
-            ("board_taken", 0),
-            ("board_plain", plain),
-            ("board_pair", pair),
-            ("board_step", step),
+            ("board_received", 0),
+            ("board_plain", request.plain),
+            ("board_pair", request.pair),
+            ("board_step", request.step),
         ):
             journal.set(name, place, value)
-        tasks, generations = c.group_task[picked.rows].tolist(), c.group_generation[picked.rows].tolist()
-        has_negative = (c.group_kind[picked.rows] == Kind.PAIR).tolist()
-    record = DrawRecord(step, tuple(tasks), picked.kinds, tuple(generations))
-    return DrawSummary(record, tuple(picked.rows.tolist()), tuple(has_negative))
+        tasks, generations = c.group_task[leased.rows].tolist(), c.group_generation[leased.rows].tolist()
+        has_negative = (c.group_kind[leased.rows] == Kind.PAIR).tolist()
+    record = DrawRecord(request.step, tuple(tasks), leased.kinds, tuple(generations))
+    return DrawSummary(record, tuple(leased.rows.tolist()), tuple(has_negative))
 
 
 def try_receive(control: Control, process: int, step: int, rank: int, world: int) -> tuple[DrawnGroup, ...] | None:
-    """Moves the leases of a rank's slice to this process; None while the step was not posted."""
+    """Move the leases of a rank's slice to this process. Return None while the step was not broadcast.
+
+    Raises:
+        PolygenError: the batch was broadcast to another number of ranks, or this rank has its slice already.
+    """
     c, groups = control.columns, control.spec.groups
     with control.transition(Operation.RECEIVE) as journal:
         places = np.flatnonzero(c.board_step == step)
@@ -74,11 +80,11 @@ def try_receive(control: Control, process: int, step: int, rank: int, world: int
         place = int(places[0])
         if c.board_world[place] != world:
             raise PolygenError(
-                f"step {step} was posted for {c.board_world[place]} ranks, but rank {rank} counts {world}; start all "
+                f"step {step} was broadcast to {c.board_world[place]} ranks, but rank {rank} counts {world}; start all "
                 "ranks with the same world size"
             )
-        if int(c.board_taken[place]) >> rank & 1:
-            raise PolygenError(f"rank {rank} has taken its slice of step {step} already; ranks must differ")
+        if int(c.board_received[place]) >> rank & 1:
+            raise PolygenError(f"rank {rank} has received its slice of step {step} already; ranks must differ")
         plain, pair = int(c.board_plain[place]), int(c.board_pair[place])
         mine = slice(rank, plain + pair, world)
         rows = c.board_group[place, mine].astype(np.int64)
@@ -87,42 +93,42 @@ def try_receive(control: Control, process: int, step: int, rank: int, world: int
         if leader != process:
             journal.add("lease", leader * groups + rows, -1)
             journal.add("lease", process * groups + rows, 1)
-        journal.set("board_taken", place, int(c.board_taken[place]) | 1 << rank)
+        journal.set("board_received", place, int(c.board_received[place]) | 1 << rank)
     kinds = ((Kind.PLAIN,) * plain + (Kind.PAIR,) * pair)[mine]
     return describe(control, rows, kinds, times)
 
 
 def clear_board(control: Control, journal: UndoJournal, process: int) -> None:
-    """Removes the posts of a dead leader; the leases on what was not taken were its own."""
-    posted = np.flatnonzero((control.columns.board_step >= 0) & (control.columns.board_leader == process))
-    journal.set("board_step", posted, -1)
+    """Remove the batches of a dead leader; the leases on slices that were not received were its own."""
+    places = np.flatnonzero((control.columns.board_step >= 0) & (control.columns.board_leader == process))
+    journal.set("board_step", places, -1)
 
 
 def late_ranks(control: Control) -> tuple[int, list[int]] | None:
-    """If the board is full: its oldest step, and the ranks that have not taken their slice of it."""
+    """Return the oldest step of a full board and the ranks that have not received their slice; None if it has room."""
     c = control.columns
     if _free_places(c):
         return None
     place = int(np.argmin(c.board_step))
-    taken = int(c.board_taken[place])
-    return int(c.board_step[place]), [rank for rank in range(int(c.board_world[place])) if not taken >> rank & 1]
+    received = int(c.board_received[place])
+    return int(c.board_step[place]), [rank for rank in range(int(c.board_world[place])) if not received >> rank & 1]
 
 
 def _place_for(c: RingColumns, step: int) -> int | None:
-    """Where to post a step now."""
+    """Return the place for the batch of a step, None if there is none now."""
     free = _free_places(c)
-    posted = np.flatnonzero(c.board_step == step).tolist()
-    if not posted:
+    before = np.flatnonzero(c.board_step == step).tolist()
+    if not before:
         return free[0] if free else None
-    if posted[0] not in free:
+    if before[0] not in free:
         raise PolygenError(f"step {step} is on the draw board already; only one rank may lead")
-    return posted[0]  # a leader that was set back to an earlier step
+    return before[0]  # a leader that was set back to an earlier step
 
 
 def _free_places(c: RingColumns) -> list[int]:
-    """Places that are empty or of which every slice was taken, those of the oldest steps first."""
+    """Return the places that are empty or of which every slice was received, those of the oldest steps first."""
     return [
         place
         for place in np.argsort(c.board_step, kind="stable").tolist()
-        if c.board_step[place] < 0 or int(c.board_taken[place]) == (1 << int(c.board_world[place])) - 1
+        if c.board_step[place] < 0 or int(c.board_received[place]) == (1 << int(c.board_world[place])) - 1
     ]

@@ -21,7 +21,7 @@ def checksums(images: np.ndarray) -> np.ndarray:
     return _combined(np.add.reduceat(words, starts, axis=1) if starts.size else words, rest)
 
 
-def write_pictures(payload: np.ndarray, slots: np.ndarray, images: np.ndarray) -> np.ndarray:
+def write_images(payload: np.ndarray, slots: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Copies uint8 [n, H, W, 3] into distinct slots of the payload; returns their checksums, int64 [n]."""
     images = np.ascontiguousarray(images)
     words, rest = _parts(images)

@@ -53,7 +53,7 @@ class Control:
         layout = RingLayout.of(self.spec)
         if layout.total_bytes != len(buffer):
             raise RingMismatch(f"the ring has {len(buffer)} bytes, its spec asks for {layout.total_bytes}; {_REMEDY}")
-        self.columns = RingColumns(buffer, layout)
+        self.columns = RingColumns.mapped(buffer, layout)
         self.journal = UndoJournal(self.columns, layout)
         self._mutex = RobustMutex(np.frombuffer(buffer, "u1", MUTEX_BYTES, MUTEX_OFFSET))
         self._pid = os.getpid()

@@ -1,9 +1,7 @@
-"""Drawing: one critical section picks, counts and leases a whole batch of groups; releasing gives the leases
-back."""
+"""Drawing: one critical section picks, counts and leases a whole batch of groups; releasing ends the leases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -12,46 +10,57 @@ import numpy as np
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import PROCESSES, Total
 from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups
-from polygen_stream.ring.records import Draw, DrawnGroup, Kind, Polarity, SlotState
+from polygen_stream.ring.readable import ReadableRing
+from polygen_stream.ring.records import Draw, DrawnGroup, DrawRequest, Kind, Polarity, SlotState
+from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
 @dataclass(frozen=True)
-class Picked:
-    """Copies, made under the mutex, of what a draw leased."""
+class LeasedRows:
+    """Copies, made under the mutex, of what a draw leased.
 
-    rows: np.ndarray  # int64 [n], PLAIN first
+    Attributes:
+        rows: of the group table, int64 [n], PLAIN first.
+        kinds: as drawn, n entries.
+        times: draws of each group before this one, int64 [n].
+    """
+
+    rows: np.ndarray
     kinds: tuple[Kind, ...]
-    times: np.ndarray  # before this draw
+    times: np.ndarray
 
 
-def try_draw(
-    control: Control,
-    process: int,
-    step: int,
-    plain: int,
-    pair: int,
-    first: Sequence[tuple[int, int]],
-    exactly: Sequence[int] | None,
-) -> Picked | None:
-    """Leases plain + pair groups if that is allowed and possible now. RingExhausted: it never will be."""
+def check_request(spec: RingSpec, request: DrawRequest) -> None:
+    """Refuse a request that no state of this ring could answer.
+
+    Raises:
+        ValueError: it asks for no groups, for more than the ring has rows, or, in replay mode, names no tasks.
+    """
+    if request.plain < 0 or request.pair < 0 or not 1 <= request.groups <= spec.groups:
+        raise ValueError(f"a draw of {request.plain} PLAIN + {request.pair} PAIR groups from {spec.groups} group rows")
+    if spec.mode == "replay" and (request.exactly is None or len(request.exactly) != request.groups):
+        named = "no" if request.exactly is None else len(request.exactly)
+        raise ValueError(
+            f"a draw of {request.groups} groups from a ring in replay mode names {named} tasks; it needs one for each"
+        )
+
+
+def try_draw(control: Control, process: int, request: DrawRequest) -> LeasedRows | None:
+    """Lease a batch if that is allowed and possible now, else return None.
+
+    Raises:
+        RingExhausted: it will never be possible.
+        UserError: the rate limiter's window is narrower than the batch.
+    """
     with control.transition(Operation.DRAW) as journal:
-        return lease_batch(control, journal, process, step, plain, pair, first, exactly)
+        return lease_batch(control, journal, process, request)
 
 
-def lease_batch(
-    control: Control,
-    journal: UndoJournal,
-    process: int,
-    step: int,
-    plain: int,
-    pair: int,
-    first: Sequence[tuple[int, int]],
-    exactly: Sequence[int] | None,
-) -> Picked | None:
-    """Picks, counts and leases the batch of a step, inside the caller's transition; None if it has to wait."""
+def lease_batch(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> LeasedRows | None:
+    """Pick, count and lease a batch inside the caller's transition. Return None if it has to wait."""
     c, spec = control.columns, control.spec
-    picked = pick(control, journal, process, step, plain, pair, first, exactly)
+    picked = pick(control, journal, process, request)
     if picked is None:
         return None
     plains, pairs = picked
@@ -67,11 +76,14 @@ def lease_batch(
         (Total.GROUPS_DRAWN, int(np.count_nonzero(times == 0))),
     ):
         journal.add("total", int(total), amount)
-    return Picked(rows, (Kind.PLAIN,) * plains.size + (Kind.PAIR,) * pairs.size, times)
+    return LeasedRows(rows, (Kind.PLAIN,) * plains.size + (Kind.PAIR,) * pairs.size, times)
 
 
 def unseen(control: Control, limit: int) -> list[tuple[int, int]]:
-    """(row, generation) of groups that a draw may take but none took, and that nobody holds, oldest first."""
+    """Return (row, generation) of up to `limit` groups that may be drawn and were neither drawn nor pinned yet.
+
+    The oldest come first.
+    """
     with control.reading():
         c = control.columns
         rows = np.flatnonzero(ready_groups(c).drawable & (c.group_times == 0) & (c.group_pinned == 0))
@@ -80,14 +92,23 @@ def unseen(control: Control, limit: int) -> list[tuple[int, int]]:
 
 
 def end_starvation(control: Control, process: int) -> None:
-    """A draw gave up waiting."""
+    """Record that a process no longer waits for a draw."""
     with control.transition(Operation.DRAW) as journal:
         note_starvation(control, journal, process, None)
 
 
-def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray) -> tuple[DrawnGroup, ...]:
-    """What the trainer needs of groups that are leased (or read under the mutex): their rows stand still."""
-    c, spec = control.columns, control.spec
+def describe(
+    ring: ReadableRing, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray
+) -> tuple[DrawnGroup, ...]:
+    """Return the captions and slots of groups that cannot change meanwhile: leased ones, or under the mutex.
+
+    Args:
+        ring: where they are.
+        rows: of the group table, int64 [n].
+        kinds: as drawn, n entries.
+        times: draws of each group before this one, int64 [n].
+    """
+    c, spec = ring.columns, ring.spec
     slot = c.group_slot.reshape(spec.groups, spec.members)[rows]  # [n, members], stale beyond the group's own
     inside = np.arange(spec.members) < c.group_members[rows][:, None]
     ready = inside & (c.slot_state[slot] == SlotState.READY)
@@ -134,7 +155,7 @@ def describe(control: Control, rows: np.ndarray, kinds: tuple[Kind, ...], times:
 
 
 def release(control: Control, process: int, draw: Draw) -> None:
-    """Gives the leases of a draw back. The caller knows that this process holds them."""
+    """End the leases of a draw. The caller has made sure that this process has them."""
     spec, c = control.spec, control.columns
     rows = np.array([group.row for group in draw.groups], dtype=np.int64)
     generations = np.array([group.generation for group in draw.groups], dtype=np.int64)
@@ -146,11 +167,11 @@ def release(control: Control, process: int, draw: Draw) -> None:
 
 
 def drop_leases(control: Control, journal: UndoJournal, process: int) -> int:
-    """Returns all leases of a dead process; how many groups they were on."""
+    """End all leases of a dead process. Return the number of groups they were on."""
     groups = control.spec.groups
     assert 0 <= process < PROCESSES
-    held = control.columns.lease[process * groups : (process + 1) * groups]
-    rows = np.flatnonzero(held)
-    journal.set("group_leased", rows, control.columns.group_leased[rows] - held[rows])
+    leases = control.columns.lease[process * groups : (process + 1) * groups]
+    rows = np.flatnonzero(leases)
+    journal.set("group_leased", rows, control.columns.group_leased[rows] - leases[rows])
     journal.set("lease", process * groups + rows, 0)
     return rows.size

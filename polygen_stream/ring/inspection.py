@@ -9,6 +9,7 @@ import numpy as np
 from polygen_stream.ring.drawing import describe
 from polygen_stream.ring.layout import PROCESSES, Total, get_text
 from polygen_stream.ring.processes import is_alive, pid_namespace
+from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.records import DrawnGroup, GroupState, Kind, ProcessState, SlotState
 from polygen_stream.ring.state import RingState
 from polygen_stream.ring.stats import RingStats, ring_stats
@@ -83,12 +84,12 @@ def inspect_state(state: RingState, running: bool) -> Inspection:
     )
 
 
-def complete_groups(state: RingState) -> list[DrawnGroup]:
-    """All complete groups by task id, with their captions and the slots of their pictures."""
-    c = state.columns
+def complete_groups(ring: ReadableRing, limit: int | None = None) -> list[DrawnGroup]:
+    """Return all complete groups, or the first `limit`, by task id. The caller holds the mutex of a mapped ring."""
+    c = ring.columns
     rows = np.flatnonzero(c.group_state == GroupState.COMPLETE)
-    rows = rows[np.argsort(c.group_task[rows], kind="stable")]
-    return list(describe(state, rows, tuple(Kind(kind) for kind in c.group_kind[rows].tolist()), c.group_times[rows]))
+    rows = rows[np.argsort(c.group_task[rows], kind="stable")][:limit]
+    return list(describe(ring, rows, tuple(Kind(kind) for kind in c.group_kind[rows].tolist()), c.group_times[rows]))
 
 
 def _owners(state: RingState, running: bool) -> list[Owner]:

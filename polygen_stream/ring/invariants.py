@@ -64,15 +64,15 @@ def _broken_invariants(c: RingColumns, spec: RingSpec) -> list[str]:
     )
     claim("group is leased but not COMPLETE", (c.group_leased == 0) | complete)
 
-    claim("group is held but not there", (c.group_pinned == 0) | live & (c.group_state != GroupState.SKIPPED))
-    posted = np.flatnonzero(c.board_step >= 0)
-    claim("a step is on the draw board twice", np.unique(c.board_step[posted]).size == posted.size)
-    for place in posted.tolist():
+    claim("group is pinned but not there", (c.group_pinned == 0) | live & (c.group_state != GroupState.SKIPPED))
+    places = np.flatnonzero(c.board_step >= 0)
+    claim("a step is on the draw board twice", np.unique(c.board_step[places]).size == places.size)
+    for place in places.tolist():
         position = np.arange(int(c.board_plain[place]) + int(c.board_pair[place]))
-        left = (int(c.board_taken[place]) >> position % int(c.board_world[place])) & 1 == 0
+        left = (int(c.board_received[place]) >> position % int(c.board_world[place])) & 1 == 0
         rows = c.board_group[place, position[left]]
         claim(
-            f"a slice of step {int(c.board_step[place])} that waits on the draw board is not leased by its leader",
+            f"a slice of step {int(c.board_step[place])} on the draw board is not leased by its leader",
             leases[int(c.board_leader[place]), rows] > 0,
         )
 

@@ -12,6 +12,7 @@ offsets; the hash over both is stored in the header and compared at attach.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -31,8 +32,8 @@ MUTEX_BYTES = 128  # glibc needs 40 on x86-64 and 48 on aarch64; lock.py verifie
 LIBC_OFFSET, LIBC_BYTES = 256, 128
 SPEC_OFFSET = 1024
 PROCESSES = 64  # rows of the process table
-BOARD_STEPS = 4  # steps the leader's draws may be ahead of the slowest rank
-CHUNK = 256  # members ended under one hold of the mutex, so that no critical section is long
+BOARD_STEPS = 4  # steps by which the leader's draws may be ahead of the slowest rank
+CHUNK = 256  # members ended in one critical section, so that none is long
 ROLE_BYTES, NAME_BYTES, DOING_BYTES, REASON_BYTES = 32, 64, 96, 128
 
 
@@ -51,7 +52,7 @@ class Total(IntEnum):
 
     STEP = 0
     FINISHED = 1
-    SEQUENCE = 2  # next opening number, orders groups by age
+    SEQUENCE = 2  # next opening number; orders groups by age
     STARVED_PAIR = 3  # 1 + process row of a draw that waits for PAIR groups, 0 = none
     OPENED = 4
     COMPLETED = 5
@@ -70,17 +71,17 @@ class Total(IntEnum):
     DRAW_WAIT_NS = 18
     RECOVERIES = 19
     STARVED_ANY = 20  # 1 + process row of a draw that waits for groups of any kind, 0 = none
-    MISSING = 21  # how many groups that draw is short of
+    MISSING = 21  # groups that this draw is short of
     LARGEST_DRAW = 22  # groups of the largest draw asked for so far
-    PINS_REFUSED = 23  # the budget of holds was spent
-    PINS_GONE = 24  # the group to hold was evicted before
+    PINS_REFUSED = 23  # as many groups were pinned as may be
+    PINS_GONE = 24  # the group to pin had been evicted
     SKIPPED = 25  # task ids without a group, deterministic mode
     KNOWN = 26  # 1 + largest task id opened or skipped
     NEXT_STEP = 27  # latest step that was drawn or tried, deterministic mode
     PASSED = 28  # 1 + largest task id that made room, deterministic mode
     HELD_BACK = 29  # 1 + process row of a draw that the rate limiter makes wait for inserts, 0 = none
-    ROUND = 30  # that draws of PLAIN groups have reached, see picking.py
-    PAIR_ROUND = 31  # same of PAIR groups
+    ROUND = 30  # the round that draws of PLAIN groups have reached, see picking.py
+    PAIR_ROUND = 31  # the same for PAIR groups
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Column:
 
 
 def columns_of(spec: RingSpec) -> tuple[Column, ...]:
-    """Every column of a ring with this spec, in memory order."""
+    """Return every column of a ring with this spec, in memory order."""
     slots, groups, members = spec.slots, spec.groups, spec.members
     log = journal_capacity(spec)
     return (
@@ -115,9 +116,9 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_positives", "i2", (groups,)),  # READY positives
         Column("group_negatives", "i2", (groups,)),  # READY negatives
         Column("group_leased", "i4", (groups,)),
-        Column("group_pinned", "u1", (groups,)),  # 1 = somebody will come back for it: not evicted
+        Column("group_pinned", "u1", (groups,)),  # 1 = not evicted, see pins.py
         Column("group_times", "i8", (groups,)),  # draws so far
-        Column("group_round", "i8", (groups,)),  # in which it is to be drawn next, -1 = not complete yet
+        Column("group_round", "i8", (groups,)),  # the round that draws it next, -1 = not complete yet
         Column("group_generation", "i8", (groups,)),  # raised by every opening
         Column("group_task", "i8", (groups,)),
         Column("group_order", "i8", (groups,)),  # opening number: smaller is older
@@ -127,7 +128,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_caption_bytes", "i4", (groups,)),
         Column("group_negative_bytes", "i4", (groups,)),  # -1 = no negative
         Column("group_slot", "i4", (groups * members,)),  # [group, member] -> slot
-        Column("lease", "i4", (PROCESSES * groups,)),  # [process row, group] -> leases held
+        Column("lease", "i4", (PROCESSES * groups,)),  # [process row, group] -> leases
         Column("process_state", "u1", (PROCESSES,)),
         Column("process_pid", "i8", (PROCESSES,)),
         Column("process_start", "i8", (PROCESSES,)),  # clock ticks after boot: a pid alone may be reused
@@ -137,10 +138,10 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("total", "i8", (len(Total),)),
         Column("limit", "i8", (5,)),  # float64 by their bits, see limits.py
         Column("limiter_offset", "i8", (1,)),  # same, see limiter.py
-        Column("board_step", "i8", (BOARD_STEPS,)),  # step posted there, -1 = none
-        Column("board_leader", "i2", (BOARD_STEPS,)),  # process row that posted it
+        Column("board_step", "i8", (BOARD_STEPS,)),  # step whose batch is there, -1 = none
+        Column("board_leader", "i2", (BOARD_STEPS,)),  # process row that broadcast it
         Column("board_world", "i2", (BOARD_STEPS,)),  # ranks that share it
-        Column("board_taken", "i8", (BOARD_STEPS,)),  # bit mask of the ranks that have their slice
+        Column("board_received", "i8", (BOARD_STEPS,)),  # bit mask of the ranks that have received their slice
         Column("board_plain", "i4", (BOARD_STEPS,)),  # groups drawn as PLAIN, the first of the batch
         Column("board_pair", "i4", (BOARD_STEPS,)),  # groups drawn as PAIR, behind them
         # Not journalled. Texts and batches are written before the row that shows them becomes visible; the rest of the
@@ -165,7 +166,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
 
 
 def journal_capacity(spec: RingSpec) -> int:
-    """Entries the undo journal needs: the largest transition is an opening, a chunk of commits, or a draw.
+    """Return the entries the undo journal needs: the largest transition is an opening, a chunk of commits, or a draw.
 
     A commit journals at most 12 cells per member, and completing or dropping its group 8 + 4 x members more.
     """
@@ -179,7 +180,14 @@ def ring_bytes(spec: RingSpec) -> int:
 
 @dataclass(frozen=True)
 class RingLayout:
-    """Offsets of all columns, the size of the whole, and the hash that both sides of an attach must share."""
+    """Where each column lies.
+
+    Attributes:
+        columns: in memory order.
+        offsets: of each column, in bytes from the start of the ring.
+        total_bytes: size of the whole ring.
+        digest: hash over all of it, stored in the header and compared at an attach.
+    """
 
     columns: tuple[Column, ...]
     offsets: tuple[int, ...]
@@ -188,6 +196,7 @@ class RingLayout:
 
     @classmethod
     def of(cls, spec: RingSpec) -> RingLayout:
+        """Return the layout of a ring with this spec."""
         columns = columns_of(spec)
         offsets, end = [], HEADER_BYTES
         for column in columns:
@@ -201,7 +210,13 @@ class RingLayout:
 
 
 class RingColumns:
-    """Numpy views of the columns, one attribute per name in `columns_of`, which has their types and shapes."""
+    """The arrays of a ring, one attribute per name in `columns_of`, which has their dtypes and shapes.
+
+    A copy (state.py) lacks the payload and the undo journal.
+
+    Args:
+        arrays: by the name of the column.
+    """
 
     slot_state: np.ndarray
     slot_generator: np.ndarray
@@ -245,7 +260,7 @@ class RingColumns:
     board_step: np.ndarray
     board_leader: np.ndarray
     board_world: np.ndarray
-    board_taken: np.ndarray
+    board_received: np.ndarray
     board_plain: np.ndarray
     board_pair: np.ndarray
     text: np.ndarray
@@ -265,19 +280,27 @@ class RingColumns:
     log_before: np.ndarray
     payload: np.ndarray
 
-    def __init__(self, buffer: memoryview, layout: RingLayout) -> None:
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            setattr(self, name, array)
+
+    @classmethod
+    def mapped(cls, buffer: memoryview, layout: RingLayout) -> RingColumns:
+        """Return views of a mapped ring."""
+        arrays = {}
         for column, offset in zip(layout.columns, layout.offsets, strict=True):
             count = int(np.prod(column.shape))
-            array = np.frombuffer(buffer, column.dtype, count, offset).reshape(column.shape)
-            setattr(self, column.name, array)
+            arrays[column.name] = np.frombuffer(buffer, column.dtype, count, offset).reshape(column.shape)
+        return cls(arrays)
 
 
 def put_text(row: np.ndarray, text: str) -> None:
-    """Writes a label into a fixed row of bytes, cut to fit (labels only; captions are never cut)."""
+    """Write a label into a fixed row of bytes, cut to fit (labels only; captions are never cut)."""
     data = text.encode("utf-8", "replace")[: row.size]
     row[: len(data)] = np.frombuffer(data, "u1")
     row[len(data) :] = 0
 
 
 def get_text(row: np.ndarray) -> str:
+    """Read a label from a fixed row of bytes."""
     return row.tobytes().rstrip(b"\0").decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from polygen_stream.ring.checksum import write_images
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.groups import finish_groups
 from polygen_stream.ring.layout import CHUNK, Total, put_text
@@ -68,19 +69,32 @@ def owned(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray
     return held
 
 
-def commit(control: Control, process: int, claims: Sequence[Claim], checksums: Sequence[int]) -> list[bool]:
+def commit(control: Control, process: int, claims: Sequence[Claim], checksums: np.ndarray) -> list[bool]:
     """Makes written members READY; refuses and counts stale claims. At most CHUNK claims."""
     assert len(claims) <= CHUNK
     c = control.columns
     with control.transition(Operation.COMMIT) as journal:
         held = owned(control, process, claims)
         slots = np.array([claim.slot for claim in claims], dtype=np.int64)[held]
-        journal.set("slot_checksum", slots, np.array(checksums, dtype=np.int64)[held])
+        journal.set("slot_checksum", slots, checksums[held])
         generators, counts = np.unique(c.slot_generator[slots], return_counts=True)
         journal.add("generator_committed", generators, counts)
         end_members(control, journal, slots, SlotState.READY)
         _count_stale(journal, held)
     return held.tolist()
+
+
+def commit_images(control: Control, process: int, claims: Sequence[Claim], images: np.ndarray) -> list[bool]:
+    """Write the images of valid claims (uint8 [n, H, W, 3]) and make their members READY. At most CHUNK claims."""
+    with control.reading():
+        valid = owned(control, process, claims)
+    # Outside the mutex: from claim to commit only this process may write or free the slot.
+    slots = np.array([claim.slot for claim in claims])
+    if not valid.all():
+        slots, images = slots[valid], images[valid]
+    sums = np.zeros(len(claims), np.int64)
+    sums[valid] = write_images(control.columns.payload, slots, images)
+    return commit(control, process, claims, sums)
 
 
 def fail(control: Control, process: int, claims: Sequence[Claim], reason: str) -> list[bool]:

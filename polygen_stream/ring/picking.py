@@ -1,25 +1,27 @@
 """Which groups the draw of a step takes, in each mode. The caller holds the mutex in a DRAW transition.
 
-Throughput: from all complete groups the reuse and age limits leave, in rounds, after those that the caller wants first;
-the rate limiter may say no. A round is one pass over the groups of a kind: each is drawn once, in an order of its own.
-A group that becomes complete joins the round that draws have reached. Were the least sampled drawn first instead,
-a new group would come in every batch until it had caught up with the old ones: batches of the newest captions alone,
-each a few times in a row, and the rest of the ring idle (docs/results/streaming.md has what that costs).
+Throughput: from the complete groups that the reuse and age limits leave, in rounds, after those that the caller asks
+for first, and if the rate limiter allows a draw. A round is one pass over the groups of a kind: each is drawn once, in
+an order that a hash decides. A group that becomes complete joins the round that draws have reached. If the least
+sampled were drawn first instead, a new group would be in every batch until it had caught up with the old ones: batches
+of the newest captions alone, each a few times in a row, and the rest of the ring idle (docs/results/streaming.md has
+the cost).
 
-Replay: the tasks that the caller names, as the draw log of another run does, once all of them are complete.
+Replay: the tasks that the caller names, as recorded in the draw log of another run, once all of them are complete.
 
 Deterministic: from the complete groups of the step's window of task ids (window.py), once every task of it has ended.
-The order is a keyed hash of (seed, step, task id) alone; how often a group was drawn before has no say, or a resumed
-run would need that history. So the batch is a function of (seed, step), the counts asked for and what the tasks are,
-and not of the order of arrival, of timing, of the number of renderers or of earlier draws. What a task is, is a
-function of its id as long as captioner and renderers make it one; to that end this mode treats failures so:
+The order is a keyed hash of (seed, step, task id) alone. It does not depend on how often a group was drawn before, or a
+resumed run would need that history. So the batch is a function of (seed, step), the counts asked for and the content of
+the tasks, and not of the order of arrival, of timing, of the number of renderers or of earlier draws. The content of a
+task is a function of its id as far as captioner and renderers are deterministic; for that, this mode treats failures as
+follows:
 
 - A member fails only by `Ring.fail`, the renderer's verdict on a picture, `max_retries` + 1 times; with the task's own
   seed that verdict is the same in every run, and so is the degraded group. A group without a positive is dropped, its
   task stays in the window as one without a group.
 - The death of a process costs no retry: its members are rendered again, however often that takes, and a draw waits.
 - No generator can be given up (`generator_down`): batches would depend on when that happened. The run ends instead.
-- Groups leave by age in task ids only. Holds, reuse and age limits, and the rate limiter are off.
+- Groups leave by age in task ids only. Pins, reuse and age limits, and the rate limiter are off.
 
 A window that cannot fill the batch (failed tasks, texts that occur twice, too few PAIR groups) is extended at its end,
 task by task, each one waited for, until it can. When it has all that the ring can hold, or all that will ever be
@@ -28,8 +30,6 @@ produced, RingExhausted says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from polygen_stream.ring.control import Control
@@ -37,7 +37,7 @@ from polygen_stream.ring.errors import RingExhausted
 from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits
-from polygen_stream.ring.records import GroupState, Kind
+from polygen_stream.ring.records import DrawRequest, GroupState, Kind
 from polygen_stream.ring.sampler import NO_ROWS, Candidates, Shortage, find_sampler
 from polygen_stream.ring.undo_journal import UndoJournal
 from polygen_stream.ring.window import TaskWindow
@@ -45,35 +45,30 @@ from polygen_stream.ring.window import TaskWindow
 Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, int64
 
 
-def pick(
-    control: Control,
-    journal: UndoJournal,
-    process: int,
-    step: int,
-    plain: int,
-    pair: int,
-    first: Sequence[tuple[int, int]],
-    exactly: Sequence[int] | None = None,
-) -> Rows | None:
-    """Group rows of the batch of `step`, or None when it has to wait. RingExhausted: it would wait for ever.
+def pick(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> Rows | None:
+    """Return the group rows of a batch, or None while it has to wait.
 
-    first: (row, generation) of groups that go before others of their kind; a deterministic ring takes none.
-    exactly: the tasks of the batch in its order, PLAIN before PAIR, for a ring in replay mode.
+    Args:
+        control: the ring, in the caller's transition.
+        journal: of that transition.
+        process: row of the process that draws, noted as the one that waits if it has to.
+        request: the batch.
+
+    Raises:
+        RingExhausted: the batch can never be filled.
+        UserError: the rate limiter's window is narrower than the batch.
     """
     if control.spec.mode == "replay":
-        assert exactly is not None and len(exactly) == plain + pair, "a replay is told what to draw"
-        return _told(control, step, plain, np.array(exactly, np.int64))
-    if plain + pair > control.total(Total.LARGEST_DRAW):
-        journal.set("total", int(Total.LARGEST_DRAW), plain + pair)
+        return _named(control, request)
+    if request.groups > control.total(Total.LARGEST_DRAW):
+        journal.set("total", int(Total.LARGEST_DRAW), request.groups)
     if control.spec.deterministic:
-        return _from_window(control, journal, step, plain, pair)
-    generation = control.columns.group_generation
-    rows = [row for row, given in first if generation[row] == given]
-    return _from_ready(control, journal, process, step, plain, pair, np.array(rows, np.int64))
+        return _from_window(control, journal, request)
+    return _from_ready(control, journal, process, request)
 
 
-def _told(control: Control, step: int, plain: int, tasks: np.ndarray) -> Rows | None:
-    c = control.columns
+def _named(control: Control, request: DrawRequest) -> Rows | None:
+    c, tasks = control.columns, np.array(request.exactly, np.int64)
     complete = np.flatnonzero(c.group_state == GroupState.COMPLETE)
     complete = complete[np.argsort(c.group_task[complete], kind="stable")]
     places = np.searchsorted(c.group_task[complete], tasks)
@@ -82,40 +77,40 @@ def _told(control: Control, step: int, plain: int, tasks: np.ndarray) -> Rows | 
     there[inside] = c.group_task[complete[places[inside]]] == tasks[inside]
     if there.all():
         rows = complete[places]
-        return rows[:plain], rows[plain:]
+        return rows[: request.plain], rows[request.plain :]
     if control.total(Total.FINISHED) and not (c.group_state == GroupState.OPEN).any():
         raise RingExhausted(
-            f"step {step} replays task {tasks[~there][0]}, which is not in the ring although production is over: it "
-            "failed to render, or the journal is not that of the draw log"
+            f"step {request.step} replays task {tasks[~there][0]}, which is not in the ring although production is "
+            "over: it failed to render, or the journal is not that of the draw log"
         )
     return None
 
 
-def _from_ready(
-    control: Control, journal: UndoJournal, process: int, step: int, plain: int, pair: int, first: np.ndarray
-) -> Rows | None:
-    c, spec, limiter = control.columns, control.spec, RateLimiter.read(control.columns)
-    limiter.check_batch(plain + pair)
+def _from_ready(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> Rows | None:
+    c, limiter = control.columns, RateLimiter.read(control.columns)
+    limiter.check_batch(request.groups)
     completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
     finished = bool(control.total(Total.FINISHED))
     over = finished and not (c.group_state == GroupState.OPEN).any()
-    if not limiter.may_sample(completed, samples, plain + pair, finished):
+    if not limiter.may_sample(completed, samples, request.groups, finished):
         if over:
             raise RingExhausted(
-                f"step {step}: production is over with {completed} complete groups but ring.min_fill "
+                f"step {request.step}: production is over with {completed} complete groups but ring.min_fill "
                 f"is {limiter.min_fill}; lower ring.min_fill or raise captions.target"
             )
         note_starvation(control, journal, process, None, held_back=completed >= limiter.min_fill)
         return None
     groups = ready_groups(c)
-    selected = find_sampler(spec.sampler)(groups, spec.seed, step, plain, pair, first)
+    first = np.array([row for row, given in request.first if c.group_generation[row] == given], np.int64)
+    select = find_sampler(control.spec.sampler)
+    selected = select(groups, control.spec.seed, request.step, request.plain, request.pair, first)
     if not isinstance(selected, Shortage):
         note_starvation(control, journal, process, None)
         return selected
     if over:
         limits = Limits.read(c)
         raise RingExhausted(
-            f"step {step} wants {selected.wanted} {selected.kind.name} groups, {selected.ready} are "
+            f"step {request.step} wants {selected.wanted} {selected.kind.name} groups, {selected.ready} are "
             f"left and production is over ({np.count_nonzero(groups.drawable)} drawable groups, "
             f"ring.max_times_sampled {limits.max_times_sampled}, ring.max_age {limits.max_age}); "
             "raise captions.target, ring.max_times_sampled or ring.max_age"
@@ -125,7 +120,7 @@ def _from_ready(
 
 
 def ready_groups(c: RingColumns) -> Candidates:
-    """All groups a draw may take now in throughput mode."""
+    """Return all groups that a draw may take now in throughput mode."""
     limits = Limits.read(c)
     drawable = c.group_state == GroupState.COMPLETE
     if limits.max_times_sampled:
@@ -136,7 +131,7 @@ def ready_groups(c: RingColumns) -> Candidates:
 
 
 def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray) -> None:
-    """Drawn groups wait for the next round; the round is that of the groups just drawn."""
+    """Move drawn groups to the next round; the round of their kind becomes theirs if it was earlier."""
     c = control.columns
     is_pair = c.group_kind[rows] == Kind.PAIR
     for total, mine in ((Total.ROUND, rows[~is_pair]), (Total.PAIR_ROUND, rows[is_pair])):
@@ -146,8 +141,8 @@ def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray) -> Non
     journal.add("group_round", rows, 1)
 
 
-def _from_window(control: Control, journal: UndoJournal, step: int, plain: int, pair: int) -> Rows | None:
-    c, spec = control.columns, control.spec
+def _from_window(control: Control, journal: UndoJournal, request: DrawRequest) -> Rows | None:
+    c, spec, step = control.columns, control.spec, request.step
     if step > control.total(Total.NEXT_STEP):
         journal.set("total", int(Total.NEXT_STEP), step)
     tasks = window_now(control, step)
@@ -160,9 +155,10 @@ def _from_window(control: Control, journal: UndoJournal, step: int, plain: int, 
     if ended.stop < tasks.stop:
         return None
     inside = (c.group_state == GroupState.COMPLETE) & (c.group_task >= ended.start) & (c.group_task < ended.stop)
-    for stop in _promising_stops(c, inside, tasks, ended, plain, pair):
+    select = find_sampler(spec.sampler)
+    for stop in _promising_stops(c, inside, tasks, ended, request):
         groups = _candidates(c, inside & (c.group_task < stop), np.zeros_like(c.group_round))
-        selected = find_sampler(spec.sampler)(groups, spec.seed, step, plain, pair, NO_ROWS)
+        selected = select(groups, spec.seed, step, request.plain, request.pair, NO_ROWS)
         if not isinstance(selected, Shortage):
             return selected
     last = tasks.start + TaskWindow.of(spec).capacity
@@ -170,14 +166,14 @@ def _from_window(control: Control, journal: UndoJournal, step: int, plain: int, 
         return None
     pairs = np.count_nonzero(inside & (c.group_kind == Kind.PAIR))
     raise RingExhausted(
-        f"step {step} wants {plain} PLAIN + {pair} PAIR groups of different texts, but the tasks {ended.start} to "
-        f"{ended.stop - 1}, all it may draw from, have {np.count_nonzero(inside)} groups, {pairs} of them PAIR; raise "
-        "ring.window or captions.target, or lower curriculum.end"
+        f"step {step} wants {request.plain} PLAIN + {request.pair} PAIR groups of different texts, but the tasks "
+        f"{ended.start} to {ended.stop - 1}, all it may draw from, have {np.count_nonzero(inside)} groups, {pairs} of "
+        "them PAIR; raise ring.window or captions.target, or lower curriculum.end"
     )
 
 
 def ended_tasks(control: Control, start: int) -> range:
-    """The tasks from `start` on, as far as each is complete, dropped or skipped and the ring can hold them."""
+    """Return the tasks from `start` on, as far as each is complete, dropped or skipped and the ring can hold them."""
     c, stop = control.columns, start + TaskWindow.of(control.spec).capacity
     inside = (c.group_task >= start) & (c.group_task < stop)
     if control.total(Total.FINISHED):  # a task that was never opened has no group
@@ -189,17 +185,17 @@ def ended_tasks(control: Control, start: int) -> range:
     return range(start, start + int(np.argmin(there)))
 
 
-def _promising_stops(c: RingColumns, inside: np.ndarray, tasks: range, ended: range, plain: int, pair: int) -> range:
-    """Ends of the window, from its own on, for which its groups are enough in number; texts may still coincide."""
+def _promising_stops(c: RingColumns, inside: np.ndarray, tasks: range, ended: range, request: DrawRequest) -> range:
+    """Return the ends of the window, from its own on, with enough groups inside; texts may still coincide."""
     task = c.group_task[inside]
     pairs = np.cumsum(np.bincount(task[c.group_kind[inside] == Kind.PAIR] - ended.start, minlength=len(ended)))
     groups = np.cumsum(np.bincount(task - ended.start, minlength=len(ended)))
-    enough = np.flatnonzero((pairs >= pair) & (groups >= plain + pair))
+    enough = np.flatnonzero((pairs >= request.pair) & (groups >= request.groups))
     return range(max(tasks.stop, ended.start + int(enough[0]) + 1), ended.stop + 1) if enough.size else range(0)
 
 
 def window_now(control: Control, step: int) -> range:
-    """Task ids the batch of `step` is drawn from, as far as production is known to go."""
+    """Return the task ids the batch of `step` is drawn from, as far as production is known to go."""
     total = control.total(Total.KNOWN) if control.total(Total.FINISHED) else None
     return TaskWindow.of(control.spec).tasks(step, total)
 
@@ -218,10 +214,17 @@ def _candidates(c: RingColumns, drawable: np.ndarray, rounds: np.ndarray) -> Can
 def note_starvation(
     control: Control, journal: UndoJournal, process: int, short: Shortage | None, held_back: bool = False
 ) -> None:
-    """Says what a draw waits for, or that it waits no more.
+    """Record what a draw waits for, or that it no longer waits.
 
-    So neither eviction (rules 3 and 4) nor the rate limiter keeps those groups from being opened. With several starving
-    draws the first counts.
+    Eviction (rules 3 and 4) and the rate limiter then admit the groups that it waits for. If several draws are
+    starving, the first is recorded.
+
+    Args:
+        control: the ring, in the caller's transition.
+        journal: of that transition.
+        process: row of the process that draws.
+        short: the groups that are missing, None if that is not why it waits.
+        held_back: whether the rate limiter makes it wait for inserts.
     """
     mine = process + 1
     starved = short is not None and short.kind is Kind.PAIR

@@ -22,29 +22,41 @@ class Polarity(IntEnum):
 
 
 class SlotState(IntEnum):
+    """State of one image slot."""
+
     FREE = 0
-    WANTED = 1
-    WRITING = 2  # owned by one live process; nobody else may touch its pixels until that process ends it or dies
-    READY = 3
-    FAILED = 4
+    WANTED = 1  # part of a group, to be rendered
+    WRITING = 2  # owned by one live process; no other may touch its pixels until that process ends it or dies
+    READY = 3  # has its image
+    FAILED = 4  # has none, and will have none
 
 
 class GroupState(IntEnum):
+    """State of one row of the group table."""
+
     FREE = 0
     OPEN = 1  # some members are WANTED or WRITING
     COMPLETE = 2  # every member ended and at least one positive is READY
-    SKIPPED = 3  # keeps the place of a task without a group; no members, deterministic mode only
+    SKIPPED = 3  # placeholder of a task without a group; no members, deterministic mode only
 
 
 class ProcessState(IntEnum):
+    """State of one row of the process table."""
+
     FREE = 0
     LIVE = 1
-    DEAD = 2  # reaped; the row is kept for the statistics until a newcomer needs it
+    DEAD = 2  # reaped; the row is kept for the statistics until another process needs it
 
 
 @dataclass(frozen=True)
 class Member:
-    """One image a group asks for. generator: index into RingSpec.generators; seed: 0 <= seed < 2**64."""
+    """One image a group asks for.
+
+    Attributes:
+        generator: index into RingSpec.generators.
+        polarity: a Polarity.
+        seed: of the image, 0 <= seed < 2**64.
+    """
 
     generator: int
     polarity: int
@@ -53,7 +65,15 @@ class Member:
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """A caption to be rendered: a PAIR has a negative caption T-, a PLAIN group has None."""
+    """A caption to be rendered.
+
+    Attributes:
+        task_id: unique in the run, 0 <= task_id < 2**63.
+        kind: PLAIN or PAIR.
+        caption: T+.
+        negative: T- of a PAIR, None of a PLAIN group.
+        members: its images; at least one is positive.
+    """
 
     task_id: int
     kind: Kind
@@ -64,7 +84,19 @@ class GroupRequest:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to render one member, valid while the slot still has this generation number."""
+    """The right to render one member, valid while its slot still has this generation number.
+
+    Attributes:
+        slot: where the image goes.
+        generation: of the slot, raised by every claim.
+        group: row of the group table.
+        member: number of the image in its group.
+        task_id: the task of the group.
+        generator: index into RingSpec.generators.
+        polarity: a Polarity.
+        seed: of the image, 0 <= seed < 2**64.
+        caption: T+ for a positive member, T- for a negative one.
+    """
 
     slot: int
     generation: int
@@ -74,13 +106,53 @@ class Claim:
     generator: int
     polarity: int
     seed: int
-    caption: str  # T+ for a positive member, T- for a negative one
+    caption: str
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """The batch that a step asks for: so many different captions, and which ones if the caller says so.
+
+    Attributes:
+        step: training step; the order of draws is keyed by it.
+        plain: captions drawn without their negative.
+        pair: captions drawn with their negative.
+        first: (row, generation) of groups drawn before others of their kind, in this order, as far as they are in the
+            ring. Throughput mode only; a deterministic ring ignores them.
+        exactly: task ids of the batch in its order, PLAIN before PAIR. A ring in replay mode draws these and no
+            others; any other ring ignores them.
+    """
+
+    step: int
+    plain: int
+    pair: int
+    first: Sequence[tuple[int, int]] = ()
+    exactly: Sequence[int] | None = None
+
+    @property
+    def groups(self) -> int:
+        """Number of groups in the batch."""
+        return self.plain + self.pair
 
 
 @dataclass(frozen=True)
 class DrawnGroup:
-    """One caption of a batch. `kind`: as drawn; a group drawn as PLAIN may have a negative in the ring all the same,
-    `has_negative`. `times_sampled`: draws before this one."""
+    """One caption of a batch, and where its images are.
+
+    Attributes:
+        row: of the group table.
+        generation: tells this group from others that used or will use the row.
+        task_id: the task it was opened for.
+        kind: as drawn. A group drawn as PLAIN may be a PAIR in the ring, see has_negative.
+        caption: T+.
+        negative: T- of a group drawn as PAIR, else None.
+        positive_slots: slots of the READY images of T+.
+        negative_slots: slots of the READY images of T-; empty unless drawn as PAIR.
+        positive_generators: generator of each positive image.
+        negative_generators: generator of each negative image.
+        times_sampled: draws before this one.
+        has_negative: whether the group is a PAIR in the ring.
+    """
 
     row: int
     generation: int
@@ -98,7 +170,7 @@ class DrawnGroup:
 
 @dataclass(frozen=True)
 class DrawRecord:
-    """What a batch consisted of: one entry per group in its order, PLAIN first. A draw log has one per step."""
+    """The groups of a batch, one entry each in its order, PLAIN first. A draw log has a record per step."""
 
     step: int
     task_ids: tuple[int, ...]
@@ -108,7 +180,13 @@ class DrawRecord:
 
 @dataclass(frozen=True)
 class DrawSummary:
-    """What a leader knows of a batch: its record, each group's row, and whether it has a negative in the ring."""
+    """The groups of a whole batch without their images: what the rank that draws for others knows of it.
+
+    Attributes:
+        record: task ids, kinds and generations.
+        rows: row of each group.
+        has_negative: whether each group is a PAIR in the ring.
+    """
 
     record: DrawRecord
     rows: tuple[int, ...]
@@ -117,15 +195,23 @@ class DrawSummary:
 
 @dataclass(frozen=True)
 class Draw:
-    """A leased batch of groups: the PLAIN ones first, then the PAIR ones. Give it back with Ring.release."""
+    """A leased batch of groups: the PLAIN ones first, then the PAIR ones. Ring.release ends the lease.
+
+    Attributes:
+        step: the step it was drawn for.
+        groups: the groups in the order of the batch.
+        waited_s: seconds that the draw waited.
+        lease: number of this draw within the process that made it.
+    """
 
     step: int
     groups: tuple[DrawnGroup, ...]
     waited_s: float
-    lease: int  # number of this draw within the process that made it
+    lease: int
 
     @property
     def record(self) -> DrawRecord:
+        """The batch as a draw log records it."""
         groups = self.groups
         return DrawRecord(
             self.step,
@@ -136,7 +222,7 @@ class Draw:
 
     @property
     def summary(self) -> DrawSummary:
-        """What a post of the same batch says."""
+        """The same summary that Ring.broadcast returns."""
         groups = self.groups
         return DrawSummary(
             self.record, tuple(group.row for group in groups), tuple(group.has_negative for group in groups)
@@ -144,8 +230,8 @@ class Draw:
 
 
 class PinResult(Enum):
-    """How Ring.hold ended."""
+    """What Ring.pin did."""
 
     PINNED = "pinned"
-    FULL = "full"  # the holds have their share of the ring; counted
-    GONE = "gone"  # the group was evicted, or its row has another group by now; counted
+    FULL = "full"  # as many groups are pinned as may be; counted
+    GONE = "gone"  # the group was evicted, and its row may have another one; counted

@@ -1,11 +1,10 @@
-"""The ring: the public face of a shared-memory replay buffer of image groups.
+"""The ring: the public interface of a shared-memory replay buffer of image groups.
 
-One process (the supervisor) creates it; the others attach to the inherited descriptor. Everything that
-decides anything happens in short transitions under one robust mutex (control.py); pixels move outside of
-it.
+One process (the supervisor) creates it; the others attach to the inherited descriptor. Every decision is made in a
+short transition under one robust mutex (control.py); pixels are copied outside of it.
 
-Long because it is the whole public surface on one page, mostly docstrings: what a method does lies in the
-part it calls (groups.py, members.py, drawing.py, pins.py, snapshot.py).
+This file is long because it has the whole public interface, mostly docstrings. The work is done by the modules it
+calls: groups.py, members.py, drawing.py, board.py, pins.py.
 """
 
 from __future__ import annotations
@@ -20,25 +19,23 @@ from typing import TypeVar
 import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import board, diagnosis, drawing, groups, members, memory, pins, reaper
-from polygen_stream.ring.checksum import write_pictures
+from polygen_stream.ring import board, diagnosis, drawing, groups, members, memory, pins, process_table, reaper
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
+from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
-from polygen_stream.ring.layout import CHUNK, Total, put_text, ring_bytes
+from polygen_stream.ring.layout import CHUNK, Total, ring_bytes
 from polygen_stream.ring.limits import Limits
-from polygen_stream.ring.processes import start_time
 from polygen_stream.ring.records import (
     Claim,
     Draw,
     DrawnGroup,
+    DrawRequest,
     DrawSummary,
     GroupRequest,
-    GroupState,
     Kind,
     Member,
     PinResult,
-    ProcessState,
 )
 from polygen_stream.ring.set_limits import set_limits
 from polygen_stream.ring.spec import RingSpec
@@ -48,7 +45,7 @@ from polygen_stream.ring.texts import damaged_texts
 from polygen_stream.ring.undo_journal import Operation
 from polygen_stream.ring.waiting import wait_for
 
-# The supervisor notices a stuck mutex before the roles do and kills its holder; the roles see no error.
+# The supervisor notices a stuck mutex before the roles do and kills the process that holds it; the roles see no error.
 SUPERVISOR_LOCK_TIMEOUT_S = 5.0
 ROLE_LOCK_TIMEOUT_S = 30.0
 
@@ -83,7 +80,11 @@ class Ring:
 
     @classmethod
     def attach(cls, fd: int, lock_timeout_s: float = ROLE_LOCK_TIMEOUT_S) -> Ring:
-        """Maps an inherited ring and marks `fd` close-on-exec. Raises RingMismatch (a UserError)."""
+        """Map an inherited ring and mark `fd` close-on-exec.
+
+        Raises:
+            RingMismatch: the descriptor is no ring that this process may use.
+        """
         return cls(Control(fd, lock_timeout_s))
 
     @property
@@ -93,59 +94,42 @@ class Ring:
 
     @property
     def spec(self) -> RingSpec:
+        """The sizes and rules of the ring."""
         return self._control.spec
 
     def close(self) -> None:
-        """Unmaps the ring and closes the descriptor. What this process still holds is for the reaper."""
+        """Unmap the ring and close the descriptor. Claims and leases of this process are left to the reaper."""
         self._control.close()
         os.close(self._control.fd)
 
     # ---- process table
 
     def register(self, role: str, name: str) -> None:
-        """Enters this process into the process table; needed before claim, commit, fail and draw."""
-        control, pid = self._control, os.getpid()
-        c = control.columns
-        started = start_time(pid)
-        assert started is not None
-        with control.transition(Operation.REGISTER) as journal:
-            # rows of the dead are kept for the statistics as long as there are unused ones
-            rows = [
-                *np.flatnonzero(c.process_state == ProcessState.FREE),
-                *np.flatnonzero(c.process_state == ProcessState.DEAD),
-            ]
-            if not rows:
-                raise PolygenError(
-                    f"{role} '{name}' cannot join: all {c.process_state.size} rows of the ring's process table are "
-                    "taken; start fewer processes, or let the supervisor reap the dead ones"
-                )
-            row = int(rows[0])
-            put_text(c.process_role[row], role)
-            put_text(c.process_name[row], name)
-            put_text(c.process_doing[row], "start")
-            c.process_wait_ns[row] = c.process_busy_ns[row] = c.process_serves[row] = 0
-            c.process_heartbeat[row] = time.monotonic_ns()
-            journal.set("process_pid", row, pid)
-            journal.set("process_start", row, started)
-            journal.set("process_state", row, int(ProcessState.LIVE))
-        self._row = row
+        """Enter this process into the process table; needed before claim, commit, fail and draw.
+
+        Raises:
+            PolygenError: the process table is full.
+        """
+        self._row = process_table.register(self._control, role, name)
 
     def heartbeat(self, doing: str, waited_s: float = 0.0, busy_s: float = 0.0) -> None:
-        """Says that this process lives and what it does; adds to its waiting and busy seconds. Lock-free."""
-        c, row = self._control.columns, self._registered()
-        put_text(c.process_doing[row], doing)
-        c.process_wait_ns[row] += int(waited_s * 1e9)
-        c.process_busy_ns[row] += int(busy_s * 1e9)
-        c.process_heartbeat[row] = time.monotonic_ns()
+        """Record that this process is alive and what it does. Lock-free.
+
+        Args:
+            doing: a few words.
+            waited_s: seconds of waiting since the last heartbeat.
+            busy_s: seconds of work since the last heartbeat.
+        """
+        process_table.record_heartbeat(self._control.columns, self._registered(), doing, waited_s, busy_s)
         if self._observer:
             self._observer(doing, waited_s, busy_s)
 
     def observe(self, observer: Callable[[str, float, float], None]) -> None:
-        """Has `observer` called with each of this process's heartbeats, in the thread that makes it."""
+        """Call `observer` with each of this process's heartbeats, in the thread that makes it."""
         self._observer = observer
 
     def _beat(self, doing: str) -> Callable[[], None]:
-        """Keeps the heartbeat of a process fresh while it waits inside the ring."""
+        """Return what keeps the heartbeat of this process fresh while it waits inside the ring."""
         return (lambda: self.heartbeat(doing)) if self._row is not None else (lambda: None)
 
     def _registered(self) -> int:
@@ -165,11 +149,26 @@ class Ring:
         timeout_s: float,
         stop: Callable[[], bool] | None = None,
     ) -> int:
-        """Reserves a whole group and returns its row; waits for room.
+        """Reserve a whole group; wait until there is room.
 
-        Raises CaptionTooLong (counted, nothing reserved), ValueError for a senseless request, RingTimeout
-        past the deadline, WaitStopped when `stop` returns True, GeneratorsDown when the generators of all its
-        positives are down.
+        Args:
+            task_id: unique in the run.
+            kind: PLAIN or PAIR.
+            caption: T+.
+            negative: T- of a PAIR, None of a PLAIN group.
+            members: its images; at least one is positive.
+            timeout_s: longest wait, in seconds.
+            stop: asked while waiting; True ends the wait.
+
+        Returns:
+            The row of the group.
+
+        Raises:
+            CaptionTooLong: a caption has more than spec.caption_bytes bytes; counted, nothing is reserved.
+            GeneratorsDown: the generators of all its positives were given up.
+            RingTimeout: the wait passed the deadline; the message says what lags.
+            WaitStopped: `stop` returned True.
+            ValueError: the request contradicts itself.
         """
         [row] = self.open_groups([GroupRequest(task_id, kind, caption, negative, members)], timeout_s, stop)
         return row
@@ -177,7 +176,7 @@ class Ring:
     def open_groups(
         self, requests: Sequence[GroupRequest], timeout_s: float, stop: Callable[[], bool] | None = None
     ) -> list[int]:
-        """Opens several groups, in this order, as many at a time as there is room for; their rows.
+        """Open several groups, in this order, as many at a time as there is room for. Return their rows.
 
         One opening of eight groups costs little more than one of a single group. Waits and raises like open_group;
         the deadline is that of all of them, and what was opened before an error stays open.
@@ -205,13 +204,14 @@ class Ring:
         return rows
 
     def try_open(self, requests: Sequence[GroupRequest]) -> list[int]:
-        """One attempt of `open_groups`, for who waits by a clock of his own: rows of those there is room for now."""
+        """Non-blocking open_groups. Return the rows of those, from the first on, that there is room for now."""
         return groups.try_open(self._control, [groups.check_opening(self.spec, request) for request in requests]) or []
 
     def skip_task(self, task_id: int, timeout_s: float, stop: Callable[[], bool] | None = None) -> None:
-        """Says that this task will have no group. Draws of a deterministic ring wait for it; `stats().known` counts it.
+        """Record that this task will have no group.
 
-        Waits and raises like open_group.
+        Draws of a deterministic ring wait until each task has a group or is skipped; `stats().known` counts both. Waits
+        and raises like open_group.
         """
         control = self._control
         row, waited_s = wait_for(
@@ -221,38 +221,56 @@ class Ring:
             raise RingTimeout(diagnosis.full_ring(control, task_id, [], waited_s))
 
     def finish_opening(self) -> None:
-        """Says that no group will be opened any more."""
+        """Record that no more groups will be opened."""
         with self._control.transition(Operation.NOTE) as journal:
             journal.set("total", int(Total.FINISHED), 1)
 
     def claim(self, generators: Sequence[int], limit: int) -> list[Claim]:
-        """Claims up to `limit` members of the generator (of those) with the largest backlog, oldest first."""
+        """Claim members to render, oldest first, of that generator in `generators` that has the largest backlog.
+
+        Args:
+            generators: indices into spec.generators.
+            limit: most members to claim; at most CHUNK are.
+
+        Returns:
+            The claims; none if nothing is wanted.
+        """
         if not generators or limit < 1:
             raise ValueError(f"claim needs generators and a positive limit, got {list(generators)} and {limit}")
         return members.claim(self._control, self._registered(), generators, limit)
 
     def commit(self, claims: Sequence[Claim], images: np.ndarray) -> list[bool]:
-        """Writes images (uint8 [n, H, W, 3]) and makes their members READY. False = stale claim, refused."""
+        """Write images and make their members READY.
+
+        Args:
+            claims: which members.
+            images: uint8 [n, H, W, 3], one per claim.
+
+        Returns:
+            For each claim whether it was still valid; the image of a stale one is refused.
+
+        Raises:
+            ValueError: shape or dtype do not fit the claims.
+        """
         shape = (len(claims), *self.spec.image_shape)
         if images.shape != shape or images.dtype != np.uint8:
             raise ValueError(f"commit got {images.dtype} {images.shape}, the claims need uint8 {shape}")
-        control, row = self._control, self._registered()
-        results = []
+        row, results = self._registered(), []
         for start in range(0, len(claims), CHUNK):
-            chunk, pixels = claims[start : start + CHUNK], images[start : start + CHUNK]
-            with control.reading():
-                held = members.owned(control, row, chunk)
-            # Outside the mutex: a slot is ours from claim to commit, nobody else writes or frees it.
-            slots = np.array([claim.slot for claim in chunk])
-            if not held.all():
-                slots, pixels = slots[held], pixels[held]
-            sums = np.zeros(len(chunk), np.int64)
-            sums[held] = write_pictures(control.columns.payload, slots, pixels)
-            results += members.commit(control, row, chunk, sums)
+            chunk = slice(start, start + CHUNK)
+            results += members.commit_images(self._control, row, claims[chunk], images[chunk])
         return results
 
     def fail(self, claims: Sequence[Claim], reason: str) -> list[bool]:
-        """Gives members back after a failed render: WANTED again, FAILED past max_retries. False = stale."""
+        """Give members back after a failed render: WANTED again, FAILED after max_retries.
+
+        Args:
+            claims: which members.
+            reason: for the statistics.
+
+        Returns:
+            For each claim whether it was still valid.
+        """
         results = []
         for start in range(0, len(claims), CHUNK):
             results += members.fail(self._control, self._registered(), claims[start : start + CHUNK], reason)
@@ -260,107 +278,110 @@ class Ring:
 
     # ---- trainer
 
-    def draw(
-        self,
-        step: int,
-        plain: int,
-        pair: int,
-        timeout_s: float,
-        stop: Callable[[], bool] | None = None,
-        first: Sequence[tuple[int, int]] = (),
-        exactly: Sequence[int] | None = None,
-    ) -> Draw:
-        """Leases `plain` + `pair` different captions; waits until they are ready.
+    def draw(self, request: DrawRequest, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
+        """Lease the batch of a step; wait until its groups are ready.
 
-        Which ones: round by round, or, in deterministic mode, a function of (seed, step); see picking.py. Groups
-        `first`, by (row, generation), go before others of their kind as far as they are there; not in that mode. A ring
-        in replay mode takes the tasks `exactly`, in the order of the batch, and nothing else.
-        Raises RingTimeout past the deadline, RingExhausted when the batch can never be filled, WaitStopped when
-        `stop` returns True, UserError when the limiter's window is too narrow.
+        Which groups: round by round in throughput mode, a function of (seed, step) in deterministic mode, the tasks of
+        `request.exactly` in replay mode; see picking.py.
+
+        Args:
+            request: how many captions, and which ones if the caller says so.
+            timeout_s: longest wait, in seconds.
+            stop: asked while waiting; True ends the wait.
+
+        Raises:
+            RingTimeout: the wait passed the deadline; the message says what lags.
+            RingExhausted: the batch can never be filled.
+            WaitStopped: `stop` returned True.
+            UserError: the rate limiter's window is narrower than the batch.
+            ValueError: the ring could never answer the request.
         """
-        control, row = self._control, self._registered()
-        picked, waited_s = self._await_draw(
-            lambda: drawing.try_draw(control, row, step, plain, pair, first, exactly),
-            step,
-            plain,
-            pair,
-            timeout_s,
-            stop,
-        )
-        return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), waited_s)
+        attempt = partial(drawing.try_draw, self._control, self._registered(), request)
+        leased, waited_s = self._wait_to_draw(request, attempt, timeout_s, stop)
+        return self._as_draw(request.step, leased, waited_s)
 
-    def try_draw(self, step: int, plain: int, pair: int, first: Sequence[tuple[int, int]] = ()) -> Draw | None:
-        """One attempt of `draw`, for who waits by a clock of his own; None: not now. Who gives up draws no more."""
-        control, row = self._control, self._registered()
-        picked = drawing.try_draw(control, row, step, plain, pair, first, None)
-        if picked is None:
-            return None
-        return self._leased(step, drawing.describe(control, picked.rows, picked.kinds, picked.times), 0.0)
+    def try_draw(self, request: DrawRequest) -> Draw | None:
+        """Non-blocking draw. Return None if the batch is not ready.
+
+        The ring then counts this process as a draw that waits, and makes room for the groups it lacks, until an attempt
+        succeeds.
+
+        Args:
+            request: how many captions, and which ones if the caller says so.
+
+        Raises:
+            RingExhausted: the batch can never be filled.
+            UserError: the rate limiter's window is narrower than the batch.
+            ValueError: the ring could never answer the request.
+        """
+        drawing.check_request(self.spec, request)
+        leased = drawing.try_draw(self._control, self._registered(), request)
+        return None if leased is None else self._as_draw(request.step, leased, 0.0)
 
     def broadcast(
-        self,
-        step: int,
-        plain: int,
-        pair: int,
-        world: int,
-        timeout_s: float,
-        stop: Callable[[], bool] | None = None,
-        first: Sequence[tuple[int, int]] = (),
-        exactly: Sequence[int] | None = None,
+        self, request: DrawRequest, world: int, timeout_s: float, stop: Callable[[], bool] | None = None
     ) -> tuple[DrawSummary, float]:
-        """Draws the batch of `step` for `world` ranks of this node and puts it on the draw board (board.py).
+        """Draw the batch of a step for the ranks of this node and put it on the draw board (board.py).
 
-        Called by one of them; then each calls `take`. Draws, waits and raises like draw; also waits while the ranks
-        are BOARD_STEPS steps behind. Returns what the batch consists of, and the seconds waited.
+        One rank, the leader, calls this; then each rank calls `receive`. Draws, waits and raises like `draw`; also
+        waits while a rank is BOARD_STEPS steps behind.
+
+        Args:
+            request: the batch of all ranks.
+            world: number of ranks that share it.
+            timeout_s: longest wait, in seconds.
+            stop: asked while waiting; True ends the wait.
+
+        Returns:
+            What the batch consists of, and the seconds waited.
         """
         if not 1 <= world <= board.MAX_RANKS:
             raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
-        control, row = self._control, self._registered()
-        return self._await_draw(
-            lambda: board.try_broadcast(control, row, step, plain, pair, world, first, exactly),
-            step,
-            plain,
-            pair,
-            timeout_s,
-            stop,
-        )
+        attempt = partial(board.try_broadcast, self._control, self._registered(), request, world)
+        return self._wait_to_draw(request, attempt, timeout_s, stop)
 
     def receive(
         self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None
     ) -> Draw:
-        """This rank's slice of what was posted for `step`, leased by this process; waits until it is there.
+        """Lease this rank's slice of the batch that was broadcast for a step; wait until it is there.
 
-        Raises RingTimeout past the deadline, WaitStopped when `stop` returns True, PolygenError when the rank has it
-        already or the post is for another number of ranks.
+        Args:
+            step: the step.
+            rank: of this process among the ranks of the node.
+            world: number of ranks that share the batch.
+            timeout_s: longest wait, in seconds.
+            stop: asked while waiting; True ends the wait.
+
+        Raises:
+            RingTimeout: the wait passed the deadline; the message says what lags.
+            WaitStopped: `stop` returned True.
+            PolygenError: the rank has its slice already, or the batch was broadcast to another number of ranks.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}")
         control, row = self._control, self._registered()
-        described, waited_s = wait_for(
+        groups, waited_s = wait_for(
             lambda: board.try_receive(control, row, step, rank, world),
             timeout_s,
-            self._beat(f"waiting for the post of step {step}"),
+            self._beat(f"waiting for the broadcast of step {step}"),
             stop,
         )
         if waited_s:
             control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
-        if described is None:
+        if groups is None:
             raise RingTimeout(diagnosis.missing_broadcast(control, step, rank, waited_s))
-        return self._leased(step, described, waited_s)
+        return self._new_draw(step, groups, waited_s)
 
-    def _await_draw(
+    def _wait_to_draw(
         self,
+        request: DrawRequest,
         attempt: Callable[[], Drawn | None],
-        step: int,
-        plain: int,
-        pair: int,
         timeout_s: float,
         stop: Callable[[], bool] | None,
     ) -> tuple[Drawn, float]:
-        if plain < 0 or pair < 0 or not 1 <= plain + pair <= self.spec.groups:
-            raise ValueError(f"a draw of {plain} PLAIN + {pair} PAIR groups from {self.spec.groups} group rows")
+        drawing.check_request(self.spec, request)
         control, row = self._control, self._registered()
-        waiting = self._beat(f"waiting to draw {plain} plain + {pair} pair")
+        waiting = self._beat(f"waiting to draw {request.plain} plain + {request.pair} pair")
         try:
             drawn, waited_s = wait_for(attempt, timeout_s, waiting, stop)
         except (RingExhausted, WaitStopped, UserError):
@@ -370,16 +391,28 @@ class Ring:
             control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
         if drawn is None:
             drawing.end_starvation(control, row)
-            raise RingTimeout(diagnosis.starved_draw(control, step, plain, pair, waited_s))
+            raise RingTimeout(diagnosis.starved_draw(control, request, waited_s))
         return drawn, waited_s
 
-    def _leased(self, step: int, described: tuple[DrawnGroup, ...], waited_s: float) -> Draw:
-        draw = Draw(step, described, waited_s, next(self._lease_numbers))
+    def _as_draw(self, step: int, leased: drawing.LeasedRows, waited_s: float) -> Draw:
+        groups = drawing.describe(self._control, leased.rows, leased.kinds, leased.times)
+        return self._new_draw(step, groups, waited_s)
+
+    def _new_draw(self, step: int, groups: tuple[DrawnGroup, ...], waited_s: float) -> Draw:
+        draw = Draw(step, groups, waited_s, next(self._lease_numbers))
         self._leases[draw.lease] = draw
         return draw
 
     def read(self, slots: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Copies images of leased groups: uint8 [n, H, W, 3], into `out` when given."""
+        """Copy images of leased groups.
+
+        Args:
+            slots: n slots.
+            out: uint8 [n, H, W, 3] to copy into, if given.
+
+        Returns:
+            The images, uint8 [n, H, W, 3].
+        """
         index = np.asarray(slots, dtype=np.int64)
         if index.size and not (index.min() >= 0 and index.max() < self.spec.slots):
             raise ValueError(f"slots {index.min()} .. {index.max()} of a ring with {self.spec.slots}")
@@ -387,8 +420,12 @@ class Ring:
         return np.take(self._control.columns.payload, index, axis=0, out=out, mode="clip")
 
     def release(self, draw: Draw) -> None:
-        """Ends the lease of a draw; its groups may be evicted again. ValueError for a second release."""
-        # the pop decides between two threads; a draw of somebody else must not cost us ours of the same number
+        """End the lease of a draw; its groups may be evicted again.
+
+        Raises:
+            ValueError: this process does not lease it, for example after a first release.
+        """
+        # The pop decides between two threads. Another process's draw may have the same number as one of ours.
         if self._leases.get(draw.lease) is not draw or self._leases.pop(draw.lease, None) is None:
             raise ValueError(f"the draw of step {draw.step} is not leased by this process (released twice?)")
         drawing.release(self._control, self._registered(), draw)
@@ -404,7 +441,7 @@ class Ring:
         return pins.unpin(self._control, row, generation)
 
     def unseen(self, limit: int) -> list[tuple[int, int]]:
-        """(row, generation) of up to `limit` drawable groups that were neither drawn nor pinned yet, oldest first."""
+        """Return (row, generation) of up to `limit` drawable groups, neither drawn nor pinned yet, oldest first."""
         return drawing.unseen(self._control, limit)
 
     def pinned(self) -> list[tuple[int, int]]:
@@ -416,7 +453,7 @@ class Ring:
         if not 0 <= row < self.spec.groups:
             raise ValueError(f"group row {row} of {self.spec.groups}")
 
-    # ---- supervisor and everybody
+    # ---- supervisor and all processes
 
     @property
     def limits(self) -> Limits:
@@ -425,45 +462,43 @@ class Ring:
             return Limits.read(self._control.columns)
 
     def set_limits(self, **changes: float) -> Limits:
-        """Changes limits by name while the ring runs, all or none; returns what holds from now on.
+        """Change limits by name while the ring runs, all or none. Return the limits that hold from now on.
 
-        Raises UserError when the new numbers would stop producers and trainer for ever.
+        Raises:
+            UserError: under the new limits producers and trainer would wait for each other for ever.
         """
         return set_limits(self._control, changes)
 
     @property
     def step(self) -> int:
-        """Curriculum step, shown to the producers."""
+        """The curriculum step that producers see."""
         with self._control.reading():
             return self._control.total(Total.STEP)
 
     def set_step(self, step: int) -> None:
+        """Set the curriculum step that producers see."""
         with self._control.transition(Operation.NOTE) as journal:
             journal.set("total", int(Total.STEP), step)
 
     def generator_down(self, generator: int) -> None:
-        """Gives a generator up: its wanted members become FAILED, open groups complete without it."""
+        """Give a generator up: its wanted members become FAILED, open groups complete without it."""
         reaper.generator_down(self._control, generator)
 
     def reap(self) -> list[str]:
-        """Takes back what dead processes held; one line for each. Call it once a second."""
+        """Take claims and leases back from dead processes. Return one line for each. Call it once a second."""
         return reaper.reap(self._control)
 
     def stats(self) -> RingStats:
+        """Return the counters and what lies in the ring now."""
         return ring_stats(self._control)
 
     def groups_snapshot(self, limit: int) -> list[DrawnGroup]:
-        """Up to `limit` complete groups by task id. Not leased: a ring still being filled may evict them."""
-        control = self._control
-        with control.reading():
-            c = control.columns
-            rows = np.flatnonzero(c.group_state == GroupState.COMPLETE)
-            rows = rows[np.argsort(c.group_task[rows], kind="stable")][:limit]
-            kinds = tuple(Kind(kind) for kind in c.group_kind[rows].tolist())
-            return list(drawing.describe(control, rows, kinds, c.group_times[rows]))
+        """Return up to `limit` complete groups by task id. Not leased: a ring in use may evict them."""
+        with self._control.reading():
+            return complete_groups(self._control, limit)
 
     def check(self) -> list[str]:
-        """Invariants that do not hold, READY slots and captions that were damaged; [] if healthy. Slow."""
+        """Return a line for each broken invariant, damaged READY slot and damaged caption; [] if healthy. Slow."""
         with self._control.reading():
             c = self._control.columns
             return [

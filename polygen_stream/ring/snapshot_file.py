@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.ring.layout import VERSION, Column
+from polygen_stream.ring.layout import VERSION, Column, RingColumns
 from polygen_stream.ring.snapshot import FORMAT, columns_checksum
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.spec_checks import check_spec
@@ -51,7 +50,7 @@ class SnapshotFile:
             raise UserError(f"{self._label} has a ring spec that cannot be read ({error}); {_REMEDY}") from error
         self.state = RingState(
             self.spec,
-            SimpleNamespace(**{column.name: self._column(column) for column in copied_columns(self.spec)}),
+            RingColumns({column.name: self._column(column) for column in copied_columns(self.spec)}),
             int(metadata["monotonic_ns"]),
             int(metadata["pid_namespace"]),
         )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.layout import Column, Total, columns_of
+from polygen_stream.ring.layout import Column, RingColumns, Total, columns_of
 from polygen_stream.ring.processes import pid_namespace
 from polygen_stream.ring.spec import RingSpec
 
@@ -26,7 +25,7 @@ class RingState:
     """
 
     spec: RingSpec
-    columns: SimpleNamespace  # one array per name in `copied_columns`
+    columns: RingColumns  # one array per name in `copied_columns`
     monotonic_ns: int  # when it was copied, on the clock of the heartbeats
     pid_namespace: int  # where the pids of its process table mean something
     locked_s: float = 0.0  # how long the copy held the mutex
@@ -46,7 +45,7 @@ def copied_columns(spec: RingSpec) -> tuple[Column, ...]:
 def empty_state(spec: RingSpec) -> RingState:
     """A ring that nobody has used."""
     columns = {column.name: np.zeros(column.shape, column.dtype) for column in copied_columns(spec)}
-    return RingState(spec, SimpleNamespace(**columns), time.monotonic_ns(), pid_namespace())
+    return RingState(spec, RingColumns(columns), time.monotonic_ns(), pid_namespace())
 
 
 def copy_state(control: Control) -> RingState:
@@ -60,4 +59,4 @@ def copy_state(control: Control) -> RingState:
         for name, copy in copies.items():
             np.copyto(copy, getattr(control.columns, name))
         locked_s = (time.monotonic_ns() - began) / 1e9
-    return RingState(control.spec, SimpleNamespace(**copies), began, pid_namespace(), locked_s)
+    return RingState(control.spec, RingColumns(copies), began, pid_namespace(), locked_s)

@@ -26,7 +26,7 @@ from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import pause, renderer
 from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, group_members, target_groups
-from polygen_stream.ring import GroupRequest, Kind, Ring
+from polygen_stream.ring import DrawRequest, GroupRequest, Kind, Ring
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.schedule.ledger import CaptionTask
 from polygen_stream.simulate.hardware import ModelTimes, Placement
@@ -202,7 +202,7 @@ class _Node:
         curriculum, ranks = curriculum_of(config), self.placement.trainers
         for step in range(config.train.steps):
             mix, began = curriculum.draw(step), self.clock.now
-            while (draw := ring.try_draw(step, mix.plain, mix.pair)) is None:
+            while (draw := ring.try_draw(DrawRequest(step, mix.plain, mix.pair))) is None:
                 self._notify("drawn")  # the trainer is starving, so the rate limiter admits groups that it held back
                 yield self.filled
             images = sum(len(group.positive_slots) + len(group.negative_slots) for group in draw.groups)

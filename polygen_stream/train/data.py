@@ -13,7 +13,7 @@ from torchdata.nodes import BaseNode
 
 from polygen_stream.base.errors import PolygenError, RankLost
 from polygen_stream.base.seeding import key
-from polygen_stream.ring import Draw, DrawnGroup, DrawRecord, DrawSummary, Kind, Ring, WaitStopped
+from polygen_stream.ring import Draw, DrawnGroup, DrawRecord, DrawRequest, DrawSummary, Kind, Ring, WaitStopped
 from polygen_stream.schedule.curriculum import Curriculum, DrawMix
 from polygen_stream.schedule.leftover import Group, Lane, LeftoverQueue
 from polygen_stream.train.model import Tokenizer
@@ -209,18 +209,16 @@ class RingReader(BaseNode[TrainBatch]):
 
     def _draw(self, mix: DrawMix) -> _DrawAttempt:
         """Lease the batch of a single rank, or broadcast that of several."""
-        ring, waiting = self._ring, (self._timeout_s, self._stop)
         first: list[Group] = []
         exactly = self._replay_schedule and self._replay_schedule.tasks(self._step, mix.plain, mix.pair)
         if self._leftover is not None:
             self._leftover.expire(self._step)
             first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
+        request = DrawRequest(self._step, mix.plain, mix.pair, first, exactly)
         if self._local_world_size > 1:
-            summary, waited_s = ring.broadcast(
-                self._step, mix.plain, mix.pair, self._local_world_size, *waiting, first=first, exactly=exactly
-            )
+            summary, waited_s = self._ring.broadcast(request, self._local_world_size, self._timeout_s, self._stop)
             return _DrawAttempt(Readiness.READY, None, summary, waited_s)
-        draw = ring.draw(self._step, mix.plain, mix.pair, *waiting, first=first, exactly=exactly)
+        draw = self._ring.draw(request, self._timeout_s, self._stop)
         return _DrawAttempt(Readiness.READY, draw, draw.summary, draw.waited_s)
 
     def _abandon(self, attempt: _DrawAttempt, verdict: Readiness, rank: int) -> NoReturn:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from killed_children import JOURNALLED_WRITES, fork_child, stop_at, was_killed
 from small_rings import open_pair, open_plain, render, small_spec
 
-from polygen_stream.ring import LostLock, Ring, RingMismatch
+from polygen_stream.ring import DrawRequest, LostLock, Ring, RingMismatch
 from polygen_stream.ring.layout import LIBC_OFFSET, SPEC_OFFSET, Header, columns_of
 from polygen_stream.ring.lock import libc_id
 
@@ -69,7 +69,7 @@ def busy(ring: Ring) -> None:
     open_plain(ring, 0)
     open_pair(ring, 1)
     render(ring)
-    ring.draw(0, 1, 1, 0.0)
+    ring.draw(DrawRequest(0, 1, 1), 0.0)
     open_pair(ring, 2)
     ring.claim([0], 1)
 

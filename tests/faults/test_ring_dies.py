@@ -14,12 +14,12 @@ import pytest
 from killed_children import JOURNALLED_WRITES, fork_child, lines_of, stop_at, was_killed
 from small_rings import open_plain, pictures, render
 
-from polygen_stream.ring import LockTimeout, Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, LockTimeout, Ring, RingTimeout, members
 
 
 def test_writer_killed_anywhere_in_commit_is_rendered_again(new_ring):
     """Every line of Ring.commit, pixels half written included: members come back and show the right pictures."""
-    points = lines_of(Ring.commit.__code__)
+    points = lines_of(Ring.commit.__code__) | lines_of(members.commit_images.__code__)
     kill_at, deaths = 1, 0
     while True:
         ring = new_ring()
@@ -41,7 +41,7 @@ def test_writer_killed_anywhere_in_commit_is_rendered_again(new_ring):
         assert f"died: {2 - committed} members given back" in line
         assert render(ring) == 4 - committed
         assert ring.check() == []
-        for group in ring.draw(0, 2, 0, 0.0).groups:
+        for group in ring.draw(DrawRequest(0, 2, 0), 0.0).groups:
             for slot, generator in zip(group.positive_slots, group.positive_generators, strict=True):
                 seed = 10 * group.task_id + generator
                 expected = np.random.default_rng([seed, 0]).integers(0, 256, (4, 4, 3), np.uint8)
@@ -103,7 +103,7 @@ def test_leases_of_a_dead_trainer_are_dropped(new_ring):
     render(ring)
 
     def draw_and_die(mine: Ring) -> None:
-        mine.draw(0, 2, 0, 0.0)
+        mine.draw(DrawRequest(0, 2, 0), 0.0)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert was_killed(fork_child(ring, draw_and_die))

@@ -13,7 +13,7 @@ import pytest
 from killed_children import JOURNALLED_WRITES, every_line, fork_child, stop_at, was_killed
 from small_rings import open_pair, open_plain, pictures, render, small_spec
 
-from polygen_stream.ring import PinResult, Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, PinResult, Ring, RingTimeout
 from polygen_stream.ring.layout import Total, columns_of
 
 
@@ -45,7 +45,7 @@ def used_up(ring: Ring) -> None:
     open_plain(ring, 0)
     open_plain(ring, 1)
     render(ring)
-    ring.release(ring.draw(0, 2, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
 
 
 def wanted(ring: Ring) -> None:
@@ -60,7 +60,7 @@ def dead_owner(ring: Ring) -> None:
     open_plain(ring, 3)
 
     def pin_one(mine: Ring) -> None:
-        mine.draw(0, 1, 1, 0.0)
+        mine.draw(DrawRequest(0, 1, 1), 0.0)
         mine.claim([1], 3)
 
     assert not was_killed(fork_child(ring, pin_one))
@@ -72,7 +72,7 @@ def dead_holder(ring: Ring) -> None:
 
     def draw_and_die(mine: Ring) -> None:
         stop_at(14, JOURNALLED_WRITES, signal.SIGKILL)
-        mine.draw(0, 1, 1, 0.0)
+        mine.draw(DrawRequest(0, 1, 1), 0.0)
 
     assert was_killed(fork_child(ring, draw_and_die))
 
@@ -90,15 +90,15 @@ def over_age(ring: Ring) -> None:
     ring.set_step(3)
 
 
-def posted(ring: Ring) -> None:
+def broadcast(ring: Ring) -> None:
     fill(ring)
-    ring.broadcast(0, 1, 1, 2, 0.0)
+    ring.broadcast(DrawRequest(0, 1, 1), 2, 0.0)
 
 
 def dead_leader(ring: Ring) -> None:
     """A process that died with a batch on the board, of which one slice was taken."""
     fill(ring)
-    assert not was_killed(fork_child(ring, lambda mine: mine.broadcast(0, 1, 1, 2, 0.0)))
+    assert not was_killed(fork_child(ring, lambda mine: mine.broadcast(DrawRequest(0, 1, 1), 2, 0.0)))
     ring.release(ring.receive(0, 1, 2, 0.0))
 
 
@@ -108,7 +108,7 @@ def window_full(ring: Ring) -> None:
         (open_pair if task % 2 else open_plain)(ring, task)
     render(ring)
     with pytest.raises(RingTimeout):
-        ring.draw(5, 1, 0, 0.0)
+        ring.draw(DrawRequest(5, 1, 0), 0.0)
 
 
 def nothing(ring: Ring) -> None:
@@ -153,8 +153,8 @@ SCENARIOS = {
         lambda ring: ring.claim([0], 8) + ring.claim([1], 8),
         {"max_retries": 0},
     ),
-    "draw": Scenario(fill, lambda ring, _: ring.draw(0, 1, 1, 0.0)),
-    "release": Scenario(fill, lambda ring, draw: ring.release(draw), lambda ring: ring.draw(0, 1, 1, 0.0)),
+    "draw": Scenario(fill, lambda ring, _: ring.draw(DrawRequest(0, 1, 1), 0.0)),
+    "release": Scenario(fill, lambda ring, draw: ring.release(draw), lambda ring: ring.draw(DrawRequest(0, 1, 1), 0.0)),
     "reap": Scenario(dead_owner, lambda ring, _: ring.reap(), one=False),
     "generator_down": Scenario(wanted, lambda ring, _: ring.generator_down(1), one=False),
     "register": Scenario(nothing, lambda ring, _: ring.register("renderer", "again")),
@@ -167,12 +167,12 @@ SCENARIOS = {
     "set_limits": Scenario(
         fill, lambda ring, _: ring.set_limits(max_age=100, samples_per_insert=1.0, error_buffer=9.0)
     ),
-    "post": Scenario(fill, lambda ring, _: ring.broadcast(0, 1, 1, 2, 0.0)),
-    "take": Scenario(posted, lambda ring, _: ring.receive(0, 1, 2, 0.0)),
+    "broadcast": Scenario(fill, lambda ring, _: ring.broadcast(DrawRequest(0, 1, 1), 2, 0.0)),
+    "receive": Scenario(broadcast, lambda ring, _: ring.receive(0, 1, 2, 0.0)),
     "reap_leader": Scenario(dead_leader, lambda ring, _: ring.reap(), one=False),
     "window_draw": Scenario(
         lambda ring: [open_plain(ring, 0), open_pair(ring, 1), render(ring)],
-        lambda ring, _: ring.draw(0, 1, 1, 0.0),
+        lambda ring, _: ring.draw(DrawRequest(0, 1, 1), 0.0),
         changes=DETERMINISTIC,
     ),
     "window_open_evicts": Scenario(window_full, lambda ring, _: open_pair(ring, 6), changes=DETERMINISTIC, one=False),
@@ -270,7 +270,7 @@ def make_progress(ring: Ring) -> None:
     assert ring.stats().backlog == {"one": 0, "two": 0}
     for task in (100, 101):  # the first draw makes room for the second opening, however full the ring was
         if complete := len(ring.groups_snapshot(ring.spec.groups)):
-            ring.release(ring.draw(task, complete, 0, 0.0))
+            ring.release(ring.draw(DrawRequest(task, complete, 0), 0.0))
         open_plain(ring, task)
         render(ring)
     assert ring.check() == []
@@ -281,9 +281,9 @@ def make_deterministic_progress(ring: Ring) -> None:
     for task in range(first, first + 8):
         step = max(task - 1, 0)  # the first that asks for this task
         with pytest.raises(RingTimeout):
-            ring.draw(step, 1, 0, 0.0)
+            ring.draw(DrawRequest(step, 1, 0), 0.0)
         open_plain(ring, task)
         render(ring)
         if task:
-            ring.release(ring.draw(step, 1, 0, 0.0))
+            ring.release(ring.draw(DrawRequest(step, 1, 0), 0.0))
         assert ring.check() == []

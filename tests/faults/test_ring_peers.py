@@ -15,7 +15,7 @@ import pytest
 from killed_children import JOURNALLED_WRITES, fork_child, lines_of, stop_at, was_killed
 from small_rings import open_pair, open_plain, pictures, render, small_spec, tasks
 
-from polygen_stream.ring import Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, Ring, RingTimeout
 
 PATIENCE_S = 120.0  # for what takes milliseconds when nothing hangs
 
@@ -116,7 +116,7 @@ def test_a_stopped_writer_is_not_dead_and_its_commit_counts(new_ring):
         assert render(ring, (1,)) == 1  # nobody waits for it
         os.kill(child, signal.SIGCONT)
         assert not was_killed(child)
-    assert ring.draw(0, 1, 0, 0.0).groups[0].positive_generators == (0, 1)
+    assert ring.draw(DrawRequest(0, 1, 0), 0.0).groups[0].positive_generators == (0, 1)
     assert ring.check() == []
 
 
@@ -145,7 +145,7 @@ def test_the_supervisor_dies_with_the_mutex_and_the_ring_outlives_it():
     assert ring.reap() == [f"supervisor 'main' (pid {supervisor}) died: 0 members given back, 0 leases dropped"]
     open_plain(ring, 1)
     assert render(ring) == 4
-    assert sorted(tasks(ring.draw(0, 2, 0, 0.0))) == [0, 1]
+    assert sorted(tasks(ring.draw(DrawRequest(0, 2, 0), 0.0))) == [0, 1]
     assert ring.check() == []
     ring.close()
     ours.close()
@@ -154,7 +154,8 @@ def test_the_supervisor_dies_with_the_mutex_and_the_ring_outlives_it():
 
 def test_reader_killed_anywhere_between_draw_and_release_leaves_no_lease(new_ring):
     """Every line of drawing, reading and releasing: the batch was drawn or not, and can be evicted afterwards."""
-    points = set().union(*(lines_of(f.__code__) for f in (Ring.draw, Ring._leased, Ring.read, Ring.release)))
+    functions = (Ring.draw, Ring._as_draw, Ring._new_draw, Ring.read, Ring.release)
+    points = set().union(*(lines_of(function.__code__) for function in functions))
     kill_at, drawn = 1, []
     while True:
         ring = new_ring(slots=4, max_times_sampled=1)
@@ -164,7 +165,7 @@ def test_reader_killed_anywhere_between_draw_and_release_leaves_no_lease(new_rin
 
         def train(mine: Ring, kill_at: int = kill_at) -> None:
             stop_at(kill_at, points, signal.SIGKILL)
-            draw = mine.draw(0, 2, 0, 0.0)
+            draw = mine.draw(DrawRequest(0, 2, 0), 0.0)
             mine.read([slot for group in draw.groups for slot in group.positive_slots])
             mine.release(draw)
 
@@ -174,7 +175,7 @@ def test_reader_killed_anywhere_between_draw_and_release_leaves_no_lease(new_rin
         drawn.append(ring.stats().draws)
         assert ring.stats().groups["plain"]["leased"] == 0
         if drawn[-1] == 0:
-            ring.release(ring.draw(0, 2, 0, 0.0))
+            ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
         open_plain(ring, 2)
         assert ring.check() == []
         kill_at += 1
@@ -191,7 +192,7 @@ def test_captioner_killed_while_it_waits_at_a_full_ring_has_reserved_nothing(new
     assert was_killed(captioner)
     assert len(ring.reap()) == 1
     assert render(ring) == 4
-    ring.release(ring.draw(0, 2, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
     open_pair(ring, 2)
     assert ring.stats().groups_opened == 3
     assert ring.check() == []
@@ -202,7 +203,7 @@ def test_trainer_killed_while_it_waits_for_pairs_no_longer_pushes_plain_groups_o
     open_plain(ring, 0)
     open_plain(ring, 1)
     render(ring)
-    trainer = fork_child(ring, lambda mine: mine.draw(0, 0, 1, PATIENCE_S))
+    trainer = fork_child(ring, lambda mine: mine.draw(DrawRequest(0, 0, 1), PATIENCE_S))
     until(lambda: doing(ring, trainer).startswith("waiting to draw"), "a trainer that waits for a pair")
     os.kill(trainer, signal.SIGKILL)
     assert was_killed(trainer)
@@ -227,7 +228,7 @@ def test_a_ring_for_one_group_is_full_and_empty_all_the_time_and_nobody_is_stuck
 
     with at_work(ring, caption, partial(paint, 0), partial(paint, 1)):
         for step in range(rounds):
-            draw = ring.draw(step, 1, 0, PATIENCE_S)
+            draw = ring.draw(DrawRequest(step, 1, 0), PATIENCE_S)
             assert tasks(draw) == [step]
             ring.release(draw)
     assert ring.stats().evicted == rounds - 1
@@ -257,7 +258,7 @@ def test_a_generator_twenty_times_faster_is_bounded_and_starves_nobody(new_ring)
     with at_work(ring, caption, partial(paint, 0, slow_s / 20), partial(paint, 1, slow_s)):
         while (stats := ring.stats()).groups_completed < wanted:
             leads.append(stats.images_committed["one"] - stats.images_committed["two"])
-            draw = ring.draw(step, 1, 0, PATIENCE_S)
+            draw = ring.draw(DrawRequest(step, 1, 0), PATIENCE_S)
             assert draw.groups[0].positive_generators == (0, 1)  # complete, never the fast one's half
             ring.release(draw)
             step += 1

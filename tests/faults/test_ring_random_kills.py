@@ -22,7 +22,7 @@ import pytest
 from killed_children import fork_child, was_killed
 from small_rings import small_spec
 
-from polygen_stream.ring import Kind, LockTimeout, Member, Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, Kind, LockTimeout, Member, Ring, RingTimeout
 
 SHAPE = (8, 8, 3)
 BATCH = 5
@@ -70,7 +70,7 @@ def train(ring: Ring, write: Write) -> None:
         ring.heartbeat("training")
         write("drawing", step)
         try:
-            draw = ring.draw(step, BATCH, 0, 0.05)
+            draw = ring.draw(DrawRequest(step, BATCH, 0), 0.05)
         except RingTimeout:
             write("starved", step)
             continue

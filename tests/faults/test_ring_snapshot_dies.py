@@ -10,7 +10,7 @@ import numpy as np
 from killed_children import fork_child, lines_of, stop_at, was_killed
 from small_rings import open_pair, open_plain, render
 
-from polygen_stream.ring import Ring, RingTimeout, snapshot, state
+from polygen_stream.ring import DrawRequest, Ring, RingTimeout, snapshot, state
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -24,7 +24,7 @@ def churn(ring: Ring) -> None:
         try:
             open_plain(ring, task, timeout_s=0.02)
             task += 1
-            ring.release(ring.draw(step, 2, 0, timeout_s=0.0))
+            ring.release(ring.draw(DrawRequest(step, 2, 0), timeout_s=0.0))
             step += 1
         except RingTimeout:
             pass
@@ -115,7 +115,7 @@ def test_a_stopped_copier_holds_nobody_up_once_it_has_the_columns(new_ring, tmp_
     for step in range(50):
         open_plain(ring, 1 + step)
         render(ring)
-        ring.release(ring.draw(step, 1, 0, 0.0))
+        ring.release(ring.draw(DrawRequest(step, 1, 0), 0.0))
     os.kill(child, signal.SIGCONT)
     assert not was_killed(child)
     second = restore_snapshot(tmp_path / "ring", ring.spec)

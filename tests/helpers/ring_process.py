@@ -12,7 +12,7 @@ import numpy as np
 from killed_children import JOURNALLED_WRITES, stop_at
 from small_rings import pictures
 
-from polygen_stream.ring import Claim, Draw, Ring
+from polygen_stream.ring import Claim, Draw, DrawRequest, Ring
 
 
 class Died(Exception):
@@ -75,7 +75,7 @@ class Hands:
 
     def draw(self, step: int, plain: int, pair: int) -> tuple[Draw, list[np.ndarray]]:
         """The draw, and for each group its pictures, positives first."""
-        draw = self._ring.draw(step, plain, pair, 0.0)
+        draw = self._ring.draw(DrawRequest(step, plain, pair), 0.0)
         self._draws[draw.lease] = draw
         return draw, [self._ring.read(group.positive_slots + group.negative_slots) for group in draw.groups]
 

@@ -26,7 +26,7 @@ import numpy as np
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.checkpoints import META, RING, config_hash, describe_files, list_checkpoints
 from polygen_stream.config import load_config
-from polygen_stream.ring import Kind, Member, Ring, WaitStopped
+from polygen_stream.ring import DrawRequest, Kind, Member, Ring, WaitStopped
 from polygen_stream.ring.snapshot import save_snapshot
 from polygen_stream.roles.role import RoleContext, run_role
 
@@ -140,7 +140,7 @@ def trainer(context: RoleContext) -> None:
         checkpoint(context, 0)
     with (context.run_dir / "metrics.jsonl").open("a", buffering=1) as metrics:
         while step < train.steps and not context.stopping:
-            draw = ring.draw(step, 4, 2, timeout_s=60, stop=lambda: context.stopping)
+            draw = ring.draw(DrawRequest(step, 4, 2), timeout_s=60, stop=lambda: context.stopping)
             ring.read([slot for group in draw.groups for slot in group.positive_slots])
             ring.release(draw)
             time.sleep(float(os.environ.get("TOY_STEP_S", "0.02")))

@@ -20,7 +20,7 @@ from polygen_stream.captions.selection.balance import Balancer, DropReason
 from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.micro.training.card import read_card
-from polygen_stream.ring import Kind, Member, Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, Kind, Member, Ring, RingTimeout
 from polygen_stream.schedule.curriculum import Curriculum
 from polygen_stream.schedule.ledger import Ledger
 
@@ -263,7 +263,7 @@ def test_a_deterministic_run_trains_on_the_same_batches_at_any_pace(start, tmp_p
             mix = curriculum.draw(step)
             while True:
                 try:
-                    draw = ring.draw(step, mix.plain, mix.pair, 0.01)
+                    draw = ring.draw(DrawRequest(step, mix.plain, mix.pair), 0.01)
                     break
                 except RingTimeout:
                     assert captioner.poll() in (None, 0), captioner.stderr.read()

@@ -12,7 +12,7 @@ import numpy as np
 from polygen_stream.bench.baselines.timed_control import TimedControl
 from polygen_stream.bench.harness.producers import Inherited, Producers
 from polygen_stream.bench.harness.workload import CAPTION_BYTES, Work, WorkBatch, WorkPictures, caption_of
-from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec
+from polygen_stream.ring import DrawRequest, GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.ring.undo_journal import Operation
 
 PATIENCE_S = 120.0
@@ -61,7 +61,7 @@ class RingBaseline:
     def _draw(self) -> Iterator[WorkBatch]:
         """One draw of work.batch images, work.read of them at a time."""
         work = self._work
-        draw = self._ring.draw(self._step, work.batch // work.per_caption, 0, PATIENCE_S)
+        draw = self._ring.draw(DrawRequest(self._step, work.batch // work.per_caption, 0), PATIENCE_S)
         self._step += 1
         at_once = work.read // work.per_caption
         for start in range(0, len(draw.groups), at_once):

@@ -36,7 +36,7 @@ from polygen_stream.micro.parse import parse
 from polygen_stream.micro.world import BACKGROUNDS, COLOURS
 from polygen_stream.producers import captioner
 from polygen_stream.producers.renderer import POLL_S
-from polygen_stream.ring import WaitStopped
+from polygen_stream.ring import DrawRequest, WaitStopped
 from polygen_stream.roles.role import RoleContext, run_role
 
 FILE = "sleeping.json"
@@ -151,7 +151,8 @@ def trainer(context: RoleContext) -> None:
     for step in range(config.train.steps):
         mix = curriculum.draw(step)
         try:
-            draw = ring.draw(step, mix.plain, mix.pair, config.ring.draw_timeout_s, lambda: context.stopping)
+            request = DrawRequest(step, mix.plain, mix.pair)
+            draw = ring.draw(request, config.ring.draw_timeout_s, lambda: context.stopping)
         except WaitStopped:
             return
         began = time.monotonic()

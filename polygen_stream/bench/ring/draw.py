@@ -11,7 +11,7 @@ import numpy as np
 
 from polygen_stream.bench.baselines.timed_control import TimedControl
 from polygen_stream.bench.statistics import summarise
-from polygen_stream.ring import Kind, Ring, RingSpec, memory, ring_bytes
+from polygen_stream.ring import DrawRequest, Kind, Ring, RingSpec, memory, ring_bytes
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.invariants import broken_invariants
 from polygen_stream.ring.layout import Total
@@ -35,7 +35,7 @@ def measure_draw(slots: int, per_caption: int, draws: int) -> dict[str, Any]:
         whole = []
         for step in range(draws + 2):
             began = time.perf_counter()
-            draw = ring.draw(step, batch - batch // 2, batch // 2, DRAW_TIMEOUT_S)
+            draw = ring.draw(DrawRequest(step, batch - batch // 2, batch // 2), DRAW_TIMEOUT_S)
             whole.append(time.perf_counter() - began)
             ring.release(draw)
         held = control.take(Operation.DRAW).held_s

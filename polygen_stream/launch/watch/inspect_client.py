@@ -90,7 +90,8 @@ def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
     try:
         file = SnapshotFile(Path(f"/proc/self/fd/{snapshot}"), label=f"the state of the {title}")
         layout = RingLayout.of(file.spec)
-        payload = RingColumns(memoryview(mmap.mmap(ring, layout.total_bytes, prot=mmap.PROT_READ)), layout).payload
+        mapping = memoryview(mmap.mmap(ring, layout.total_bytes, prot=mmap.PROT_READ))
+        payload = RingColumns.mapped(mapping, layout).payload
     finally:
         os.close(snapshot)
         os.close(ring)

@@ -18,6 +18,7 @@ from polygen_stream.bench.baselines.memcpy import MemcpyBaseline
 from polygen_stream.bench.harness.worker import run_round
 from polygen_stream.bench.harness.workload import DamagedSample, Work, WorkBatch, WorkPictures
 from polygen_stream.bench.ring.draw import full_ring
+from polygen_stream.ring import DrawRequest
 
 WORK = Work(side=8, images=64, slots=128, batch=32, read=32, producers=1, handed=32)
 COMMAND = [sys.executable, "-m", "polygen_stream", "bench", "ring"]
@@ -93,7 +94,7 @@ def test_a_baseline_that_does_its_work_passes_the_same_check():
 def test_the_ring_filled_for_the_draw_measurement_is_one_the_ring_accepts():
     with full_ring(64, 4) as (ring, _):
         assert ring.check() == []
-        draw = ring.draw(0, 4, 4, 0.0)
+        draw = ring.draw(DrawRequest(0, 4, 4), 0.0)
         kinds = [group.kind for group in draw.groups]
         generators = {(group.kind, g) for group in draw.groups for g in group.positive_generators}
         assert len(kinds) == 8 and len(generators) == 8  # categories: two kinds, four generators

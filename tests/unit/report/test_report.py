@@ -30,6 +30,7 @@ from polygen_stream.report.page import run_page
 from polygen_stream.report.plots import smooth
 from polygen_stream.report.ring_view import view_ring
 from polygen_stream.report.run_data import read_run_data
+from polygen_stream.ring import DrawRequest
 from polygen_stream.ring.snapshot import save_snapshot
 
 
@@ -82,7 +83,7 @@ def ring(new_ring):
         open_pair(ring, task) if task % 2 else open_plain(ring, task)
         render(ring)
     for step in range(4):
-        ring.release(ring.draw(step, 3, 1, timeout_s=1.0))
+        ring.release(ring.draw(DrawRequest(step, 3, 1), timeout_s=1.0))
     return ring
 
 

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from small_rings import open_pair, open_plain, pictures, small_spec
 
-from polygen_stream.ring import DrawnGroup, Ring, RingTimeout
+from polygen_stream.ring import DrawnGroup, DrawRequest, Ring, RingTimeout
 
 CAPTIONS = st.dictionaries(  # task -> number of its caption (some coincide), whether it is a pair
     st.integers(0, 10**15), st.tuples(st.integers(0, 9), st.booleans()), min_size=4, max_size=14
@@ -49,7 +49,7 @@ def batches(ring: Ring, wishes: list[tuple[int, int]]) -> list[list[tuple]]:
     seen = []
     for step, (plain, pair) in enumerate(wishes):
         try:
-            draw = ring.draw(step, plain, pair, 0.0)
+            draw = ring.draw(DrawRequest(step, plain, pair), 0.0)
         except RingTimeout:
             seen.append([])
             continue

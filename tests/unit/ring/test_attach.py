@@ -8,7 +8,7 @@ import sys
 import pytest
 from small_rings import open_plain, render, small_spec
 
-from polygen_stream.ring import LostLock, Ring, RingMismatch, ring_bytes
+from polygen_stream.ring import DrawRequest, LostLock, Ring, RingMismatch, ring_bytes
 from polygen_stream.ring.layout import LIBC_OFFSET, SPEC_OFFSET, VERSION, Header
 from polygen_stream.ring.processes import is_alive, start_time
 
@@ -99,7 +99,7 @@ def test_a_child_attaches_to_the_inherited_descriptor_and_does_not_pass_it_on(ne
     )
     assert child.stdout.split("\n")[0] == "1 ('one', 'two') False"
     render(ring)
-    group = ring.draw(0, 1, 0, 0.0).groups[0]
+    group = ring.draw(DrawRequest(0, 1, 0), 0.0).groups[0]
     assert (ring.read(group.positive_slots[:1]) == 9).all()
     assert len(ring.reap()) == 1
     assert [p["alive"] for p in ring.stats().processes if p["name"] == "child"] == [False]

@@ -11,7 +11,7 @@ from killed_children import fork_child, was_killed
 from small_rings import open_pair, open_plain, render, tasks
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.ring import Kind, Ring, RingExhausted, RingTimeout
+from polygen_stream.ring import DrawRequest, Kind, Ring, RingExhausted, RingTimeout
 from polygen_stream.ring.layout import BOARD_STEPS
 
 
@@ -31,8 +31,8 @@ def leased(ring: Ring) -> int:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 8])
 def test_slices_are_a_partition_in_the_batchs_order(ring, world):
-    post, waited_s = ring.broadcast(0, 5, 3, world, 0.0)
-    record = post.record
+    summary, waited_s = ring.broadcast(DrawRequest(0, 5, 3), world, 0.0)
+    record = summary.record
     assert waited_s == 0.0
     assert record.kinds == (Kind.PLAIN,) * 5 + (Kind.PAIR,) * 3
     slices = [ring.receive(0, rank, world, 0.0) for rank in range(world)]
@@ -56,24 +56,24 @@ def test_a_post_is_the_draw_of_its_step(new_ring):
             open_plain(ring, task)
         render(ring)
     for step in range(3):
-        post, _ = rings[0].broadcast(step, 5, 0, 2, 0.0)
-        draw = rings[1].draw(step, 5, 0, 0.0)
-        assert post.record == draw.record
+        summary, _ = rings[0].broadcast(DrawRequest(step, 5, 0), 2, 0.0)
+        draw = rings[1].draw(DrawRequest(step, 5, 0), 0.0)
+        assert summary.record == draw.record
         for rank in range(2):
             rings[0].release(rings[0].receive(step, rank, 2, 0.0))
         rings[1].release(draw)
     assert [ring.stats().samples for ring in rings] == [15, 15]
 
 
-def test_named_groups_lead_the_posted_batch_and_the_post_says_where_its_groups_lie(ring):
+def test_named_groups_come_first_in_the_broadcast_batch_and_the_summary_has_their_rows(ring):
     groups = {group.task_id: group for group in ring.groups_snapshot(12)}
     first = [(groups[task].row, groups[task].generation) for task in (8, 6, 1)]
     for step in range(2):  # in the second step they have been drawn, and others have not
-        post, _ = ring.broadcast(step, 6, 1, 2, 0.0, first=first)
-        tasks = post.record.task_ids
+        summary, _ = ring.broadcast(DrawRequest(step, 6, 1, first=first), 2, 0.0)
+        tasks = summary.record.task_ids
         assert tasks[:2] == (8, 1) and tasks[-1] == 6
-        assert post.rows == tuple(groups[task].row for task in tasks)
-        assert post.has_negative == tuple(groups[task].has_negative for task in tasks)
+        assert summary.rows == tuple(groups[task].row for task in tasks)
+        assert summary.has_negative == tuple(groups[task].has_negative for task in tasks)
         for rank in range(2):
             ring.release(ring.receive(step, rank, 2, 0.0))
 
@@ -83,7 +83,7 @@ def test_pixels_stay_until_the_last_rank_has_released(new_ring):
     open_plain(ring, 0)
     open_plain(ring, 1)
     render(ring)
-    ring.broadcast(0, 2, 0, 2, 0.0)
+    ring.broadcast(DrawRequest(0, 2, 0), 2, 0.0)
     with pytest.raises(RingTimeout, match="2 leased"):
         open_plain(ring, 2)
     ring.release(ring.receive(0, 0, 2, 0.0))
@@ -97,26 +97,26 @@ def test_pixels_stay_until_the_last_rank_has_released(new_ring):
 
 def test_the_leader_waits_for_ranks_that_are_too_far_behind(ring):
     for step in range(BOARD_STEPS):
-        ring.broadcast(step, 2, 0, 3, 0.0)
+        ring.broadcast(DrawRequest(step, 2, 0), 3, 0.0)
         ring.release(ring.receive(step, 0, 3, 0.0))
         if step:
             ring.release(ring.receive(step, 2, 3, 0.0))
-    with pytest.raises(RingTimeout, match="rank 1, 2 has not taken its slice of step 0 off the draw board"):
-        ring.broadcast(BOARD_STEPS, 2, 0, 3, 0.0)
+    with pytest.raises(RingTimeout, match="rank 1, 2 has not received its slice of step 0 from the draw board"):
+        ring.broadcast(DrawRequest(BOARD_STEPS, 2, 0), 3, 0.0)
     for rank in (1, 2):
         ring.release(ring.receive(0, rank, 3, 0.0))
-    ring.broadcast(BOARD_STEPS, 2, 0, 3, 0.0)
+    ring.broadcast(DrawRequest(BOARD_STEPS, 2, 0), 3, 0.0)
     assert ring.check() == []
 
 
 def test_misuse_is_named(ring):
-    ring.broadcast(0, 2, 0, 2, 0.0)
+    ring.broadcast(DrawRequest(0, 2, 0), 2, 0.0)
     with pytest.raises(PolygenError, match="step 0 is on the draw board already; only one rank may lead"):
-        ring.broadcast(0, 2, 0, 2, 0.0)
-    with pytest.raises(PolygenError, match="step 0 was posted for 2 ranks, but rank 2 counts 3"):
+        ring.broadcast(DrawRequest(0, 2, 0), 2, 0.0)
+    with pytest.raises(PolygenError, match="step 0 was broadcast to 2 ranks, but rank 2 counts 3"):
         ring.receive(0, 2, 3, 0.0)
     ring.receive(0, 1, 2, 0.0)
-    with pytest.raises(PolygenError, match="rank 1 has taken its slice of step 0 already"):
+    with pytest.raises(PolygenError, match="rank 1 has received its slice of step 0 already"):
         ring.receive(0, 1, 2, 0.0)
     with pytest.raises(
         RingTimeout, match=r"rank 1 waited 0\.0 s for step 7 on the draw board, the newest step there is 0"
@@ -125,10 +125,10 @@ def test_misuse_is_named(ring):
     with pytest.raises(ValueError, match="rank 2 of 2"):
         ring.receive(0, 2, 2, 0.0)
     with pytest.raises(ValueError, match="1 to 62"):
-        ring.broadcast(1, 2, 0, 63, 0.0)
+        ring.broadcast(DrawRequest(1, 2, 0), 63, 0.0)
     ring.finish_opening()
     with pytest.raises(RingExhausted):
-        ring.broadcast(1, 2, 5, 2, 60.0)
+        ring.broadcast(DrawRequest(1, 2, 5), 2, 60.0)
 
 
 def test_several_processes_share_every_batch(ring):
@@ -143,14 +143,14 @@ def test_several_processes_share_every_batch(ring):
             taken = []
             for step in range(steps):
                 if number == 0:
-                    post, _ = mine.broadcast(step, 5, 2, world, 60.0)
+                    summary, _ = mine.broadcast(DrawRequest(step, 5, 2), world, 60.0)
                 draw = mine.receive(step, number, world, 60.0)
                 for group in draw.groups:
                     mine.read(group.positive_slots)
                 mine.release(draw)
                 taken.append([number, step, *tasks(draw)])
                 if number == 0:
-                    taken.append([-1, step, *post.record.task_ids])
+                    taken.append([-1, step, *summary.record.task_ids])
             report(taken)
 
         return work
@@ -171,7 +171,7 @@ def test_several_processes_share_every_batch(ring):
 
 def test_leases_of_dead_ranks_and_dead_leaders_come_back(ring):
     def lead(mine: Ring) -> None:
-        mine.broadcast(0, 4, 2, 3, 0.0)
+        mine.broadcast(DrawRequest(0, 4, 2), 3, 0.0)
         mine.receive(0, 0, 3, 0.0)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -181,7 +181,7 @@ def test_leases_of_dead_ranks_and_dead_leaders_come_back(ring):
 
     assert was_killed(fork_child(ring, lead))
     assert was_killed(fork_child(ring, follow))
-    mine = ring.receive(0, 2, 3, 0.0)  # the leader is dead, its post is not
+    mine = ring.receive(0, 2, 3, 0.0)  # the leader is dead, but not yet reaped
     assert leased(ring) == 6
     assert ring.check() == []
     lines = sorted(ring.reap())
@@ -191,5 +191,5 @@ def test_leases_of_dead_ranks_and_dead_leaders_come_back(ring):
         ring.receive(0, 1, 3, 0.0)
     ring.release(mine)
     assert leased(ring) == 0
-    ring.broadcast(0, 4, 2, 3, 0.0)  # by the next leader
+    ring.broadcast(DrawRequest(0, 4, 2), 3, 0.0)  # by the next leader
     assert ring.check() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polygen_stream.ring.checksum import checksums, write_pictures
+from polygen_stream.ring.checksum import checksums, write_images
 
 SHAPES = [(32, 32, 3), (5, 7, 3), (1, 1, 3)]  # with and without bytes left over after the last 8-byte word
 
@@ -45,7 +45,7 @@ def test_it_does_not_depend_on_the_neighbours(shape):
 def test_pictures_written_have_the_checksums_of_what_then_lies_there(shape):
     pictures = random_pictures(5, shape)
     payload, slots = np.zeros((9, *shape), np.uint8), np.array([7, 0, 3, 4, 8])
-    sums = write_pictures(payload, slots, pictures)
+    sums = write_images(payload, slots, pictures)
     assert np.array_equal(payload[slots], pictures)
     assert sums.tolist() == checksums(payload[slots]).tolist()
     assert not payload[[1, 2, 5, 6]].any()

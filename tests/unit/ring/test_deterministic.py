@@ -13,7 +13,7 @@ from killed_children import fork_child, was_killed
 from small_rings import open_pair, open_plain, pictures, render, small_spec, tasks
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import Kind, PinResult, Ring, RingExhausted, RingTimeout
+from polygen_stream.ring import DrawRequest, Kind, PinResult, Ring, RingExhausted, RingTimeout
 from polygen_stream.ring.window import TaskWindow
 
 # due(step) = 4 + 2 x step tasks, the newest 6 of them are the window, and 9 groups of 4 images fit
@@ -67,7 +67,7 @@ def batches(ring: Ring, seed: int, *, first_step: int = 0, spread: int = 1) -> l
     for step in range(first_step, STEPS):
         while True:
             try:
-                draw = ring.draw(step, 2, 1, 0.0)
+                draw = ring.draw(DrawRequest(step, 2, 1), 0.0)
                 break
             except RingTimeout:
                 produce(ring, to_open, chance)
@@ -115,7 +115,7 @@ def test_killed_renderers_change_nothing(new_ring):
         ring.reap()
     assert render(ring) == 8
     assert ring.stats().degraded == 0
-    assert len(ring.draw(0, 3, 0, 0.0).groups) == 3
+    assert len(ring.draw(DrawRequest(0, 3, 0), 0.0).groups) == 3
 
 
 def test_a_draw_waits_for_stragglers_and_names_them(new_ring):
@@ -124,13 +124,13 @@ def test_a_draw_waits_for_stragglers_and_names_them(new_ring):
         open_plain(ring, task)
     render(ring)
     with pytest.raises(RingTimeout, match="task 2 was neither opened nor skipped; waiting for a captioner"):
-        ring.draw(0, 2, 0, 0.0)  # although three groups are complete
+        ring.draw(DrawRequest(0, 2, 0), 0.0)  # although three groups are complete
     open_plain(ring, 2)
     render(ring, (0,))
     with pytest.raises(RingTimeout, match="task 2 is being rendered; generator 'two' lags with 1 members"):
-        ring.draw(0, 2, 0, 0.0)
+        ring.draw(DrawRequest(0, 2, 0), 0.0)
     render(ring)
-    assert len(ring.draw(0, 2, 0, 0.0).groups) == 2
+    assert len(ring.draw(DrawRequest(0, 2, 0), 0.0).groups) == 2
 
 
 def test_a_window_that_cannot_fill_the_batch_is_extended_task_by_task(new_ring):
@@ -139,15 +139,15 @@ def test_a_window_that_cannot_fill_the_batch_is_extended_task_by_task(new_ring):
         open_plain(ring, task)
     render(ring)
     with pytest.raises(RingTimeout, match="task 4 was neither opened nor skipped"):
-        ring.draw(0, 1, 1, 0.0)
+        ring.draw(DrawRequest(0, 1, 1), 0.0)
     open_plain(ring, 4)
     open_pair(ring, 6)
     render(ring)
     with pytest.raises(RingTimeout, match="task 5 was neither"):  # task 6 is there, but 5 might be a pair too
-        ring.draw(0, 1, 1, 0.0)
+        ring.draw(DrawRequest(0, 1, 1), 0.0)
     open_pair(ring, 5)
     render(ring)
-    assert tasks(ring.draw(0, 1, 1, 0.0))[1] == 5
+    assert tasks(ring.draw(DrawRequest(0, 1, 1), 0.0))[1] == 5
 
 
 def test_a_batch_that_no_extension_can_fill_fails_at_once(new_ring):
@@ -156,7 +156,7 @@ def test_a_batch_that_no_extension_can_fill_fails_at_once(new_ring):
         open_plain(ring, task)
     render(ring)
     with pytest.raises(RingExhausted, match=r"tasks 0 to 8, .* have 9 groups, 0 of them PAIR; raise ring.window"):
-        ring.draw(0, 1, 1, 60.0)
+        ring.draw(DrawRequest(0, 1, 1), 60.0)
     assert ring.stats().draws == 0
 
 
@@ -166,14 +166,14 @@ def test_the_last_window_stands_still_when_production_has_ended(new_ring):
         open_plain(ring, task)
     render(ring)
     with pytest.raises(RingTimeout):  # task 5 may still come
-        ring.draw(1, 5, 0, 0.0)
+        ring.draw(DrawRequest(1, 5, 0), 0.0)
     ring.finish_opening()
     for step in (1, 50):
-        draw = ring.draw(step, 5, 0, 0.0)
+        draw = ring.draw(DrawRequest(step, 5, 0), 0.0)
         assert sorted(tasks(draw)) == [0, 1, 2, 3, 4]
         ring.release(draw)
     with pytest.raises(RingExhausted):
-        ring.draw(51, 6, 0, 60.0)
+        ring.draw(DrawRequest(51, 6, 0), 60.0)
 
 
 def test_production_runs_ahead_only_as_far_as_every_task_of_the_window_will_fit(new_ring):
@@ -184,14 +184,14 @@ def test_production_runs_ahead_only_as_far_as_every_task_of_the_window_will_fit(
         open_plain(ring, 9)
     render(ring)
     for step in range(3):
-        ring.release(ring.draw(step, 2, 0, 0.0))
+        ring.release(ring.draw(DrawRequest(step, 2, 0), 0.0))
     open_pair(ring, 9)  # step 2 has left tasks 0 and 1 behind
     open_pair(ring, 10)
     with pytest.raises(RingTimeout):
         open_plain(ring, 11)
     assert ring.stats().evicted == 2
     with pytest.raises(RingExhausted, match="made room for later steps; resume with a new ring"):
-        ring.draw(0, 2, 0, 0.0)
+        ring.draw(DrawRequest(0, 2, 0), 0.0)
 
 
 def test_what_would_make_batches_depend_on_time_is_refused(new_ring):
@@ -248,7 +248,7 @@ def test_several_real_renderers_give_the_same_batches(new_ring):
             for step in range(6):
                 while True:
                     try:
-                        draw = ring.draw(step, 3, 0, 0.002)
+                        draw = ring.draw(DrawRequest(step, 3, 0), 0.002)
                         break
                     except RingTimeout:
                         with suppress(RingTimeout):  # too far ahead of the draw

@@ -8,7 +8,7 @@ import pytest
 from small_rings import open_pair, open_plain, render, small_spec, tasks
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import Kind, Ring, RingExhausted, RingTimeout, WaitStopped
+from polygen_stream.ring import DrawRequest, Kind, Ring, RingExhausted, RingTimeout, WaitStopped
 
 
 def filled(new_ring, order: list[int], **changes) -> Ring:
@@ -29,7 +29,7 @@ def test_draws_do_not_depend_on_the_order_of_arrival(new_ring):
     for order in orders:
         ring, history = filled(new_ring, order), []
         for step in range(6):
-            draw = ring.draw(step, 5, 2, 0.0)
+            draw = ring.draw(DrawRequest(step, 5, 2), 0.0)
             history.append([(group.task_id, group.kind, group.times_sampled) for group in draw.groups])
             ring.release(draw)
         histories.append(history)
@@ -37,15 +37,15 @@ def test_draws_do_not_depend_on_the_order_of_arrival(new_ring):
 
 
 def test_draws_depend_on_seed_and_step(new_ring):
-    first = tasks(filled(new_ring, list(range(16)), seed=1).draw(0, 8, 0, 0.0))
-    assert first != tasks(filled(new_ring, list(range(16)), seed=2).draw(0, 8, 0, 0.0))
-    assert first != tasks(filled(new_ring, list(range(16)), seed=1).draw(1, 8, 0, 0.0))
+    first = tasks(filled(new_ring, list(range(16)), seed=1).draw(DrawRequest(0, 8, 0), 0.0))
+    assert first != tasks(filled(new_ring, list(range(16)), seed=2).draw(DrawRequest(0, 8, 0), 0.0))
+    assert first != tasks(filled(new_ring, list(range(16)), seed=1).draw(DrawRequest(1, 8, 0), 0.0))
 
 
 def test_reuse_spreads_evenly(new_ring):
     ring = filled(new_ring, list(range(16)))
     for step in range(13):
-        ring.release(ring.draw(step, 5, 3, 0.0))
+        ring.release(ring.draw(DrawRequest(step, 5, 3), 0.0))
     times = {kind: {g.times_sampled for g in ring.groups_snapshot(16) if g.kind is kind} for kind in Kind}
     assert times == {Kind.PLAIN: {5, 6}, Kind.PAIR: {9, 10}}  # 65 draws of 12 groups, 39 of 4
     assert (ring.stats().draws, ring.stats().samples, ring.stats().mean_reuse) == (13, 104, 6.5)
@@ -60,7 +60,7 @@ def test_new_captions_join_the_old_ones_and_do_not_crowd_the_batches(new_ring):
         open_plain(ring, next(tasks_opened))
         render(ring)
     for step in range(60):
-        draw = ring.draw(step, 8, 0, 0.0)
+        draw = ring.draw(DrawRequest(step, 8, 0), 0.0)
         for task in tasks(draw):
             drawn.setdefault(task, []).append(step)
         ring.release(draw)
@@ -76,7 +76,7 @@ def test_new_captions_join_the_old_ones_and_do_not_crowd_the_batches(new_ring):
 
 def test_pairs_serve_plain_demand_only_when_plain_groups_are_short(new_ring):
     ring = filled(new_ring, list(range(16)))
-    assert all(task % 4 for task in tasks(ring.draw(0, 12, 0, 0.0)))
+    assert all(task % 4 for task in tasks(ring.draw(DrawRequest(0, 12, 0), 0.0)))
 
 
 def test_no_caption_comes_twice_in_a_batch(new_ring):
@@ -85,11 +85,11 @@ def test_no_caption_comes_twice_in_a_batch(new_ring):
         open_plain(ring, task, caption=f"caption {task % 5}")
     render(ring)
     for step in range(8):
-        draw = ring.draw(step, 5, 0, 0.0)
+        draw = ring.draw(DrawRequest(step, 5, 0), 0.0)
         assert len({group.caption for group in draw.groups}) == 5
         ring.release(draw)
     with pytest.raises(RingTimeout, match="5 of 6 PLAIN are ready"):
-        ring.draw(9, 6, 0, 0.0)
+        ring.draw(DrawRequest(9, 6, 0), 0.0)
 
 
 def test_a_negative_caption_counts_as_a_caption_of_the_batch(new_ring):
@@ -98,10 +98,10 @@ def test_a_negative_caption_counts_as_a_caption_of_the_batch(new_ring):
     open_plain(ring, 1, caption="a blue cup")
     open_plain(ring, 2, caption="a green cup")
     render(ring)
-    draw = ring.draw(0, 1, 1, 0.0)
+    draw = ring.draw(DrawRequest(0, 1, 1), 0.0)
     assert tasks(draw) == [2, 0]
     ring.release(draw)
-    assert sorted(tasks(ring.draw(0, 3, 0, 0.0))) == [0, 1, 2]  # as PLAIN its negative is not in the batch
+    assert sorted(tasks(ring.draw(DrawRequest(0, 3, 0), 0.0))) == [0, 1, 2]  # as PLAIN its negative is not in the batch
 
 
 def test_plain_demand_is_filled_by_pairs_without_their_negatives(new_ring):
@@ -110,7 +110,7 @@ def test_plain_demand_is_filled_by_pairs_without_their_negatives(new_ring):
     open_pair(ring, 1)
     open_pair(ring, 2)
     render(ring)
-    draw = ring.draw(0, 2, 1, 0.0)
+    draw = ring.draw(DrawRequest(0, 2, 1), 0.0)
     plain, filler, pair = draw.groups
     assert [group.kind for group in draw.groups] == [Kind.PLAIN, Kind.PLAIN, Kind.PAIR]
     assert (plain.task_id, plain.negative) == (0, None)
@@ -126,7 +126,7 @@ def test_a_draw_takes_all_or_nothing(new_ring):
     open_plain(ring, 0)
     render(ring)
     with pytest.raises(RingTimeout):
-        ring.draw(0, 2, 0, 0.0)
+        ring.draw(DrawRequest(0, 2, 0), 0.0)
     stats = ring.stats()
     assert (stats.draws, stats.samples, stats.groups["plain"]["leased"]) == (0, 0, 0)
     assert ring.groups_snapshot(1)[0].times_sampled == 0
@@ -137,7 +137,7 @@ def test_empty_ring_deadline_names_the_captioner(new_ring):
     ring.register("captioner", "words")
     ring.heartbeat("thinking")
     with pytest.raises(RingTimeout) as caught:
-        ring.draw(12, 2, 1, 0.05)
+        ring.draw(DrawRequest(12, 2, 1), 0.05)
     text = str(caught.value)
     assert "step 12 waited 0." in text
     assert "0 of ring.min_fill 1 groups are complete" in text
@@ -154,7 +154,7 @@ def test_starved_draw_names_kind_generator_and_process(new_ring):
     ring.claim([1], 1)
     ring.heartbeat("rendering 1 image")
     with pytest.raises(RingTimeout) as caught:
-        ring.draw(3, 0, 1, 0.0)
+        ring.draw(DrawRequest(3, 0, 1), 0.0)
     text = str(caught.value)
     assert "0 of 1 PAIR are ready" in text
     assert "generator 'two' lags with 2 members (1 being written)" in text
@@ -167,13 +167,13 @@ def test_min_fill_holds_the_first_draw_back_but_not_later_ones(new_ring):
     open_plain(ring, 1)
     render(ring)
     with pytest.raises(RingTimeout, match=r"2 of ring.min_fill 3"):
-        ring.draw(0, 1, 0, 0.0)
+        ring.draw(DrawRequest(0, 1, 0), 0.0)
     open_plain(ring, 2)
     render(ring)
-    ring.release(ring.draw(0, 2, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
     open_plain(ring, 3)  # evicts: two complete groups are left
     open_plain(ring, 4)
-    ring.release(ring.draw(1, 1, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(1, 1, 0), 0.0))
 
 
 def test_reuse_limit_is_kept(new_ring):
@@ -181,9 +181,9 @@ def test_reuse_limit_is_kept(new_ring):
     open_plain(ring, 0)
     render(ring)
     for step in range(2):
-        ring.release(ring.draw(step, 1, 0, 0.0))
+        ring.release(ring.draw(DrawRequest(step, 1, 0), 0.0))
     with pytest.raises(RingTimeout):
-        ring.draw(2, 1, 0, 0.0)
+        ring.draw(DrawRequest(2, 1, 0), 0.0)
     assert ring.stats().mean_reuse == 2.0
 
 
@@ -195,18 +195,18 @@ def test_samples_per_insert_window_holds_both_sides(new_ring):
         open_plain(ring, 3)
     render(ring)
     for step in range(5):  # 6 - 5 = 1 is the lower edge
-        ring.release(ring.draw(step, 1, 0, 0.0))
+        ring.release(ring.draw(DrawRequest(step, 1, 0), 0.0))
     with pytest.raises(RingTimeout, match="rate limiter holds it back"):
-        ring.draw(5, 1, 0, 0.0)
+        ring.draw(DrawRequest(5, 1, 0), 0.0)
     open_plain(ring, 3)
     render(ring)
-    ring.release(ring.draw(5, 1, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(5, 1, 0), 0.0))
 
 
 def test_a_batch_wider_than_the_limiter_window_is_refused_with_the_arithmetic(new_ring):
     ring = new_ring(samples_per_insert=2.0, error_buffer=3.0)
     with pytest.raises(UserError, match=r"window of 8 .* = 6; raise ring.error_buffer to 4"):
-        ring.draw(0, 6, 0, 0.0)
+        ring.draw(DrawRequest(0, 6, 0), 0.0)
 
 
 def test_the_limiter_lets_go_when_production_is_over(new_ring):
@@ -215,7 +215,7 @@ def test_the_limiter_lets_go_when_production_is_over(new_ring):
     render(ring)
     ring.finish_opening()
     for step in range(9):
-        ring.release(ring.draw(step, 1, 0, 0.0))
+        ring.release(ring.draw(DrawRequest(step, 1, 0), 0.0))
 
 
 def test_a_draw_that_can_never_be_filled_fails_at_once(new_ring):
@@ -223,11 +223,11 @@ def test_a_draw_that_can_never_be_filled_fails_at_once(new_ring):
     open_plain(ring, 0)
     ring.finish_opening()
     with pytest.raises(RingTimeout):  # one member is still to come
-        ring.draw(0, 1, 0, 0.0)
+        ring.draw(DrawRequest(0, 1, 0), 0.0)
     render(ring)
-    ring.release(ring.draw(0, 1, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 1, 0), 0.0))
     with pytest.raises(RingExhausted, match="production is over"):
-        ring.draw(1, 1, 0, 60.0)
+        ring.draw(DrawRequest(1, 1, 0), 60.0)
 
 
 def test_too_little_production_for_min_fill_fails_at_once(new_ring):
@@ -236,7 +236,7 @@ def test_too_little_production_for_min_fill_fails_at_once(new_ring):
     render(ring)
     ring.finish_opening()
     with pytest.raises(RingExhausted, match=r"ring\.min_fill is 2"):
-        ring.draw(0, 1, 0, 60.0)
+        ring.draw(DrawRequest(0, 1, 0), 60.0)
 
 
 def test_a_waiting_draw_can_be_stopped_and_keeps_its_heartbeat(new_ring):
@@ -248,7 +248,7 @@ def test_a_waiting_draw_can_be_stopped_and_keeps_its_heartbeat(new_ring):
         return len(calls) == 3
 
     with pytest.raises(WaitStopped):
-        ring.draw(0, 1, 0, 60.0, stop)
+        ring.draw(DrawRequest(0, 1, 0), 60.0, stop)
     assert calls[2]["doing"] == "waiting to draw 1 plain + 0 pair"
     assert calls[2]["heartbeat_age_s"] < 1.0
 
@@ -257,7 +257,7 @@ def test_release_is_once_and_by_the_drawer(new_ring):
     ring = new_ring()
     open_plain(ring, 0)
     render(ring)
-    draw, again = ring.draw(0, 1, 0, 0.0), ring.draw(1, 1, 0, 0.0)
+    draw, again = ring.draw(DrawRequest(0, 1, 0), 0.0), ring.draw(DrawRequest(1, 1, 0), 0.0)
     assert ring.stats().groups["plain"]["leased"] == 1
     ring.release(draw)
     assert ring.stats().groups["plain"]["leased"] == 1  # still leased by the second draw
@@ -274,7 +274,10 @@ def test_a_draw_of_somebody_else_cannot_be_released_and_ours_stays_ours(new_ring
     render(ring)
     other = Ring.attach(os.dup(ring.fd))
     other.register("trainer", "other")
-    mine, theirs = ring.draw(0, 1, 0, 0.0), other.draw(1, 1, 0, 0.0)  # both are the first draw of their process
+    mine, theirs = (
+        ring.draw(DrawRequest(0, 1, 0), 0.0),
+        other.draw(DrawRequest(1, 1, 0), 0.0),
+    )  # both are the first draw of their process
     with pytest.raises(ValueError, match="not leased by this process"):
         ring.release(theirs)
     ring.release(mine)
@@ -286,7 +289,7 @@ def test_a_draw_of_somebody_else_cannot_be_released_and_ours_stays_ours(new_ring
 def test_using_the_ring_without_registering_is_refused():
     ring = Ring.create(small_spec())
     with pytest.raises(PolygenError, match="register"):
-        ring.draw(0, 1, 0, 0.0)
+        ring.draw(DrawRequest(0, 1, 0), 0.0)
     with pytest.raises(PolygenError, match="register"):
         ring.claim([0], 1)
     ring.close()

@@ -4,6 +4,7 @@ import pytest
 from small_rings import open_pair, open_plain, render
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.ring import DrawRequest
 from polygen_stream.ring.draw_log import DrawLog, read_draw_log
 
 
@@ -14,7 +15,7 @@ def test_a_log_reads_back_as_it_was_drawn(new_ring, tmp_path):
     render(ring)
     log, records = DrawLog(tmp_path / "log"), []
     for step in range(3):
-        draw = ring.draw(step, 3, 2, 0.0)
+        draw = ring.draw(DrawRequest(step, 3, 2), 0.0)
         ring.release(draw)
         log.write(draw.record)
         records.append(draw.record)
@@ -31,7 +32,7 @@ def log_of_five(new_ring, tmp_path):
     render(ring)
     log, records = DrawLog(tmp_path / "log"), []
     for step in range(5):
-        draw = ring.draw(step, 1, 0, 0.0)
+        draw = ring.draw(DrawRequest(step, 1, 0), 0.0)
         ring.release(draw)
         log.write(draw.record)
         records.append(draw.record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from small_rings import open_pair, open_plain, render, tasks
 
-from polygen_stream.ring import Ring
+from polygen_stream.ring import DrawRequest, Ring
 
 
 def groups_of(ring: Ring) -> dict[int, tuple[int, int]]:
@@ -27,8 +27,8 @@ def test_named_groups_lead_their_kind_in_the_order_given_however_often_they_were
     ring = filled(new_ring)
     row = groups_of(ring)
     for step in range(3):  # tasks 3, 1 and 6 have been drawn, others not
-        ring.release(ring.draw(step, 2, 1, timeout_s=1, first=[row[3], row[6], row[1]]))
-    draw = ring.draw(3, 3, 2, timeout_s=1, first=[row[3], row[6], row[1]])
+        ring.release(ring.draw(DrawRequest(step, 2, 1, first=[row[3], row[6], row[1]]), timeout_s=1))
+    draw = ring.draw(DrawRequest(3, 3, 2, first=[row[3], row[6], row[1]]), timeout_s=1)
     assert tasks(draw)[:2] == [3, 1] and tasks(draw)[2] in (0, 2, 4)
     assert tasks(draw)[3] == 6 and tasks(draw)[4] in (5, 7)
     assert len(set(tasks(draw))) == 5
@@ -36,18 +36,18 @@ def test_named_groups_lead_their_kind_in_the_order_given_however_often_they_were
 
 def test_a_group_that_is_not_there_any_more_is_passed_over(new_ring):
     ring = filled(new_ring)
-    usual, row = ring.draw(0, 2, 1, timeout_s=1), groups_of(ring)
+    usual, row = ring.draw(DrawRequest(0, 2, 1), timeout_s=1), groups_of(ring)
     other = filled(new_ring)
     stale = [(row[task][0], row[task][1] - 1) for task in range(8)]
-    assert tasks(other.draw(0, 2, 1, timeout_s=1, first=stale)) == tasks(usual)
+    assert tasks(other.draw(DrawRequest(0, 2, 1, first=stale), timeout_s=1)) == tasks(usual)
 
 
 def test_a_named_pair_does_not_lead_when_pairs_stand_in_for_plain_groups(new_ring):
     ring = filled(new_ring)
     row = groups_of(ring)
-    ring.release(ring.draw(0, 5, 3, timeout_s=1))
-    ring.release(ring.draw(1, 0, 1, timeout_s=1, first=[row[6]]))
-    draw = ring.draw(2, 7, 0, timeout_s=1, first=[row[6]])
+    ring.release(ring.draw(DrawRequest(0, 5, 3), timeout_s=1))
+    ring.release(ring.draw(DrawRequest(1, 0, 1, first=[row[6]]), timeout_s=1))
+    draw = ring.draw(DrawRequest(2, 7, 0, first=[row[6]]), timeout_s=1)
     assert set(tasks(draw)) == {0, 1, 2, 3, 4, 5, 7}  # 6 was drawn most often
     assert [group.has_negative for group in draw.groups] == [False] * 5 + [True] * 2
     assert all(group.negative is None for group in draw.groups)
@@ -57,7 +57,7 @@ def test_unseen_groups_are_those_nobody_drew_or_holds_oldest_first(new_ring):
     ring = filled(new_ring)
     row = groups_of(ring)
     assert ring.unseen(99) == [row[task] for task in range(8)]
-    ring.release(ring.draw(0, 1, 1, timeout_s=1, first=[row[2], row[5]]))
+    ring.release(ring.draw(DrawRequest(0, 1, 1, first=[row[2], row[5]]), timeout_s=1))
     ring.pin(*row[0])
     assert ring.unseen(99) == [row[task] for task in (1, 3, 4, 6, 7)]
     assert ring.unseen(2) == [row[1], row[3]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from small_rings import open_pair, open_plain, pictures, render
 
+from polygen_stream.ring import DrawRequest
 from polygen_stream.ring.follow import Follower
 
 
@@ -57,7 +58,7 @@ def test_a_full_ring_evicts_what_nobody_has_followed_yet(new_ring):
     for task in range(16):
         open_plain(ring, task)
     render(ring)
-    ring.release(ring.draw(0, 4, 0, timeout_s=1))
+    ring.release(ring.draw(DrawRequest(0, 4, 0), timeout_s=1))
     for task in range(16, 20):
         open_plain(ring, task)
     render(ring)
@@ -71,7 +72,7 @@ def test_a_group_evicted_while_it_is_copied_is_left_out(new_ring, monkeypatch):
     for task in range(16):
         open_plain(ring, task)
     render(ring)
-    ring.release(ring.draw(0, 16, 0, timeout_s=1))
+    ring.release(ring.draw(DrawRequest(0, 16, 0), timeout_s=1))
     follower, copies = Follower(ring), []
     payload = ring._control.columns.payload
 
@@ -86,13 +87,13 @@ def test_a_group_evicted_while_it_is_copied_is_left_out(new_ring, monkeypatch):
             return copies[-1]
 
     monkeypatch.setattr(ring._control.columns, "payload", Busy())
-    monkeypatch.setattr("polygen_stream.ring.ring.write_pictures", _write_into(payload))
+    monkeypatch.setattr("polygen_stream.ring.members.write_images", _write_into(payload))
     found = tasks(follower.next(16))
     assert len(found) == 15 and 99 not in found
     assert tasks(follower.next(16)) == [99]
 
 
 def _write_into(payload):
-    from polygen_stream.ring.checksum import write_pictures
+    from polygen_stream.ring.checksum import write_images
 
-    return lambda _payload, slots, images: write_pictures(payload, slots, images)
+    return lambda _payload, slots, images: write_images(payload, slots, images)

@@ -4,7 +4,7 @@ import pytest
 from small_rings import open_pair, open_plain, pictures, render, tasks
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.ring import CaptionTooLong, GroupRequest, Kind, Member, RingTimeout
+from polygen_stream.ring import CaptionTooLong, DrawRequest, GroupRequest, Kind, Member, RingTimeout
 
 
 def test_a_group_is_opened_whole_or_not_at_all(new_ring):
@@ -79,7 +79,7 @@ def test_a_fast_generator_cannot_fill_the_ring(new_ring):
         slow += render(ring, (1,), limit=1) if turn % 20 == 0 else 0
         stats = ring.stats()
         if stats.groups["plain"]["complete"] >= 2:
-            ring.release(ring.draw(turn, 2, 0, 0.0))
+            ring.release(ring.draw(DrawRequest(turn, 2, 0), 0.0))
         assert stats.groups["plain"]["open"] <= 4
     assert slow == 20
     assert slow <= fast <= slow + 4
@@ -99,7 +99,7 @@ def test_over_long_caption_is_rejected_and_counted_not_cut(new_ring):
     assert ring.stats().free_slots == 32
     open_plain(ring, 1, caption="\u00e4" * 4)
     render(ring)
-    assert ring.draw(0, 1, 0, 0.0).groups[0].caption == "\u00e4" * 4
+    assert ring.draw(DrawRequest(0, 1, 0), 0.0).groups[0].caption == "\u00e4" * 4
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_pixels_come_back_as_they_were_committed(new_ring):
     claims = ring.claim([0], 1) + ring.claim([1], 1)
     images = pictures(claims)
     assert ring.commit(claims, images) == [True, True]
-    group = ring.draw(0, 1, 0, 0.0).groups[0]
+    group = ring.draw(DrawRequest(0, 1, 0), 0.0).groups[0]
     assert (ring.read(group.positive_slots) == images).all()
     assert group.positive_generators == (0, 1)
     out = images * 0
@@ -211,7 +211,7 @@ def test_retries_are_bounded_and_then_the_group_is_degraded(new_ring):
     assert stats.failed == {"one": 0, "two": 1}
     assert stats.last_failure == {"two": "black image"}
     assert ring.claim([1], 1) == []
-    assert ring.draw(0, 1, 0, 0.0).groups[0].positive_generators == (0,)
+    assert ring.draw(DrawRequest(0, 1, 0), 0.0).groups[0].positive_generators == (0,)
 
 
 def test_group_without_a_positive_is_dropped_and_frees_its_slots(new_ring):
@@ -237,8 +237,8 @@ def test_pair_without_a_negative_becomes_plain(new_ring):
             ring.commit([claim], pictures([claim]))
     assert (ring.stats().demoted, ring.stats().degraded) == (1, 1)
     with pytest.raises(RingTimeout, match="0 of 1 PAIR are ready"):
-        ring.draw(0, 0, 1, 0.0)
-    group = ring.draw(0, 1, 0, 0.0).groups[0]
+        ring.draw(DrawRequest(0, 0, 1), 0.0)
+    group = ring.draw(DrawRequest(0, 1, 0), 0.0).groups[0]
     assert (group.kind, group.negative, group.negative_slots) == (Kind.PLAIN, None, ())
     assert len(group.positive_slots) == 2
 
@@ -265,7 +265,7 @@ def test_used_up_groups_make_room_oldest_first(new_ring):
     for task in range(3):
         open_plain(ring, task)
     render(ring)
-    ring.release(ring.draw(0, 2, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
     used_up = sorted(group.task_id for group in ring.groups_snapshot(9) if group.times_sampled)
     open_plain(ring, 3)
     assert used_up[0] not in [group.task_id for group in ring.groups_snapshot(9)]
@@ -281,7 +281,7 @@ def test_leased_groups_are_never_evicted(new_ring):
     open_plain(ring, 0)
     open_plain(ring, 1)
     render(ring)
-    draw = ring.draw(0, 2, 0, 0.0)
+    draw = ring.draw(DrawRequest(0, 2, 0), 0.0)
     with pytest.raises(RingTimeout, match="2 leased"):
         open_plain(ring, 2)
     ring.release(draw)
@@ -295,9 +295,9 @@ def test_without_a_reuse_limit_a_full_ring_evicts_only_what_was_drawn_most(new_r
     render(ring)
     with pytest.raises(RingTimeout):
         open_plain(ring, 3)
-    first = tasks(draw := ring.draw(0, 2, 0, 0.0))
+    first = tasks(draw := ring.draw(DrawRequest(0, 2, 0), 0.0))
     ring.release(draw)
-    second = tasks(draw := ring.draw(1, 2, 0, 0.0))  # the third group and one of the first two
+    second = tasks(draw := ring.draw(DrawRequest(1, 2, 0), 0.0))  # the third group and one of the first two
     ring.release(draw)
     [twice] = set(first) & set(second)
     open_plain(ring, 4)
@@ -308,7 +308,7 @@ def test_eviction_that_would_not_make_enough_room_does_not_happen(new_ring):
     ring = new_ring(slots=6, max_times_sampled=1)
     open_plain(ring, 0)
     render(ring)
-    ring.release(ring.draw(0, 1, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 1, 0), 0.0))
     open_pair(ring, 1)
     with pytest.raises(RingTimeout):
         open_pair(ring, 2)  # needs 4 slots; the used-up group has 2
@@ -331,7 +331,7 @@ def test_plain_groups_yield_to_a_draw_that_waits_for_pairs(new_ring):
             blocked = False
         return False
 
-    assert tasks(ring.draw(0, 0, 1, 5.0, stop)) == [2]
+    assert tasks(ring.draw(DrawRequest(0, 0, 1), 5.0, stop)) == [2]
     assert not blocked
     assert ring.check() == []
 
@@ -356,7 +356,7 @@ def test_groups_opened_together_take_what_room_there_is_and_wait_for_the_rest(ne
     ring = new_ring(slots=4, max_times_sampled=1)
     open_plain(ring, 0)
     render(ring)
-    draw = ring.draw(0, 1, 0, 0.0)
+    draw = ring.draw(DrawRequest(0, 1, 0), 0.0)
     open_at_first_wait = []
 
     def stop() -> bool:  # called while the second one waits

@@ -16,7 +16,7 @@ from small_rings import open_pair, open_plain, pictures, render
 
 from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.launch.watch.inspect_view import show
-from polygen_stream.ring import Ring
+from polygen_stream.ring import DrawRequest, Ring
 from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot import save_snapshot
 from polygen_stream.ring.state import copy_state
@@ -33,12 +33,12 @@ def busy_ring(new_ring, **changes) -> Ring:
         open_plain(ring, task)
     open_pair(ring, 10)
     render(ring)
-    ring.release(ring.draw(0, 2, 1, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 2, 1), 0.0))
     ring.set_step(5)
     open_plain(ring, 3)
     ring.claim([0], 1)
     ring.heartbeat("thinking", waited_s=1.0, busy_s=3.0)
-    ring.draw(1, 3, 0, 0.0)
+    ring.draw(DrawRequest(1, 3, 0), 0.0)
     return ring
 
 

@@ -8,12 +8,12 @@ import pytest
 from small_rings import open_pair, open_plain, render, small_spec, tasks
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import Kind, Limits, Member, PinResult, Ring, RingExhausted, RingTimeout
+from polygen_stream.ring import DrawRequest, Kind, Limits, Member, PinResult, Ring, RingExhausted, RingTimeout
 from polygen_stream.ring.limiter import RateLimiter
 
 
 def drawn(ring: Ring, step: int, plain: int, pair: int = 0) -> list[int]:
-    draw = ring.draw(step, plain, pair, 0.0)
+    draw = ring.draw(DrawRequest(step, plain, pair), 0.0)
     ring.release(draw)
     return tasks(draw)
 
@@ -42,10 +42,10 @@ def test_a_group_is_drawn_for_max_age_steps_after_its_opening(new_ring):
     ring.set_step(4)
     assert drawn(ring, 4, 1) == [1]
     with pytest.raises(RingTimeout, match="1 of 2 PLAIN are ready"):
-        ring.draw(4, 2, 0, 0.0)
+        ring.draw(DrawRequest(4, 2, 0), 0.0)
     ring.finish_opening()
     with pytest.raises(RingExhausted, match=r"ring.max_age 3"):
-        ring.draw(4, 2, 0, 60.0)
+        ring.draw(DrawRequest(4, 2, 0), 60.0)
 
 
 def test_groups_over_age_make_room_first_even_if_nobody_has_seen_them(new_ring):
@@ -122,7 +122,7 @@ def test_a_group_that_is_gone_cannot_be_pinned(new_ring):
     ring = new_ring(slots=8, groups=4, max_times_sampled=1)
     open_plain(ring, 0)
     render(ring)
-    draw = ring.draw(0, 1, 0, 0.0)
+    draw = ring.draw(DrawRequest(0, 1, 0), 0.0)
     ring.release(draw)
     [old] = draw.groups
     for task in range(1, 5):
@@ -268,7 +268,7 @@ def test_a_draw_that_waits_for_pairs_is_not_kept_from_them_by_the_limiter(new_ri
             render(ring)
         return False
 
-    assert tasks(ring.draw(0, 0, 1, 60.0, producers)) == [2]
+    assert tasks(ring.draw(DrawRequest(0, 0, 1), 60.0, producers)) == [2]
     with pytest.raises(RingTimeout):
         open_pair(ring, 3)
 
@@ -291,7 +291,7 @@ def test_a_full_ring_makes_room_for_the_inserts_that_the_limiter_waits_for(new_r
     for step in range(2):
         drawn(ring, step, 1)
     with pytest.raises(RingTimeout, match="rate limiter holds it back"):
-        ring.draw(2, 1, 0, 0.0)
+        ring.draw(DrawRequest(2, 1, 0), 0.0)
     opened = []
 
     def producers() -> bool:  # called while the draw waits
@@ -299,6 +299,6 @@ def test_a_full_ring_makes_room_for_the_inserts_that_the_limiter_waits_for(new_r
         render(ring)
         return len(opened) > 9
 
-    ring.release(ring.draw(2, 1, 0, 60.0, producers))
+    ring.release(ring.draw(DrawRequest(2, 1, 0), 60.0, producers))
     assert 1 <= len(opened) <= 2
     assert ring.stats().evicted == len(opened)

@@ -8,7 +8,7 @@ import pytest
 from small_rings import open_pair, open_plain, render
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.ring import Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, Ring, RingTimeout
 from polygen_stream.ring.limiter import RateLimiter
 
 STEPS = 40
@@ -70,7 +70,7 @@ def test_a_ring_that_was_accepted_makes_progress(new_ring, seed):
             producers.work(chance.randint(1, 3))
             return turns > TURNS  # WaitStopped: both sides stand still
 
-        draw = ring.draw(step, plain, pair, 600.0, stop)
+        draw = ring.draw(DrawRequest(step, plain, pair), 600.0, stop)
         ring.release(draw)
         ring.set_step(step + 1)
         for group in draw.groups[:1]:

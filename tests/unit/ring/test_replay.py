@@ -1,4 +1,4 @@
-"""A ring in replay mode draws what it is told, and what another run's draw log needs again stays."""
+"""A ring in replay mode draws the tasks that the caller names, and what another run's draw log needs again stays."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.config import load_config
 from polygen_stream.launch.preflight import check_disk
 from polygen_stream.launch.process_plan import build_process_plan
-from polygen_stream.ring import DrawRecord, GeneratorsDown, Kind, Member, PinResult, RingExhausted, RingTimeout
+from polygen_stream.ring import (
+    DrawRecord,
+    DrawRequest,
+    GeneratorsDown,
+    Kind,
+    Member,
+    PinResult,
+    RingExhausted,
+    RingTimeout,
+)
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.train.replay_schedule import ReplaySchedule
 
 
-def test_a_draw_takes_the_tasks_it_is_told_in_their_order(new_ring):
+def test_a_draw_takes_the_named_tasks_in_their_order(new_ring):
     ring = new_ring(mode="replay")
     for task in (3, 5, 4):
         open_plain(ring, task)
     open_pair(ring, 9)
     render(ring)
-    draw = ring.draw(0, 3, 1, 0.0, exactly=[5, 9, 3, 9])
+    draw = ring.draw(DrawRequest(0, 3, 1, exactly=[5, 9, 3, 9]), 0.0)
     assert tasks(draw) == [5, 9, 3, 9]
     assert [group.kind for group in draw.groups] == [Kind.PLAIN] * 3 + [Kind.PAIR]
     assert [group.negative for group in draw.groups] == [None, None, None, "negative 9"]
@@ -32,16 +41,16 @@ def test_a_draw_waits_for_its_tasks_and_says_when_they_cannot_come(new_ring):
     ring = new_ring(mode="replay")
     open_plain(ring, 1)
     with pytest.raises(RingTimeout, match="generator 'one' lags"):
-        ring.draw(0, 1, 0, 0.01, exactly=[1])
+        ring.draw(DrawRequest(0, 1, 0, exactly=[1]), 0.01)
     render(ring)
     with pytest.raises(RingTimeout):
-        ring.draw(0, 2, 0, 0.01, exactly=[1, 2])
+        ring.draw(DrawRequest(0, 2, 0, exactly=[1, 2]), 0.01)
     ring.finish_opening()
     with pytest.raises(RingExhausted, match="step 0 replays task 2, which is not in the ring"):
-        ring.draw(0, 2, 0, 0.01, exactly=[1, 2])
+        ring.draw(DrawRequest(0, 2, 0, exactly=[1, 2]), 0.01)
 
 
-def test_what_will_be_drawn_again_is_held_however_much_it_is(new_ring, tmp_path):
+def test_what_will_be_drawn_again_is_pinned_however_much_it_is(new_ring, tmp_path):
     ring = new_ring(mode="replay", max_open=16)
     for task in range(16):  # all the room there is
         open_plain(ring, task)
@@ -51,14 +60,14 @@ def test_what_will_be_drawn_again_is_held_however_much_it_is(new_ring, tmp_path)
     log.write(DrawRecord(1, tuple(range(15)), (Kind.PLAIN,) * 15, (1,) * 15))
     log.close()
     script = ReplaySchedule(tmp_path / "log")
-    draw = ring.draw(0, 16, 0, 0.0, exactly=script.tasks(0, 16, 0))
+    draw = ring.draw(DrawRequest(0, 16, 0, exactly=script.tasks(0, 16, 0)), 0.0)
     script.update_pins(ring, draw.summary)
     ring.release(draw)
     assert ring.stats().pinned == 15
     open_plain(ring, 16)  # in the place of task 15, which nobody draws again
     with pytest.raises(RingTimeout):
         open_plain(ring, 17)
-    draw = ring.draw(1, 15, 0, 0.0, exactly=script.tasks(1, 15, 0))
+    draw = ring.draw(DrawRequest(1, 15, 0, exactly=script.tasks(1, 15, 0)), 0.0)
     script.update_pins(ring, draw.summary)
     ring.release(draw)
     assert ring.stats().pinned == 0
@@ -89,12 +98,12 @@ def test_a_ring_knows_how_far_tasks_have_come_in_every_mode(new_ring):
     assert ring.stats().known == 8
 
 
-def test_holds_keep_their_share_in_other_modes(new_ring):
+def test_pins_keep_their_share_in_other_modes(new_ring):
     ring = new_ring()
     for task in range(16):
         open_plain(ring, task)
     render(ring)
-    draw = ring.draw(0, 16, 0, 0.0)
+    draw = ring.draw(DrawRequest(0, 16, 0), 0.0)
     answers = [ring.pin(group.row, group.generation) for group in draw.groups]
     assert answers.count(PinResult.PINNED) == 4 and answers.count(PinResult.FULL) == 12
 

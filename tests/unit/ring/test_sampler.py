@@ -9,7 +9,7 @@ from own_parts import write_parts
 from small_rings import open_pair, open_plain, render, tasks
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import RingSpec
+from polygen_stream.ring import DrawRequest, RingSpec
 
 WRONG = """
 import numpy as np
@@ -27,7 +27,7 @@ pair = of(lambda groups: (np.array([], np.int64), np.array([0])))
 
 
 def drawn(ring, step: int, plain: int = 2, pair: int = 0) -> list[int]:
-    draw = ring.draw(step, plain, pair, timeout_s=1)
+    draw = ring.draw(DrawRequest(step, plain, pair), timeout_s=1)
     ring.release(draw)
     return tasks(draw)
 
@@ -90,7 +90,7 @@ def test_a_batch_that_could_not_be_trained_on_is_refused(
     counts = (0, 1) if name == "pair" else (2, 0)
     before = ring.stats()
     with pytest.raises(PolygenError, match=f"ring.sampler = '{module}:{name}', step 0: {told}"):
-        ring.draw(0, *counts, timeout_s=1)
+        ring.draw(DrawRequest(0, *counts), timeout_s=1)
     assert ring.stats().draws == before.draws and ring.stats().groups == before.groups  # undone
 
 
@@ -99,4 +99,4 @@ def test_an_unknown_sampler_is_refused(new_ring):
     open_plain(ring, 0)
     render(ring)
     with pytest.raises(UserError, match="no ring sampler 'prioritised': choose one of rounds, uniform"):
-        ring.draw(0, 1, 0, timeout_s=1)
+        ring.draw(DrawRequest(0, 1, 0), timeout_s=1)

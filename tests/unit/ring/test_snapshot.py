@@ -9,7 +9,7 @@ import pytest
 from small_rings import open_pair, open_plain, pictures, render, small_spec, tasks
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.ring import PinResult, Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, PinResult, Ring, RingTimeout
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -32,7 +32,7 @@ def restored(tmp_path):
 
 def batch(ring: Ring, step: int, plain: int, pair: int) -> list:
     """A draw as values, pictures included; released again."""
-    draw = ring.draw(step, plain, pair, 0.0)
+    draw = ring.draw(DrawRequest(step, plain, pair), 0.0)
     drawn = [
         (
             group.task_id,
@@ -97,7 +97,7 @@ def test_pictures_of_chosen_tasks_only(new_ring, restored):
     second = restored(ring, tasks=[1, 12])
     assert [group.task_id for group in second.groups_snapshot(99)] == [1, 12]
     assert second.stats().groups_completed == 2
-    assert sorted(tasks(second.draw(0, 1, 1, 0.0))) == [1, 12]
+    assert sorted(tasks(second.draw(DrawRequest(0, 1, 1), 0.0))) == [1, 12]
     assert render(second) == 24 - 2 - 4
     assert second.check() == []
 
@@ -108,7 +108,7 @@ def test_what_the_old_processes_held_is_given_back(new_ring, restored):
     render(ring)
     open_plain(ring, 1)
     ring.claim([0], 1)
-    ring.draw(0, 1, 0, 0.0)
+    ring.draw(DrawRequest(0, 1, 0), 0.0)
     second = restored(ring)
     stats = second.stats()
     assert stats.backlog == {"one": 1, "two": 1}
@@ -156,7 +156,7 @@ def test_promises_of_the_old_processes_end_with_them(new_ring, restored):
 def test_holds_stay_on_groups_that_are_rendered_again(new_ring, restored):
     ring = new_ring(max_times_sampled=1)
     fill(ring)
-    drawn = ring.draw(0, 4, 0, 0.0)
+    drawn = ring.draw(DrawRequest(0, 4, 0), 0.0)
     kept = drawn.groups[0]
     assert ring.pin(kept.row, kept.generation) is PinResult.PINNED
     ring.release(drawn)
@@ -183,15 +183,15 @@ def test_limits_stay_as_they_were_changed(new_ring, restored):
     assert second.stats().limiter == ring.stats().limiter
 
 
-def test_a_batch_that_was_posted_but_not_taken_is_posted_again(new_ring, restored):
+def test_a_batch_that_was_broadcast_but_not_received_is_broadcast_again(new_ring, restored):
     ring = new_ring()
     fill(ring)
-    ring.broadcast(3, 2, 1, 2, 0.0)
+    ring.broadcast(DrawRequest(3, 2, 1), 2, 0.0)
     ring.receive(3, 0, 2, 0.0)
     second = restored(ring)
     with pytest.raises(RingTimeout):
         second.receive(3, 1, 2, 0.0)
-    second.broadcast(3, 2, 1, 2, 0.0)
+    second.broadcast(DrawRequest(3, 2, 1), 2, 0.0)
     assert len(second.receive(3, 0, 2, 0.0).groups) + len(second.receive(3, 1, 2, 0.0).groups) == 3
     assert second.check() == []
 
@@ -234,7 +234,7 @@ def test_a_slot_overwritten_while_pictures_are_copied_is_left_out(new_ring, tmp_
     open_plain(ring, 0)
     open_plain(ring, 1)
     render(ring)
-    ring.release(ring.draw(0, 1, 0, 0.0))
+    ring.release(ring.draw(DrawRequest(0, 1, 0), 0.0))
     copy_state = snapshot.copy_state
 
     def overtaken(control):

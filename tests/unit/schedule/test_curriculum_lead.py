@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 
 from polygen_stream.producers.lead_time import LeadTime
-from polygen_stream.ring import Kind, Member, Ring, RingSpec, RingTimeout
+from polygen_stream.ring import DrawRequest, Kind, Member, Ring, RingSpec, RingTimeout
 from polygen_stream.schedule.curriculum import Curriculum, ErrorDiffusion
 
 STEPS, TEXTS, BACKLOG, IMAGES, SLOWER = 80, 24, 24, 2, 10
@@ -51,7 +51,7 @@ def waits(ahead_of_draws: bool) -> list[int]:
             if ring.stats().groups_completed < TEXTS:
                 continue  # not begun
             try:
-                ring.release(ring.draw(step, mix.plain, mix.pair, timeout_s=0))
+                ring.release(ring.draw(DrawRequest(step, mix.plain, mix.pair), timeout_s=0))
             except RingTimeout:
                 waited.append(step)
                 continue

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from small_rings import open_plain, render
 
+from polygen_stream.ring import DrawRequest
 from polygen_stream.schedule.leftover import Lane, LeftoverQueue, Reason
 
 GROUPS, MAX_AGE = 24, 5  # so six may wait
@@ -154,7 +155,7 @@ def test_a_waiting_group_is_not_evicted_from_a_real_ring_until_it_is_drawn(new_r
     for task in range(4):
         open_plain(ring, task)
     render(ring)
-    draw = ring.draw(0, 4, 0, timeout_s=1)
+    draw = ring.draw(DrawRequest(0, 4, 0), timeout_s=1)
     first = min(draw.groups, key=lambda group: group.task_id)
     queue.put(Lane.DISPLACED, (first.row, first.generation), step=0)
     ring.release(draw)
