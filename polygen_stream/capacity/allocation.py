@@ -1,4 +1,4 @@
-"""Which generator renders on which GPU, so that all of them together make equally many pictures."""
+"""Division of GPUs among generators, so that every generator renders equally many images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-SLIVER = 0.08  # of a GPU: less than that is not worth a process with its weights
+SLIVER = 0.08  # of a GPU: less does not justify a process with its weights
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """gpus: generator -> indices of the GPUs with one of its processes. per_s: pictures per second of each generator.
+    """A division of GPUs among generators.
 
-    shares: (generator, GPU) -> share of the GPU's time.
+    Attributes:
+        gpus: Generator -> indices of the GPUs with one of its processes.
+        per_s: Images per second of each generator.
+        shares: (generator, GPU) -> fraction of the GPU's time.
     """
 
     gpus: Mapping[str, tuple[int, ...]]
@@ -24,19 +27,21 @@ class Allocation:
 
     @property
     def images_per_s(self) -> float:
+        """Images per second of all generators together."""
         return self.per_s * len(self.gpus)
 
 
 def allocate(rates: Mapping[str, float], gpus: Sequence[int]) -> Allocation:
-    """Spread generators over GPUs so that each makes the same number of pictures per second, and that is the most.
+    """Divide GPUs so that every generator renders the same number of images per second, as many as possible.
 
     Of n GPUs a generator of rate v needs the share (1 / v) / sum(1 / v). Laid end to end on the n GPUs, the slowest
     first (McNaughton's wrap-around rule), these shares use every GPU fully, and at most one GPU is shared at each
-    border. Borders that would leave a process a sliver of a GPU are moved; what that costs is found exactly, as a
-    linear program.
+    border. Borders that would leave a process less than SLIVER of a GPU are moved; the shares that remain are then
+    found by a linear program.
 
     Args:
-        rates: pictures per second of a whole GPU, by generator.
+        rates: Images per second of a whole GPU, by generator.
+        gpus: Indices of the GPUs.
     """
     names = sorted(rates, key=lambda name: rates[name])
     whole, at = sum(1 / rate for rate in rates.values()), 0.0
@@ -59,7 +64,7 @@ def allocate(rates: Mapping[str, float], gpus: Sequence[int]) -> Allocation:
 def _balance(
     pairs: Sequence[tuple[str, int]], rates: Mapping[str, float], names: Sequence[str], gpus: int
 ) -> tuple[list[float], float]:
-    """The shares of GPU time that let the slowest generator make the most, and how much that is."""
+    """Return the shares of GPU time that maximise the common rate of the generators, and that rate."""
     columns = len(pairs) + 1  # the last one is what each generator makes
     equal = np.zeros((len(names), columns))
     most = np.zeros((gpus, columns))

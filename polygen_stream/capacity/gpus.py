@@ -1,4 +1,4 @@
-"""The GPUs that a run is planned for: as asked ("8xH100-80G"), or those of this machine."""
+"""The GPUs that a run is planned for: as given ("8xH100-80G"), or those of this machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ ASKED = re.compile(r"(?:(\d+)x)?([A-Za-z][A-Za-z0-9 ]*?)(?:-(\d+)G[Bi]*)?")
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """One GPU: `index` as in "cuda:N", a name that tells types apart, memory in bytes.
+    """One GPU.
 
-    Of one of this machine also its architecture ("SM89"), and the name it has in CUDA_VISIBLE_DEVICES.
+    Attributes:
+        index: N of "cuda:N".
+        name: Name that distinguishes types of GPU.
+        nbytes: Memory in bytes.
+        capability: Architecture of a GPU of this machine, e.g. "SM89"; else empty.
+        visible_as: Name of a GPU of this machine in CUDA_VISIBLE_DEVICES; else empty.
     """
 
     index: int
@@ -31,10 +36,10 @@ class GpuSpec:
 
 
 def parse_gpus(text: str) -> list[GpuSpec]:
-    """GPUs in words: "8xH100-80G", "A100-40G", "4xA100-80G,4xH100-80G"; a bare number is of A100-80G.
+    """Parse GPUs in words: "8xH100-80G", "A100-40G", "4xA100-80G,4xH100-80G"; a bare number means A100-80G.
 
     Raises:
-        UserError: it reads as none of these, or names a card whose memory is not known here and not given.
+        UserError: The text has another form, or names a GPU whose memory is neither known nor given.
     """
     found: list[GpuSpec] = []
     for word in text.split(","):
@@ -52,7 +57,7 @@ def parse_gpus(text: str) -> list[GpuSpec]:
 
 
 def local_gpus() -> list[GpuSpec]:
-    """Those of this machine that CUDA_VISIBLE_DEVICES shows, in its order, else in that of the bus."""
+    """Return the GPUs of this machine that CUDA_VISIBLE_DEVICES shows, in its order, else in that of the PCI bus."""
     try:
         installed = query_gpus("name", "memory.total", "compute_cap")
     except NoNvidiaSmi:
@@ -72,20 +77,20 @@ def local_gpus() -> list[GpuSpec]:
 
 
 def _memory_by_torch(index: int) -> int:
-    """Of a GPU of which nvidia-smi does not say it: it shares the machine's memory, or is a part of another one."""
+    """Return the memory of a GPU for which nvidia-smi has none: one with unified memory, or a MIG instance."""
     import torch
 
     return torch.cuda.get_device_properties(index).total_memory
 
 
 def index_of(device: str) -> int | None:
-    """N of "cuda:N", 0 of "cuda"; None of any other device."""
+    """Return N of "cuda:N", 0 of "cuda" and None of any other device."""
     kind, _, index = device.partition(":")
     return int(index or 0) if kind == "cuda" else None
 
 
 def types_of(gpus: Sequence[GpuSpec]) -> dict[str, list[int]]:
-    """The indices of each type of GPU."""
+    """Return the indices of the GPUs of each type, by name."""
     types: dict[str, list[int]] = {}
     for gpu in gpus:
         types.setdefault(gpu.name, []).append(gpu.index)

@@ -1,4 +1,4 @@
-"""GPU memory of every process of a run, item by item. Estimates: none has been compared with a GPU."""
+"""GPU memory of every process of a run, item by item. Estimates, not compared with a GPU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ NCCL_GIB = 1.0
 PROMPT_TOKENS = 1024  # longest context that captions/models/vllm_model.py serves
 VLLM_GRAPHS_GIB = 1.5  # its activations and CUDA graphs
 MIB = 2**20
-STAYS = ("CUDA context", "model state")  # on the GPU while another process has its turn
+STAYS = ("CUDA context", "model state")  # on the GPU while another process works
 
 
 @dataclass(frozen=True)
 class Item:
-    """A piece of memory: what it is for, GiB, and the arithmetic."""
+    """A part of a process's memory.
+
+    Attributes:
+        what: What it holds.
+        gib: Size in GiB.
+        how: The arithmetic.
+    """
 
     what: str
     gib: float
@@ -34,7 +40,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Need:
-    """What a process takes of its GPU. `short`: why it cannot work even with all that it was given."""
+    """Memory that a process takes of its GPU.
+
+    Attributes:
+        process: The process.
+        items: Its parts.
+        short: Why the memory it is configured to take cannot suffice; None if it does.
+    """
 
     process: ProcessSpec
     items: tuple[Item, ...]
@@ -42,11 +54,12 @@ class Need:
 
     @property
     def gib(self) -> float:
+        """Sum over the items, in GiB."""
         return sum(item.gib for item in self.items)
 
 
 def gpu_needs(config: RunConfig, plan: ProcessPlan, gpus: list[GpuSpec]) -> dict[int, list[Need]]:
-    """The processes of each GPU that the config names, by its index; an index may be one that `gpus` lacks."""
+    """Return the processes of each GPU that the plan names, by index, which may be one that `gpus` lacks."""
     needs: dict[int, list[Need]] = {}
     for process in plan.processes:
         index = index_of(process.device)
@@ -60,7 +73,10 @@ def gpu_needs(config: RunConfig, plan: ProcessPlan, gpus: list[GpuSpec]) -> dict
 
 
 def together(users: list[Need], in_turns: bool) -> float:
-    """GiB of a GPU's processes at once. In turns one works, and of the others only what stays is there."""
+    """Return the GiB that a GPU's processes take at once.
+
+    In turns one process works, and of the others only the items in STAYS are on the GPU.
+    """
     if not in_turns:
         return sum(need.gib for need in users)
     stays = [sum(item.gib for item in need.items if item.what in STAYS) for need in users]
@@ -68,7 +84,7 @@ def together(users: list[Need], in_turns: bool) -> float:
 
 
 def problems(needs: dict[int, list[Need]], gpus: list[GpuSpec], in_turns: bool) -> list[str]:
-    """Why the processes cannot share the GPUs as the config has them; empty if they can."""
+    """Return why the processes do not fit the GPUs as configured; empty if they fit."""
     found = []
     absent = [index for index in needs if index >= len(gpus)]
     if absent:
@@ -93,6 +109,7 @@ def problems(needs: dict[int, list[Need]], gpus: list[GpuSpec], in_turns: bool) 
 def _items(config: RunConfig, process: ProcessSpec, total: float) -> tuple[list[Item], str | None]:
     match process.role:
         case "renderer":
+            assert process.generator is not None, "a renderer has a generator"
             return _renderer(config, process.generator), None
         case "captioner":
             return _vllm(config, total) if config.captions.source == "vllm" else (_transformers(config), None)
@@ -124,13 +141,13 @@ def _language_weights(config: RunConfig, name: str) -> float:
 
 
 def _token_bytes(name: str) -> int:
-    """Of the cache, keys and values of 16 bits."""
+    """Return the bytes of a token in the KV cache, in 16 bits."""
     facts = language_model(name)
     return 2 * facts.layers * facts.kv_heads * facts.head_size * 2
 
 
 def _vllm(config: RunConfig, total: float) -> tuple[list[Item], str | None]:
-    """vLLM takes its share of the GPU whatever it needs; what weights and graphs leave of it is its cache."""
+    """Return the memory of vLLM, which takes its fraction of the GPU: weights, graphs, and the rest as KV cache."""
     share, items, short = config.captions.gpu_memory_utilization, [], None
     for name in _models(config):
         weights, each = _language_weights(config, name), _token_bytes(name) * PROMPT_TOKENS / GIB

@@ -1,4 +1,4 @@
-"""The size of an open_clip model, from its configuration file: what a training GPU has to hold. Loads no torch."""
+"""The size of an open_clip model, from its configuration file, without loading torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from polygen_stream.assets.model_configs import find_model_config
 
 @dataclass(frozen=True)
 class ModelSize:
-    """parameters: numbers, both towers. image_bytes, text_bytes: activations of one image and of one text."""
+    """Size of a model.
+
+    Attributes:
+        parameters: Parameters of both towers.
+        image_bytes: Activations of one image, in bytes.
+        text_bytes: Activations of one text, in bytes.
+    """
 
     parameters: int
     image_bytes: int
@@ -17,7 +23,7 @@ class ModelSize:
 
 
 def model_size(model: str) -> ModelSize | None:
-    """The size of a model of two transformers; None of any other (ResNet, timm, a pretrained text tower).
+    """Return the size of a model of two transformers; None of any other (ResNet, timm, a pretrained text tower).
 
     A transformer layer of width h has 12 h^2 parameters and keeps 34 s h bytes of a sequence of s tokens in 16-bit
     training, attention computed in blocks (arXiv 2205.05198, section 4.1, without its attention term).

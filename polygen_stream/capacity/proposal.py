@@ -1,4 +1,4 @@
-"""A division of GPUs among the roles of a run, and what comes of it. A pure function of config, rates and numbers."""
+"""Proposed division of GPUs among the roles of a run, and its expected rates: a pure function of config and rates."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from polygen_stream.capacity.allocation import Allocation, allocate
 from polygen_stream.capacity.rates import Rate, Rates
 from polygen_stream.config import RunConfig, curriculum_shares
 
-REUSE = 40  # the paper's epochs: every caption is seen so often
-SHARED = 4  # with fewer GPUs than this the language models have none of their own
+REUSE = 40  # draws per caption: the paper's number of epochs
+SHARED = 4  # GPUs from which on the language models get one of their own
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What one caption costs and a step takes, means over the curriculum.
+    """Images and captions that a run needs, averaged over the curriculum.
 
-    images: rendered for a caption. step_images, step_captions: drawn by a step.
+    Attributes:
+        images: Images rendered per caption.
+        step_images: Images drawn by a step.
+        step_captions: Captions drawn by a step.
     """
 
     images: float
@@ -29,46 +32,64 @@ class Demand:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Seconds and shares of a run on `gpus` GPUs. reuse: draws of each caption.
+    """A division of GPUs and the rates expected of it.
 
-    In phases all roles take turns on the GPUs that they share; `allocation` is then of renderers alone.
+    Attributes:
+        gpus: GPUs of the run.
+        trainers: GPUs that train.
+        captioners: GPUs of the language models alone; 0: they share those of the renderers.
+        renderers: GPUs that render; 0: every role takes turns on the trainer's GPU.
+        allocation: Which generator renders on which GPU.
+        demand: Images and captions per step.
+        reuse: Draws per caption.
+        images_per_s: Images rendered per second.
+        captions_per_s: Captions written per second.
+        steps_per_s: Training steps per second.
+        trainer_waits: Fraction of its time that the trainer waits.
+        steps: Steps of the run.
+        slots: Slots of the ring.
     """
 
     gpus: int
     trainers: int
-    captioners: int  # GPUs of their own
-    renderers: int  # likewise; 0: the trainer's are shared
+    captioners: int
+    renderers: int
     allocation: Allocation
     demand: Demand
     reuse: float
-    images_per_s: float  # rendered
+    images_per_s: float
     captions_per_s: float
     steps_per_s: float
-    trainer_waits: float  # share of its time
+    trainer_waits: float
     steps: int
     slots: int
 
     @property
     def seconds(self) -> float:
+        """Duration of the run in seconds."""
         return self.steps / self.steps_per_s
 
     @property
     def gpu_hours(self) -> float:
+        """GPU-hours of the run."""
         return self.gpus * self.seconds / 3600
 
     @property
     def captions(self) -> float:
-        """Produced in all."""
+        """Captions written in the whole run."""
         return self.steps * self.demand.step_captions / self.reuse
 
     @property
     def images(self) -> float:
-        """Rendered in all."""
+        """Images rendered in the whole run."""
         return self.captions * self.demand.images
 
 
 def demand_of(config: RunConfig) -> Demand:
-    """A step of B texts with a share p of hard negatives draws B (1 - p) captions, and B p of them with a negative."""
+    """Return the demand of a config.
+
+    A step of B texts with a fraction p of hard negatives draws B (1 - p) captions, B p of them with their negative.
+    """
     shares, generators, batch = curriculum_shares(config), config.generators, config.train.batch
     mean = sum(shares) / len(shares)
     pairs = sum(p / (1 - p) for p in shares) / len(shares)
@@ -87,14 +108,18 @@ def propose(
     steps: int | None = None,
     images: int | None = None,
 ) -> Proposal:
-    """The division of GPUs that trains fastest.
+    """Return the division of GPUs that trains fastest.
 
     Args:
-        reuse: draws of each caption, if the ring lasts so long.
-        steps: of the run; else what `images` rendered pictures allow at that reuse, else train.steps.
+        config: The config.
+        rates: Rates of one GPU.
+        gpus: Number of GPUs.
+        reuse: Draws per caption.
+        steps: Steps of the run; None: as many as `images` allow at that reuse, else train.steps.
+        images: Images to render; None: no limit.
 
     Raises:
-        UserError: fewer GPUs than one.
+        UserError: There is less than one GPU.
     """
     if gpus < 1:
         raise UserError(f"--gpus {gpus}: a run needs at least 1")
@@ -142,7 +167,7 @@ def _divided(
 
 
 def _in_phases(rates: Rates, demand: Demand, reuse: float, steps: int) -> Proposal:
-    """Of one GPU every caption takes the time to write it, to render it and to train on it `reuse` times."""
+    """Return the proposal for one GPU, which writes each caption, renders it and trains on it `reuse` times in turn."""
     each = sum(1 / rate.per_s for rate in rates.generators.values()) / len(rates.generators)
     training = reuse * demand.step_images / demand.step_captions / rates.trainer.per_s
     seconds = 1 / rates.captions.per_s + demand.images * each + training
@@ -165,12 +190,12 @@ def _in_phases(rates: Rates, demand: Demand, reuse: float, steps: int) -> Propos
 
 
 def _slots(demand: Demand, images_per_s: float) -> int:
-    """16 batches, or an hour of rendering where that is more: what is replayed should be many captions."""
+    """Return the slots for 16 batches, or for an hour of rendering if that is more: draws need many captions."""
     return ceil(max(16 * demand.step_images, 3600 * images_per_s) / 1024) * 1024
 
 
 def remedies(config: RunConfig, rates: Rates, proposal: Proposal) -> list[tuple[str, Proposal | None, str]]:
-    """What helps a trainer that waits: (what, the proposal that follows, in words)."""
+    """Return what helps a trainer that waits, as (change, resulting proposal or None, effect in words)."""
     if proposal.trainer_waits < 0.05:
         return []
     found: list[tuple[str, Proposal | None, str]] = []

@@ -16,7 +16,7 @@ GB = 10**9
 
 
 def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: Console) -> None:
-    """Rates and where they are from, the division, the numbers of the run, what helps an idle trainer."""
+    """Print rates with their sources, the division of GPUs, the figures of the run, and what helps an idle trainer."""
     p, d = proposal, proposal.demand
     lines = [f"{config.name} on {p.gpus} GPU{'s' if p.gpus > 1 else ''}, rates of one {rates.gpu}:"]
     lines += [_rate(name, rate, "images/s") for name, rate in rates.generators.items()]
@@ -56,7 +56,7 @@ def _rate(name: str, rate: Rate, unit: str) -> str:
 
 def _division(p: Proposal) -> list[str]:
     if p.gpus == 1:
-        return ["cuda:0: everything, in turns"]
+        return ["cuda:0: every process, in turns"]
     lines = [f"{_devices(range(p.trainers))}: trainer"]
     if p.captioners:
         lines.append(f"{_devices([p.trainers])}: language models")
@@ -84,7 +84,7 @@ def _rendering(rates: Rates, p: Proposal) -> list[str]:
     best = p.renderers * len(rates.generators) / each
     lines = [
         f"  {p.renderers} GPUs, {len(rates.generators)} generators that make equally many:"
-        f" {p.renderers} x {len(rates.generators)} / ({inverse}) = {best:.2f} images/s if divided at will,"
+        f" {p.renderers} x {len(rates.generators)} / ({inverse}) = {best:.2f} images/s if divided freely,"
         f" {p.allocation.images_per_s:.2f} as above"
     ]
     if p.images_per_s < p.allocation.images_per_s - 1e-6:

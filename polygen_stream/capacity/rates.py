@@ -1,6 +1,6 @@
-"""How fast one GPU (or core) renders, writes and trains: measured by `polygen-stream bench`, or reference figures.
+"""Rates of one device: how fast it renders, writes captions and trains, as measured by `bench` or from references.
 
-Everything that plans or simulates a run starts from a `Rates`.
+Proposals and simulations both start from a `Rates`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ REFERENCE = Path(__file__).with_name("reference_rates.toml")
 
 @dataclass(frozen=True)
 class Rate:
-    """Pieces per second of one device, and where that figure is from.
+    """A rate of one device.
 
-    basis: "measured" by a bench of this project, "literature" = published by somebody, "estimate" = worked out.
+    Attributes:
+        per_s: Items per second.
+        basis: "measured" by `polygen-stream bench`, "literature" (published) or "estimate" (derived).
+        source: Where the figure comes from.
     """
 
     per_s: float
@@ -34,26 +37,30 @@ class Rate:
 
 @dataclass(frozen=True)
 class Rates:
-    """What one device of each role does.
+    """Rates of one device in each role.
 
-    generators: pictures per second, by recipe name. captions: captions with their hard negatives per second, both
-    language models on one device. trainer: pictures per second, forward and backward.
+    Attributes:
+        gpu: The device; "as measured" for measured rates.
+        generators: Images per second, by recipe name.
+        captions: Captions with their hard negatives per second, both language models on one device.
+        trainer: Images per second, forward and backward.
     """
 
-    gpu: str  # on which; what was measured says "as measured"
+    gpu: str
     generators: Mapping[str, Rate]
     captions: Rate
     trainer: Rate
 
 
 def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
-    """The rates of a config's roles: from the files where they have them, else the reference figures.
+    """Return the rates of a config's roles, from the files where these have them, else from the reference figures.
 
     Args:
+        config: The config.
         files: JSON of `bench generators`, `bench captions` or `bench trainer`; later ones win.
 
     Raises:
-        UserError: a file that is none of these, or a role of the config that neither they nor the reference know.
+        UserError: A file is none of these, or neither files nor references have a rate for a role.
     """
     reference = tomllib.loads(REFERENCE.read_text(encoding="utf-8"))
     # By name, and a recipe of the user's own may have the name of a shipped one.
@@ -101,7 +108,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _generators(measured: Mapping[str, Any]) -> dict[str, float]:
-    """Of each generator its fastest backend and batch size."""
+    """Return the rate of each generator's fastest backend and batch size."""
     best: dict[str, float] = {}
     for row in measured.get("results", []):
         if "generator" in row:
@@ -110,13 +117,13 @@ def _generators(measured: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _captions(measured: Mapping[str, Any], source: str) -> float | None:
-    """Of a caption source its fastest number in flight; None: it was not measured."""
+    """Return a caption source's best rate over the concurrencies; None if it was not measured."""
     rows = [row for row in measured.get("results", []) if row.get("source") == source]
     return max((row["captions_per_s"]["median"] for row in rows), default=None)
 
 
 def _trainer(measured: Mapping[str, Any], model: str) -> float | None:
-    """Images per second of this project's loop; None: another model was measured, or none."""
+    """Return the images per second of this project's loop; None if another model was measured, or none."""
     if "step_ms" not in measured or measured["model"] != model:
         return None
     return measured["batch"] / measured["step_ms"]["ours"] * 1e3

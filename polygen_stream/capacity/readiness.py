@@ -1,4 +1,4 @@
-"""What a run lacks on this machine, and the exact command for each; `run --prepare` carries them out."""
+"""What a run lacks on this machine, and the command that gets it; `run --prepare` runs these commands."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that a run needs and this machine lacks. command: what `polygen-stream` does about it; () = nothing."""
+    """Something that a run needs and this machine lacks.
+
+    Attributes:
+        what: What is missing.
+        advice: What to do where no command helps.
+        command: Arguments of `polygen-stream` that get it; (): there is no such command.
+        env: Environment of the command.
+    """
 
     what: str
-    advice: str = ""  # where no command helps
+    advice: str = ""
     command: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
 
@@ -39,11 +46,13 @@ class Missing:
 def missing(
     config: RunConfig, config_words: Sequence[str], plan: ProcessPlan, gpus: Sequence[GpuSpec] | None = None
 ) -> list[Missing]:
-    """What the run lacks, in the order in which to get it.
+    """Return what the run lacks, in the order in which to get it.
 
     Args:
-        config_words: how the command line named the config, overrides included.
-        gpus: those of this machine, if known.
+        config: The config.
+        config_words: The config as named on the command line, overrides included.
+        plan: The processes of the run.
+        gpus: GPUs of this machine; None: they are looked up.
     """
     gpus = local_gpus() if gpus is None else gpus
     found = []
@@ -77,15 +86,15 @@ def missing(
 
 
 def bank_is_absent(config: RunConfig) -> bool:
-    """Whether captions.concepts is the path of a file that is not there."""
+    """Return whether captions.concepts is the path of a file that does not exist."""
     bank = config.captions.concepts
     return bool(bank) and not bank.startswith(("http://", "https://")) and not Path(bank).exists()
 
 
 def engines_missing(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec]) -> list[Missing]:
-    """The engines that renderers on GPUs will look for, by type of GPU: one machine may have several.
+    """Return the engines that renderers on GPUs need and the cache lacks, by type of GPU.
 
-    On a CPU a renderer without engines starts eager, as its log says.
+    On a CPU a renderer without engines starts eager, and logs that.
     """
     backend = config.generators.backend
     if not backend.startswith("tensorrt"):
@@ -107,10 +116,11 @@ def engines_missing(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec
 def engine_builds(
     config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec]
 ) -> list[tuple[str, list[int], list[Recipe]]]:
-    """(type of GPU, its indices, the recipes that renderers compile there), each type once; "" is a GPU not known."""
+    """Return (type of GPU, its indices, the recipes compiled for it) of each type; "" stands for unknown GPUs."""
     on: dict[int, list[str]] = {}
     for process in plan.with_role("renderer"):
         if (index := index_of(process.device)) is not None:
+            assert process.generator is not None, "a renderer has a generator"
             on.setdefault(index, []).append(process.generator)
     types = {name: [i for i in indices if i in on] for name, indices in types_of(gpus).items()}
     if unknown := [index for index in on if index >= len(gpus)]:
@@ -126,20 +136,26 @@ def engine_builds(
 
 
 def _has_engine(recipe: Recipe, backend: str, target: str | None) -> bool:
-    """Whether the cache has an engine of this recipe for a target that begins so. The renderer compares the rest of
-    the key."""
-    return bool(target) and any(
-        (entry.key.generator, entry.key.backend, entry.key.recipe) == (recipe.name, backend, recipe_hash(recipe))
-        and entry.key.target.startswith(target)
-        for entry in EngineCache().entries()
+    """Return whether the cache has an engine of a recipe for a target with this prefix.
+
+    The renderer compares the rest of the key.
+    """
+    return (
+        target is not None
+        and target != ""
+        and any(
+            (entry.key.generator, entry.key.backend, entry.key.recipe) == (recipe.name, backend, recipe_hash(recipe))
+            and entry.key.target.startswith(target)
+            for entry in EngineCache().entries()
+        )
     )
 
 
 def refuse(config_words: Sequence[str], lacking: Sequence[Missing]) -> None:
-    """Prints what is missing with its commands, then ends the command in one line.
+    """Print what is missing with its commands, then refuse.
 
     Raises:
-        UserError: there is something.
+        UserError: Something is missing.
     """
     if not lacking:
         return
@@ -151,17 +167,22 @@ def refuse(config_words: Sequence[str], lacking: Sequence[Missing]) -> None:
 
 
 def prepare(config: RunConfig, config_words: Sequence[str], accepted: Collection[str]) -> None:
-    """Gets everything that a command can get: bank, weights, engines.
+    """Get everything that a command can get: bank, weights, engines.
+
+    Args:
+        config: The config.
+        config_words: The config as named on the command line, overrides included.
+        accepted: Licenses that the user accepted.
 
     Raises:
-        UserError: something is missing that no command brings, or a command failed.
+        UserError: Something is missing that no command gets, or a command failed.
     """
     plan = build_process_plan(config, there=False)
     lacking = missing(config, config_words, plan)
     if beyond := [each for each in lacking if not each.command]:
         refuse(config_words, beyond)
     for each in lacking:
-        # Accepted are the licences that --prepare was given, not those that it takes.
+        # Only the licenses that the user accepted are passed on, not every one that the weights need.
         command = command_of(config_words, accepted) if each.command[0] == "fetch" else each.command
         print(f"prepare: polygen-stream {shlex.join(command)}", flush=True)
         done = subprocess.run([sys.executable, "-m", "polygen_stream", *command], env={**os.environ, **each.env})
