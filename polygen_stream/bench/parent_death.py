@@ -1,4 +1,4 @@
-"""Processes of a measurement end with the process that started them, whatever kills it."""
+"""Processes of a measurement end with the process that started them, however that one ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """SIGKILL for this process when process `parent`, which started it, dies. Ctrl-C is for the topmost one."""
+    """Have the kernel kill this process when `parent`, which started it, dies; leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it was dead before we asked

@@ -1,4 +1,4 @@
-"""A measurement that was repeated, in three numbers."""
+"""Summary of a repeated measurement."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import numpy as np
 
 
 def summarise(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Median, spread (distance between the quartiles) and number of values."""
+    """Return the median, the spread (distance between the quartiles) and the number of values."""
     low, median, high = np.percentile(values, (25, 50, 75)).tolist()
     return {"median": median, "spread": high - low, "n": len(values)}

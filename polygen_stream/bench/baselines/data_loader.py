@@ -18,6 +18,8 @@ WORKERS = 2
 
 
 class DataLoaderBaseline:
+    """A torch DataLoader that reads one half of a shared array while the producers write the other."""
+
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(1)
         self._work = work
@@ -37,15 +39,19 @@ class DataLoaderBaseline:
         )
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._batches = self._round(first)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         return next(self._batches)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         del self._loader
 

@@ -20,6 +20,8 @@ Bytes = iceoryx2.Slice[ctypes.c_uint8]
 
 
 class IceoryxBaseline:
+    """A subscriber of iceoryx2, with one publisher per producer."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         self._service = _service(work)
@@ -28,9 +30,11 @@ class IceoryxBaseline:
         self._out = np.empty((work.read, *work.shape), np.uint8)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples, captions = [], []
         while len(samples) < work.read // work.handed:
@@ -47,10 +51,12 @@ class IceoryxBaseline:
         return WorkBatch(np.concatenate(samples), captions, self._out)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         self._producers.finish()
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         self._subscriber.delete()
 

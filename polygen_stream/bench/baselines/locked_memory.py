@@ -17,6 +17,8 @@ FREE = -1
 
 
 class LockedMemoryBaseline:
+    """One block of shared memory under one lock."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         context = multiprocessing.get_context("spawn")
@@ -30,9 +32,11 @@ class LockedMemoryBaseline:
         self._random = np.random.default_rng(0)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         count, columns = self._work.read, self._columns
         while True:
             with self._lock:
@@ -47,10 +51,12 @@ class LockedMemoryBaseline:
             time.sleep(PAUSE_S)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         self._producers.finish()
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         del self._columns
         self._memory.close()

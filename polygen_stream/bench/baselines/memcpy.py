@@ -14,6 +14,8 @@ MAX_SLOTS = 4096
 
 
 class MemcpyBaseline:
+    """Copies into slots and out of them, in one process."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         self._pictures = WorkPictures(work)
@@ -28,9 +30,11 @@ class MemcpyBaseline:
         self._free = 0
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._next = first
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples = np.arange(self._next, self._next + work.read)
         self._next += work.read
@@ -45,6 +49,7 @@ class MemcpyBaseline:
         return WorkBatch(samples[order], work.captions(samples[order]), self._out)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         return {}
 
     def close(self) -> None:

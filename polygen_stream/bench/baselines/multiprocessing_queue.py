@@ -12,6 +12,8 @@ from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures
 
 
 class QueueBaseline:
+    """A multiprocessing.Queue of arrays."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         context = multiprocessing.get_context("spawn")
@@ -20,9 +22,11 @@ class QueueBaseline:
         self._out = np.empty((work.read, *work.shape), np.uint8)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples, captions = [], []
         for start in range(0, work.read, work.handed):
@@ -33,10 +37,12 @@ class QueueBaseline:
         return WorkBatch(np.concatenate(samples), captions, self._out)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         self._producers.finish()
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         self._queue.close()
 

@@ -14,6 +14,8 @@ from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures
 
 
 class RayBaseline:
+    """Actors of a local Ray cluster."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         ray.init(
@@ -32,6 +34,7 @@ class RayBaseline:
         self._running: dict[Any, int] = {}  # object reference -> producer
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         work = self._work
         self._wanted = [deque(work.share(first, work.images, number)) for number in range(work.producers)]
         for number in range(work.producers):
@@ -39,6 +42,7 @@ class RayBaseline:
                 self._ask(number)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples, captions = [], []
         while len(samples) < work.read // work.handed:
@@ -53,9 +57,11 @@ class RayBaseline:
         return WorkBatch(np.concatenate(samples), captions, self._out)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         ray.shutdown()
 
     def _ask(self, number: int) -> None:

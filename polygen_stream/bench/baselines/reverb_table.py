@@ -15,6 +15,8 @@ TABLE = "samples"
 
 
 class ReverbBaseline:
+    """A server of dm-reverb with one table, and a client of it."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
         items = work.slots // work.handed
@@ -32,9 +34,11 @@ class ReverbBaseline:
         self._out = np.empty((work.read, *work.shape), np.uint8)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples, captions = [], []
         for item in self._client.sample(TABLE, work.read // work.handed, emit_timesteps=False):
@@ -46,10 +50,12 @@ class ReverbBaseline:
         return WorkBatch(np.concatenate(samples), captions, self._out)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         self._producers.finish()
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         self._server.stop()
 

@@ -35,6 +35,8 @@ def ring_spec(work: Work) -> RingSpec:
 
 
 class RingBaseline:
+    """The ring, with one generator whose images are each drawn once."""
+
     timed = False  # whether waits for the mutex are recorded too
 
     def __init__(self, work: Work) -> None:
@@ -49,9 +51,11 @@ class RingBaseline:
         _touch(self._ring, self._out)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         batch = next(self._rest, None)
         if batch is None:
             self._rest = self._draw()
@@ -75,10 +79,12 @@ class RingBaseline:
             yield WorkBatch(samples.reshape(-1), captions, self._out)
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         reports = self._producers.finish()
         return {name: np.concatenate([report[name] for report in reports]).tolist() for name in reports[0]}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         self._ring.close()
 
@@ -91,6 +97,8 @@ def _touch(ring: Ring, out: np.ndarray) -> None:
 
 
 class TimedRingBaseline(RingBaseline):
+    """The ring, with the waits for its mutex recorded."""
+
     timed = True
 
 

@@ -1,4 +1,4 @@
-"""A ring whose mutex is watched: how long each transition waited for it and held it."""
+"""A ring control that records how long each transition waited for the mutex and held it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 @dataclass
 class MutexTimes:
-    """One entry for each transition."""
+    """Seconds of each recorded transition."""
 
     waited_s: list[float] = field(default_factory=list)
     held_s: list[float] = field(default_factory=list)
 
 
 class TimedControl(Control):
-    """Pass it to Ring(...) in place of a Control."""
+    """A Control that records times; pass it to Ring(...)."""
 
     def __init__(self, *arguments: Any) -> None:
         self._times: dict[Operation, MutexTimes] = defaultdict(MutexTimes)
@@ -30,6 +30,7 @@ class TimedControl(Control):
 
     @contextmanager
     def transition(self, operation: Operation) -> Iterator[UndoJournal]:
+        """Run a transition under the mutex, as Control does, and record its times."""
         asked = time.perf_counter()
         granted = asked
         try:
@@ -42,5 +43,5 @@ class TimedControl(Control):
             times.held_s.append(time.perf_counter() - granted)
 
     def take(self, operation: Operation) -> MutexTimes:
-        """What was recorded of `operation` since the last call."""
+        """Return what was recorded of `operation` since the last call."""
         return self._times.pop(operation, MutexTimes())

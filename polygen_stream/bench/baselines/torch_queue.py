@@ -13,6 +13,8 @@ from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures
 
 
 class TorchQueueBaseline:
+    """A torch.multiprocessing queue of tensors."""
+
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(1)
         self._work = work
@@ -22,9 +24,11 @@ class TorchQueueBaseline:
         self._out = torch.empty((work.read, *work.shape), dtype=torch.uint8)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples, captions = [], []
         for start in range(0, work.read, work.handed):
@@ -35,10 +39,12 @@ class TorchQueueBaseline:
         return WorkBatch(np.concatenate(samples), captions, self._out.numpy())
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         self._producers.finish()
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         self._queue.close()
 

@@ -16,6 +16,8 @@ from polygen_stream.bench.harness.workload import Work, WorkBatch, WorkPictures,
 
 
 class TorchSlotsBaseline:
+    """Slots of one shared tensor, passed by number through two queues."""
+
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(1)
         self._work = work
@@ -29,9 +31,11 @@ class TorchSlotsBaseline:
         self._out = torch.empty((work.read // work.handed, work.handed, *work.shape), dtype=torch.uint8)
 
     def begin(self, first: int) -> None:
+        """Let the producers write a round of samples, from number `first`."""
         self._producers.begin(first, self._work.images)
 
     def draw(self) -> WorkBatch:
+        """Return the next work.read samples, copied into one array."""
         work = self._work
         samples, captions = [], []
         for place in range(work.read // work.handed):
@@ -43,10 +47,12 @@ class TorchSlotsBaseline:
         return WorkBatch(np.concatenate(samples), captions, self._out.numpy().reshape(work.read, *work.shape))
 
     def finish(self) -> dict[str, Any]:
+        """Wait for the producers. Return what they measured."""
         self._producers.finish()
         return {}
 
     def close(self) -> None:
+        """End the producers and free what was allocated."""
         self._producers.close()
         self._free.close()
         self._full.close()

@@ -41,11 +41,14 @@ def bench_captions(
     """Measures every source at every concurrency.
 
     Args:
-        config: models, bank and sampling; its captions.source and captions.batch are replaced.
-        concurrencies: replies that are being written at once (captions.batch).
-        tasks: of a round. Before the measured ones comes one with as many tasks as are in flight.
-        negatives: ask for a hard negative of every caption too.
-        threads: compute threads of a model.
+        config: Models, bank and sampling; its captions.source and captions.batch are replaced.
+        sources: Caption sources to compare.
+        concurrencies: Numbers of replies that are written at once (captions.batch).
+        tasks: Tasks of a round. A warm-up round with as many tasks as are in flight comes first.
+        rounds: Measured rounds.
+        negatives: Request a hard negative of every caption too.
+        threads: Compute threads of a model.
+        say: Called with a line of progress.
 
     Returns:
         {"machine", "captions": the config's section, "tasks", "negatives", "threads", "results": [one row per source

@@ -63,7 +63,11 @@ def bench_end_to_end(
     """Both pipelines, one after the other.
 
     Args:
-        folder: where runs and shards are left; None = nowhere.
+        steps: Optimizer steps of each.
+        captions: Captions to render.
+        batch: Texts of a step.
+        folder: Where runs and shards are left; None: nowhere.
+        say: Called with a line of progress.
 
     Raises:
         PolygenError: the streaming run did not complete.
@@ -220,8 +224,10 @@ def _test_set() -> Classification:
 
 
 def compare(streaming: Mapping[str, Any], offline: Mapping[str, Any]) -> dict[str, float]:
-    """What streaming gains or loses; see the keys. Accuracy between two checkpoints is interpolated, and stays at the
-    last one's after the end."""
+    """Return what streaming gains or loses, by key.
+
+    Accuracy is interpolated between checkpoints, and stays at the last one's after the end.
+    """
     horizon = max(streaming["seconds"], offline["seconds"])
     grid = np.linspace(0.0, horizon, 2001)
     ours, theirs = (np.interp(grid, *np.array(side["curve"]).T) for side in (streaming, offline))

@@ -41,8 +41,13 @@ def bench_generators(
     """Measure every generator under every backend that has engines for it, at every batch size.
 
     Args:
+        recipes: Generators, by name or path.
+        backends: Backends to compare.
         batches: pictures per pipeline call.
         repeats: measured calls of each kind; one more comes before them and is not counted.
+        threads: Compute threads.
+        device: Device of the pipelines.
+        say: Called with a line of progress.
 
     Returns:
         {"threads", "device", "results": [one row per generator, backend and batch, see `_measure`]}; ready for JSON.

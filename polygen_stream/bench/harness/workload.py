@@ -1,7 +1,7 @@
-"""The work of a throughput measurement, the same for everybody: pictures with captions, from producers to a consumer.
+"""The workload of a throughput measurement, the same for all baselines: captioned images from producers to a consumer.
 
-A sample is one picture and its caption. Its number says which caption it has; the picture carries its number and the
-row of the pool it was copied from in its first bytes, so that the consumer can tell whether it got the right bytes.
+A sample is one image and its caption. Its number determines the caption; the image carries its number, and the row of
+the pool it was copied from, in its first bytes, so that the consumer can check that it received the right bytes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ STAMP_BYTES = 16  # sample number and pool row, 8 bytes each
 
 
 class DamagedSample(Exception):
-    """What the consumer got is not what a producer wrote."""
+    """The consumer received something else than a producer wrote."""
 
 
 @dataclass(frozen=True)
 class Work:
     """One measured case.
 
-    side: pictures are uint8 [side, side, 3].  images: samples of one round, a multiple of `batch`.
-    batch: images the ring draws at once.  read: images the consumer copies into its array at once.
-    slots: images that may be on their way at once.
-    producers: processes that write.  handed: images a producer hands over at once.
-    per_caption: images that share a caption; samples of one caption have consecutive numbers.
+    Attributes:
+        side: Width and height of an image, which is uint8 [side, side, 3].
+        images: Samples of one round, a multiple of `batch`.
+        slots: Images that may be in flight at once.
+        batch: Images the ring draws at once.
+        read: Images the consumer copies into its array at once.
+        producers: Processes that write.
+        handed: Images a producer hands over at once.
+        per_caption: Images that share a caption; samples of one caption have consecutive numbers.
     """
 
     side: int
@@ -48,29 +52,35 @@ class Work:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape of an image."""
         return self.side, self.side, 3
 
     @property
     def image_bytes(self) -> int:
+        """Bytes of an image."""
         return self.side * self.side * 3
 
     def share(self, first: int, images: int, producer: int) -> Iterator[np.ndarray]:
-        """What `producer` writes of samples first .. first + images - 1: int64 [handed] each."""
+        """Yield what `producer` writes of samples first .. first + images - 1: int64 [handed] each."""
         for start in range(first + producer * self.handed, first + images, self.producers * self.handed):
             yield np.arange(start, start + self.handed)
 
     def captions(self, samples: Sequence[int] | np.ndarray) -> list[str]:
+        """Return the caption of each sample."""
         return [caption_of(int(sample) // self.per_caption) for sample in samples]
 
     def to_json(self) -> str:
+        """Return the workload as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Work:
+        """Return the workload that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 def caption_of(number: int) -> str:
+    """Return the caption of a number, of at most CAPTION_BYTES bytes."""
     return f"a small red cube on a wooden table beside a large blue sphere, number {number}"
 
 
@@ -79,7 +89,7 @@ CAPTION_BYTES = 96
 
 @dataclass(frozen=True)
 class WorkBatch:
-    """What the consumer holds after a read; `images` may be overwritten by the next one."""
+    """Samples of one read; the next read may overwrite `images`."""
 
     samples: np.ndarray  # int64 [read]
     captions: list[str]  # [read]
@@ -87,7 +97,7 @@ class WorkBatch:
 
 
 class WorkPictures:
-    """A producer's renderer: pictures out of a pool, stamped with their sample numbers."""
+    """Stands for a producer's renderer: images out of a pool, stamped with their sample numbers."""
 
     def __init__(self, work: Work) -> None:
         self.pool = np.random.default_rng(0).integers(0, 256, (POOL, *work.shape), np.uint8)
@@ -96,7 +106,7 @@ class WorkPictures:
         self._next = 0
 
     def make(self, samples: np.ndarray) -> np.ndarray:
-        """uint8 [n, side, side, 3]: a view that the next calls overwrite, as a renderer's output buffer is."""
+        """Return uint8 [n, side, side, 3], a view that later calls overwrite as a renderer does its output buffer."""
         count = len(samples)
         if self._next + count > POOL:
             self._next = 0
@@ -107,12 +117,12 @@ class WorkPictures:
 
 
 def touch(slots: np.ndarray) -> None:
-    """Maps every page of shared memory into this process: a first touch costs more than the copy that is measured."""
+    """Map every page of shared memory into this process; a page fault costs more than the copy that is measured."""
     slots.reshape(-1)[:: mmap.PAGESIZE] = 0
 
 
 class Check:
-    """Compares what was drawn with what was written: the bytes of every `every`-th sample, the numbers of all."""
+    """Compares drawn samples with written ones: the bytes of every `every`-th sample, the numbers of all."""
 
     def __init__(self, work: Work, pool: np.ndarray, first: int, every: int) -> None:
         self._work = work
@@ -122,7 +132,11 @@ class Check:
         self._seen = np.zeros(work.images, np.int64)
 
     def batch(self, batch: WorkBatch) -> None:
-        """Raises DamagedSample."""
+        """Check one read.
+
+        Raises:
+            DamagedSample: Pixels or a caption differ, or the read has another size.
+        """
         if not len(batch.samples) == len(batch.captions) == len(batch.images) == self._work.read:
             raise DamagedSample(f"a read brought {len(batch.images)} images, {self._work.read} were asked for")
         np.add.at(self._seen, batch.samples - self._first, 1)
@@ -136,7 +150,11 @@ class Check:
                 raise DamagedSample(f"sample {sample} came with the caption {batch.captions[position]!r}")
 
     def finish(self) -> None:
-        """Every sample of the round came exactly once, or DamagedSample."""
+        """Check that every sample of the round came exactly once.
+
+        Raises:
+            DamagedSample: A sample is missing or came twice.
+        """
         if (wrong := np.flatnonzero(self._seen != 1)).size:
             number = int(wrong[0])
             raise DamagedSample(f"sample {self._first + number} was drawn {self._seen[number]} times")

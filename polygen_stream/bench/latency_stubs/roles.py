@@ -69,6 +69,7 @@ class Latency:
 
     @classmethod
     def read(cls, run_dir: Path) -> Latency:
+        """Return the latencies that `write` left in a run folder."""
         return cls(**json.loads((run_dir / FILE).read_text(encoding="utf-8")))
 
 
@@ -98,6 +99,7 @@ def _sleeping(process: ProcessSpec) -> ProcessSpec:
 
 
 def renderer(context: RoleContext) -> None:
+    """Claim, wait as long as the generator would take, and commit images, until nothing is left to render."""
     config, ring, latency = context.config, context.ring, Latency.read(context.run_dir)
     index, image_s = config.generators.names.index(context.generator), latency.image_s[context.generator]
     while not context.stopping:
@@ -197,6 +199,7 @@ class LatencyStubSource(GrammarSource):
         self._caption_s = caption_s
 
     def collect(self) -> list[Caption | Dropped]:
+        """Return the captions written, after as long as language models would take."""
         began = time.monotonic()
         written = super().collect()
         _sleep_until(began + self._caption_s * len(written))

@@ -211,6 +211,7 @@ def _at_most(name: str, value: float, bound: float) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
+    """Return what identifies this machine, the time, its load and the command; ready for JSON."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
     return {

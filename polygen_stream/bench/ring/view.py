@@ -1,4 +1,4 @@
-"""What a measurement looks like to a person: tables in the terminal, the same in Markdown, and the growth plot."""
+"""Views of `bench ring`: tables in the terminal, the same in Markdown, and the growth plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rows = list[list[str]]
 
 
 def tables(result: dict[str, Any]) -> list[tuple[str, Rows]]:
-    """(title, rows) of everything that was measured; the first row is the heading."""
+    """Return (title, rows) of every table; the first row is the header."""
     shown = [_throughput(result), _draw(result["draw"]), _contention(result["contention"])]
     if "soak" in result:
         shown.append(_soak(result["soak"]))
@@ -21,6 +21,7 @@ def tables(result: dict[str, Any]) -> list[tuple[str, Rows]]:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
+    """Print the tables, and why baselines were skipped."""
     for title, (heading, *rows) in tables(result):
         table = Table(title=title, title_justify="left")
         for number, name in enumerate(heading):
@@ -33,6 +34,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 
 def markdown(result: dict[str, Any]) -> str:
+    """Return the tables in Markdown."""
     parts = []
     for title, (heading, *rows) in tables(result):
         rule = ["---", *["---:"] * (len(heading) - 1)]
@@ -42,7 +44,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def plot_growth(result: dict[str, Any], path: Path) -> None:
-    """Milliseconds of a draw by slots, both axes logarithmic."""
+    """Plot milliseconds of a draw by slots to a file, both axes logarithmic."""
     from matplotlib.figure import Figure
 
     growth = result["draw"]["growth"]

@@ -78,6 +78,8 @@ def measures(result: Mapping[str, Any]) -> list[Measure]:
 
 @dataclass(frozen=True)
 class Change:
+    """A measure before and now. One that moved by more than the tolerance is worse or better."""
+
     measure: str
     old: float
     new: float

@@ -46,7 +46,10 @@ def bench_evaluation(batch: int, pairs: int, threads: int, say: Callable[[str], 
     evaluator_share: of a core, what the evaluator had of the steps beside which it was at work.
 
     Args:
-        threads: of the trainer; the evaluator has one.
+        batch: Images, and captions, of a step.
+        pairs: Measured pairs of steps of each kind.
+        threads: Compute threads of the trainer; the evaluator has one.
+        say: Called with a line of progress.
 
     Raises:
         PolygenError: the measurement failed.

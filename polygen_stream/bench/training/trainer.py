@@ -82,7 +82,7 @@ def bench_trainer(
             say(f"starting {loop.name}")
             loop.start()
         for pair in range(WARM_UP + pairs):
-            turned = pair % len(loops)  # nobody always comes first
+            turned = pair % len(loops)  # the order rotates
             for loop in loops[turned:] + loops[:turned]:
                 seconds[loop.name].append(loop.step())
             if (pair + 1) % 50 == 0:
@@ -110,7 +110,7 @@ def median_ratio(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
 
 
 class Loop:
-    """A training loop that does one step whenever it is told to.
+    """A training loop that takes one step per call of `step`.
 
     Args:
         body: runs the whole loop, and calls what it is given wherever the loop asks for its next batch.
@@ -141,6 +141,7 @@ class Loop:
         return seconds
 
     def finish(self) -> None:
+        """Let the loop end, and wait for it."""
         self._go.release()
         self._thread.join()
         self._check()
@@ -162,7 +163,7 @@ class Loop:
 
 
 class _RingInTurns(Ring):
-    """A ring whose draws wait for their turn."""
+    """A ring that calls `turn` before every draw."""
 
     turn: Callable[[], None]
 
