@@ -16,6 +16,6 @@ class UserError(PolygenError, ValueError):
 
 
 class RankLost(PolygenError):
-    """A process that cannot go on because another one of its gang did not: the other says why, or was killed."""
+    """A rank that cannot go on because another one did not: the other says why, or was killed."""
 
     exit_code = 3

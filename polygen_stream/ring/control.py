@@ -1,8 +1,9 @@
-"""The control pages of a mapped ring: header, columns, journal and mutex, and the one way to change them.
+"""The control pages of a mapped ring: header, columns, journal and mutex, and how they are changed.
 
 Every transition is `with control.transition(Operation.X) as journal:`. It holds the mutex, and it is all-
-or-nothing: an exception inside rolls it back, and the death of the process inside makes the next locker
-roll it back."""
+or-nothing: an exception inside rolls it back, and when the process dies inside, the next one that locks
+rolls it back.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class Control:
     """One process's mapping of a ring. `columns` may be read under the mutex only (heartbeats apart)."""
 
     def __init__(self, fd: int, lock_timeout_s: float, spec: RingSpec | None = None) -> None:
-        """Maps `fd`; with a spec the ring is laid out, otherwise the header is checked (RingMismatch)."""
+        """Map `fd`. With a spec the ring is laid out, otherwise the header is checked (RingMismatch)."""
         self.fd = fd
         self._lock_timeout_s = lock_timeout_s
         self._map = memory.map_all(fd)
@@ -81,12 +82,12 @@ class Control:
         self._words[Header.MAGIC] = MAGIC  # last: from here on others may attach
 
     def close(self) -> None:
-        """Drops the mapping. Memory goes back to the system when the last process has done so."""
+        """Drop the mapping. Memory goes back to the system when the last process has done so."""
         del self.columns, self.journal, self._mutex, self._words, self._map
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Holds the mutex without changing anything."""
+        """Hold the mutex without changing anything."""
         self._acquire()
         try:
             yield
@@ -95,7 +96,7 @@ class Control:
 
     @contextmanager
     def transition(self, operation: Operation) -> Iterator[UndoJournal]:
-        """Holds the mutex for one all-or-nothing change."""
+        """Hold the mutex for one all-or-nothing change."""
         self._acquire()
         try:
             self.journal.begin(operation)
@@ -108,17 +109,18 @@ class Control:
             self._mutex.release()
 
     def next_transition(self, operation: Operation) -> UndoJournal:
-        """Inside a transition: makes what was done so far final and starts another under the same hold."""
+        """End the transition that the caller is in and begin another without releasing the mutex."""
         self.journal.end()
         self.journal.begin(operation)
         return self.journal
 
     def count(self, total: Total, amount: int = 1) -> None:
-        """Adds to one counter as a transition of its own."""
+        """Add to one counter as a transition of its own."""
         with self.transition(Operation.NOTE) as journal:
             journal.add("total", int(total), amount)
 
     def total(self, total: Total) -> int:
+        """Return one of the counters."""
         return int(self.columns.total[total])
 
     def _acquire(self) -> None:
@@ -132,15 +134,15 @@ class Control:
             self._recover()
 
     def _recover(self) -> None:
-        """We hold the mutex of a dead process: undo what it left half done, then declare the state good."""
+        """Undo what a dead holder of the mutex left half done, then declare the state consistent."""
         try:
             died_in = self.journal.operation.name
             self.journal.roll_back()
             problems = broken_invariants(self.columns, self.spec)
         except (IndexError, ValueError) as error:
-            died_in, problems = "no operation this version knows", [f"a journal nobody can read ({error})"]
+            died_in, problems = "no operation this version knows", [f"a journal that cannot be read ({error})"]
         if problems:
-            self._mutex.release()  # without mark_consistent: nobody may ever trust this state again
+            self._mutex.release()  # without mark_consistent: the state must not be trusted again
             raise LostLock(
                 f"a process died in {died_in} and rolling it back left: {problems[0]}; end the run and resume it"
             )
@@ -154,12 +156,12 @@ class Control:
         pid = process_of_thread(self._mutex.holder())
         c = self.columns
         rows = np.flatnonzero((c.process_pid == pid) & (c.process_state == ProcessState.LIVE))
-        who = f"pid {pid}" if pid else "an unknown process"
+        holder = f"pid {pid}" if pid else "an unknown process"
         if rows.size:
             row = int(rows[0])
-            who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
+            holder = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
         return LockTimeout(
-            f"the ring's mutex was not granted in {self._lock_timeout_s:g} s: {who} has held it in "
+            f"the ring's mutex was not granted in {self._lock_timeout_s:g} s: {holder} has held it in "
             f"{self.journal.operation.name} (stopped or in a debugger?); kill that process",
             pid,
         )
@@ -169,7 +171,7 @@ _REMEDY = "start all roles with the same polygen-stream version and let the supe
 
 
 def _read_header(buffer: memoryview) -> RingSpec:
-    """The spec of a ring made by another process, after all checks. Raises RingMismatch."""
+    """Return the spec of a ring made by another process, after all checks. Raises RingMismatch."""
     if len(buffer) < HEADER_BYTES:
         raise RingMismatch(f"the descriptor has {len(buffer)} bytes, a ring at least {HEADER_BYTES}; {_REMEDY}")
     words = np.frombuffer(buffer, "i8", len(Header), 0)

@@ -21,12 +21,12 @@ from polygen_stream.ring.records import DrawRecord, Kind
 
 
 class DrawLog:
-    """Appends draws to a log; each is visible to readers, and safe from our own death, at once.
+    """Appends draws to a log; each is visible to readers, and survives the death of this process, at once.
 
     Args:
-        file: made if it is not there.
-        first_step: the step the run (re)starts at. Records from it on are removed, for the run will write them again,
-            and so is a last line that a killed process left half-written.
+        file: created if it does not exist.
+        first_step: the step the run (re)starts at. Records from it on are removed, because the run will write them
+            again, and so is a last line that a killed process left half-written.
 
     Raises:
         UserError: the file is no draw log.
@@ -42,6 +42,7 @@ class DrawLog:
         self._stream.truncate(keep)
 
     def write(self, record: DrawRecord) -> None:
+        """Append the record of a step."""
         tasks = {
             kind: [task for task, of in zip(record.task_ids, record.kinds, strict=True) if of is kind] for kind in Kind
         }
@@ -54,11 +55,12 @@ class DrawLog:
         self._stream.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
+        """Close the file."""
         self._stream.close()
 
 
 def read_draw_log(file: Path) -> Iterator[DrawRecord]:
-    """The records of a draw log; a last line still being written is left out. A missing file has none.
+    """Return the records of a draw log, without a last line still being written. A missing file has none.
 
     Raises:
         UserError: the file is no draw log.
@@ -67,7 +69,7 @@ def read_draw_log(file: Path) -> Iterator[DrawRecord]:
 
 
 def _records(file: Path) -> Iterator[tuple[DrawRecord, int]]:
-    """Each record and the offset in bytes of the end of its line."""
+    """Yield each record and the offset in bytes of the end of its line."""
     for number, end, line in read_jsonl_lines(file):
         try:
             if line is None:

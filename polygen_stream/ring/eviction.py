@@ -1,9 +1,9 @@
-"""Which groups make room for a new one. Whole groups only; never an open, a leased or a held one.
+"""Which groups make room for a new one. Whole groups only; never an open, a leased or a pinned one.
 
 0. Groups older than max_age go first, oldest first: no draw takes them any more.
 1. Groups drawn max_times_sampled times are used up: oldest first.
 2. Without a reuse limit a full ring must still take new groups, so a complete group that has been drawn at
-   least once may go: most drawn first, then oldest. A group nobody has seen is never thrown away ...
+   least once may go: most drawn first, then oldest. A group that was never drawn is not evicted ...
 3. ... except while a draw waits for PAIR groups: the ring may be full of plain groups which that draw does
    not want and no later draw will reach. Then plain groups may go too, most drawn first, then oldest.
 4. While the rate limiter makes a draw wait for inserts, any group may go, in the same order. Else a ring full of groups
@@ -26,7 +26,7 @@ from polygen_stream.ring.window import TaskWindow
 
 
 def evictable(c: RingColumns, spec: RingSpec, slots: int, rows: int, task: int) -> list[int] | None:
-    """Group rows to evict so that `slots` slots and `rows` rows are free; None if that cannot be done now.
+    """Return the group rows to evict so that `slots` slots and `rows` rows are free; None if that cannot be done now.
 
     task: the smallest of those the room is for; only a deterministic ring asks.
     """

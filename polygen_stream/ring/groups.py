@@ -1,7 +1,8 @@
 """Groups: opened whole or not at all, completed when their last member ends, freed whole.
 
 Back-pressure acts only at opening, so a fast generator can never fill the ring with groups that cannot
-complete."""
+complete.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +38,24 @@ class Opening:
 
 
 def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
-    """Raises CaptionTooLong, or ValueError for a request that makes no sense."""
-    task_id, kind, members = request.task_id, Kind(request.kind), request.members
-    caption, negative = request.caption, request.negative
-    if not 0 <= task_id < 2**63:
-        raise ValueError(f"task id {task_id} is not in 0 .. 2**63 - 1")
-    if (negative is not None) != (kind is Kind.PAIR):
-        raise ValueError(f"task {task_id}: a PAIR group needs a negative caption and a PLAIN group has none")
-    if negative == caption:
-        raise ValueError(f"task {task_id}: the negative caption equals the caption: {caption!r}")
+    """Check a request and encode its captions.
+
+    Raises:
+        CaptionTooLong: a caption has more than spec.caption_bytes bytes.
+        ValueError: the request contradicts itself or the spec.
+    """
+    if not 0 <= request.task_id < 2**63:
+        raise ValueError(f"task id {request.task_id} is not in 0 .. 2**63 - 1")
+    kind = Kind(request.kind)
+    if (request.negative is not None) != (kind is Kind.PAIR):
+        raise ValueError(f"task {request.task_id}: a PAIR group needs a negative caption and a PLAIN group has none")
+    if request.negative == request.caption:
+        raise ValueError(f"task {request.task_id}: the negative caption equals the caption: {request.caption!r}")
+    _check_members(spec, request.task_id, kind, request.members)
+    return Opening(request.task_id, kind, _checked_texts(spec, request), tuple(request.members))
+
+
+def _check_members(spec: RingSpec, task_id: int, kind: Kind, members: Sequence[Member]) -> None:
     if not 1 <= len(members) <= spec.members:
         raise ValueError(f"task {task_id} asks for {len(members)} images; a group holds 1 to {spec.members}")
     for member in members:
@@ -58,22 +68,27 @@ def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
         raise ValueError(f"task {task_id} asks for no positive image")
     if kind is Kind.PLAIN and Polarity.NEGATIVE in polarities:
         raise ValueError(f"task {task_id} is PLAIN but asks for a negative image")
-    texts = tuple(text.encode() for text in (caption, negative) if text is not None)
+
+
+def _checked_texts(spec: RingSpec, request: GroupRequest) -> tuple[bytes, ...]:
+    """Return T+ and, for a pair, T- as UTF-8."""
+    texts = tuple(text.encode() for text in (request.caption, request.negative) if text is not None)
     longest = max(texts, key=len)
     if not min(len(text) for text in texts):
-        raise ValueError(f"task {task_id} has an empty caption")
+        raise ValueError(f"task {request.task_id} has an empty caption")
     if len(longest) > spec.caption_bytes:
         raise CaptionTooLong(
-            f"task {task_id}: caption of {len(longest)} bytes, ring.caption_bytes is {spec.caption_bytes}: "
+            f"task {request.task_id}: caption of {len(longest)} bytes, ring.caption_bytes is {spec.caption_bytes}: "
             f"{longest[:40].decode(errors='ignore')!r}...; shorten it or raise ring.caption_bytes"
         )
-    return Opening(task_id, kind, texts, tuple(members))
+    return texts
 
 
 def try_open(control: Control, openings: Sequence[Opening]) -> list[int] | None:
-    """Opens as many of these groups, from the first on, as limiter, bounds and room (after eviction) allow now.
+    """Open as many of these groups, from the first on, as limiter, bounds and room (after eviction) allow now.
 
-    Returns their rows; None when there are none.
+    Returns:
+        Their rows; None if none can be opened now.
     """
     spec, c = control.spec, control.columns
     with control.transition(Operation.OPEN):
@@ -102,7 +117,7 @@ def _check_possible(control: Control, openings: Sequence[Opening]) -> None:
 
 
 def _admitted(control: Control, openings: Sequence[Opening]) -> int:
-    """How many of the openings, from the first on, the limiter and the bounds allow now, room aside."""
+    """Return how many of the openings, from the first on, the limiter and the bounds allow now, room aside."""
     spec = control.spec
     open_now = int(np.count_nonzero(control.columns.group_state == GroupState.OPEN))
     # a chunk of members at most, so that the critical section stays short and the journal can hold it
@@ -120,9 +135,10 @@ def _admitted(control: Control, openings: Sequence[Opening]) -> int:
 
 
 def try_skip(control: Control, task_id: int) -> int | None:
-    """Enters a task without a group; None while there is no room.
+    """Enter a task without a group. Return None while there is no room.
 
-    A deterministic ring gives it a row, which is returned; any other only notes that the task is known, and returns -1.
+    A deterministic ring gives it a row, which is returned; any other only records that the task is known, and returns
+    -1.
     """
     with control.transition(Operation.SKIP) as journal:
         if control.total(Total.FINISHED):
@@ -146,8 +162,10 @@ def try_skip(control: Control, task_id: int) -> int | None:
 
 
 def evict(control: Control, victims: Sequence[int]) -> None:
-    """Frees groups inside the caller's transition, in transitions of their own: the text of a reused row is not
-    journalled, so an eviction must be final."""
+    """Free groups inside the caller's transition, in transitions of their own.
+
+    The text of a reused row is not journalled, so an eviction has to be final.
+    """
     c = control.columns
     for start in range(0, len(victims), CHUNK):
         rows = np.array(victims[start : start + CHUNK])
@@ -161,7 +179,7 @@ def evict(control: Control, victims: Sequence[int]) -> None:
 
 
 def full_backlogs(control: Control, members: Sequence[Member]) -> list[int]:
-    """Generators of these members whose bound max_backlog they would exceed."""
+    """Return the generators that would exceed max_backlog with these members."""
     c, most = control.columns, control.spec.max_backlog
     if not most:
         return []
@@ -230,7 +248,7 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
 
 
 def finish_groups(control: Control, journal: UndoJournal, groups: np.ndarray) -> None:
-    """The last members of these groups ended: complete them, or drop those without a positive image."""
+    """Complete groups whose last members have ended, or drop those without a positive image."""
     c, spec = control.columns, control.spec
     dropped = groups[c.group_positives[groups] == 0]
     _free_groups(control, journal, dropped)
@@ -248,12 +266,12 @@ def finish_groups(control: Control, journal: UndoJournal, groups: np.ndarray) ->
     journal.add("total", int(Total.DEGRADED), int(np.count_nonzero(degraded)))
     journal.set("group_kind", demoted, int(Kind.PLAIN))
     journal.add("total", int(Total.DEMOTED), demoted.size)
-    new = groups[c.group_round[groups] < 0]  # a restored group whose pictures were rendered again keeps its own
+    new = groups[c.group_round[groups] < 0]  # a restored group whose images were rendered again keeps its own
     journal.set("group_round", new, round_of(c, new))
 
 
 def round_of(c: RingColumns, groups: np.ndarray) -> np.ndarray:
-    """The round (picking.py) of the kind of each group, int64 [n]."""
+    """Return the round (picking.py) of the kind of each group, int64 [n]."""
     return np.where(c.group_kind[groups] == Kind.PAIR, c.total[Total.PAIR_ROUND], c.total[Total.ROUND])
 
 
@@ -266,7 +284,7 @@ def _free_groups(control: Control, journal: UndoJournal, groups: np.ndarray) -> 
 
 
 def _slots_of(control: Control, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slots by [group, member], and which of them are the group's own: int32 and bool [n, members]."""
+    """Return slots by [group, member], and which of them belong to the group: int32 and bool [n, members]."""
     c, spec = control.columns, control.spec
     slots = c.group_slot.reshape(spec.groups, spec.members)[groups]
     return slots, np.arange(spec.members) < c.group_members[groups][:, None]

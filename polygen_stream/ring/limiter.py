@@ -11,7 +11,8 @@ sampling side, which could only wait for ever; max_times_sampled still bounds re
 Reverb, section 3.4.)
 
 The offset is 0 until the ratio changes while the ring runs: what was inserted and drawn under the old ratio must not be
-counted by the new one, or one side would have to make up for the whole past."""
+counted by the new one, or one side would have to make up for the whole past.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ from polygen_stream.ring.limits import Limits
 
 @dataclass(frozen=True)
 class RateLimiter:
-    """Pure arithmetic on the counters the caller read under the mutex."""
+    """Pure arithmetic on the counters that the caller read under the mutex.
+
+    Attributes:
+        samples_per_insert: draws of groups per completed group, 0 = off.
+        min_fill: groups that must have been completed before the first draw.
+        error_buffer: half the width of the window, in draws of groups.
+        offset: see above.
+    """
 
     samples_per_insert: float
     min_fill: int
@@ -33,30 +41,35 @@ class RateLimiter:
 
     @classmethod
     def of(cls, limits: Limits, offset: float = 0.0) -> RateLimiter:
+        """Return the limiter under these limits."""
         return cls(limits.samples_per_insert, limits.min_fill, limits.error_buffer, offset)
 
     @classmethod
     def read(cls, c: RingColumns) -> RateLimiter:
-        """The limiter now. The caller holds the mutex."""
+        """Return the limiter now. The caller holds the mutex."""
         return cls.of(Limits.read(c), float(c.limiter_offset.view("f8")[0]))
 
     @property
     def centre(self) -> float:
+        """The difference in the middle of the window."""
         return self.samples_per_insert * self.min_fill
 
     @property
     def min_difference(self) -> float:
+        """The difference below which sampling must not go."""
         return self.centre - self.error_buffer
 
     @property
     def max_difference(self) -> float:
+        """The difference above which opening must not go."""
         return self.centre + self.error_buffer
 
     def difference(self, inserts: int, samples: int) -> float:
+        """Return by how many draws production is ahead."""
         return inserts * self.samples_per_insert - samples + self.offset
 
     def changed_to(self, limits: Limits, inserts: int, samples: int) -> RateLimiter:
-        """This limiter under other limits: the distance from the centre stays, as far as the new window reaches."""
+        """Return the limiter under other limits: the distance from the centre stays, within the new window."""
         new = RateLimiter.of(limits)
         if samples == 0 or new.samples_per_insert == 0:
             return new  # nothing was drawn yet: the window counts from the start, as min_fill does
@@ -65,7 +78,7 @@ class RateLimiter:
         return RateLimiter.of(limits, new.centre + away - new.difference(inserts, samples))
 
     def may_sample(self, inserts: int, samples: int, count: int, finished: bool) -> bool:
-        """Whether `count` groups may be drawn now."""
+        """Return whether `count` groups may be drawn now."""
         if inserts < self.min_fill:
             return False
         if self.samples_per_insert == 0 or finished:
@@ -73,13 +86,17 @@ class RateLimiter:
         return self.difference(inserts, samples) - count >= self.min_difference
 
     def may_insert(self, inserts: int, opened: int, samples: int) -> bool:
-        """Whether one more group may be opened while `opened` groups are still being rendered."""
+        """Return whether one more group may be opened while `opened` groups are still being rendered."""
         if self.samples_per_insert == 0:
             return True
         return self.difference(inserts + opened + 1, samples) <= self.max_difference
 
     def check_batch(self, count: int) -> None:
-        """Raises UserError when draws of `count` groups can never be admitted, with the arithmetic."""
+        """Refuse draws of `count` groups if they can never be admitted.
+
+        Raises:
+            UserError: the arithmetic.
+        """
         if self.samples_per_insert == 0:
             return
         window = 2 * self.error_buffer

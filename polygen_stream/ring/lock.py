@@ -2,7 +2,8 @@
 
 The kernel hands a robust mutex to the next locker when its holder is killed (EOWNERDEAD); a
 multiprocessing.Lock would hang for ever. The mutex is of the error-checking type, so a signal handler that
-touches the ring while its own thread holds the mutex gets an error instead of a deadlock."""
+touches the ring while its own thread holds the mutex gets an error instead of a deadlock.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Acquired(Enum):
 
 
 def _bind() -> ctypes.CDLL:
-    # CDLL and not PyDLL: the interpreter lock is let go while we wait
+    # CDLL and not PyDLL: the interpreter lock is released while we wait
     libc = ctypes.CDLL(None, use_errno=True)
     names = ("init", "trylock", "clocklock", "unlock", "consistent")
     try:
@@ -61,7 +62,7 @@ _LIBC = _bind() if os.name == "posix" and platform.system() == "Linux" else None
 
 
 def libc_id() -> str:
-    """Names the C library whose pthread_mutex_t lies in the ring; processes of one ring must agree on it."""
+    """Return the C library whose pthread_mutex_t lies in the ring; processes of one ring must agree on it."""
     return f"{os.confstr('CS_GNU_LIBC_VERSION')} {platform.machine()}"
 
 
@@ -78,7 +79,7 @@ class RobustMutex:
         self._word = room[:4].view("u4")  # the robust futex word: holder's thread id and two flag bits
 
     def initialise(self) -> None:
-        """Makes the mutex, once, before any other process can see it. Raises UserError on an unknown libc."""
+        """Create the mutex, once, before any other process can see it. Raises UserError on an unknown libc."""
         self._room[:] = _CANARY
         attributes = (ctypes.c_char * 64)()
         for name, value in (
@@ -94,7 +95,7 @@ class RobustMutex:
         self._verify()
 
     def _verify(self) -> None:
-        """sizeof(pthread_mutex_t) cannot be asked for at run time, so look at what the library touches."""
+        """Check the size by what the library touches: sizeof(pthread_mutex_t) is not known at run time."""
         assert _LIBC.pthread_mutex_trylock(self._address) == 0
         holder = self.holder()
         assert _LIBC.pthread_mutex_unlock(self._address) == 0
@@ -106,7 +107,7 @@ class RobustMutex:
             )
 
     def acquire(self, timeout_s: float) -> Acquired:
-        """Takes the mutex. Raises LostLock when it can never be taken again."""
+        """Lock the mutex. Raises LostLock when it can never be locked again."""
         result = _LIBC.pthread_mutex_trylock(self._address)
         if result == errno.EBUSY:
             deadline = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(timeout_s * 1e9)
@@ -125,14 +126,15 @@ class RobustMutex:
         raise RuntimeError(f"ring mutex: {errno.errorcode.get(result, result)} (a signal handler touched the ring?)")
 
     def mark_consistent(self) -> None:
-        """After OWNER_DIED: the state is repaired. Releasing without it makes the mutex unusable for good."""
+        """Declare the state repaired after OWNER_DIED. Releasing without it makes the mutex unusable for good."""
         result = _LIBC.pthread_mutex_consistent(self._address)
         assert result == 0, errno.errorcode.get(result, result)
 
     def release(self) -> None:
+        """Unlock the mutex."""
         result = _LIBC.pthread_mutex_unlock(self._address)
         assert result == 0, errno.errorcode.get(result, result)
 
     def holder(self) -> int:
-        """Thread id of the holder, 0 if there is none. The futex word is kernel ABI for robust mutexes."""
+        """Return the thread id of the holder, 0 if there is none. The futex word is kernel ABI for robust mutexes."""
         return int(self._word[0]) & _FUTEX_TID_MASK

@@ -2,7 +2,8 @@
 
 The group table is the work queue. A WRITING slot belongs to its owner until that process ends the member or
 is dead; this is what lets pixels be written outside the mutex. Each claim raises the slot's generation
-number and commit must show it, so a claim that was reaped is refused."""
+number and commit must show it, so a claim that was reaped is refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 
 def claim(control: Control, process: int, generators: Sequence[int], limit: int) -> list[Claim]:
-    """Claims up to min(limit, CHUNK) members of the generator with the largest backlog among `generators`."""
+    """Claim up to min(limit, CHUNK) members of the generator with the largest backlog among `generators`."""
     c = control.columns
     c.process_serves[process] |= np.int64(sum(1 << generator for generator in set(generators)))
     with control.transition(Operation.CLAIM) as journal:
@@ -58,7 +59,7 @@ def _claims_of(control: Control, slots: np.ndarray, generations: np.ndarray) -> 
 
 
 def owned(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:
-    """Which claims this process still holds, bool [n]; of one given twice, the first. The caller holds the mutex."""
+    """Return which claims are still valid, bool [n]; of one given twice, the first. The caller holds the mutex."""
     c = control.columns
     slots = np.array([claim.slot for claim in claims], dtype=np.int64)
     generations = np.array([claim.generation for claim in claims], dtype=np.int64)
@@ -70,7 +71,7 @@ def owned(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray
 
 
 def commit(control: Control, process: int, claims: Sequence[Claim], checksums: np.ndarray) -> list[bool]:
-    """Makes written members READY; refuses and counts stale claims. At most CHUNK claims."""
+    """Make written members READY; refuse and count stale claims. At most CHUNK claims."""
     assert len(claims) <= CHUNK
     c = control.columns
     with control.transition(Operation.COMMIT) as journal:
@@ -98,7 +99,7 @@ def commit_images(control: Control, process: int, claims: Sequence[Claim], image
 
 
 def fail(control: Control, process: int, claims: Sequence[Claim], reason: str) -> list[bool]:
-    """Gives members back after a failed render. At most CHUNK claims."""
+    """Give members back after a failed render. At most CHUNK claims."""
     assert len(claims) <= CHUNK
     with control.transition(Operation.FAIL) as journal:
         held = owned(control, process, claims)
@@ -116,9 +117,13 @@ def _count_stale(journal: UndoJournal, held: np.ndarray) -> None:
 
 
 def retry_member(control: Control, journal: UndoJournal, slot: int, counted: bool = True) -> None:
-    """A WRITING member without an image: WANTED again while its generator is up and retries are left.
+    """Make a WRITING member WANTED again while its generator is up and retries are left, else FAILED.
 
-    counted: whether this was one of the retries it has.
+    Args:
+        control: the ring, in the caller's transition.
+        journal: of that transition.
+        slot: of the member.
+        counted: whether this was one of the retries it has.
     """
     c = control.columns
     if (counted and c.slot_retries[slot] >= control.spec.max_retries) or c.generator_down[c.slot_generator[slot]]:
@@ -131,12 +136,13 @@ def retry_member(control: Control, journal: UndoJournal, slot: int, counted: boo
 
 
 def fail_member(control: Control, journal: UndoJournal, slot: int) -> None:
+    """Make a pending member FAILED."""
     journal.add("generator_failed", int(control.columns.slot_generator[slot]), 1)
     end_members(control, journal, np.array([slot]), SlotState.FAILED)
 
 
 def end_members(control: Control, journal: UndoJournal, slots: np.ndarray, state: SlotState) -> None:
-    """Moves pending members (distinct slots) to READY or FAILED, and finishes groups that have no more."""
+    """Move pending members (distinct slots) to READY or FAILED, and finish groups that have no more."""
     c = control.columns
     journal.set("slot_state", slots, int(state))
     journal.set("slot_owner", slots, -1)

@@ -1,7 +1,8 @@
 """One anonymous memfd: checked against the memory that is really there, allocated at once, never resizable.
 
 Nothing has a name, so nothing is left in /dev/shm after any kind of death, and the size of /dev/shm is no
-limit."""
+limit.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def allocate(nbytes: int) -> int:
-    """A close-on-exec memfd of `nbytes` with all pages present. Raises UserError when memory is too small.
+    """Return a close-on-exec memfd of `nbytes` with all pages present.
 
-    Allocating past RAM on a memfd is an OOM kill, not an error, so the room is compared first.
+    Allocating past RAM on a memfd is an OOM kill, not an error, so the available memory is compared first.
+
+    Raises:
+        UserError: there is not enough memory.
     """
     available, source = available_bytes()
     if nbytes > available:
@@ -30,7 +34,7 @@ def allocate(nbytes: int) -> int:
     fd = os.memfd_create("polygen-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.posix_fallocate(fd, 0, nbytes)
-        # nobody can truncate it under us: access past a shrunk end would be SIGBUS
+        # it cannot be truncated under a process that has mapped it: access past a shrunk end would be SIGBUS
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:
         os.close(fd)
@@ -41,7 +45,7 @@ def allocate(nbytes: int) -> int:
 
 
 def map_all(fd: int) -> mmap.mmap:
-    """Maps the whole descriptor shared and writable, and marks it close-on-exec. Raises RingMismatch."""
+    """Map the whole descriptor shared and writable, and mark it close-on-exec. Raises RingMismatch."""
     try:
         size = os.fstat(fd).st_size
         os.set_inheritable(fd, False)
@@ -53,7 +57,7 @@ def map_all(fd: int) -> mmap.mmap:
 
 
 def available_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> tuple[int, str]:
-    """Returns the bytes that can be allocated without an OOM kill, and which limit says so."""
+    """Return the bytes that can be allocated without an OOM kill, and which limit says so."""
     rooms = [(room, f"memory limit of cgroup {path}") for room, path in _cgroup_rooms(proc, cgroups)]
     for line in (proc / "meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -62,7 +66,7 @@ def available_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cg
 
 
 def _cgroup_rooms(proc: Path, cgroups: Path) -> list[tuple[int, str]]:
-    """Room left under the limit of our cgroup and of each of its ancestors (version 2 and version 1)."""
+    """Return the room left under the limit of our cgroup and of each of its ancestors (version 2 and version 1)."""
     rooms = []
     for line in (proc / "self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)

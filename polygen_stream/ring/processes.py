@@ -1,4 +1,4 @@
-"""Who is alive: a process is its pid and its start time, because pids are used again."""
+"""Which processes are alive: a process is identified by pid and start time, because pids are used again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a live process in clock ticks after boot; None when it is dead (a zombie is dead)."""
+    """Return the start time of a live process in clock ticks after boot; None when it is dead (a zombie is dead)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -18,11 +18,12 @@ def start_time(pid: int) -> int | None:
 
 
 def is_alive(pid: int, started: int) -> bool:
+    """Return whether the process of this pid is the one that started then."""
     return start_time(pid) == started
 
 
 def process_of_thread(thread_id: int) -> int:
-    """Process id a thread belongs to, 0 when it is gone."""
+    """Return the id of the process a thread belongs to, 0 when it is gone."""
     try:
         text = Path(f"/proc/{thread_id}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -31,5 +32,5 @@ def process_of_thread(thread_id: int) -> int:
 
 
 def pid_namespace() -> int:
-    """Identity of our PID namespace: pids in the process table mean nothing in another one."""
+    """Return the identity of our PID namespace: pids in the process table mean nothing in another one."""
     return os.stat("/proc/self/ns/pid").st_ino

@@ -6,9 +6,9 @@ version and a checksum of the columns.
 
 Only the columns are copied under the mutex. Pictures follow outside of it, in chunks, and after each chunk the
 slots' generations are compared with those of the columns: a slot is written only after a claim, and each claim
-raises its generation, so an unchanged one proves that the pixels are those the columns speak of. The other way,
-to pin all groups by a lease until the copy ends, would keep a full ring from evicting and so stop the producers
-for as long as the disk takes. Whoever needs a group's pictures for sure keeps it from eviction meanwhile.
+raises its generation, so an unchanged one proves that the pixels belong to the columns. Leasing all groups until the
+copy ends instead would keep a full ring from evicting and so stop the producers for as long as the disk takes. A caller
+that needs the pictures of a group has to keep it from eviction meanwhile.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def snapshot_in_memory(ring: Ring) -> int:
 
 
 def columns_checksum(state: RingState) -> int:
+    """Return the CRC-32 over all copied columns."""
     checksum = 0
     for column in copied_columns(state.spec):
         checksum = zlib.crc32(getattr(state.columns, column.name), checksum)

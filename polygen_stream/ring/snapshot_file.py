@@ -60,10 +60,11 @@ class SnapshotFile:
 
     @property
     def picture_slot(self) -> np.ndarray:
+        """Slots of the stored pictures, int64 [n]."""
         return self._picture_slot[self._picture_slot >= 0]
 
     def pictures(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (slots [n], pictures uint8 [n, H, W, 3]) of all stored pictures, some at a time."""
+        """Yield (slots [n], pictures uint8 [n, H, W, 3]) of all stored pictures, some at a time."""
         tensor = self._file.get_slice("pictures")
         for start in range(0, self._picture_slot.size, _CHUNK):
             slots = self._picture_slot[start : start + _CHUNK]
@@ -71,7 +72,7 @@ class SnapshotFile:
             yield slots[kept], tensor[start : start + slots.size][kept]
 
     def read(self, slots: Sequence[int]) -> dict[int, np.ndarray]:
-        """The stored pictures among those of `slots`, by slot: uint8 [H, W, 3]."""
+        """Return the stored pictures among those of `slots`, by slot: uint8 [H, W, 3]."""
         tensor = self._file.get_slice("pictures")
         places = {slot: place for place, slot in enumerate(self._picture_slot.tolist())}
         return {slot: tensor[places[slot] : places[slot] + 1][0] for slot in slots if slot in places}

@@ -31,28 +31,30 @@ class RingState:
     locked_s: float = 0.0  # how long the copy held the mutex
 
     def reading(self) -> AbstractContextManager[None]:
-        """A copy needs no mutex."""
+        """Return a context that does nothing: a copy needs no mutex."""
         return nullcontext()
 
     def total(self, total: Total) -> int:
+        """Return one of the counters."""
         return int(self.columns.total[total])
 
 
 def copied_columns(spec: RingSpec) -> tuple[Column, ...]:
+    """Return the columns that a copy has: all but the payload and the undo journal."""
     return tuple(column for column in columns_of(spec) if column.name not in _NOT_COPIED)
 
 
 def empty_state(spec: RingSpec) -> RingState:
-    """A ring that nobody has used."""
+    """Return the state of a ring that was never used."""
     columns = {column.name: np.zeros(column.shape, column.dtype) for column in copied_columns(spec)}
     return RingState(spec, RingColumns(columns), time.monotonic_ns(), pid_namespace())
 
 
 def copy_state(control: Control) -> RingState:
-    """Copies the columns under the mutex."""
+    """Copy the columns under the mutex."""
     names = [column.name for column in copied_columns(control.spec)]
     # This first copy may be inconsistent: it only brings in the memory, so that no page fault is left for the
-    # one that counts, made while everybody else waits.
+    # one that counts, made while all other processes wait.
     copies = {name: getattr(control.columns, name).copy() for name in names}
     with control.reading():
         began = time.monotonic_ns()

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.records import GroupState, Kind, ProcessState, SlotState
-from polygen_stream.ring.state import RingState
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,15 @@ class RingStats:
     processes: list[dict[str, Any]]
 
     def keys(self) -> list[str]:
+        """Return the names of the numbers."""
         return [field.name for field in fields(self)]
 
     def __getitem__(self, name: str) -> object:
         return getattr(self, name)
 
 
-def ring_stats(control: Control | RingState) -> RingStats:
+def ring_stats(control: ReadableRing) -> RingStats:
+    """Return the numbers of a ring, or of a copy of its columns."""
     with control.reading():
         c, names, t = control.columns, control.spec.generators, control.total
         pending = (c.slot_state == SlotState.WANTED) | (c.slot_state == SlotState.WRITING)
@@ -114,7 +115,7 @@ def ring_stats(control: Control | RingState) -> RingStats:
         )
 
 
-def _group_counts(control: Control, kind: Kind) -> dict[str, int]:
+def _group_counts(control: ReadableRing, kind: Kind) -> dict[str, int]:
     c = control.columns
     mine = c.group_kind == kind
     return {
@@ -124,7 +125,7 @@ def _group_counts(control: Control, kind: Kind) -> dict[str, int]:
     }
 
 
-def _processes(control: Control) -> list[dict[str, Any]]:
+def _processes(control: ReadableRing) -> list[dict[str, Any]]:
     c, now = control.columns, time.monotonic_ns()
     return [
         {

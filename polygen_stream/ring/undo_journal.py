@@ -1,10 +1,11 @@
 """The intent record: an undo journal of before-images that makes every transition all-or-nothing.
 
 Each change of a journalled cell first appends (column, index, value before) to the journal, then raises the
-length word, then changes the cell. Ending a transition is the single store of 0 to the length word. Whoever
-finds the length above 0 after its writer died restores the before-images in reverse order; that may itself
+length word, then changes the cell. Ending a transition is the single store of 0 to the length word. A process
+that finds the length above 0 after its writer died restores the before-images in reverse order; that may itself
 be interrupted and begun again. Only process death matters here (a SIGKILLed thread has done a prefix of its
-stores, in order), so no memory fences or flushes are needed beyond those of the mutex."""
+stores, in order), so no memory fences or flushes are needed beyond those of the mutex.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +57,16 @@ class UndoJournal:
 
     @property
     def operation(self) -> Operation:
+        """What the holder of the mutex is doing."""
         return Operation(int(self._head[_OPERATION]))
 
     def begin(self, operation: Operation) -> None:
+        """Begin a transition."""
         assert self._head[_LENGTH] == 0, "a transition began inside another"
         self._head[_OPERATION] = operation
 
     def set(self, name: str, index: int | np.ndarray, value: int | np.ndarray) -> None:
-        """Sets one cell, or an array of distinct cells, of a journalled column."""
+        """Set one cell, or an array of distinct cells, of a journalled column."""
         code = self._codes[name]
         array = self._arrays[code]
         start = int(self._head[_LENGTH])
@@ -82,14 +85,16 @@ class UndoJournal:
         array[index] = value
 
     def add(self, name: str, index: int | np.ndarray, amount: int | np.ndarray) -> None:
+        """Add to one cell, or to an array of distinct cells, of a journalled column."""
         self.set(name, index, self._arrays[self._codes[name]][index] + amount)
 
     def end(self) -> None:
+        """End the transition: what it changed is final."""
         self._head[_LENGTH] = 0  # the commit point of the transition
         self._head[_OPERATION] = Operation.NOTHING
 
     def roll_back(self) -> int:
-        """Undoes the unfinished transition, if there is one. Returns the number of restored cells."""
+        """Undo the unfinished transition, if there is one. Return the number of restored cells."""
         length = int(self._head[_LENGTH])
         for entry in range(length - 1, -1, -1):
             self._arrays[self._column[entry]][self._index[entry]] = self._before[entry]

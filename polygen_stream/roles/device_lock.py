@@ -41,16 +41,16 @@ class DeviceLock:
 
     @property
     def enabled(self) -> bool:
-        """Whether there are turns at all."""
+        """Whether processes take turns at all."""
         return self._time_slice_s > 0
 
     @property
     def held(self) -> bool:
-        """Whether this process has the device, as far as it knows: nobody takes it away."""
+        """Whether this process has the device; no other process can take it away."""
         return not self.enabled or self._since is not None
 
     def try_acquire(self) -> bool:
-        """Get into the queue, if it is not there yet. True: the device is this process's until `release`."""
+        """Join the queue, if not in it yet. Return whether this process has the device, until `release`."""
         if not self.held:
             queue = self._queue(lambda queue: queue if self._me in queue else [*queue, self._me])
             self._since = self._clock() if queue[0] == self._me else None
@@ -58,7 +58,7 @@ class DeviceLock:
         return self.held
 
     def acquire(self, beat: Callable[[str], None], stop: Callable[[], bool]) -> bool:
-        """Ask until the device is this process's; False: it was told to stop first."""
+        """Wait until this process has the device. Return False if it was asked to stop first."""
         while not self.try_acquire():
             if stop():
                 return False
@@ -67,7 +67,7 @@ class DeviceLock:
         return True
 
     def contested(self) -> bool:
-        """Whether another process waits for the device that this one has; as of a moment ago."""
+        """Return whether another process waits for the device that this one has, at most POLL_S ago."""
         if self._since is None:
             return False
         if self._clock() - self._looked >= POLL_S:
@@ -75,15 +75,15 @@ class DeviceLock:
         return self._others
 
     def slice_expired(self) -> bool:
-        """Whether the turn has been long enough, and somebody waits."""
+        """Return whether the time slice is over and another process waits."""
         return self._since is not None and self._clock() - self._since >= self._time_slice_s and self.contested()
 
     def touch(self) -> None:
-        """Says that this process has just used the device."""
+        """Record that this process has just used the device."""
         self._worked = self._clock()
 
     def idle_while_contested(self) -> bool:
-        """Whether this process has not worked for a moment and another one could: to be asked while it waits."""
+        """Return whether this process has been idle for POLL_S while another one waits."""
         return self._since is not None and self._clock() - self._worked > POLL_S and self.contested()
 
     def release(self) -> None:
@@ -93,7 +93,7 @@ class DeviceLock:
             self._queue(lambda queue: [each for each in queue if each != self._me])
 
     def _queue(self, change: Callable[[list], list]) -> list:
-        """The queue after a change, the dead left out."""
+        """Return the queue after a change, without dead processes."""
         self._file.parent.mkdir(exist_ok=True)
         with FileLock(self._file.with_suffix(".lock")):
             try:

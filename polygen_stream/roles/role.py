@@ -41,7 +41,7 @@ class RoleContext:
         self._stopping = False
 
     def device_lock(self, device: str) -> DeviceLock:
-        """This process's turns on a device; under launch.time_slice_s = 0 it always has it."""
+        """Return this process's lock on a device; with launch.time_slice_s = 0 it always has it."""
         return DeviceLock(
             self.run_folder.device_locks, "cuda:0" if device == "cuda" else device, self.config.launch.time_slice_s
         )
@@ -53,12 +53,12 @@ class RoleContext:
 
 
 def role_threads(launch: LaunchConfig, role: str) -> int:
-    """Compute threads of a role; roles without a key of their own (the report) get one."""
+    """Return the compute threads of a role; roles without a key of their own (the report) get one."""
     return getattr(launch, f"{role}_threads", 1)
 
 
 def yield_cores() -> None:
-    """From here on this process gets what cores the others of its run leave.
+    """Leave the cores to the other processes of the run: this one runs when they do not.
 
     Its session is a scheduling group of its own where the kernel groups by session (sched_autogroup), and a nice value
     then says nothing to other sessions: the group's own does.

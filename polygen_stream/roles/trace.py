@@ -1,4 +1,4 @@
-"""What the processes of a run do over time, as each of them writes it down: RUN/trace/NAME.PID.jsonl.
+"""What the processes of a run do over time: each writes RUN/trace/NAME.PID.jsonl.
 
 First line: {"process", "pid", "clock", "time", "boot"}; clock (monotonic) and time (since 1970) are one instant in
 nanoseconds, and the monotonic clock is the same for all processes of one boot. Then, with times of that clock:
@@ -37,13 +37,15 @@ class TraceFile:
         self.write({"process": name, "pid": os.getpid(), **clock})
 
     def write(self, line: Mapping[str, object]) -> None:
+        """Append one line."""
         os.write(self._file, (json.dumps(line) + "\n").encode())
 
     def counters(self, **charts: Mapping[str, float]) -> None:
-        """Numbers as they are now: chart -> series -> number."""
+        """Append numbers as they are now: chart -> series -> number."""
         self.write({"t": time.monotonic_ns(), "counters": charts})
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
 
 
@@ -70,6 +72,7 @@ class Tracer:
         self._tracks: dict[int, _Track] = {}
 
     def heartbeat(self, doing: str, waited_s: float, busy_s: float) -> None:
+        """Turn a heartbeat of this thread into spans; an observer for Ring.observe."""
         now = self._clock()
         track = self._tracks.setdefault(threading.get_ident(), _Track())
         worked = now - int(busy_s * 1e9)

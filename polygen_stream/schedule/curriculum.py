@@ -32,6 +32,7 @@ class DrawMix:
 
     @property
     def realised(self) -> float:
+        """Share of hard negatives among the texts of the batch."""
         return self.pair / (self.plain + 2 * self.pair)
 
 
@@ -103,7 +104,7 @@ class Curriculum:
         self.epochs = epochs
         self.staircase = staircase
         self._rounding = ErrorDiffusion()
-        self._captions = [0.0]  # drawn before each step, as far as somebody asked
+        self._captions = [0.0]  # drawn before each step, as far as computed
 
     def share(self, step: int) -> float:
         """Target p at ``step``; steps past the end of the run keep the end value."""
@@ -154,7 +155,9 @@ class Curriculum:
         return ahead / (1.0 - ahead)
 
     def state_dict(self) -> dict[str, float]:
+        """Return the carry of the rounding."""
         return {"carry": self._rounding.carry}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from what `state_dict` returned."""
         self._rounding = ErrorDiffusion(float(state["carry"]))

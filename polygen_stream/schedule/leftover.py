@@ -6,8 +6,8 @@ The paper's curriculum has such a queue "for data efficiency" and says no more. 
     unadmitted   a group whose negative was rendered before the curriculum admits it
     ragged       a group of an incomplete batch, or of a step that was not trained on
 
-An entry is a group by (row, generation), with a hold on it in the ring, so that it is not evicted while it waits. At
-most a quarter of the ring's groups wait, in all lanes together; the ring may refuse a hold before that. A lane is first
+An entry is a group by (row, generation), pinned in the ring, so that it is not evicted while it waits. At most a
+quarter of the ring's groups wait, in all lanes together; the ring may refuse a pin before that. A lane is first
 in, first out, nothing waits longer than `max_age` steps, and what does not wait is dropped with a reason. Nothing gets
 lost: in each lane, entered = trained + waiting + dropped.
 """
@@ -22,15 +22,17 @@ Group = tuple[int, int]  # row in the ring, generation
 
 
 class Lane(StrEnum):
+    """Why a group waits."""
+
     DISPLACED = "displaced"
     UNADMITTED = "unadmitted"
     RAGGED = "ragged"
 
 
 class Reason(StrEnum):
-    """Why a group does not wait any more, or never did."""
+    """Why a group no longer waits, or never did."""
 
-    FULL = "full"  # the queue, or the ring's holds, have their share of the ring
+    FULL = "full"  # the queue is full, or as many groups are pinned as may be
     GONE = "gone"  # the ring has evicted it
     OLD = "old"  # waited max_age steps
 
@@ -39,13 +41,16 @@ class PinnableRing(Protocol):
     """What the queue needs of a ring."""
 
     def pin(self, row: int, generation: int) -> Enum:
-        """A value "pinned", or that of a Reason."""
+        """Pin a group. Return an enum member whose value is "pinned", or that of a Reason."""
+        ...
 
-    def unpin(self, row: int, generation: int) -> bool: ...
+    def unpin(self, row: int, generation: int) -> bool:
+        """Unpin a group. Return whether it was pinned."""
+        ...
 
 
 class LeftoverQueue:
-    """Three lanes of held groups.
+    """Three lanes of pinned groups.
 
     Args:
         ring: the ring they lie in.
@@ -70,11 +75,11 @@ class LeftoverQueue:
         return sum(map(len, self._lanes.values()))
 
     def waiting(self, lane: Lane) -> list[Group]:
-        """Who waits, longest first."""
+        """Return the groups that wait, longest first."""
         return list(self._lanes[lane])
 
     def put(self, lane: Lane, group: Group, step: int) -> Reason | None:
-        """Let a group wait from `step` on, unless it does already; None, or why it cannot."""
+        """Let a group wait from `step` on, unless it does already. Return why it cannot, else None."""
         if any(group in waiting for waiting in self._lanes.values()):
             return None
         assert step >= next(reversed(self._lanes[lane].values()), step), "steps go on, or a lane has no order"
@@ -87,33 +92,33 @@ class LeftoverQueue:
         return Reason(answer)
 
     def drawn(self, lane: Lane, groups: Iterable[Group]) -> None:
-        """These groups were trained on as this lane waits for; those that waited in it do not any more."""
+        """Remove groups from a lane: they were trained on in the way that the lane waits for."""
         for group in groups:
             if self._lanes[lane].pop(group, None) is not None:
                 self._ring.unpin(*group)
                 self.trained[lane] += 1
 
     def expire(self, step: int) -> None:
-        """Drop who has waited `max_age` steps."""
+        """Drop the groups that have waited `max_age` steps."""
         for lane, waiting in self._lanes.items():
             for group in [group for group, entry in waiting.items() if step - entry >= self._max_age]:
                 self._drop(lane, group, Reason.OLD)
 
-    def settle(self, held: Iterable[Group]) -> None:
-        """After loading a state: drop who is not held any more, and end holds of nobody who waits.
+    def settle(self, pinned: Iterable[Group]) -> None:
+        """After loading a state: drop groups that are no longer pinned, and unpin those that do not wait.
 
         Args:
-            held: every group that the ring has a hold on.
+            pinned: every group that the ring has pinned.
         """
-        held = set(held)
+        pinned = set(pinned)
         for lane, waiting in self._lanes.items():
-            for group in [group for group in waiting if group not in held]:
+            for group in [group for group in waiting if group not in pinned]:
                 self._drop(lane, group, Reason.GONE)
-        for group in held.difference(*self._lanes.values()):
+        for group in pinned.difference(*self._lanes.values()):
             self._ring.unpin(*group)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """For each lane: entered = trained + waiting + what was dropped, by reason."""
+        """Return for each lane: entered = trained + waiting + what was dropped, by reason."""
         return {
             str(lane): {
                 "entered": self.entered[lane],
@@ -125,6 +130,7 @@ class LeftoverQueue:
         }
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the lanes and the counts, for JSON."""
         return {
             "waiting": {str(lane): [[*g, step] for g, step in w.items()] for lane, w in self._lanes.items()},
             "entered": {str(lane): count for lane, count in self.entered.items()},
@@ -133,7 +139,7 @@ class LeftoverQueue:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state; `settle` makes it agree with the ring."""
+        """Continue from a state; `settle` makes it agree with the ring."""
         for lane in Lane:
             self._lanes[lane] = {(row, generation): step for row, generation, step in state["waiting"][lane]}
             self.entered[lane] = state["entered"][lane]
