@@ -1,4 +1,4 @@
-"""A run that sleeps, from the command line:  python latency_stub_run.py RUN_DIR LATENCY_JSON [--a.b VALUE ...]"""
+"""A run of latency stubs, from the command line:  python latency_stub_run.py RUN_DIR LATENCY_JSON [--a.b VALUE ...]"""
 
 from __future__ import annotations
 

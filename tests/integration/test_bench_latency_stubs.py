@@ -30,7 +30,7 @@ CONFIG = {
 }
 
 
-def test_a_sleeping_run_takes_the_time_its_models_would(tmp_path):
+def test_a_run_of_latency_stubs_takes_the_time_its_models_would(tmp_path):
     image_s = {"micro/sd15": 0.04, "micro/sana": 0.02}
     latency = {"image_s": image_s, "replicas": {"micro/sd15": 2}, "step_s": 0.05, "caption_s": 0.01}
     words = [word for key, value in CONFIG.items() for word in (f"--{key}", value)]

@@ -66,29 +66,31 @@ def bench_captions(
     }
     for concurrency in concurrencies:
         with ExitStack() as stack:
-            hosts = {}
+            processes = {}
             for source in sources:
                 say(f"{concurrency} in flight: starting {source}")
                 changed = {"source": source, "batch": concurrency, "backlog": max(concurrency, config.captions.backlog)}
                 if source == "openai":
                     changed |= stack.enter_context(_served(config, concurrency))
                 captions = config.captions.model_copy(update=changed)
-                hosts[source] = stack.enter_context(_Host(config.model_copy(update={"captions": captions})))
-            say(f"{concurrency} in flight: {rounds} rounds of {tasks} tasks, {len(hosts)} in turns")
-            answers = {source: [] for source in hosts}
-            for host in hosts.values():
-                host.round(0, concurrency, negatives)
+                processes[source] = stack.enter_context(
+                    _SourceProcess(config.model_copy(update={"captions": captions}))
+                )
+            say(f"{concurrency} in flight: {rounds} rounds of {tasks} tasks, {len(processes)} in turn")
+            answers = {source: [] for source in processes}
+            for process in processes.values():
+                process.round(0, concurrency, negatives)
             for number in range(rounds):
-                for source, host in hosts.items():
-                    answers[source].append(host.round(concurrency + number * tasks, tasks, negatives))
+                for source, process in processes.items():
+                    answers[source].append(process.round(concurrency + number * tasks, tasks, negatives))
                     say(f"{source}, round {number + 1}: {answers[source][-1]}")
-            for source, host in hosts.items():
-                found["results"].append({"source": source, "in_flight": concurrency, **_row(host, answers[source])})
+            for source, process in processes.items():
+                found["results"].append({"source": source, "in_flight": concurrency, **_row(process, answers[source])})
     found["machine"]["load_at_end"] = os.getloadavg()[0]
     return found
 
 
-def _row(host: _Host, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(process: _SourceProcess, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Rates over the rounds (median, spread, n); of all replies the accepted share; of all tasks those dropped.
 
     Per processor second: of the source's processes, to which a server does not belong.
@@ -96,8 +98,8 @@ def _row(host: _Host, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     accepted, refused = (sum(answer[name] for answer in answers) for name in ("accepted", "refused"))
     captions = [answer["captions"] for answer in answers]
     return {
-        "start_s": host.start_s,
-        "memory_mib": host.memory_mib,
+        "start_s": process.start_s,
+        "memory_mib": process.memory_mib,
         "captions_per_s": summarise([n / answer["seconds"] for n, answer in zip(captions, answers, strict=True)]),
         "captions_per_cpu_s": summarise(
             [n / answer["cpu_seconds"] for n, answer in zip(captions, answers, strict=True)]
@@ -120,7 +122,7 @@ def _served(config: RunConfig, concurrency: int) -> Iterator[dict[str, str]]:
         yield {"endpoint": writer, "editor_endpoint": editor}
 
 
-class _Host:
+class _SourceProcess:
     """A source in a process of its own."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -131,7 +133,7 @@ class _Host:
             self._pool.shutdown()
             raise
 
-    def __enter__(self) -> _Host:
+    def __enter__(self) -> _SourceProcess:
         return self
 
     def __exit__(self, *_: object) -> None:

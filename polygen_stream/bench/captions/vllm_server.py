@@ -1,4 +1,4 @@
-"""`vllm serve` on the loopback device, for as long as somebody needs it."""
+"""`vllm serve` on the loopback interface, for the duration of a `with` block."""
 
 from __future__ import annotations
 

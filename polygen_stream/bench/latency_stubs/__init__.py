@@ -1,1 +1,1 @@
-"""Stand-ins for models that take the time of a GPU and none of a CPU."""
+"""Latency stubs: roles that take the time of a GPU and hardly any of a CPU."""

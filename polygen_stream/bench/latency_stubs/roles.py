@@ -1,6 +1,6 @@
-"""Roles that take a GPU's time and no CPU's: a real run whose models are replaced by waiting.
+"""Roles that wait as long as models on a GPU would compute: a real run whose models are latency stubs.
 
-    plan = sleeping_plan(config, latency)
+    plan = latency_stub_plan(config, latency)
     supervise(config, run_dir, plan, fill=latency.write)
 
 Supervisor, ring, ledger, curriculum and production mix are those of every run. A renderer claims, waits as long as its
@@ -9,7 +9,7 @@ and captioner wait as well where the latency says so, and are the real ones wher
 
     python -m polygen_stream.bench.latency_stubs.roles ROLE --run-dir DIR --ring-fd FD --name NAME [--generator RECIPE]
 
-is how the supervisor starts them (ROLE: renderer, trainer, captioner). Latencies are read from DIR/sleeping.json.
+is how the supervisor starts them (ROLE: renderer, trainer, captioner). Latencies are read from DIR/latency_stubs.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from polygen_stream.producers.renderer import POLL_S
 from polygen_stream.ring import DrawRequest, WaitStopped
 from polygen_stream.roles.role import RoleContext, run_role
 
-FILE = "sleeping.json"
+FILE = "latency_stubs.json"
 GRAIN = 8  # a picture is as many squares wide and high
 
 
@@ -85,16 +85,16 @@ def latency_stub_plan(config: RunConfig, latency: Latency) -> ProcessPlan:
         if process.role == "renderer":
             count = latency.replicas.get(process.generator, 1)
             names = [process.name, *(f"{process.name}-{number}" for number in range(2, count + 1))]
-            processes += [replace(_sleeping(process), name=name) for name in names]
+            processes += [replace(_as_stub(process), name=name) for name in names]
         elif {"trainer": latency.step_s, "captioner": latency.caption_s}.get(process.role) is not None:
             assert process.rank is None, "a trainer that only waits has one rank"
-            processes.append(_sleeping(process))
+            processes.append(_as_stub(process))
         else:
             processes.append(process)
     return ProcessPlan(tuple(processes), plan.ring)
 
 
-def _sleeping(process: ProcessSpec) -> ProcessSpec:
+def _as_stub(process: ProcessSpec) -> ProcessSpec:
     return replace(process, command=(sys.executable, "-m", __spec__.name, process.role))
 
 
@@ -186,7 +186,7 @@ def _finish(context: RoleContext) -> None:
     folder = context.run_folder.checkpoint(config.train.steps)
     partial_folder = folder.with_name(f"{PARTIAL}{folder.name}")
     partial_folder.mkdir(parents=True)
-    meta = {"step": config.train.steps, "final": True, "model": "sleeping", "config_hash": config_hash(config)}
+    meta = {"step": config.train.steps, "final": True, "model": "latency stub", "config_hash": config_hash(config)}
     write_meta(partial_folder, meta | {"files": describe_files(partial_folder)})
     partial_folder.rename(folder)
 
