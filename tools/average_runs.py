@@ -16,6 +16,7 @@ SCORES = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieva
 
 
 def main() -> None:
+    """Print the table of the runs that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     summaries = [read_summary(run) for run in parser.parse_args().runs]
@@ -30,6 +31,7 @@ def main() -> None:
 
 
 def read_summary(run: Path) -> dict:
+    """Return the summary of a completed run; exit with a message if there is none."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -62,10 +62,17 @@ class Chaos:
         return found
 
     def step(self) -> int:
+        """Return the number of steps that the trainer has recorded."""
         metrics = self.run_dir / "metrics.jsonl"
         return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
     def kill(self, started: float, name: str) -> None:
+        """Kill a process of the run with SIGKILL and note it, if it is alive.
+
+        Args:
+            started: Time of the run's start, of `time.monotonic`, in seconds.
+            name: Name of the process.
+        """
         process = self.processes().get(name)
         if process is not None:
             process.send_signal(signal.SIGKILL)
@@ -137,6 +144,13 @@ def broken_promises(chaos: Chaos, before: set[str]) -> list[str]:
 
 
 def report(chaos: Chaos, seconds: float, broken: list[str]) -> str:
+    """Return the kills, the restarts and the broken promises as Markdown.
+
+    Args:
+        chaos: A run that has ended.
+        seconds: How long it took.
+        broken: As `broken_promises` returns them.
+    """
     summary = json.loads((chaos.run_dir / "summary.json").read_text())
     again = Counter(restart["process"] for restart in summary["restarts"])
     killed = Counter("trainer" if name.startswith("trainer") else name for _, name in chaos.kills)
@@ -154,6 +168,7 @@ def report(chaos: Chaos, seconds: float, broken: list[str]) -> str:
 
 
 def main() -> int:
+    """Run the command line's run under kills and print the report; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--every", type=float, default=8.0, help="mean seconds between two kills of producers")

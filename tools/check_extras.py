@@ -27,6 +27,7 @@ SHOWN = ["torch", "transformers"]  # what extras disagree about; shown besides t
 
 
 def main() -> int:
+    """Resolve the extras that the command line names and print the table; return the exit code."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("extras", nargs="*", default=[*extras, *TOGETHER], metavar="EXTRA[,EXTRA]")
@@ -72,6 +73,7 @@ def resolve(python: Path, extra: str, timeout: float) -> tuple[dict[str, str] | 
 
 
 def reason(stderr: str) -> str:
+    """Return the line of pip's standard error that says why it failed."""
     placeholder = re.search(r"placeholder package which downloads a real wheel", stderr)
     if placeholder:
         # Some of NVIDIA's packages fetch their real wheel while pip asks them for metadata.
@@ -82,12 +84,20 @@ def reason(stderr: str) -> str:
 
 
 def versions(chosen: dict[str, str], name: str, extras: dict[str, list[str]]) -> str:
+    """Return the versions chosen for the packages that matter, and the number of all packages, in words.
+
+    Args:
+        chosen: Version by normalised package name.
+        name: Extras of this project, separated by commas.
+        extras: Requirements by extra, as in pyproject.toml.
+    """
     named = [re.match(r"[\w.-]+", item)[0] for part in name.split(",") for item in extras[part]]
     shown = [package for package in dict.fromkeys(map(normalised, [*named, *SHOWN])) if package in chosen]
     return f"{', '.join(f'{package} {chosen[package]}' for package in shown)} ({len(chosen)} packages)"
 
 
 def normalised(package: str) -> str:
+    """Return a package's name in lower case with single hyphens, as PEP 503 compares names."""
     return re.sub(r"[-_.]+", "-", package).lower()
 
 

@@ -26,6 +26,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def main() -> None:
+    """Fetch and convert the model into the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder = parser.parse_args().folder
@@ -56,6 +57,7 @@ def fetch(scratch: Path) -> Path:
 
 
 def convert(file: Path, folder: Path) -> None:
+    """Write a GGUF file's model, unpacked to bfloat16, and its tokenizer as a safetensors folder."""
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
     # A model that was loaded from GGUF cannot be saved as it is; one of the same shape can.
     config = loaded.config

@@ -23,6 +23,7 @@ CHUNK = 256
 
 
 def main() -> None:
+    """Print the table of all points, or one point, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, help="where to draw the figure")
     parser.add_argument("--measure", nargs=2, type=int, metavar=("TEXTS", "CHUNK"), help="one point, as JSON")
@@ -41,6 +42,15 @@ def main() -> None:
 
 
 def point(texts: int, chunk: int) -> dict[str, float]:
+    """Measure one batch size in a process of its own.
+
+    Args:
+        texts: Texts in the batch.
+        chunk: Rows of logits at a time; 0 is all at once.
+
+    Returns:
+        As `measure` does.
+    """
     # Else the allocator keeps freed blocks for itself, and the peak depends on the order of sizes.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--measure", str(texts), str(chunk)]
@@ -49,6 +59,15 @@ def point(texts: int, chunk: int) -> dict[str, float]:
 
 
 def measure(texts: int, chunk: int) -> dict[str, float]:
+    """Measure the loss and its backward pass in this process.
+
+    Args:
+        texts: Texts in the batch.
+        chunk: Rows of logits at a time; 0 is all at once.
+
+    Returns:
+        mib: peak memory above what was in use before, MiB. seconds: wall time.
+    """
     import torch
 
     from polygen_stream.train.loss import multi_positive_loss
@@ -85,6 +104,12 @@ def peak_kib(reset: bool = False) -> int:
 
 
 def plot(points: dict[int, list[dict[str, float]]], file: Path) -> None:
+    """Draw peak memory against the batch size, both axes logarithmic.
+
+    Args:
+        points: By chunk size the points of `measure`, in the order of TEXTS.
+        file: The picture to write.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")

@@ -60,6 +60,7 @@ def _lines(file: Path) -> list[dict]:
 
 
 def main() -> int:
+    """Write the fingerprint and compare it if asked to; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="file to write the fingerprint to")
     parser.add_argument("--against", type=Path, help="fingerprint of the version to compare with")

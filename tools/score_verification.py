@@ -18,6 +18,7 @@ from polygen_stream.captions.verification.verify import Reject
 
 
 def main() -> None:
+    """Print the scores of the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--even", action="store_true", help="score the half that the rules were written on")

@@ -1,4 +1,6 @@
-"""The top of a report as a picture: python tools/screenshot.py runs/mine/report.html docs/report.png
+"""Save the top of a report as a picture.
+
+    python tools/screenshot.py runs/mine/report.html docs/report.png
 
 `make browser` installs what this needs.
 """

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
+    """Train, or grade, the models that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("name", nargs="?", choices=RECIPES)
@@ -61,6 +62,11 @@ def main() -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    """Train the cycles that a model lacks and write its card after each.
+
+    Args:
+        arguments: The parsed command line.
+    """
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     import torch
 
@@ -85,6 +91,14 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def entry(cycle: Cycle, minutes: float, threads: int, measured: dict[str, float]) -> dict[str, object]:
+    """Return a card's record of a finished cycle.
+
+    Args:
+        cycle: The cycle's settings.
+        minutes: How long it took.
+        threads: Compute threads it had.
+        measured: What training measured, by name.
+    """
     command = " ".join(["python", "tools/train_micro.py", *sys.argv[1:]])
     return {"command": command, **asdict(cycle), "minutes": minutes, "threads": threads, **measured}
 

@@ -25,19 +25,25 @@ def build(
     random_weights: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[CachedEngine]:
-    """The engines of a recipe under a backend, one set per target: those in the cache, or new ones.
+    """Return the engines of a recipe under a backend, one set per target: those in the cache, or new ones.
 
     Each part is exported once, whatever the number of targets.
 
     Args:
+        recipe: The generator's recipe, with an [engine] table.
+        backend_name: As in `generators.backend`.
+        cache: Where engines are looked for and published.
         targets: GPU architectures, e.g. "SM89"; None is this machine.
-        force: build even if the cache has them.
-        random_weights: of the real architecture, with nothing learnt; no renderer loads such engines.
-        say: gets a line of progress now and then.
+        force: Build even if the cache has them.
+        random_weights: Of the real architecture, with nothing learnt; no renderer loads such engines.
+        say: Gets a line of progress now and then.
+
+    Returns:
+        The cache's entries, in the order of the targets.
 
     Raises:
-        UserError: something is missing on this machine or wrong in the recipe.
-        ParityError: the engines do not do what eager does; they are not published.
+        UserError: Something is missing on this machine or wrong in the recipe.
+        ParityError: The engines do not do what eager does; they are not published.
     """
     entries = []
     with cache.workspace(f"graphs{os.getpid()}") as folder:

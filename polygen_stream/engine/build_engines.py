@@ -35,6 +35,7 @@ class BuildRequest:
 
     @property
     def complete(self) -> bool:
+        """Whether the cache has the engines of every target."""
         return None not in self.entries
 
     def __str__(self) -> str:
@@ -50,13 +51,20 @@ def build_requests(
     targets: Sequence[str | None] = (None,),
     random_weights: bool = False,
 ) -> list[BuildRequest]:
-    """What has to be there for these generators under this backend.
+    """Look up which engines these generators need under this backend, and which of them the cache has.
 
     Args:
+        recipes: Names of shipped recipes, or paths of recipe files.
+        backend_name: As in `generators.backend`.
+        cache: Where engines are looked for.
         targets: GPU architectures, e.g. "SM89"; None is this machine.
+        random_weights: Ask for engines of the real architecture without the real weights.
+
+    Returns:
+        One request per recipe, in the order given.
 
     Raises:
-        UserError: an unknown recipe, backend or target, missing weights, a backend that is not installed.
+        UserError: An unknown recipe, backend or target, missing weights, a backend that is not installed.
     """
     if random_weights and tuple(targets) == (None,) and backend_name == "tensorrt-rtx":
         targets = _anywhere()

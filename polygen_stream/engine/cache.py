@@ -47,6 +47,7 @@ class CachedEngine:
 
     @property
     def nbytes(self) -> int:
+        """Size of all engine files, in bytes."""
         return sum(file["bytes"] for part in self.parts.values() for file in part["files"].values())
 
     def engine(self, part: str) -> Path:
@@ -54,6 +55,7 @@ class CachedEngine:
         return self.folder / self.parts[part]["engine"]
 
     def profile(self, part: str) -> Profile:
+        """Return the shapes and types that a part was built for."""
         return Profile.read(self.parts[part]["profile"])
 
     @property
@@ -99,6 +101,7 @@ class EngineCache:
         self.root = default_cache() if root is None else root
 
     def folder(self, key: EngineKey) -> Path:
+        """Return the folder of a key's entry, whether it exists or not."""
         return self.root / "engines" / key.generator / f"{key.backend.replace(':', '.')}-{key.digest}"
 
     def find(self, key: EngineKey) -> CachedEngine | None:
@@ -108,6 +111,7 @@ class EngineCache:
 
     @property
     def kept(self) -> Path:
+        """Folder of what makes later builds faster."""
         return self.root / "kept"
 
     def with_other_weights(self, key: EngineKey) -> CachedEngine | None:
@@ -168,8 +172,14 @@ class EngineCache:
         """Make a staging folder of `building` the entry of its key, in place of an older one.
 
         Args:
-            profiles: by part. The files of a part are called after it, up to the first dot.
-            suffix: of the file of a part that the backend opens.
+            key: The key that `building` was called with.
+            staging: The folder that `building` gave, with the engine files in it.
+            profiles: By part. The files of a part are called after it, up to the first dot.
+            suffix: Of the file of a part that the backend opens.
+            report: Seconds, memory and parity of the build, as JSON can hold them.
+
+        Returns:
+            The published entry.
         """
         parts = {
             part: {"engine": f"{part}{suffix}", "files": _inventory(staging, part), "profile": asdict(profile)}

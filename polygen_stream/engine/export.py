@@ -65,9 +65,11 @@ def export_part(
     """Write the graph of a part; its inputs and outputs carry the part's names.
 
     Args:
-        example: one call's inputs, at least two rows (torch.export takes a batch of one for a constant).
-        path: the .onnx file; a graph above 1 GiB gets a file of weights beside it.
-        float32_attention: of a UNet, see `_Float32Attention`.
+        part: Translates for the module.
+        module: The torch module to export.
+        example: One call's inputs [rows, ...], at least two rows (torch.export takes a batch of one for a constant).
+        path: The .onnx file; a graph above 1 GiB gets a file of weights beside it.
+        float32_attention: Of a UNet, see `_Float32Attention`.
     """
     rows = [{0: torch.export.Dim.DYNAMIC} for _ in example]
     flat = _Flat(part, module, list(example)).eval()

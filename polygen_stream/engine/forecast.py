@@ -18,10 +18,15 @@ MIB = 2**20
 
 
 def forecast(recipe: Recipe, backend: str, counts: Mapping[str, int], cache: EngineCache) -> str:
-    """Expected size and time of a recipe's engines, in words; the time of the last such build if there was one.
+    """Return the expected size and time of a recipe's engines, in words.
+
+    The time is that of the last such build if there was one, else it is estimated from the size.
 
     Args:
-        counts: numbers in the weights of each part.
+        recipe: The generator's recipe; says which type each part computes in.
+        backend: As in `generators.backend`.
+        counts: Numbers in the weights of each part.
+        cache: Where the last build is looked for.
     """
     millions = {part: count / 1e6 for part, count in counts.items()}
     size = sum(count * BYTES[recipe.dtype_of(part)] for part, count in counts.items())

@@ -48,13 +48,16 @@ class EngineKey:
 
 
 def engine_key(recipe: Recipe, backend_name: str, backend: Backend, random_weights: bool = False) -> EngineKey:
-    """The key of the engines that this recipe, these weights and this machine need. Imports no heavy library.
+    """Return the key of the engines that this recipe, these weights and this machine need. Imports no heavy library.
 
     Args:
-        random_weights: of engines without real weights. Renderers never ask for such a key.
+        recipe: The generator's recipe.
+        backend_name: As in `generators.backend`.
+        backend: The backend of that name, made for the target.
+        random_weights: Of engines without real weights. Renderers never ask for such a key.
 
     Raises:
-        UserError: the recipe compiles nothing, its weights are missing, or the backend is not installed.
+        UserError: The recipe compiles nothing, its weights are missing, or the backend is not installed.
     """
     if recipe.engine is None:
         raise UserError(f"{recipe.origin} has no [engine] table: nothing to compile")

@@ -71,6 +71,22 @@ class UNet(_Denoiser):
         return_dict: bool = True,
         **unsupported: Any,
     ) -> dict[str, Tensor]:
+        """Name the tensors of a denoising call.
+
+        Args:
+            sample: Noisy latents [rows, channels, height, width].
+            timestep: One time for all rows, or one per row [rows].
+            encoder_hidden_states: Text embeddings [rows, tokens, width].
+            added_cond_kwargs: Of SDXL: text_embeds [rows, width] and time_ids [rows, 6].
+            return_dict: Form of the result; no part of the computation.
+            **unsupported: Anything else that the pipeline passes; must be None or {}.
+
+        Returns:
+            sample, timestep (float32 [rows]), encoder_hidden_states, and SDXL's two tensors if there are any.
+
+        Raises:
+            UserError: The pipeline uses an argument that a compiled part does not take.
+        """
         _refuse(unsupported)
         rows = len(sample)
         added = added_cond_kwargs or {}  # SDXL: text_embeds [rows, width], time_ids [rows, 6]
@@ -82,6 +98,15 @@ class UNet(_Denoiser):
         }
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Call the UNet with named tensors.
+
+        Args:
+            module: A UNet2DConditionModel.
+            inputs: As `inputs` returns them.
+
+        Returns:
+            noise: the model's prediction [rows, channels, height, width].
+        """
         main = ("sample", "timestep", "encoder_hidden_states")
         # SDXL's embedding joins these to sines in float32. torch widens half precision for that by itself, and an
         # exported graph keeps a Concat of two types, which TensorRT refuses.
@@ -102,6 +127,22 @@ class SanaTransformer(_Denoiser):
         return_dict: bool = True,
         **unsupported: Any,
     ) -> dict[str, Tensor]:
+        """Name the tensors of a denoising call.
+
+        Args:
+            hidden_states: Noisy latents [rows, channels, height, width].
+            encoder_hidden_states: Text embeddings [rows, tokens, width].
+            timestep: One time per row [rows].
+            encoder_attention_mask: 1 for tokens to attend to, else 0 [rows, tokens].
+            return_dict: Form of the result; no part of the computation.
+            **unsupported: Anything else that the pipeline passes; must be None or {}.
+
+        Returns:
+            sample, timestep (float32 [rows]), encoder_hidden_states, encoder_attention_mask (int64).
+
+        Raises:
+            UserError: The pipeline uses an argument that a compiled part does not take.
+        """
         _refuse(unsupported)
         return {
             "sample": hidden_states.contiguous(),
@@ -111,6 +152,15 @@ class SanaTransformer(_Denoiser):
         }
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Call the transformer with named tensors.
+
+        Args:
+            module: A SanaTransformer2DModel.
+            inputs: As `inputs` returns them.
+
+        Returns:
+            noise: the model's prediction [rows, channels, height, width].
+        """
         out = module(
             inputs["sample"],
             inputs["encoder_hidden_states"],
@@ -133,6 +183,22 @@ class SD3Transformer(_Denoiser):
         return_dict: bool = True,
         **unsupported: Any,
     ) -> dict[str, Tensor]:
+        """Name the tensors of a denoising call.
+
+        Args:
+            hidden_states: Noisy latents [rows, channels, height, width].
+            encoder_hidden_states: Text embeddings [rows, tokens, width].
+            pooled_projections: Pooled text embeddings [rows, width].
+            timestep: One time per row [rows].
+            return_dict: Form of the result; no part of the computation.
+            **unsupported: Anything else that the pipeline passes; must be None or {}.
+
+        Returns:
+            sample, timestep (float32 [rows]), encoder_hidden_states, pooled_projections.
+
+        Raises:
+            UserError: The pipeline uses an argument that a compiled part does not take.
+        """
         _refuse(unsupported)
         return {
             "sample": hidden_states.contiguous(),
@@ -142,6 +208,15 @@ class SD3Transformer(_Denoiser):
         }
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Call the transformer with named tensors.
+
+        Args:
+            module: An SD3Transformer2DModel.
+            inputs: As `inputs` returns them.
+
+        Returns:
+            noise: the model's prediction [rows, channels, height, width].
+        """
         out = module(
             inputs["sample"],
             inputs["encoder_hidden_states"],
@@ -161,13 +236,37 @@ class Decoder:
     def inputs(
         self, z: Tensor, return_dict: bool = True, generator: object = None, **unsupported: Any
     ) -> dict[str, Tensor]:
+        """Name the tensor of a decoding call.
+
+        Args:
+            z: Latents [rows, channels, height, width].
+            return_dict: Form of the result; no part of the computation.
+            generator: Not used in decoding.
+            **unsupported: Anything else that the pipeline passes; must be None or {}.
+
+        Returns:
+            latents, contiguous.
+
+        Raises:
+            UserError: The pipeline uses an argument that a compiled part does not take.
+        """
         _refuse(unsupported)
         return {"latents": z.contiguous()}  # [rows, channels, height, width]
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Call the decoder with named tensors.
+
+        Args:
+            module: An AutoencoderKL or AutoencoderDC.
+            inputs: As `inputs` returns them.
+
+        Returns:
+            image: [rows, 3, height, width].
+        """
         return {"image": module.decode(inputs["latents"], return_dict=False)[0]}
 
     def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
+        """Wrap the decoded image as diffusers does: a DecoderOutput, or a tuple if `return_dict` is False."""
         return DecoderOutput(sample=outputs["image"]) if return_dict else (outputs["image"],)
 
 
@@ -188,6 +287,20 @@ class TextEncoder:
         output_hidden_states: bool = True,
         **unsupported: Any,
     ) -> dict[str, Tensor]:
+        """Name the tensors of an encoding call.
+
+        Args:
+            input_ids: Token ids [rows, tokens].
+            attention_mask: 1 for tokens to attend to, else 0 [rows, tokens].
+            output_hidden_states: Not used: the engine always returns the last hidden state but one.
+            **unsupported: Anything else that the pipeline passes; must be None or {}.
+
+        Returns:
+            input_ids and, if given, attention_mask, both int64.
+
+        Raises:
+            UserError: The pipeline uses an argument that a compiled part does not take.
+        """
         _refuse(unsupported)
         named = {"input_ids": input_ids}
         if attention_mask is not None:
@@ -195,10 +308,20 @@ class TextEncoder:
         return {name: tensor.to(torch.int64).contiguous() for name, tensor in named.items()}
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Call the text encoder with named tensors.
+
+        Args:
+            module: A CLIPTextModel, CLIPTextModelWithProjection or Gemma2Model.
+            inputs: As `inputs` returns them.
+
+        Returns:
+            first: the model's first output. penultimate: the last hidden state but one [rows, tokens, width].
+        """
         out = module(**inputs, output_hidden_states=True)
         return {"first": out[0], "penultimate": out.hidden_states[-2]}
 
     def result(self, outputs: Mapping[str, Tensor], *_: Any, **__: Any) -> Any:
+        """Wrap the outputs as transformers does; the last hidden state is None among `hidden_states`."""
         # The last hidden state is not among the outputs: None in its place, so that using it fails.
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs["first"], hidden_states=(outputs["penultimate"], None)

@@ -23,7 +23,10 @@ def quantize_graph(graph: Path, calls: Sequence[Inputs], kind: Literal["fp8", "i
     The graph is run on the CPU to see the range of its values, so it may be float32 or float16, not bfloat16.
 
     Args:
-        calls: with named inputs as the pipeline passed them.
+        graph: The ONNX file to read.
+        calls: With named inputs [rows, ...] as the pipeline passed them.
+        kind: Type of the quantised values.
+        result: The ONNX file to write.
 
     Raises:
         UserError: ModelOpt is not installed.

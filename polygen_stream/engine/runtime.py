@@ -52,11 +52,13 @@ def accelerate(generator: Generator, backend_name: str, threads: int, cache: Eng
     """Let a generator compute with what `generators.backend` names; say so in the log.
 
     Args:
-        backend_name: an engine backend, "torch-compile" or "eager".
-        threads: compute threads of the engines.
+        generator: A loaded generator; its pipeline's modules are replaced or compiled in place.
+        backend_name: An engine backend, "torch-compile" or "eager".
+        threads: Compute threads of the engines.
+        cache: Where engines are looked for; None is the default cache.
 
     Returns:
-        whether it is anything but eager. It renders in any case.
+        Whether it is anything but eager. It renders in any case.
     """
     if backend_name == torch_compile.NAME:
         parts = torch_compile.compile_parts(generator)
@@ -69,10 +71,13 @@ def use_engines(generator: Generator, backend_name: str, threads: int, cache: En
     """Let a generator compute with its engines, if the cache has them; say so, or why not, in the log.
 
     Args:
-        threads: compute threads of the engines.
+        generator: A loaded generator; its pipeline's modules are replaced in place.
+        backend_name: An engine backend.
+        threads: Compute threads of the engines.
+        cache: Where engines are looked for; None is the default cache.
 
     Returns:
-        whether engines are in use. Without them the generator stays eager and works all the same.
+        Whether engines are in use. Without them the generator stays eager and works all the same.
     """
     name, cache = generator.recipe.name, cache or EngineCache()
     try:

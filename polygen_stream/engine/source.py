@@ -98,6 +98,12 @@ class Source(ABC):
         return path
 
     def profile(self, part: str, bf16: bool) -> Profile:
+        """Return the shapes and types of a part's inputs, and the numbers of rows that the recipe's batch sizes make.
+
+        Args:
+            part: Name of the part.
+            bf16: Whether the engine computes in bfloat16 inside.
+        """
         inputs: Mapping[str, torch.Tensor] = self.calls(part)[0]
         per_picture = len(next(iter(inputs.values()))) // PICTURES
         fewest, usual, most = self.spec.batch
@@ -148,6 +154,7 @@ class RandomSource(Source):
         self._held: tuple[str, torch.nn.Module] | None = None
 
     def module(self, part: str) -> torch.nn.Module:
+        """Return the part with random weights; the part held before is freed."""
         if self._held is None or self._held[0] != part:
             self.release(part)
             with self.stage(f"random weights of {part}"):
@@ -155,6 +162,7 @@ class RandomSource(Source):
         return self._held[1]
 
     def release(self, part: str) -> None:
+        """Free the part's module."""
         self._held = None
         gc.collect()  # an exported program refers to itself
 
@@ -168,12 +176,14 @@ class LoadedSource(Source):
 
     @property
     def generator(self) -> Generator:
+        """The generator, loaded on first use."""
         if self._generator is None:
             with self.stage("load"):
                 self._generator = load_generator(self.recipe, self.device)
         return self._generator
 
     def module(self, part: str) -> torch.nn.Module:
+        """Return the part of the generator's pipeline."""
         return getattr(self.generator.pipeline, part)
 
 
@@ -185,6 +195,7 @@ class RenderedSource(LoadedSource):
         self._pictures: np.ndarray | None = None
 
     def calls(self, part: str) -> list[Inputs]:
+        """Return the part's calls, recorded while the generator renders the example captions."""
         if self._pictures is None:
             generator = self.generator
             with self.stage("eager"), recording(generator.pipeline, self.spec.parts) as calls:
@@ -193,6 +204,17 @@ class RenderedSource(LoadedSource):
         return self._calls[part]
 
     def compare_pictures(self, sessions: Mapping[str, Session]) -> dict[str, float]:
+        """Render the example captions with the engines and compare the pictures with eager's.
+
+        Args:
+            sessions: By part.
+
+        Returns:
+            {"pictures": mean absolute difference of the worst picture, in grey levels (0 to 255)}.
+
+        Raises:
+            ParityError: A picture is black or constant, or differs by more than the recipe tolerates.
+        """
         compiled = load_generator(self.recipe, self.device)
         install(compiled, sessions)
         got = compiled.render(parity.CAPTIONS, parity.SEEDS)

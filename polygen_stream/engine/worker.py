@@ -17,6 +17,11 @@ from polygen_stream.base.errors import PolygenError
 
 
 def main() -> None:
+    """Build the engines that the command line names.
+
+    Raises:
+        PolygenError: They cannot be built.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--backend", required=True)

@@ -48,13 +48,15 @@ def check_terms(needed: Sequence[Repository], accepted: Collection[str]) -> None
 
 
 def check_disk(needed: Sequence[Repository], engines_gb: float, engine_cache: Path) -> None:
-    """Refuses a download that will not fit, engines to be built from it included.
+    """Refuse a download that will not fit, engines to be built from it included.
 
     Args:
+        needed: Repositories of the config; those that are complete here need no space.
         engines_gb: 10^9 bytes of ONNX graphs and plans, in `engine_cache`.
+        engine_cache: Folder of the engine cache, which need not exist yet.
 
     Raises:
-        UserError: too little space on a disk; both sums are named.
+        UserError: Too little space on a disk; both sums are named.
     """
     hub = Path(constants.HF_HUB_CACHE)
     download = sum(each.download_gb for each in needed if each.lacks)

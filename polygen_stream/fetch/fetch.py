@@ -68,8 +68,14 @@ def command_of(config_words: Sequence[str], accepted: Collection[str]) -> tuple[
 
 
 def engines_gb(config: RunConfig, remote: bool = False) -> float:
-    """10^9 bytes that building the config's engines writes: of every compiled part a graph and a plan, each as large as
-    its weights (docs/full-size.md)."""
+    """Return how much building the config's engines writes, in units of 10^9 bytes.
+
+    Of every compiled part that is a graph and a plan, each as large as the part's weights (docs/full-size.md).
+
+    Args:
+        config: The run's config.
+        remote: Count the generators on the machines of generators.remote, not those where training runs.
+    """
     if config.generators.backend in ("eager", "torch-compile"):
         return 0.0
     recipes = [recipe for recipe in map(load_recipe, generators_on(config, remote)) if recipe.engine]

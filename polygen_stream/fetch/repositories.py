@@ -30,6 +30,7 @@ class Repository:
 
     @property
     def pinned(self) -> bool:
+        """Whether the revision is another than the branch `main`."""
         return self.revision != "main"
 
     @property

@@ -61,10 +61,12 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
     """Load a recipe's pipeline in inference mode. Never runs code from the weights' repository.
 
     Args:
-        size: side of the pictures, if not the recipe's.
+        recipe: The generator's recipe.
+        device: As torch names it, e.g. "cpu" or "cuda".
+        size: Side of the pictures in pixels, if not the recipe's.
 
     Raises:
-        UserError: no such diffusers class; weights missing, damaged, of another class, or not downloaded; a size that
+        UserError: No such diffusers class; weights missing, damaged, of another class, or not downloaded; a size that
             the recipe's pictures cannot be made smaller to.
     """
     if size is not None:

@@ -139,6 +139,7 @@ class Recipe(BaseModel):
         return download_command(self.weights, self.revision)
 
     def dtype_of(self, part: str) -> Dtype:
+        """Return the type that a part of the pipeline computes in."""
         return self.dtypes.get(part, self.dtype)
 
     def bytes_of(self, part: str) -> float:

@@ -67,17 +67,34 @@ class Backend(Protocol):
     """
 
     @property
-    def package(self) -> str: ...
+    def package(self) -> str:
+        """Distribution that does the work."""
+        ...
+
     @property
-    def extra(self) -> str: ...
+    def extra(self) -> str:
+        """Extra of polygen-stream that installs the package; "" if none does."""
+        ...
+
     @property
-    def suffix(self) -> str: ...
+    def suffix(self) -> str:
+        """Suffix of engine files, with the dot."""
+        ...
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Device of the tensors of a call, "cpu" or "cuda"."""
+        ...
+
     @property
-    def bf16(self) -> bool: ...
+    def bf16(self) -> bool:
+        """Whether the parts that the recipe allows are computed in bfloat16."""
+        ...
+
     @property
-    def quantizes(self) -> bool: ...
+    def quantizes(self) -> bool:
+        """Whether the parts that the recipe names are computed in 8 bits."""
+        ...
 
     def target(self) -> str:
         """Return the hardware that an engine is made for, in words; engines of another target are not loaded."""

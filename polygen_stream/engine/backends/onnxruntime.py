@@ -26,15 +26,23 @@ class OnnxRuntime:
     quantizes = False
 
     def target(self) -> str:
+        """Return the processor: its model and vector extensions."""
         return processor()
 
     def flags(self) -> str:
+        """Return the optimization level as it enters the engine's key."""
         return "optimization=all"
 
     def runs_here(self) -> bool:
+        """Return True: engines are built on the machine that they run on."""
         return True
 
     def compile(self, job: Job) -> None:
+        """Optimise the graph of one part for this processor and save it.
+
+        Args:
+            job: The graph to compile and the file to write.
+        """
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -49,10 +57,27 @@ class OnnxRuntime:
     def open(
         self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
     ) -> dict[str, OnnxSession]:
+        """Load a generator's engine files.
+
+        Args:
+            engines: By part the engine file, and the shapes and types it was built for.
+            options: The recipe's [engine.tensorrt] table; not used.
+            threads: Compute threads of each session.
+
+        Returns:
+            A session for each part.
+        """
         return {part: OnnxSession(path, threads) for part, (path, _) in engines.items()}
 
 
 class OnnxSession:
+    """An optimised graph on the CPU.
+
+    Args:
+        engine: The graph that `OnnxRuntime.compile` saved.
+        threads: Compute threads.
+    """
+
     def __init__(self, engine: Path, threads: int) -> None:
         import onnxruntime as ort
 
@@ -66,6 +91,14 @@ class OnnxSession:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute a call of any number of rows.
+
+        Args:
+            inputs: Named CPU tensors [rows, ...] of the profile's shapes and types.
+
+        Returns:
+            Named CPU tensors [rows, ...].
+        """
         import torch
 
         arrays = self._session.run(self._outputs, {name: tensor.numpy() for name, tensor in inputs.items()})

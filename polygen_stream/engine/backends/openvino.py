@@ -32,15 +32,23 @@ class OpenVino:
         self.bf16 = bf16
 
     def target(self) -> str:
+        """Return the processor: its model and vector extensions."""
         return processor()
 
     def flags(self) -> str:
+        """Return the precision as it enters the engine's key."""
         return "bfloat16 where allowed" if self.bf16 else "float32"
 
     def runs_here(self) -> bool:
+        """Return True: engines are built on the machine that they run on."""
         return True
 
     def compile(self, job: Job) -> None:
+        """Convert the graph of one part to OpenVINO's format, with uncompressed weights.
+
+        Args:
+            job: The graph to convert and the file to write.
+        """
         import openvino as ov
 
         ov.save_model(ov.Core().read_model(job.graph), job.engine, compress_to_fp16=False)
@@ -48,6 +56,16 @@ class OpenVino:
     def open(
         self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
     ) -> dict[str, OpenVinoSession]:
+        """Load a generator's engine files.
+
+        Args:
+            engines: By part the engine file, and the shapes and types it was built for.
+            options: The recipe's [engine.tensorrt] table; not used.
+            threads: Compute threads of each session.
+
+        Returns:
+            A session for each part.
+        """
         return {part: OpenVinoSession(path, profile, threads) for part, (path, profile) in engines.items()}
 
 
@@ -62,6 +80,14 @@ def openvino_bfloat16() -> OpenVino:
 
 
 class OpenVinoSession:
+    """A model on the CPU, compiled for a number of rows when a call first needs it.
+
+    Args:
+        engine: The model that `OpenVino.compile` saved.
+        profile: Shapes and types of the inputs, and whether to compute in bfloat16.
+        threads: Compute threads.
+    """
+
     def __init__(self, engine: Path, profile: Profile, threads: int) -> None:
         import openvino as ov
 
@@ -80,6 +106,14 @@ class OpenVinoSession:
         self._requests: dict[int, Any] = {}
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute a call of any number of rows.
+
+        Args:
+            inputs: Named CPU tensors [rows, ...] of the profile's shapes and types.
+
+        Returns:
+            Named CPU tensors [rows, ...].
+        """
         from polygen_stream.engine.batching import run_in_sizes
 
         return run_in_sizes(self._run, inputs, self._sizes)

@@ -70,20 +70,39 @@ class TensorRt:
         return TensorRt(self.flavour, capability)
 
     def target(self) -> str:
+        """Return the hardware that plans are built for.
+
+        Returns:
+            For TensorRT-RTX the architecture, e.g. "SM89"; for TensorRT the GPU's name, architecture and driver.
+
+        Raises:
+            UserError: This machine's GPU is asked for, and there is none.
+        """
         if self.flavour.ahead_of_time:
             return self.capability or gpu().capability
         return str(gpu())
 
     def flags(self) -> str:
+        """Return the build settings that enter the engine's key."""
         return "strongly typed, no TF32"
 
     def runs_here(self) -> bool:
+        """Return whether this machine has a GPU of the architecture that plans are built for."""
         try:
             return self.capability in (None, gpu().capability)
         except UserError:
             return False
 
     def compile(self, job: Job) -> None:
+        """Make the plan of one part, from an existing plan and new weights where that is possible.
+
+        Args:
+            job: The graph to compile, the file to write and the settings.
+
+        Raises:
+            UserError: The library does not load, or a plan for refitting is asked for without the GPU it is for.
+            PolygenError: The graph cannot be parsed or built, or the existing plan does not load.
+        """
         if job.options.refit and not self.runs_here():
             raise UserError(
                 f"{self.package} makes plans for refitting on a GPU only: build for {self.capability} where there is "
@@ -148,6 +167,20 @@ class TensorRt:
     def open(
         self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
     ) -> dict[str, Session]:
+        """Load a generator's plans onto the GPU.
+
+        Args:
+            engines: By part the plan's file, and the shapes and types it was built for.
+            options: The recipe's [engine.tensorrt] table; decides whether calls are recorded as CUDA graphs.
+            threads: Not used.
+
+        Returns:
+            A session for each part; all share one block of scratch memory.
+
+        Raises:
+            UserError: The library does not load.
+            PolygenError: A plan does not load on this machine.
+        """
         from polygen_stream.engine.backends.tensorrt_runtime import open_plans
 
         return open_plans(self._library(), engines, options.cuda_graphs)

@@ -24,10 +24,16 @@ def open_plans(
     block as large as the largest asks for. That is most of what an engine takes beside its weights.
 
     Args:
-        trt: the library, tensorrt or tensorrt_rtx.
+        trt: The library, tensorrt or tensorrt_rtx.
+        engines: By part the plan's file, and the shapes and types it was built for.
+        cuda_graphs: Record a call of each number of rows, and replay it afterwards.
+        device: CUDA device of the scratch memory.
+
+    Returns:
+        A session for each part. They must run one at a time.
 
     Raises:
-        PolygenError: a plan does not load on this machine.
+        PolygenError: A plan does not load on this machine.
     """
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     loaded = {}
@@ -92,6 +98,17 @@ class TensorRtSession:
         self._recorded: dict[int, _Recorded] = {}  # by number of rows
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute a call of any number of rows.
+
+        Args:
+            inputs: Named CUDA tensors [rows, ...] of the profile's shapes; they are converted to its types.
+
+        Returns:
+            Named CUDA tensors [rows, ...].
+
+        Raises:
+            PolygenError: Other names or shapes than the plan was built for, or TensorRT refuses the call.
+        """
         fewest, _, most = self._profile.rows
         return run_in_sizes(self._run, inputs, range(fewest, most + 1))
 
@@ -162,7 +179,7 @@ class _Recorded:
 
 
 def current_stream() -> int:
-    """torch's current CUDA stream, as the driver knows it."""
+    """Return the handle of torch's current CUDA stream, as the driver knows it."""
     return torch.cuda.current_stream().cuda_stream
 
 

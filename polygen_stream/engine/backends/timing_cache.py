@@ -21,6 +21,7 @@ def timing_cache(config: Any, path: Path) -> Iterator[None]:
 
     Args:
         config: TensorRT's IBuilderConfig.
+        path: The file of measurements; need not exist.
     """
     config.set_timing_cache(_read(config, path), ignore_mismatch=False)
     yield
