@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from polygen_stream.ring import DrawnGroup, Ring
-from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.inspection import Inspection, complete_groups, inspect_state
 from polygen_stream.ring.snapshot import snapshot_in_memory
 from polygen_stream.ring.snapshot_file import SnapshotFile
@@ -38,12 +38,5 @@ def view_ring(ring: Ring) -> RingView:
         state = SnapshotFile(Path(f"/proc/self/fd/{descriptor}"), label="the state of the ring").state
     finally:
         os.close(descriptor)
-    written = state.columns.slot_checksum
-
-    def read(slots: Sequence[int]) -> dict[int, np.ndarray]:
-        # The run may write these slots again meanwhile; the checksums in the copied columns tell.
-        copies = ring.read(slots)
-        intact = checksums(copies) == written[list(slots)] if len(copies) else []
-        return {slot: copy for slot, copy, good in zip(slots, copies, intact, strict=True) if good}
-
+    read = partial(ring.read_intact, written=state.columns.slot_checksum)
     return RingView(inspect_state(state, running=True), complete_groups(state), read)

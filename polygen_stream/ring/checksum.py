@@ -1,4 +1,4 @@
-"""Checksums of pictures: cheap beside the copy of a picture, and different when any part of it is changed or moved.
+"""Checksums of images: cheap beside the copy of an image, and different when any part of it is changed or moved.
 
 The sum of (2 i + 1) x (sum of the 8-byte words of run i) modulo 2**64, in a fifth of crc32's time. A change of one word
 always shows, because its factor is odd; a write that was torn or went astray shows unless the sums agree by chance.
@@ -6,23 +6,24 @@ always shows, because its factor is odd; a write that was torn or went astray sh
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-_BLOCK_BYTES = 1 << 18  # pictures copied at a time are summed while they are in the cache
+_BLOCK_BYTES = 1 << 18  # images copied at a time are summed while they are in the cache
 _RUN = 64  # 8-byte words
 
 
 def checksums(images: np.ndarray) -> np.ndarray:
-    """One checksum per picture: uint8 [n, H, W, 3], contiguous -> int64 [n]."""
+    """Return one checksum per image: uint8 [n, H, W, 3], contiguous -> int64 [n]."""
     words, rest = _parts(images)
     starts = _run_starts(words.shape[1])
     return _combined(np.add.reduceat(words, starts, axis=1) if starts.size else words, rest)
 
 
 def write_images(payload: np.ndarray, slots: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Copies uint8 [n, H, W, 3] into distinct slots of the payload; returns their checksums, int64 [n]."""
+    """Copy uint8 [n, H, W, 3] into distinct slots of the payload. Return their checksums, int64 [n]."""
     images = np.ascontiguousarray(images)
     words, rest = _parts(images)
     starts = _run_starts(words.shape[1])
@@ -36,8 +37,25 @@ def write_images(payload: np.ndarray, slots: np.ndarray, images: np.ndarray) -> 
     return _combined(runs, rest)
 
 
+def read_intact(
+    payload: np.ndarray, slots: Sequence[int], written: np.ndarray | Mapping[int, int]
+) -> dict[int, np.ndarray]:
+    """Copy images that may be overwritten meanwhile: of groups that are not leased, outside the mutex.
+
+    Args:
+        payload: of the ring, uint8 [slots, H, W, 3].
+        slots: which images.
+        written: checksum of each slot at the instant that the images are wanted of, e.g. a copy of slot_checksum.
+
+    Returns:
+        {slot: image, uint8 [H, W, 3]}, without those that were overwritten since that instant.
+    """
+    copies = {slot: payload[[slot]] for slot in slots}  # [1, H, W, 3]; an index list copies
+    return {slot: copy[0] for slot, copy in copies.items() if checksums(copy)[0] == written[slot]}
+
+
 def _parts(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """8-byte words, uint64 [n, words], and the bytes after the last of them, uint8 [n, 0 .. 7]."""
+    """Return 8-byte words, uint64 [n, words], and the bytes after the last of them, uint8 [n, 0 .. 7]."""
     flat = images.reshape(len(images), images[0].size if len(images) else 0)
     whole = flat.shape[1] // 8 * 8
     return flat[:, :whole].view(np.uint64), flat[:, whole:]
@@ -52,5 +70,5 @@ def _combined(runs: np.ndarray, rest: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _run_starts(words: int) -> np.ndarray:
-    """Where the runs of a picture of so many words start."""
+    """Return where the runs of an image of so many words start."""
     return np.arange(0, words, _RUN)

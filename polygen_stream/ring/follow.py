@@ -1,17 +1,16 @@
-"""Following a ring: every group that gets complete, once, without ever holding anything back.
+"""Following a ring: every group that becomes complete, once, without delaying any process.
 
-Whoever follows is no reader that the ring knows of: groups are copied as they stand, not leased and not held, so
-evictions, draws and openings never wait. A slot is written only after a claim, and each claim raises its generation; a
-group whose slots have other generations after the copy was evicted meanwhile, and is left out.
+Groups are copied without a lease or a pin, so evictions, draws and openings never wait for a follower. A group of which
+an image was overwritten before it was copied, as its checksum shows, was evicted meanwhile and is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from polygen_stream.ring.checksum import read_intact
 from polygen_stream.ring.drawing import describe
 from polygen_stream.ring.records import DrawnGroup, GroupState, Kind
 from polygen_stream.ring.ring import Ring
@@ -19,15 +18,23 @@ from polygen_stream.ring.ring import Ring
 
 @dataclass(frozen=True)
 class CompleteGroup:
-    """A caption and its pictures, positives first. members, generators and seeds: one of each per picture.
+    """A caption and its images, positives first.
 
-    images: uint8 [n, H, W, 3], a copy. negative: bool [n], whether a picture shows the hard negative.
+    Attributes:
+        task_id: of the group.
+        caption: T+.
+        negative_caption: T- of a PAIR, else None.
+        members: number of each image within its group.
+        generators: of each image.
+        seeds: of each image.
+        negative: whether each image shows T-, bool [n].
+        images: uint8 [n, H, W, 3], a copy.
     """
 
     task_id: int
     caption: str
     negative_caption: str | None
-    members: tuple[int, ...]  # number of the picture within its group
+    members: tuple[int, ...]
     generators: tuple[int, ...]
     seeds: tuple[int, ...]
     negative: np.ndarray
@@ -35,16 +42,16 @@ class CompleteGroup:
 
 
 class Follower:
-    """Of one ring, from now on: what is complete already comes first."""
+    """Follows one ring; groups that are complete already come first."""
 
     def __init__(self, ring: Ring) -> None:
         self._control = ring._control
-        self._seen = np.full(ring.spec.groups, -1, np.int64)  # generation of each row when it was dealt with
+        self._seen = np.full(ring.spec.groups, -1, np.int64)  # generation of each row when it was copied
 
     def next(self, limit: int) -> list[CompleteGroup] | None:
-        """Up to `limit` groups that are new, in the order in which they were opened; None when there are none.
+        """Return up to `limit` new groups in the order in which they were opened; None if there are none.
 
-        Fewer, or [], when some were evicted before they could be copied.
+        Fewer, or [], if some were evicted before they could be copied.
         """
         control, c = self._control, self._control.columns
         with control.reading():
@@ -54,21 +61,20 @@ class Follower:
             kinds = tuple(Kind(kind) for kind in c.group_kind[rows].tolist())
             groups = describe(control, rows, kinds, c.group_times[rows])
             slots = [np.array((*group.positive_slots, *group.negative_slots), np.int64) for group in groups]
-            about = [(c.slot_generation[s], c.slot_member[s], c.slot_generator[s], c.slot_seed[s]) for s in slots]
+            about = [(c.slot_member[s], c.slot_generator[s], c.slot_seed[s]) for s in slots]
+            written = {slot: int(c.slot_checksum[slot]) for s in slots for slot in s.tolist()}
         if not groups:
             return None
-        images = [c.payload[s] for s in slots]
-        with control.reading():
-            intact = [np.array_equal(c.slot_generation[s], then) for s, (then, *_) in zip(slots, about, strict=True)]
+        images = [read_intact(c.payload, s.tolist(), written) for s in slots]
         return [
-            _group(group, *columns, pictures)
-            for group, (_, *columns), pictures, whole in zip(groups, about, images, intact, strict=True)
-            if whole
+            _group(group, *columns, np.stack(list(intact.values())))
+            for group, s, columns, intact in zip(groups, slots, about, images, strict=True)
+            if len(intact) == s.size
         ]
 
 
 def _group(
-    group: DrawnGroup, members: Sequence[int], generators: Sequence[int], seeds: np.ndarray, images: np.ndarray
+    group: DrawnGroup, members: np.ndarray, generators: np.ndarray, seeds: np.ndarray, images: np.ndarray
 ) -> CompleteGroup:
     return CompleteGroup(
         task_id=group.task_id,

@@ -20,6 +20,7 @@ import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.ring import board, diagnosis, drawing, groups, members, memory, pins, process_table, reaper
+from polygen_stream.ring.checksum import read_intact
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.inspection import complete_groups
@@ -418,6 +419,18 @@ class Ring:
             raise ValueError(f"slots {index.min()} .. {index.max()} of a ring with {self.spec.slots}")
         # mode "clip" lets take write straight into `out`; the range was checked above
         return np.take(self._control.columns.payload, index, axis=0, out=out, mode="clip")
+
+    def read_intact(self, slots: Sequence[int], written: np.ndarray) -> dict[int, np.ndarray]:
+        """Copy images of groups that are not leased, without those that were overwritten.
+
+        Args:
+            slots: which images.
+            written: the column slot_checksum of a copied state of this ring, int64 [slots].
+
+        Returns:
+            {slot: image, uint8 [H, W, 3]}.
+        """
+        return read_intact(self._control.columns.payload, slots, written)
 
     def release(self, draw: Draw) -> None:
         """End the lease of a draw; its groups may be evicted again.

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import RING, list_checkpoints
 from polygen_stream.launch.watch.control_protocol import ANSWER_LIMIT_S, ask
 from polygen_stream.ring import DrawnGroup
-from polygen_stream.ring.checksum import checksums
+from polygen_stream.ring.checksum import read_intact
 from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.layout import RingColumns, RingLayout
 from polygen_stream.ring.snapshot_file import SnapshotFile
@@ -95,11 +96,5 @@ def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
     finally:
         os.close(snapshot)
         os.close(ring)
-    written = file.state.columns.slot_checksum
-
-    def read(slots: Sequence[int]) -> dict[int, np.ndarray]:
-        # Nothing stops the run from writing these slots again; the checksums of the copied columns tell.
-        copies = {slot: payload[slot].copy() for slot in slots}
-        return {slot: copy for slot, copy in copies.items() if checksums(copy[None])[0] == written[slot]}
-
+    read = partial(read_intact, payload, written=file.state.columns.slot_checksum)
     return Inspected(title, True, file.state, complete_groups(file.state), read)
