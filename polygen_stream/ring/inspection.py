@@ -1,4 +1,4 @@
-"""Everything `inspect` tells about a ring at one instant, as plain values."""
+"""Everything `inspect` shows of a ring at one instant, as plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polygen_stream.ring.stats import RingStats, ring_stats
 
 @dataclass(frozen=True)
 class Owner:
-    """A process of the ring and what it holds."""
+    """A process of the ring, and what it owns and leases."""
 
     pid: int
     role: str

@@ -73,6 +73,7 @@ class RobustMutex:
         if _LIBC is None:
             raise UserError(f"the ring needs Linux (memfd and robust futexes), this is {platform.system()}")
         assert room.size == MUTEX_BYTES
+        self._libc = _LIBC
         self._address = room.ctypes.data
         assert self._address % 16 == 0
         self._room = room
@@ -88,17 +89,17 @@ class RobustMutex:
             ("setrobust", _PTHREAD_MUTEX_ROBUST),
             ("settype", _PTHREAD_MUTEX_ERRORCHECK),
         ):
-            function = getattr(_LIBC, f"pthread_mutexattr_{name}")
+            function = getattr(self._libc, f"pthread_mutexattr_{name}")
             result = function(attributes) if value is None else function(attributes, value)
             assert result == 0, f"pthread_mutexattr_{name}: {errno.errorcode.get(result, result)}"
-        assert _LIBC.pthread_mutex_init(self._address, ctypes.addressof(attributes)) == 0
+        assert self._libc.pthread_mutex_init(self._address, ctypes.addressof(attributes)) == 0
         self._verify()
 
     def _verify(self) -> None:
         """Check the size by what the library touches: sizeof(pthread_mutex_t) is not known at run time."""
-        assert _LIBC.pthread_mutex_trylock(self._address) == 0
+        assert self._libc.pthread_mutex_trylock(self._address) == 0
         holder = self.holder()
-        assert _LIBC.pthread_mutex_unlock(self._address) == 0
+        assert self._libc.pthread_mutex_unlock(self._address) == 0
         touched = int(np.flatnonzero(self._room != _CANARY)[-1]) + 1
         if touched > MUTEX_BYTES // 2 or holder != threading.get_native_id():
             raise UserError(
@@ -108,11 +109,11 @@ class RobustMutex:
 
     def acquire(self, timeout_s: float) -> Acquired:
         """Lock the mutex. Raises LostLock when it can never be locked again."""
-        result = _LIBC.pthread_mutex_trylock(self._address)
+        result = self._libc.pthread_mutex_trylock(self._address)
         if result == errno.EBUSY:
             deadline = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(timeout_s * 1e9)
             until = _Timespec(deadline // 10**9, deadline % 10**9)
-            result = _LIBC.pthread_mutex_clocklock(self._address, time.CLOCK_MONOTONIC, ctypes.byref(until))
+            result = self._libc.pthread_mutex_clocklock(self._address, time.CLOCK_MONOTONIC, ctypes.byref(until))
         if result == 0:
             return Acquired.CLEAN
         if result == errno.EOWNERDEAD:
@@ -127,12 +128,12 @@ class RobustMutex:
 
     def mark_consistent(self) -> None:
         """Declare the state repaired after OWNER_DIED. Releasing without it makes the mutex unusable for good."""
-        result = _LIBC.pthread_mutex_consistent(self._address)
+        result = self._libc.pthread_mutex_consistent(self._address)
         assert result == 0, errno.errorcode.get(result, result)
 
     def release(self) -> None:
         """Unlock the mutex."""
-        result = _LIBC.pthread_mutex_unlock(self._address)
+        result = self._libc.pthread_mutex_unlock(self._address)
         assert result == 0, errno.errorcode.get(result, result)
 
     def holder(self) -> int:

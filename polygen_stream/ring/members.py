@@ -44,18 +44,21 @@ def _claims_of(control: Control, slots: np.ndarray, generations: np.ndarray) -> 
     groups, polarities = c.slot_group[slots], c.slot_polarity[slots]
     shown = set(zip(groups.tolist(), polarities.tolist(), strict=True))
     captions = {text: get_caption(c, text[0], Polarity(text[1])).decode() for text in shown}
-    columns = (
-        slots,
-        generations,
-        groups,
-        c.slot_member[slots],
-        c.group_task[groups],
-        c.slot_generator[slots],
-        polarities,
-        c.slot_seed[slots].view("u8"),
+    rows = zip(
+        slots.tolist(),
+        generations.tolist(),
+        groups.tolist(),
+        c.slot_member[slots].tolist(),
+        c.group_task[groups].tolist(),
+        c.slot_generator[slots].tolist(),
+        polarities.tolist(),
+        c.slot_seed[slots].view("u8").tolist(),
+        strict=True,
     )
-    # in the order of Claim's fields
-    return [Claim(*row, captions[row[2], row[6]]) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return [
+        Claim(slot, generation, group, member, task_id, generator, polarity, seed, captions[group, polarity])
+        for slot, generation, group, member, task_id, generator, polarity, seed in rows
+    ]
 
 
 def owned(control: Control, process: int, claims: Sequence[Claim]) -> np.ndarray:

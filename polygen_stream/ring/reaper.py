@@ -17,7 +17,7 @@ from polygen_stream.ring.undo_journal import Operation
 
 
 def reap(control: Control) -> list[str]:
-    """Returns what dead processes held: members to WANTED, leases dropped. One line per dead process.
+    """Take back what dead processes owned: members become WANTED, leases end. Return a line for each such process.
 
     Each member is a transition of its own and the process row is closed last, so a reaper that dies is simply
     followed by the next one.
@@ -56,12 +56,12 @@ def _reap_process(control: Control, row: int, pid: int, started: int) -> str | N
         clear_board(control, journal, row)
         note_starvation(control, journal, row, None)
         journal.set("process_state", row, int(ProcessState.DEAD))
-        who = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
-    return f"{who} died: {len(slots)} members given back, {leases} leases dropped"
+        process = f"{get_text(c.process_role[row])} '{get_text(c.process_name[row])}' (pid {pid})"
+    return f"{process} died: {len(slots)} members given back, {leases} leases dropped"
 
 
 def generator_down(control: Control, generator: int) -> None:
-    """Declares a generator lost. Members being written stay with their owner: nobody else may touch them."""
+    """Give a generator up. Members being written stay with their owner: no other process may touch them."""
     if control.spec.deterministic:
         raise PolygenError(
             f"generator '{control.spec.generators[generator]}' cannot be given up in deterministic mode: batches would "

@@ -1,7 +1,7 @@
 """A ring from a snapshot: what the old run had finished goes on, what its processes held starts again.
 
-Kept: pictures that were stored, holds, counters, limits, draws so far, ages, generations. Dropped: the process table,
-whose pids mean nothing now, and with it owners, leases, waits and posts on the draw board; what only processes of the
+Kept: pictures that were stored, pins, counters, limits, draws so far, ages, generations. Dropped: the process table,
+whose pids mean nothing now, and with it owners, leases, waits and batches on the draw board; what only processes of the
 old run had promised (production is over, a generator is down). Members that were being written, and READY ones whose
 picture was not stored, are WANTED again: a picture is a function of its task, so it is rendered a second time.
 """
@@ -23,7 +23,7 @@ from polygen_stream.ring.state import copied_columns
 
 
 def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
-    """Allocates a ring and fills it from a snapshot; its invariants, pictures and captions are checked.
+    """Allocate a ring and fill it from a snapshot; its invariants, pictures and captions are checked.
 
     Raises UserError for an unusable file, for a spec that is not the snapshot's, for too little memory.
     """
@@ -31,7 +31,7 @@ def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVI
     _check_spec(path, file.spec, spec)
     ring = Ring.create(spec, lock_timeout_s)
     try:
-        c = ring._control.columns  # nobody else has the descriptor yet: neither mutex nor journal is needed
+        c = ring._control.columns  # no other process has the descriptor yet: neither mutex nor journal is needed
         for column in copied_columns(spec):
             getattr(c, column.name)[...] = getattr(file.state.columns, column.name)
         _forget_processes(c)
@@ -70,7 +70,7 @@ def _forget_processes(c: RingColumns) -> None:
 
 
 def _want_again(c: RingColumns, spec: RingSpec, stored: np.ndarray) -> None:
-    """Members without a picture become WANTED and their groups OPEN: finish_group, backwards."""
+    """Make members without a picture WANTED and their groups OPEN: the reverse of finish_groups."""
     lost = c.slot_state == SlotState.READY
     lost[stored] = False
     c.slot_retries[lost] = 0

@@ -16,7 +16,7 @@ from polygen_stream.ring.undo_journal import Operation
 
 
 def set_limits(control: Control, changes: Mapping[str, float]) -> Limits:
-    """Changes some of the limits, all or none, and returns what holds now.
+    """Change some of the limits, all or none. Return the limits that hold now.
 
     UserError: the new numbers would stop both sides for ever, given the batches drawn so far.
     """

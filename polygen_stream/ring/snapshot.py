@@ -54,7 +54,7 @@ def copy_columns(ring: Ring) -> RingState:
 def save_snapshot(
     ring: Ring, path: Path, payload: bool, tasks: Collection[int] | None = None, state: RingState | None = None
 ) -> Saved:
-    """Writes a snapshot of a ring in use; `path` then holds it whole, or what it held before.
+    """Write a snapshot of a ring in use; `path` then has all of it, or what it had before.
 
     payload: store the READY pictures too; `tasks` limits them to the groups of these task ids.
     state: the instant to save, if it is not this one. Pictures that were overwritten since are not stored.
@@ -111,12 +111,12 @@ def _write(file: BinaryIO, control: Control, payload: bool, tasks: Collection[in
     tensors += [("pictures", "u1", (slots.size, *state.spec.image_shape))]
     file.write(_header(state, tensors))
     picture_slot_at = file.tell()
-    file.write(slots)
+    file.write(slots.data)
     for column in columns:
-        file.write(getattr(state.columns, column.name))
+        file.write(getattr(state.columns, column.name).data)
     stored = _write_pictures(file, control, state, slots)
     file.seek(picture_slot_at)
-    file.write(stored)
+    file.write(stored.data)
     pictures = int(np.count_nonzero(stored >= 0))
     return Saved(pictures, slots.size - pictures, state.locked_s)
 
@@ -139,7 +139,7 @@ def _write_pictures(file: BinaryIO, control: Control, state: RingState, slots: n
         with control.reading():
             intact = c.slot_generation[chunk] == state.columns.slot_generation[chunk]
         stored[start : start + step][~intact] = -1
-        file.write(pixels)
+        file.write(pixels.data)
     return stored
 
 

@@ -79,11 +79,10 @@ class SnapshotFile:
 
     def _column(self, column: Column) -> np.ndarray:
         expected = (np.dtype(column.dtype), column.shape)
-        found = None
-        if column.name in self._file.keys():  # noqa: SIM118 safe_open is no mapping
-            array = self._file.get_tensor(column.name)
-            found = (array.dtype, array.shape)
-        if found != expected:
+        in_file = column.name in self._file.keys()  # noqa: SIM118 safe_open is no mapping
+        array = self._file.get_tensor(column.name) if in_file else None
+        found = None if array is None else (array.dtype, array.shape)
+        if array is None or found != expected:
             raise UserError(f"{self._label}: column {column.name} is {found}, its spec asks for {expected}; {_REMEDY}")
         return array
 

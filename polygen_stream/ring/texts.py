@@ -1,4 +1,4 @@
-"""Caption texts in the ring's fixed UTF-8 area, and the hashes by which equal captions are told.
+"""Caption texts in the ring's fixed UTF-8 area, and the hashes by which equal captions are recognised.
 
 Texts are the one part of a group that is not journalled: they are written into a free row before it becomes visible.
 """
@@ -14,24 +14,24 @@ from polygen_stream.ring.records import GroupState, Polarity
 
 
 def put_caption(c: RingColumns, group: int, polarity: Polarity, text: bytes) -> None:
-    """Writes T+ or T- of a FREE row; the caller sets its length column."""
+    """Write T+ or T- of a FREE row; the caller sets its length column."""
     assert c.group_state[group] == GroupState.FREE
     c.text[group, polarity, : len(text)] = np.frombuffer(text, "u1")
 
 
 def get_caption(c: RingColumns, group: int, polarity: Polarity) -> bytes:
-    """T+ or T- of a group that cannot be freed meanwhile."""
+    """Return T+ or T- of a group that cannot be freed meanwhile."""
     size = c.group_caption_bytes[group] if polarity is Polarity.POSITIVE else c.group_negative_bytes[group]
     return c.text[group, polarity, : int(size)].tobytes()
 
 
 def text_key(text: bytes) -> int:
-    """64-bit hash of a text, signed as the columns are."""
+    """Return the 64-bit hash of a text, signed as the columns are."""
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def damaged_texts(c: RingColumns) -> list[int]:
-    """Groups whose T+ or T- is not the text they were opened with. The caller holds the mutex."""
+    """Return the groups whose T+ or T- is not the text they were opened with. The caller holds the mutex."""
     return [
         group
         for group in np.flatnonzero(
