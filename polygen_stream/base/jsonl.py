@@ -40,7 +40,7 @@ class JsonLines:
         """Append a record.
 
         Raises:
-            ValueError: It holds a NaN or an infinity. They are not JSON, and would fail whoever reads the file later.
+            ValueError: It holds a NaN or an infinity. They are not JSON, and would fail in readers of the file later.
         """
         self._stream.write(json.dumps(record, allow_nan=False) + "\n")
 

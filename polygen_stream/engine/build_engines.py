@@ -175,7 +175,7 @@ def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool
             words = complaints.result().strip().splitlines()
         code = worker.wait()
     except BaseException:
-        worker.kill()  # a build that nobody waits for is worth nothing, and the cache survives it
+        worker.kill()  # its result would be lost, and the cache survives the kill
         raise
     if code:
         last = words[-1].removeprefix("error: ") if words else f"ended with exit code {code}"

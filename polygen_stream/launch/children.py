@@ -1,7 +1,7 @@
 """Child processes of a run: start, reap, signal, and say how one died.
 
 Every child leads a session of its own, so the terminal's Ctrl-C reaches the supervisor alone, and has stdin
-closed and its output in its own log file (a pipe nobody drains blocks the writer).
+closed and its output in its own log file (a pipe that is not drained blocks the writer).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Child:
     log: Path
     started: float  # monotonic seconds
     returncode: int | None = None
-    stopping: bool = False  # we told it to: how it ends is nobody's failure
+    stopping: bool = False  # stopped by the supervisor: its exit code is no failure
     asked: bool = False  # to finish its work and end: if it fails to, that is its failure
     killed: bool = False  # by us, because it did not
     reason: str | None = None  # why we killed it, if not for that
@@ -90,7 +90,7 @@ class Children:
             start_new_session=True,
         )
         os.close(read_end)
-        os.mkdir(self._scratch, 0o700)  # only now that somebody would remove it
+        os.mkdir(self._scratch, 0o700)  # only now that the guardian would remove it
 
     def start(self, process: ProcessSpec, more_env: Mapping[str, str] | None = None) -> Child:
         """Start `process`, in the place of the child of that name that died, if there is one.
@@ -206,7 +206,7 @@ class Children:
         os.close(self._lifeline)
         try:
             self.guardian.wait(timeout=5)
-        except subprocess.TimeoutExpired:  # somebody stopped it (SIGSTOP)
+        except subprocess.TimeoutExpired:  # it was stopped (SIGSTOP)
             self.guardian.kill()
             self.guardian.wait()
 
@@ -219,8 +219,8 @@ class Children:
 def rendezvous_environment(rendezvous: str = "") -> dict[str, str]:
     """Return where the ranks of a trainer find each other, as torchrun's environment variables.
 
-    That is at `rendezvous`, HOST:PORT, or else at a port of this machine. The latter is free now; should somebody else
-    take it before rank 0 does, rank 0 says so and the run ends.
+    That is at `rendezvous`, HOST:PORT, or else at a free port of this machine. If another process takes that port before
+    rank 0 does, rank 0 reports it and the run ends.
     """
     if rendezvous:
         host, _, port = rendezvous.rpartition(":")
@@ -261,5 +261,5 @@ def _ending(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:  # a real-time signal
         name = f"number {-code}"
-    hint = " (out of memory, if nobody sent it)" if name == "SIGKILL" else ""
+    hint = " (out of memory, unless it was sent)" if name == "SIGKILL" else ""
     return f"died with signal {name}{hint}"

@@ -119,7 +119,7 @@ def main(mark: str, scratch_dir: str, run_dir: str) -> None:
         elif words[0] == b"drop":
             groups.pop(int(words[1]), None)
     alive = [pid for pid, started in groups.items() if start_time(pid) == started]
-    # A leader that is gone may have left helpers, and while its group exists its number is nobody else's.
+    # A leader that is gone may have left helpers, and while its group exists its number is not reused.
     for pid in (*alive, *(pid for pid in groups if start_time(pid) is None)):
         kill(pid)
     kill_marked(mark)

@@ -10,7 +10,7 @@ from polygen_stream.ring import RingStats
 # Hang timeouts a process has until its first unit of work is done: imports and weights from a cold disk, or on a
 # machine that is busy with something else, take minutes.
 START_FACTOR = 5
-PAUSE_S = 5.0  # between two looks: then all of us stood still (a paused container), and nobody is to blame
+PAUSE_S = 5.0  # between two looks: then the whole run was paused (a stopped container), and no process is to blame
 
 
 class Heartbeats:

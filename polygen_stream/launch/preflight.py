@@ -50,7 +50,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
 def _check_shards_fit(config: RunConfig, plan: ProcessPlan, folder: Path, beside: int) -> None:
     """beside: bytes that the run itself needs on the same disk."""
     generators, target = config.generators, config.captions.target
-    # Without a target nobody knows how many there will be, but a ring full there will.
+    # Without a target the number is unknown; a full ring is the least.
     pictures = target * (generators.positives + generators.negatives) or plan.ring.slots
     needed = pictures * (config.ring.image_size**2 * 3 + TAR_BYTES)
     free = shutil.disk_usage(folder).free - beside

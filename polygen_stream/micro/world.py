@@ -3,7 +3,7 @@
 A `Scene` says everything there is to know about one picture; the grammar describes it, the painter paints it, the edits
 change one axis of it. One scene in ten is *reserved*: a hash of its (thing, attribute, relation, thing) combinations
 keeps it out of all training (generators, language models, CLIP), so that evaluation can ask for combinations that
-nobody saw.
+no model was trained on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`vllm serve` on the loopback interface, for the duration of a `with` block."""
+"""Run `vllm serve` on the loopback interface as a context manager."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _load(
 
 
 def _used_mib(device: str) -> int:
-    """Memory that this process holds, or on a GPU what is taken of it, whoever allocated it."""
+    """Resident memory of this process, or on a GPU the memory in use by all processes, in MiB."""
     if device == "cpu":
         return psutil.Process().memory_info().rss // MIB
     free, total = torch.cuda.mem_get_info(device)

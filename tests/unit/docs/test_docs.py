@@ -52,6 +52,14 @@ def test_commands_exist():
     assert commands - {"version"} <= set(shown), "a command that no page shows"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path):
+    named = re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)*/[a-z_0-9]+\.(?:py|toml|txt))", page.read_text(encoding="utf-8"))
+    shipped = [name for name in named if name.split("/")[0] not in ("runs",)]
+    missing = [name for name in shipped if not any((base / name).exists() for base in (ROOT, ROOT / "polygen_stream"))]
+    assert not missing
+
+
 def test_every_page_is_listed():
     listed = set(re.findall(r"\]\(([^)#\s]+\.md)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
