@@ -219,8 +219,8 @@ class Children:
 def rendezvous_environment(rendezvous: str = "") -> dict[str, str]:
     """Return where the ranks of a trainer find each other, as torchrun's environment variables.
 
-    That is at `rendezvous`, HOST:PORT, or else at a free port of this machine. If another process takes that port before
-    rank 0 does, rank 0 reports it and the run ends.
+    That is at `rendezvous`, HOST:PORT, or else at a free port of this machine. If another process takes that port
+    before rank 0 does, rank 0 reports it and the run ends.
     """
     if rendezvous:
         host, _, port = rendezvous.rpartition(":")

@@ -1,21 +1,24 @@
-"""One-axis edits of a scene: how a hard negative differs from its positive.
+"""Edits of a scene along one axis, by which a hard negative differs from its positive.
 
 Every edit belongs to a SugarCrepe category (replace / swap / add x object / attribute / relation,
-RAIVNLab/sugar-crepe) and to one of PolyGen's semantic axes. An edit never yields a reserved scene from a seen one, nor
-the reverse, so that hard negatives stay inside their split.
+RAIVNLab/sugar-crepe) and is one of the semantic axes of a run. An edit never turns a seen scene into a reserved one or
+the reverse, so that hard negatives stay in the split of their positives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from polygen_stream.micro import world
 from polygen_stream.micro.world import Scene, Thing, is_reserved
 
-# edit name -> SugarCrepe category; the names are also the axes that the ledger draws
+T = TypeVar("T")
+
+# edit -> SugarCrepe category. The edits are the axes that the ledger draws.
 CATEGORY = {
     "replace_object": "replace_obj",
     "replace_colour": "replace_att",
@@ -36,26 +39,42 @@ EDITS = tuple(CATEGORY)
 
 
 class EditDoesNotApply(ValueError):
-    """The scene has nothing that this edit could change."""
+    """The scene has nothing that the edit can change."""
 
 
 def apply_edit(scene: Scene, edit: str, rng: np.random.Generator) -> Scene:
-    """The scene after one edit, in the same split as the scene.
+    """Return the scene after one random edit, in the same split.
+
+    Args:
+        scene: the scene before the edit.
+        edit: one of `EDITS`.
+        rng: random generator.
 
     Raises:
-        EditDoesNotApply: the scene has no such axis (a swap needs two things), or every change leaves the split.
+        EditDoesNotApply: the scene lacks what the edit changes (a swap needs two things), or no edited scene that was
+            tried is in the same split.
     """
     for _ in range(20):
         edited = _APPLY[edit](scene, rng)
         if edited != scene and is_reserved(edited) == is_reserved(scene):
             return edited
-    raise EditDoesNotApply(f"{edit} keeps no split on {scene}")
+    raise EditDoesNotApply(f"{edit} finds no scene in the split of {scene}")
 
 
 def applicable_scene(
     edit: str, split: world.Split, rng: np.random.Generator, noun: str | None = None
 ) -> tuple[Scene, Scene]:
-    """A random scene that the edit applies to, and the edited one."""
+    """Draw a random scene that the edit applies to.
+
+    Args:
+        edit: one of `EDITS`.
+        split: the split to draw from.
+        rng: random generator.
+        noun: the first thing; None for a random one.
+
+    Returns:
+        The scene and the edited scene.
+    """
     while True:
         scene = world.sample_scene(rng, split, noun)
         try:
@@ -64,14 +83,15 @@ def applicable_scene(
             continue
 
 
-def _other(rng: np.random.Generator, options: tuple, *current: object):
-    rest = [o for o in options if o not in current]
-    return rest[int(rng.integers(len(rest)))]
+def _other(rng: np.random.Generator, options: tuple[T, ...], *current: T) -> T:
+    """Draw one of the options that is not current."""
+    others = [o for o in options if o not in current]
+    return others[int(rng.integers(len(others)))]
 
 
-def _need(condition: bool, what: str) -> None:
+def _require(condition: bool, missing: str) -> None:
     if not condition:
-        raise EditDoesNotApply(what)
+        raise EditDoesNotApply(missing)
 
 
 def _index(scene: Scene, rng: np.random.Generator) -> int:
@@ -87,28 +107,28 @@ def _replace_colour(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _replace_size(scene: Scene, rng: np.random.Generator) -> Scene:
-    _need(scene.things[0].size != "medium" and scene.position == "centre", "no named size")
+    _require(scene.things[0].size != "medium" and scene.position == "centre", "no named size")
     return scene.with_thing(0, size=_other(rng, ("small", "big"), scene.things[0].size))
 
 
 def _replace_material(scene: Scene, rng: np.random.Generator) -> Scene:
     index = next((i for i, t in enumerate(scene.things) if t.material != "plain"), None)
-    _need(index is not None, "no named material")
+    _require(index is not None, "no named material")
     return scene.with_thing(index or 0, material="plain")
 
 
 def _replace_count(scene: Scene, rng: np.random.Generator) -> Scene:
-    _need(scene.count > 1, "one thing only")
+    _require(scene.count > 1, "one thing only")
     return replace(scene, count=_other(rng, (2, 3), scene.count))
 
 
 def _replace_relation(scene: Scene, rng: np.random.Generator) -> Scene:
-    _need(scene.is_pair, "no relation")
+    _require(scene.is_pair, "no relation")
     return replace(scene, relation=_other(rng, world.RELATIONS, scene.relation))
 
 
 def _replace_position(scene: Scene, rng: np.random.Generator) -> Scene:
-    _need(scene.position != "centre", "no named position")
+    _require(scene.position != "centre", "no named position")
     return replace(scene, position=_other(rng, world.POSITIONS, "centre", scene.position))
 
 
@@ -121,27 +141,27 @@ def _replace_lighting(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _replace_weather(scene: Scene, rng: np.random.Generator) -> Scene:
-    _need(scene.weather != "clear", "no named weather")
+    _require(scene.weather != "clear", "no named weather")
     return replace(scene, weather=_other(rng, world.WEATHERS, scene.weather, "clear"))
 
 
 def _swap_object(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The two nouns change places; colours stay where they are named."""
-    _need(scene.is_pair, "one thing only")
+    """Swap the nouns; colours stay in their places."""
+    _require(scene.is_pair, "one thing only")
     first, second = scene.things
     return scene.with_thing(0, noun=second.noun).with_thing(1, noun=first.noun)
 
 
 def _swap_attribute(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The two colours change places; nouns stay."""
-    _need(scene.is_pair, "one thing only")
+    """Swap the colours; nouns stay in their places."""
+    _require(scene.is_pair, "one thing only")
     first, second = scene.things
     return scene.with_thing(0, colour=second.colour).with_thing(1, colour=first.colour)
 
 
 def _add_object(scene: Scene, rng: np.random.Generator) -> Scene:
-    _need(not scene.is_pair and scene.count == 1 and scene.position == "centre", "no room for another thing")
-    _need(scene.things[0].size == "medium", "a named size would change too")
+    _require(not scene.is_pair and scene.count == 1 and scene.position == "centre", "no room for another thing")
+    _require(scene.things[0].size == "medium", "a named size would change too")
     thing = scene.things[0]
     other = Thing(_other(rng, world.THINGS, thing.noun), _other(rng, world.COLOURS, thing.colour))
     return replace(scene, things=(thing, other), relation=_other(rng, world.RELATIONS))
@@ -149,7 +169,7 @@ def _add_object(scene: Scene, rng: np.random.Generator) -> Scene:
 
 def _add_attribute(scene: Scene, rng: np.random.Generator) -> Scene:
     plain = [i for i, t in enumerate(scene.things) if t.material == "plain"]
-    _need(bool(plain), "every thing has its attribute")
+    _require(bool(plain), "every thing has its attribute")
     return scene.with_thing(plain[int(rng.integers(len(plain)))], material="striped")
 
 

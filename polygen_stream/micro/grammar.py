@@ -1,11 +1,12 @@
-"""The caption grammar: writes an English caption of a scene, in one of many wordings.
+"""The caption grammar: writes English captions of a scene, in many wordings.
 
-The wording is a `Style`, drawn once and used for a caption and for its hard negative, so that the two differ in the
-edited axis and in nothing else (PolyGen asks its language model to keep the syntax; here it is exact).
+A wording is a `Style`. A caption and its hard negative share one, so that they differ on the edited axis only. (PolyGen
+asks its language model to keep the syntax; here that is exact.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from polygen_stream.micro.world import Scene, Thing
 
 _PLURAL = {"fish": "fish", "leaf": "leaves"}
-# value -> the phrases that name it
+# attribute value -> the phrases that name it
 NUMBER = {2: "two", 3: "three"}
 RELATION = {
     "left of": ("left of", "to the left of", "on the left of"),
@@ -43,10 +44,16 @@ OPENING = ("", "", "", "a picture of ", "a photo of ", "an image of ", "there is
 
 @dataclass(frozen=True)
 class Style:
-    """One wording: which synonym and which optional part a caption uses.
+    """A wording: which synonyms and which optional parts a caption uses.
 
-    `fronted` puts the setting first ("at night, a red fish ..."); `names_background` and `names_colour` say whether
-    these two are mentioned at all; every other attribute is mentioned when it is not the default.
+    Attributes other than colour and background are mentioned if they are not the default.
+
+    Attributes:
+        opening: index into `OPENING`.
+        synonym: selects among the phrases of each attribute value, modulo their number.
+        fronted: whether the setting comes first ("at night, a red fish ...").
+        names_background: whether the background is mentioned.
+        names_colour: whether colours are mentioned.
     """
 
     opening: int
@@ -57,6 +64,7 @@ class Style:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Style:
+        """Draw a random wording."""
         return cls(
             opening=int(rng.integers(len(OPENING))),
             synonym=int(rng.integers(6)),
@@ -67,9 +75,9 @@ class Style:
 
 
 def describe(scene: Scene, style: Style) -> str:
-    """The caption of a scene in this wording: lower case, no final stop."""
+    """Return the caption of a scene in this wording, in lower case and without a final stop."""
 
-    def word(table: dict, value: object) -> str:
+    def word(table: Mapping[str, tuple[str, ...]], value: str) -> str:
         options = table[value]
         return options[style.synonym % len(options)]
 
@@ -103,19 +111,33 @@ def describe(scene: Scene, style: Style) -> str:
 
 
 def plural(noun: str) -> str:
+    """Return the plural of a thing of the micro world."""
     return _PLURAL.get(noun, noun + "s")
 
 
 def write_pair(scene: Scene, edited: Scene, style: Style) -> tuple[str, str]:
-    """Captions of a scene and of its edit in one wording, widened until it mentions what the edit changed."""
+    """Write the captions of a scene and of its edit.
+
+    Args:
+        scene: the scene before the edit.
+        edited: the scene after the edit.
+        style: the wording of both; widened if it does not mention what the edit changes.
+
+    Returns:
+        The caption and its hard negative.
+    """
     style = widen_style(scene, edited, style)
     return describe(scene, style), describe(edited, style)
 
 
 def widen_style(scene: Scene, edited: Scene, style: Style) -> Style:
-    """The wording, mentioning as much more as it takes to tell the two scenes apart."""
+    """Return the wording, extended by colour and background as far as needed to tell the two scenes apart.
+
+    Raises:
+        ValueError: no wording does.
+    """
     for wider in ({}, {"names_colour": True}, {"names_background": True}):
         style = replace(style, **wider)
         if describe(scene, style) != describe(edited, style):
             return style
-    raise ValueError(f"no wording tells {scene} from {edited}")
+    raise ValueError(f"no wording distinguishes {scene} from {edited}")

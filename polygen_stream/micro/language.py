@@ -1,8 +1,7 @@
-"""What the micro language models are asked and what a right answer is.
+"""Prompts of the micro language models, and the captions and hard negatives that are correct replies.
 
-As the paper conditions its language model on a concept and one semantic axis, a caption is about its concept and its
-axis: it names what the axis needs, and other attributes only now and then. What it leaves open, each generator fills in
-its own way.
+As the paper conditions its language model on a concept and one semantic axis, a caption mentions its concept, what the
+axis needs, and other attributes only occasionally. What a caption leaves open, each generator fills in differently.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, widen_style
 from polygen_stream.micro.world import Scene, Split
 
-VERSION = 1  # of the prompts
-# How often each edit is an axis: about as often as SugarCrepe asks for its category (object edits are half of it).
+VERSION = 1  # of the prompts; journals record it
+# Relative frequency of each edit as an axis, about that of its category in SugarCrepe (half of it are object edits).
 AXES = {
     "replace_object": 6,
     "replace_background": 1,
@@ -33,10 +32,10 @@ AXES = {
     "add_attribute": 1,
     "swap_attribute": 2,
 }
-RICH_SHARE = 0.15  # share of captions that describe a whole scene, however little of it the axis needs
-NAMES_COLOUR, NAMES_BACKGROUND = 0.2, 0.1  # how often the others mention these two unasked
+RICH_SHARE = 0.15  # share of captions that describe a whole scene, whatever the axis needs
+NAMES_COLOUR, NAMES_BACKGROUND = 0.2, 0.1  # share of the others that mention a colour or a background without need
 
-# What a caption for an axis tells about, in the words of the captioning prompt
+# axis -> what the prompt for T+ asks the caption to describe
 _SUBJECT = {
     "replace_object": "the thing",
     "replace_background": "the background",
@@ -57,18 +56,25 @@ assert _SUBJECT.keys() == AXES.keys() == edits.CATEGORY.keys()
 
 
 def caption_prompt(concept: str, axis: str) -> str:
-    """What the base-caption model is asked."""
+    """Return the prompt for T+ of the model that writes captions."""
     return f"describe {concept}: {_SUBJECT[axis]}"
 
 
 def negative_prompt(text: str, axis: str) -> str:
-    """What the hard-negative model is asked."""
+    """Return the prompt for T- of the model that edits the caption `text`."""
     return f"{axis.replace('_', ' ')}: {text}"
 
 
 @dataclass(frozen=True)
 class CaptionPair:
-    """A caption and its exact hard negative, with the scene and the wording behind them."""
+    """A caption and its exact hard negative.
+
+    Attributes:
+        text: T+.
+        negative: T-.
+        scene: the scene that T+ describes.
+        style: the wording of both.
+    """
 
     text: str
     negative: str
@@ -77,13 +83,22 @@ class CaptionPair:
 
 
 def write_captions(concept: str, axis: str, rng: np.random.Generator) -> tuple[str, str]:
-    """A caption about the concept that the axis can edit, and its exact hard negative; no reserved combination."""
+    """Write a caption without reserved combinations, and its exact hard negative.
+
+    Args:
+        concept: the thing that the caption is about.
+        axis: the edit that the caption must allow.
+        rng: random generator.
+
+    Returns:
+        T+ and T-.
+    """
     drawn = draw_caption_pair(concept, axis, rng)
     return drawn.text, drawn.negative
 
 
 def draw_caption_pair(concept: str, axis: str, rng: np.random.Generator) -> CaptionPair:
-    """`write_captions`, with what they come from; the wording is wide enough to tell the two apart."""
+    """Write a caption and its hard negative as `write_captions` does, with their scene and wording."""
     rich = rng.random() < RICH_SHARE
     while True:
         scene, edited = edits.applicable_scene(axis, Split.SEEN, rng, concept)
@@ -94,7 +109,7 @@ def draw_caption_pair(concept: str, axis: str, rng: np.random.Generator) -> Capt
 
 
 def sample_request(rng: np.random.Generator) -> tuple[str, str]:
-    """A concept and an axis, as the ledger draws them."""
+    """Draw a concept and an axis with the probabilities of a ledger."""
     axes = list(AXES)
     weights = np.array(list(AXES.values()), float)
     axis = axes[int(rng.choice(len(axes), p=weights / weights.sum()))]
@@ -102,9 +117,9 @@ def sample_request(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _is_plain(scene: Scene, axis: str) -> bool:
-    """Whether the scene has nothing to tell beyond its concept, its axis, a colour and a background."""
+    """Return whether the scene has default attributes but for those that the axis needs, colours and the background."""
     thing = scene.things[0]
-    told = {
+    extras = {
         "a second thing": scene.is_pair and axis not in ("replace_relation", "swap_object", "swap_attribute"),
         "weather": scene.weather != "clear" and axis != "replace_weather",
         "lighting": scene.lighting != "day" and axis != "replace_lighting",
@@ -113,7 +128,7 @@ def _is_plain(scene: Scene, axis: str) -> bool:
         "count": scene.count > 1 and axis != "replace_count",
         "position": scene.position != "centre" and axis != "replace_position",
     }
-    return not any(told.values())
+    return not any(extras.values())
 
 
 def _terse(rng: np.random.Generator) -> Style:

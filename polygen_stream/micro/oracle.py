@@ -1,8 +1,8 @@
-"""The oracle: reads a picture of the micro world back into a scene.
+"""The oracle: a small convolutional network that recognises the scene of a micro image.
 
-A small convolutional classifier of painter pictures, trained on seen and reserved scenes alike. It grades generators
-and never trains CLIP. A scene is read in a canonical order, the left or upper thing first, so that every question has
-one answer: "a left of b" and "b right of a" are one picture.
+It is trained on the painter's images of seen and reserved scenes alike. It grades generators; nothing is trained with
+it. Scenes are in canonical order, the left or upper thing first, so that every question has one answer: "a left of b"
+and "b right of a" are the same image.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from polygen_stream.micro import world
 from polygen_stream.micro.world import INVERSE_RELATION, Scene
 
-LAYOUTS = ("one", "two", "three", "beside", "stacked")  # copies of one thing, or a pair side by side / one above
-# What is asked about a picture -> the possible answers. `second_*` is only asked of pairs, `size` and `position` only
-# of one thing alone (a thing at a side has no named size, a thing with a named size stands in the centre).
+# One to three copies of a thing, a pair side by side, a pair one above the other.
+LAYOUTS = ("one", "two", "three", "beside", "stacked")
+# Question about an image -> the possible answers. `second_*` applies to pairs only, `size` and `position` only to one
+# copy of one thing, `size` only in the centre.
 ANSWERS: dict[str, tuple[str, ...]] = {
     "layout": LAYOUTS,
     "thing": world.THINGS,
@@ -37,11 +38,11 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "lighting": world.LIGHTINGS,
     "weather": world.WEATHERS,
 }
-NOT_ASKED = -100  # label of a question that a scene does not answer; cross_entropy's default ignore_index
+NOT_ASKED = -100  # label of a question that does not apply to a scene; the default ignore_index of cross_entropy
 
 
 def canonical(scene: Scene) -> Scene:
-    """The same picture's scene with the left or upper thing of a pair first."""
+    """Return the equivalent scene with the left or upper thing of a pair first."""
     if scene.relation not in ("right of", "below"):
         return scene
     return Scene(
@@ -53,18 +54,19 @@ def canonical(scene: Scene) -> Scene:
     )
 
 
-def layout_of(scene: Scene) -> str:
+def _layout_of(scene: Scene) -> str:
+    """Return the answer to the question about the layout, one of `LAYOUTS`."""
     if scene.is_pair:
         return "beside" if scene.relation in ("left of", "right of") else "stacked"
     return LAYOUTS[scene.count - 1]
 
 
 def labels_of(scene: Scene) -> np.ndarray:
-    """The right answers, int64 [questions] in the order of `ANSWERS`; NOT_ASKED where a question does not apply."""
+    """Return the correct answers to `ANSWERS`, int64 [questions], NOT_ASKED for those that do not apply."""
     scene = canonical(scene)
     first = scene.things[0]
     answers = {
-        "layout": layout_of(scene),
+        "layout": _layout_of(scene),
         "thing": first.noun,
         "colour": first.colour,
         "material": first.material,
@@ -88,12 +90,24 @@ def labels_of(scene: Scene) -> np.ndarray:
 
 @dataclass(frozen=True)
 class OracleReading:
-    """Log-probabilities float32 [n, answers] per question."""
+    """What the oracle recognises in n images.
+
+    Attributes:
+        log_p: question -> log-probabilities of its answers, float32 [n, answers].
+    """
 
     log_p: dict[str, np.ndarray]
 
     def correct(self, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
-        """Per question, 1.0 where the most likely answer is the scene's, 0.0 where not, NaN where it is not asked."""
+        """Compare the most likely answers with scenes.
+
+        Args:
+            scenes: the expected scene of each of the n images.
+
+        Returns:
+            question or "relation" -> float64 [n]: 1.0 where the answer is correct, 0.0 where it is not, NaN where the
+            question does not apply.
+        """
         labels = np.stack([labels_of(s) for s in scenes])
         out = {}
         for column, question in enumerate(ANSWERS):
@@ -103,10 +117,10 @@ class OracleReading:
         return out
 
     def _relation(self, scenes: Sequence[Scene]) -> np.ndarray:
-        """1.0 where the picture shows its pair in the stated relation rather than in one of the other three.
+        """Return 1.0 where the expected relation is the most likely of the four, 0.0 elsewhere, NaN without a pair.
 
-        Each of the four relations is a hypothesis: a layout and an order of the two named things. The order is judged
-        by nouns and colours together, so that a misshapen thing can still be found by its colour.
+        Each relation is a hypothesis about the layout and about which thing comes first. Nouns and colours both count,
+        so that a misshapen thing can be recognised by its colour.
         """
         out = np.full(len(scenes), np.nan)
         for i, scene in enumerate(scenes):
@@ -122,7 +136,11 @@ class OracleReading:
 
 
 class Oracle(nn.Module):
-    """Pictures float32 [n, 3, 32, 32] in -1..1 -> logits per question, each [n, answers]."""
+    """The network.
+
+    Args:
+        widths: channels of its four stages.
+    """
 
     def __init__(self, widths: tuple[int, int, int, int] = (24, 48, 96, 160)) -> None:
         super().__init__()
@@ -133,24 +151,25 @@ class Oracle(nn.Module):
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, 256), nn.ReLU())
         self.heads = nn.ModuleDict({question: nn.Linear(256, len(a)) for question, a in ANSWERS.items()})
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        features = self.trunk(pictures)
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the logits per question, each [n, answers], of images float32 [n, 3, 32, 32] in -1..1."""
+        features = self.trunk(images)
         return {question: head(features) for question, head in self.heads.items()}
 
     @torch.inference_mode()
     def features(self, images: np.ndarray, batch: int = 500) -> np.ndarray:
-        """What the questions are answered from: float32 [n, 256] of pictures uint8 [n, 32, 32, 3]."""
+        """Return the features before the heads, float32 [n, 256], of images uint8 [n, 32, 32, 3]."""
         return torch.cat([self.trunk(to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)]).numpy()
 
     @torch.inference_mode()
     def read(self, images: np.ndarray, batch: int = 500) -> OracleReading:
-        """Read pictures uint8 [n, 32, 32, 3]."""
+        """Recognise the scenes of images uint8 [n, 32, 32, 3]."""
         parts = [self(to_tensor(images[i : i + batch])) for i in range(0, len(images), batch)]
         return OracleReading({q: torch.cat([p[q] for p in parts]).log_softmax(-1).numpy() for q in ANSWERS})
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in -1..1."""
+    """Convert images uint8 [n, h, w, 3] to float32 [n, 3, h, w] in -1..1."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
@@ -165,10 +184,20 @@ def fit_oracle(
     log: Callable[[str], None],
     snapshot: Callable[[], None],
 ) -> None:
-    """Train on pictures uint8 [n, 32, 32, 3] with labels int64 [n, questions]; `snapshot()` after every epoch.
+    """Train the oracle.
 
-    Every picture is a little blurred or noisy half of the time: what is asked for is the scene, and a generator's soft
-    edges are no reason to misread it.
+    Half of the images are slightly blurred and half are slightly noisy, so that the soft edges of generators do not
+    change the answers.
+
+    Args:
+        oracle: the network, trained in place.
+        images: uint8 [n, 32, 32, 3].
+        labels: int64 [n, questions], see `labels_of`.
+        epochs: passes over the images.
+        batch: images per step.
+        lr: peak learning rate.
+        log: receives a line after every epoch.
+        snapshot: called after every epoch.
     """
     optimizer = torch.optim.AdamW(oracle.parameters(), lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * (len(images) // batch), pct_start=0.1)
@@ -195,14 +224,15 @@ def fit_oracle(
 
 
 def save_oracle(oracle: Oracle, path: Path) -> None:
+    """Save the weights in a safetensors file."""
     save_model(oracle, str(path))
 
 
 def load_oracle(path: Path) -> Oracle:
-    """The trained oracle in inference mode.
+    """Load a trained oracle in evaluation mode.
 
     Raises:
-        FileNotFoundError: no weights there.
+        FileNotFoundError: the file does not exist.
     """
     oracle = Oracle()
     load_model(oracle, str(path))
@@ -220,6 +250,6 @@ def _batches(count: int, batch: int) -> Iterator[Tensor]:
 
 def _soften(x: Tensor) -> Tensor:
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    share = (torch.rand(len(x), 1, 1, 1) - 0.5).clamp(min=0)  # half untouched, the rest up to half blurred
+    share = (torch.rand(len(x), 1, 1, 1) - 0.5).clamp(min=0)  # 0 for half of the images, up to 0.5 for the others
     noise = (torch.rand(len(x), 1, 1, 1) - 0.5).clamp(min=0) * 0.1
     return x + share * (blurred - x) + noise * torch.randn_like(x)

@@ -1,11 +1,14 @@
-"""The painter: turns a scene into a 32x32 picture, a different one for every seed.
+"""The painter: draws a scene as a 32x32 image, a different one for every seed.
 
-It is the micro world's reality. Its pictures train the micro generators and evaluate CLIP; they never train CLIP.
+Its images are the real images of the micro world: the micro generators are trained on them and CLIP is evaluated on
+them. CLIP is never trained on them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,14 +17,14 @@ from polygen_stream.micro.silhouettes import SILHOUETTES, Points
 from polygen_stream.micro.world import Scene, Thing
 
 SIZE = 32
-_OVERSAMPLING = 5  # pictures are drawn this many times larger and reduced by averaging
+_OVERSAMPLING = 5  # images are drawn this many times larger and reduced by averaging
 
 RGB = {
     "red": (214, 38, 38), "orange": (245, 138, 24), "yellow": (246, 222, 52), "green": (36, 150, 54),
     "blue": (40, 74, 214), "purple": (132, 48, 176), "pink": (246, 138, 190), "white": (246, 246, 246),
     "black": (24, 24, 26),
 }  # fmt: skip
-GROUND = {  # upper and lower colour of each background
+GROUND = {  # background -> its upper and its lower colour
     "meadow": ((166, 214, 240), (126, 190, 96)), "beach": ((140, 206, 230), (232, 212, 156)),
     "snow": ((196, 210, 226), (228, 234, 240)), "sea": ((150, 200, 230), (52, 128, 160)),
     "wall": ((150, 96, 80), (150, 96, 80)), "desert": ((240, 200, 150), (204, 150, 92)),
@@ -29,17 +32,25 @@ GROUND = {  # upper and lower colour of each background
 
 
 def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A picture of the scene: uint8 [32, 32, 3]."""
+    """Paint a scene.
+
+    Args:
+        scene: what to show.
+        rng: random generator for position, shape, pose, tint and noise.
+
+    Returns:
+        The image, uint8 [32, 32, 3].
+    """
     width = SIZE * _OVERSAMPLING
     canvas = _background(scene.background, width, rng)
     for thing, (x, y, radius) in zip(_instances(scene), _layout(scene, rng), strict=True):
         _draw_thing(canvas, thing, x * width, y * width, radius * width, rng)
     _weather(canvas, scene.weather, rng)
-    picture = np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
+    pixels = np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
     if scene.lighting == "night":
-        picture = picture * np.float32([0.48, 0.50, 0.66]) + np.float32([0, 2, 18])
-    picture = picture * rng.uniform(0.94, 1.06) + rng.normal(0, 1.5, picture.shape)
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+        pixels = pixels * np.array([0.48, 0.50, 0.66], np.float32) + np.array([0, 2, 18], np.float32)
+    pixels = pixels * rng.uniform(0.94, 1.06) + rng.normal(0, 1.5, pixels.shape)
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
 def _instances(scene: Scene) -> list[Thing]:
@@ -47,7 +58,7 @@ def _instances(scene: Scene) -> list[Thing]:
 
 
 def _layout(scene: Scene, rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Centre x, y and radius of every instance, as shares of the picture's width."""
+    """Return centre x, centre y and radius of every thing, as shares of the image's width."""
     if scene.is_pair:
         apart, across = rng.uniform(0.225, 0.255), rng.uniform(-0.08, 0.08, 2)
         sign = -1 if scene.relation in ("left of", "above") else 1
@@ -79,37 +90,71 @@ def _layout(scene: Scene, rng: np.random.Generator) -> list[tuple[float, float, 
     return [(x, y, radius)]
 
 
+@dataclass(frozen=True)
+class _Ground:
+    """A background with its two colours, to which details are added."""
+
+    draw: ImageDraw.ImageDraw
+    width: int  # pixels
+    horizon: int  # pixels from the top
+    upper: tuple[int, ...]
+    lower: tuple[int, ...]
+
+
 def _background(name: str, width: int, rng: np.random.Generator) -> Image.Image:
     upper, lower = (_jitter(c, rng, 8) for c in GROUND[name])
     canvas = Image.new("RGB", (width, width), upper)
     draw = ImageDraw.Draw(canvas)
     horizon = int(width * rng.uniform(0.42, 0.6))
     draw.rectangle([0, horizon, width, width], fill=lower)
-    if name == "wall":
-        brick, mortar = width // 5, tuple(min(255, c + 32) for c in upper)
-        shift = int(rng.integers(brick))
-        for row, y in enumerate(range(-shift, width, brick)):
-            draw.line([0, y, width, y], fill=mortar, width=4)
-            for x in range(-shift + (brick if row % 2 else 0), width, brick * 2):
-                draw.line([x, y, x, y + brick], fill=mortar, width=4)
-    elif name == "sea":
-        crest = tuple(min(255, c + 50) for c in lower)
-        for y in range(horizon + width // 14, width, width // 7):
-            phase = rng.uniform(0, 6.28)
-            draw.line([(x, y + 4 * math.sin(x / 11 + phase)) for x in range(0, width, 4)], fill=crest, width=4)
-    elif name == "meadow":
-        blade = tuple(max(0, c - 34) for c in lower)
-        for x, y in rng.uniform((0, horizon), (width, width), (26, 2)):
-            draw.line([x, y, x + rng.uniform(-4, 4), y - 11], fill=blade, width=4)
-    elif name == "desert":
-        draw.ellipse([-width * 0.4, horizon - width * 0.1, width * rng.uniform(0.5, 0.8), width * 1.2], fill=lower)
-    elif name == "snow":
-        for x, y in rng.uniform((0, horizon), (width, width), (8, 2)):
-            draw.ellipse([x - 12, y - 3, x + 12, y + 3], fill=(250, 252, 255))
-    elif name == "beach":
-        foam = (240, 248, 250)
-        draw.rectangle([0, horizon - 4, width, horizon + 3], fill=foam)
+    _DETAILS[name](_Ground(draw, width, horizon, upper, lower), rng)
     return canvas
+
+
+def _bricks(ground: _Ground, rng: np.random.Generator) -> None:
+    draw, width = ground.draw, ground.width
+    brick, mortar = width // 5, tuple(min(255, c + 32) for c in ground.upper)
+    shift = int(rng.integers(brick))
+    for row, y in enumerate(range(-shift, width, brick)):
+        draw.line([0, y, width, y], fill=mortar, width=4)
+        for x in range(-shift + (brick if row % 2 else 0), width, brick * 2):
+            draw.line([x, y, x, y + brick], fill=mortar, width=4)
+
+
+def _waves(ground: _Ground, rng: np.random.Generator) -> None:
+    width = ground.width
+    crest = tuple(min(255, c + 50) for c in ground.lower)
+    for y in range(ground.horizon + width // 14, width, width // 7):
+        phase = rng.uniform(0, 6.28)
+        points = [(x, y + 4 * math.sin(x / 11 + phase)) for x in range(0, width, 4)]
+        ground.draw.line(points, fill=crest, width=4)
+
+
+def _grass(ground: _Ground, rng: np.random.Generator) -> None:
+    width = ground.width
+    blade = tuple(max(0, c - 34) for c in ground.lower)
+    for x, y in rng.uniform((0, ground.horizon), (width, width), (26, 2)):
+        ground.draw.line([x, y, x + rng.uniform(-4, 4), y - 11], fill=blade, width=4)
+
+
+def _dune(ground: _Ground, rng: np.random.Generator) -> None:
+    width, top = ground.width, ground.horizon - ground.width * 0.1
+    ground.draw.ellipse([-width * 0.4, top, width * rng.uniform(0.5, 0.8), width * 1.2], fill=ground.lower)
+
+
+def _snowdrifts(ground: _Ground, rng: np.random.Generator) -> None:
+    width = ground.width
+    for x, y in rng.uniform((0, ground.horizon), (width, width), (8, 2)):
+        ground.draw.ellipse([x - 12, y - 3, x + 12, y + 3], fill=(250, 252, 255))
+
+
+def _foam(ground: _Ground, rng: np.random.Generator) -> None:
+    ground.draw.rectangle([0, ground.horizon - 4, ground.width, ground.horizon + 3], fill=(240, 248, 250))
+
+
+_DETAILS: dict[str, Callable[[_Ground, np.random.Generator], None]] = {
+    "meadow": _grass, "beach": _foam, "snow": _snowdrifts, "sea": _waves, "wall": _bricks, "desert": _dune,
+}  # fmt: skip
 
 
 def _draw_thing(canvas: Image.Image, thing: Thing, x: float, y: float, radius: float, rng: np.random.Generator) -> None:
@@ -117,7 +162,7 @@ def _draw_thing(canvas: Image.Image, thing: Thing, x: float, y: float, radius: f
     SILHOUETTES[thing.noun](pen, rng)
     colour = _jitter(RGB[thing.colour], rng, 12)
     bright = sum(RGB[thing.colour]) > 330
-    if rng.random() < 0.8:  # line style: most things have an outline that sets them off from the ground
+    if rng.random() < 0.8:  # most things have an outline in contrast with the background
         edge = tuple(int(c * 0.35) for c in colour) if bright else tuple(int(c * 0.4 + 150) for c in colour)
         canvas.paste(edge, mask=pen.outline())
     canvas.paste(colour, mask=pen.body)
@@ -126,7 +171,7 @@ def _draw_thing(canvas: Image.Image, thing: Thing, x: float, y: float, radius: f
         canvas.paste(contrast, mask=pen.stripes(rng))
     dark = tuple(int(c * 0.4) for c in colour) if bright else tuple(int(c * 0.5 + 105) for c in colour)
     pale = tuple(int(c * 0.4 + 150) for c in colour) if bright else tuple(int(c * 0.3 + 178) for c in colour)
-    if sum(colour) > 690:  # white has nothing paler than itself
+    if sum(colour) > 690:  # nothing is paler than white
         pale = (150, 165, 185)
     canvas.paste(dark, mask=pen.inside(pen.dark))
     canvas.paste(pale, mask=pen.inside(pen.pale))
@@ -150,7 +195,7 @@ def _jitter(colour: tuple[int, int, int], rng: np.random.Generator, amount: int)
 
 
 class _MaskPen:
-    """A `silhouettes.Pen` that rasterises into masks, under a random pose."""
+    """A `silhouettes.Pen` that draws into masks, in a random pose."""
 
     def __init__(self, width: int, x: float, y: float, radius: float, rng: np.random.Generator) -> None:
         self.body, self.dark, self.pale = (Image.new("L", (width, width)) for _ in range(3))
@@ -180,7 +225,7 @@ class _MaskPen:
         return Image.composite(mask, Image.new("L", mask.size), self.body)
 
     def outline(self) -> Image.Image:
-        """The silhouette grown by about a fifth of a final pixel on every side."""
+        """Return the silhouette, extended by 3 pixels (0.6 pixels of the final image) on every side."""
         grown = np.asarray(self.body)
         reach = 3
         padded = np.pad(grown, reach)
@@ -189,7 +234,7 @@ class _MaskPen:
         return Image.fromarray(np.maximum.reduce([padded[i : i + n, j : j + n] for i, j in shifts]))
 
     def stripes(self, rng: np.random.Generator) -> Image.Image:
-        """Bands across the silhouette, about four over its width."""
+        """Return bands across the silhouette, about four over its width."""
         n = self.body.size[0]
         grid_y, grid_x = np.mgrid[0:n, 0:n]
         direction = rng.choice([0.0, math.pi / 2, math.pi / 4])

@@ -1,7 +1,7 @@
-"""Reads a caption of the micro grammar back into what it says.
+"""Parses captions of the micro grammar: the inverse of `grammar.describe`.
 
-The inverse of `grammar.describe`, strict: a text that the grammar could not have written is no caption. Language models
-write in this language and may err; this is how their captions are checked.
+The parser is strict: it rejects every text that the grammar cannot write. The captions of language models are checked
+with it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from collections.abc import Mapping
 from polygen_stream.micro import grammar, world
 from polygen_stream.micro.world import Scene, Thing
 
-UNNAMED = ""  # colour of a thing, background of a scene: what a caption leaves open
+UNNAMED = ""  # value of a colour or a background that a caption does not mention
 
 
 class NotACaption(ValueError):
-    """The text is not of the grammar."""
+    """The text is not a caption of the micro grammar."""
 
 
 def parse(text: str) -> Scene:
-    """What a caption says: a scene whose colours and background are `UNNAMED` where it does not mention them.
+    """Return the scene of a caption, with `UNNAMED` for colours and a background that it does not mention.
 
     Raises:
-        NotACaption: the grammar cannot have written this.
+        NotACaption: the grammar cannot write this text.
     """
     match = _CAPTION.fullmatch(text)
     if match is None:
-        raise NotACaption(f"not of the micro grammar: {text!r}")
+        raise NotACaption(f"not a caption of the micro grammar: {text!r}")
     found = match.groupdict()
     front, end = (_setting(found[k] or "", text) for k in ("front", "end"))
     if found["front"] is not None and (any(end.values()) or not any(front.values())):
-        raise NotACaption(f"the setting is named twice, or empty before the comma: {text!r}")
+        raise NotACaption(f"the setting is mentioned twice, or is missing before the comma: {text!r}")
     setting = front if found["front"] is not None else end
     first, count = _noun_phrase(found, "1", text)
     things, relation = [first], None
@@ -39,11 +39,11 @@ def parse(text: str) -> Scene:
         relation = _RELATIONS[found["relation"]]
         second, seconds = _noun_phrase(found, "2", text)
         if count > 1 or seconds > 1:
-            raise NotACaption(f"a relation of more than two things: {text!r}")
+            raise NotACaption(f"a relation between more than two things: {text!r}")
         things.append(second)
     position = _POSITIONS[found["position"]] if found["position"] else "centre"
     if position != "centre" and (relation or count > 1):
-        raise NotACaption(f"only one thing alone has a position: {text!r}")
+        raise NotACaption(f"a position with a relation or with several copies: {text!r}")
     opening = found["opening"] or ""
     if opening == ("there is " if count > 1 else "there are "):
         raise NotACaption(f"{opening.strip()!r} does not go with {count}: {text!r}")
@@ -59,14 +59,17 @@ def parse(text: str) -> Scene:
 
 
 def parse_phrases(text: str) -> dict[str, str]:
-    """The words of a caption by what they say ("colour1": "red", "background": "by the shore"), articles left out.
+    """Return the phrases of a caption by their role, e.g. {"colour1": "red", "background": "by the shore"}.
 
-    Two captions with equal phrases are equal. Raises `NotACaption` as `parse` does, except for contradictions that only
-    the whole scene shows.
+    Articles are left out. Two captions with equal phrases are equal.
+
+    Raises:
+        NotACaption: the text does not match the grammar's pattern. Unlike `parse`, this does not look for
+            contradictions between phrases.
     """
     match = _CAPTION.fullmatch(text)
     if match is None:
-        raise NotACaption(f"not of the micro grammar: {text!r}")
+        raise NotACaption(f"not a caption of the micro grammar: {text!r}")
     found = match.groupdict()
     setting = _SETTING_PATTERN.fullmatch((found.pop("front") or found.pop("end") or "").strip())
     found |= setting.groupdict() if setting else {}
@@ -79,7 +82,7 @@ def _inverse(table: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def _any_of(phrases: Mapping[str, object] | tuple[str, ...]) -> str:
-    """A pattern for one of the phrases, the longest first."""
+    """Return a pattern that matches one of the phrases, longest first."""
     return "|".join(re.escape(p) for p in sorted(phrases, key=len, reverse=True))
 
 
@@ -87,7 +90,7 @@ _RELATIONS, _POSITIONS = _inverse(grammar.RELATION), _inverse(grammar.POSITION)
 _SIZES = _inverse(grammar.SIZE)
 _PLURALS = {grammar.plural(noun): noun for noun in world.THINGS}
 _NUMBERS = {word: number for number, word in grammar.NUMBER.items()}
-# in the order in which the grammar names them
+# in the order in which the grammar mentions them
 _SETTING = {
     "background": _inverse(grammar.BACKGROUND),
     "weather": _inverse(grammar.WEATHER),
@@ -121,7 +124,7 @@ _SETTING_PATTERN = re.compile(" ?".join(f"(?P<{kind}>{_any_of(table)})?" for kin
 def _setting(phrases: str, text: str) -> dict[str, str | None]:
     match = _SETTING_PATTERN.fullmatch(phrases.strip())
     if match is None:
-        raise NotACaption(f"a setting out of order or named twice: {text!r}")
+        raise NotACaption(f"the parts of the setting are in another order, or mentioned twice: {text!r}")
     return {kind: _SETTING[kind].get(phrase or "") for kind, phrase in match.groupdict().items()}
 
 

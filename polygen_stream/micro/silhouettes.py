@@ -1,8 +1,7 @@
-"""What each thing of the micro world looks like: a drawing routine per noun, in a unit square.
+"""Drawing routines for the things of the micro world, one per noun.
 
-A routine draws on a `Pen`: `fill` adds to the silhouette, `cut` removes from it, `shade` and `light` mark details
-inside it (a window, an eye). Coordinates are x to the right and y downwards, about -1..1. Every routine varies its
-proportions with the random generator, so that a class is a family of shapes and not one sprite.
+A routine draws on a `Pen` in coordinates of about -1..1, x to the right and y downwards. It varies the proportions
+randomly, so that a class is a family of shapes instead of a single sprite.
 """
 
 from __future__ import annotations
@@ -17,32 +16,53 @@ Points = list[tuple[float, float]]
 
 
 class Pen(Protocol):
-    """Where a routine draws; points are polygon corners in the unit square."""
+    """Draws polygons, which are given by their corners."""
 
-    def fill(self, points: Points) -> None: ...
-    def cut(self, points: Points) -> None: ...
-    def shade(self, points: Points) -> None: ...
-    def light(self, points: Points) -> None: ...
+    def fill(self, points: Points) -> None:
+        """Add a polygon to the silhouette."""
+        ...
+
+    def cut(self, points: Points) -> None:
+        """Remove a polygon from the silhouette."""
+        ...
+
+    def shade(self, points: Points) -> None:
+        """Mark a dark detail inside the silhouette, such as an eye."""
+        ...
+
+    def light(self, points: Points) -> None:
+        """Mark a light detail inside the silhouette, such as a window."""
+        ...
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> Points:
-    """Corners of an ellipse, or of its sector from `start` to `stop` degrees (clockwise from the right)."""
+    """Return the corners of an ellipse or of a sector of it.
+
+    Args:
+        x: of the centre.
+        y: of the centre.
+        rx: horizontal radius.
+        ry: vertical radius.
+        start: begin of the sector, in degrees clockwise from the right.
+        stop: end of the sector.
+    """
     angles = np.radians(np.linspace(start, stop, 28))
     return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Points:
+    """Return the corners of a rectangle between two opposite ones."""
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
 
 def radial(spokes: int, outer: float, inner: float) -> Points:
-    """A star polygon with its first tip at the top."""
+    """Return the corners of a star with its first tip at the top."""
     radii = [outer, inner] * spokes
     angles = [math.pi * i / spokes - math.pi / 2 for i in range(2 * spokes)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 
 
-def house(pen: Pen, rng: np.random.Generator) -> None:
+def _house(pen: Pen, rng: np.random.Generator) -> None:
     eaves, ridge, width = rng.uniform(-0.25, 0.05), rng.uniform(-1.0, -0.8), rng.uniform(0.6, 0.8)
     pen.fill(box(-width, eaves, width, 0.85))
     pen.fill([(-width - 0.22, eaves + 0.05), (0, ridge), (width + 0.22, eaves + 0.05)])
@@ -52,7 +72,7 @@ def house(pen: Pen, rng: np.random.Generator) -> None:
         pen.fill(box(width * 0.45, ridge + 0.05, width * 0.45 + 0.22, eaves))
 
 
-def tree(pen: Pen, rng: np.random.Generator) -> None:
+def _tree(pen: Pen, rng: np.random.Generator) -> None:
     trunk = rng.uniform(0.12, 0.18)
     pen.fill(box(-trunk, 0.3, trunk, 0.98))
     pen.shade(box(-trunk, 0.45, trunk, 0.98))
@@ -63,7 +83,7 @@ def tree(pen: Pen, rng: np.random.Generator) -> None:
         pen.fill([(0, top), (half, top + 0.68), (-half, top + 0.68)])
 
 
-def fish(pen: Pen, rng: np.random.Generator) -> None:
+def _fish(pen: Pen, rng: np.random.Generator) -> None:
     height = rng.uniform(0.42, 0.58)
     pen.fill(ellipse(-0.2, 0, 0.75, height))
     pen.fill([(0.35, 0), (1.0, -rng.uniform(0.45, 0.65)), (0.85, 0), (1.0, rng.uniform(0.45, 0.65))])
@@ -71,7 +91,7 @@ def fish(pen: Pen, rng: np.random.Generator) -> None:
     pen.shade(ellipse(-0.58, -0.12, 0.13, 0.13))
 
 
-def car(pen: Pen, rng: np.random.Generator) -> None:
+def _car(pen: Pen, rng: np.random.Generator) -> None:
     roof = rng.uniform(-0.6, -0.45)
     pen.fill(box(-1.0, -0.08, 1.0, 0.38))
     pen.fill([(-0.7, 0.0), (-0.42, roof), (0.35, roof), (0.68, 0.0)])
@@ -82,7 +102,7 @@ def car(pen: Pen, rng: np.random.Generator) -> None:
         pen.shade(ellipse(x, 0.42, 0.22, 0.22))
 
 
-def cup(pen: Pen, rng: np.random.Generator) -> None:
+def _cup(pen: Pen, rng: np.random.Generator) -> None:
     foot = rng.uniform(0.4, 0.55)
     pen.fill(ellipse(0.6, 0.02, 0.4, 0.42))
     pen.cut(ellipse(0.6, 0.02, 0.2, 0.22))
@@ -90,11 +110,11 @@ def cup(pen: Pen, rng: np.random.Generator) -> None:
     pen.shade(ellipse(-0.1, -0.68, 0.6, 0.12))
 
 
-def star(pen: Pen, rng: np.random.Generator) -> None:
+def _star(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(radial(5, 1.05, rng.uniform(0.38, 0.48)))
 
 
-def key(pen: Pen, rng: np.random.Generator) -> None:
+def _key(pen: Pen, rng: np.random.Generator) -> None:
     shaft = rng.uniform(0.13, 0.17)
     pen.fill(ellipse(-0.6, 0, 0.42, 0.42))
     pen.cut(ellipse(-0.6, 0, 0.18, 0.18))
@@ -103,19 +123,19 @@ def key(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(box(0.35, 0, 0.56, rng.uniform(0.36, 0.44)))
 
 
-def heart(pen: Pen, rng: np.random.Generator) -> None:
+def _heart(pen: Pen, rng: np.random.Generator) -> None:
     fat = rng.uniform(0.46, 0.54)
     pen.fill(ellipse(-0.45, -0.35, fat, fat))
     pen.fill(ellipse(0.45, -0.35, fat, fat))
     pen.fill([(-0.88, -0.12), (0, -0.35), (0.88, -0.12), (0, rng.uniform(0.85, 1.0))])
 
 
-def moon(pen: Pen, rng: np.random.Generator) -> None:
+def _moon(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(0, 0, 0.95, 0.95))
     pen.cut(ellipse(rng.uniform(0.4, 0.52), rng.uniform(-0.15, 0.05), 0.78, 0.8))
 
 
-def boat(pen: Pen, rng: np.random.Generator) -> None:
+def _boat(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill([(-1.0, 0.3), (1.0, 0.3), (0.6, 0.85), (-0.6, 0.85)])
     pen.fill(box(-0.06, -0.95, 0.06, 0.35))
     pen.fill([(0.1, -0.9), (rng.uniform(0.65, 0.9), 0.15), (0.1, 0.15)])
@@ -123,7 +143,7 @@ def boat(pen: Pen, rng: np.random.Generator) -> None:
         pen.fill([(-0.14, -0.7), (-0.65, 0.15), (-0.14, 0.15)])
 
 
-def flower(pen: Pen, rng: np.random.Generator) -> None:
+def _flower(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(box(-0.07, 0.1, 0.07, 1.0))
     pen.fill([(0, 0.8), (0.5, 0.42), (0.42, 0.75)])
     pen.fill([(0, 0.9), (-0.5, 0.52), (-0.42, 0.85)])
@@ -134,7 +154,7 @@ def flower(pen: Pen, rng: np.random.Generator) -> None:
     pen.light(ellipse(0, -0.38, 0.22, 0.22))
 
 
-def bird(pen: Pen, rng: np.random.Generator) -> None:
+def _bird(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(0.05, 0.15, 0.62, 0.42))
     pen.fill(ellipse(-0.5, -0.35, 0.32, 0.32))
     pen.fill([(-0.75, -0.45), (-1.08, -0.28), (-0.75, -0.2)])
@@ -145,7 +165,7 @@ def bird(pen: Pen, rng: np.random.Generator) -> None:
         pen.fill(box(x, 0.5, x + 0.09, 0.95))
 
 
-def umbrella(pen: Pen, rng: np.random.Generator) -> None:
+def _umbrella(pen: Pen, rng: np.random.Generator) -> None:
     depth = rng.uniform(0.85, 1.0)
     pen.fill(ellipse(0, -0.05, 1.0, depth, 180, 360))
     for x in (-0.66, 0.0, 0.66):
@@ -155,7 +175,7 @@ def umbrella(pen: Pen, rng: np.random.Generator) -> None:
     pen.cut(ellipse(0.16, 0.72, 0.1, 0.1))
 
 
-def mushroom(pen: Pen, rng: np.random.Generator) -> None:
+def _mushroom(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(0, 0.05, 0.98, rng.uniform(0.85, 1.0), 180, 360))
     stem = rng.uniform(0.24, 0.34)
     pen.fill([(-stem, 0.0), (stem, 0.0), (stem + 0.08, 0.9), (-stem - 0.08, 0.9)])
@@ -163,14 +183,14 @@ def mushroom(pen: Pen, rng: np.random.Generator) -> None:
         pen.light(ellipse(x + rng.uniform(-0.05, 0.05), y, 0.17, 0.15))
 
 
-def hat(pen: Pen, rng: np.random.Generator) -> None:
+def _hat(pen: Pen, rng: np.random.Generator) -> None:
     width = rng.uniform(0.48, 0.58)
     pen.fill([(-width, -0.85), (width, -0.85), (width - 0.04, 0.5), (-width + 0.04, 0.5)])
     pen.fill(ellipse(0, 0.52, 1.05, 0.24))
     pen.shade(box(-width, 0.05, width, 0.34))
 
 
-def bell(pen: Pen, rng: np.random.Generator) -> None:
+def _bell(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(0, -0.2, 0.55, 0.68, 180, 360))
     pen.fill([(-0.55, -0.2), (0.55, -0.2), (rng.uniform(0.85, 0.98), 0.58), (-rng.uniform(0.85, 0.98), 0.58)])
     pen.fill(ellipse(0, -0.88, 0.15, 0.15))
@@ -178,13 +198,13 @@ def bell(pen: Pen, rng: np.random.Generator) -> None:
     pen.shade(box(-0.8, 0.36, 0.8, 0.48))
 
 
-def arrow(pen: Pen, rng: np.random.Generator) -> None:
+def _arrow(pen: Pen, rng: np.random.Generator) -> None:
     shaft, head = rng.uniform(0.16, 0.24), rng.uniform(0.0, 0.2)
     pen.fill(box(-1.0, -shaft, head + 0.05, shaft))
     pen.fill([(head, -0.68), (1.05, 0), (head, 0.68)])
 
 
-def apple(pen: Pen, rng: np.random.Generator) -> None:
+def _apple(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(-0.3, 0.18, 0.58, rng.uniform(0.64, 0.74)))
     pen.fill(ellipse(0.3, 0.18, 0.58, rng.uniform(0.64, 0.74)))
     pen.cut([(-0.2, -0.6), (0.2, -0.6), (0.0, -0.3)])
@@ -192,7 +212,7 @@ def apple(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(0.42, -0.72, 0.32, 0.15))
 
 
-def cat(pen: Pen, rng: np.random.Generator) -> None:
+def _cat(pen: Pen, rng: np.random.Generator) -> None:
     ear = rng.uniform(0.85, 1.0)
     pen.fill(ellipse(0, 0.15, 0.85, 0.72))
     for side in (-1, 1):
@@ -201,7 +221,7 @@ def cat(pen: Pen, rng: np.random.Generator) -> None:
     pen.shade([(-0.14, 0.3), (0.14, 0.3), (0, 0.46)])
 
 
-def lamp(pen: Pen, rng: np.random.Generator) -> None:
+def _lamp(pen: Pen, rng: np.random.Generator) -> None:
     top = rng.uniform(0.28, 0.4)
     pen.fill([(-top, -0.95), (top, -0.95), (0.88, 0.05), (-0.88, 0.05)])
     pen.fill(box(-0.1, 0.0, 0.1, 0.85))
@@ -209,7 +229,7 @@ def lamp(pen: Pen, rng: np.random.Generator) -> None:
     pen.light([(-top * 0.6, -0.8), (top * 0.6, -0.8), (0.5, -0.1), (-0.5, -0.1)])
 
 
-def leaf(pen: Pen, rng: np.random.Generator) -> None:
+def _leaf(pen: Pen, rng: np.random.Generator) -> None:
     half = rng.uniform(0.45, 0.6)
     edge = [(-0.8, 0.7), (-0.65 * half - 0.2, -0.1 * half), (0.15 - half * 0.5, -0.72), (0.95, -0.95)]
     back = [(0.72, -0.15 + half * 0.5), (0.1 + half * 0.4, 0.55), (-0.4, 0.82)]
@@ -218,19 +238,19 @@ def leaf(pen: Pen, rng: np.random.Generator) -> None:
     pen.shade([(-0.66, 0.62), (0.66, -0.72), (0.72, -0.66), (-0.58, 0.7)])
 
 
-def crown(pen: Pen, rng: np.random.Generator) -> None:
+def _crown(pen: Pen, rng: np.random.Generator) -> None:
     peak, valley = rng.uniform(-0.9, -0.7), rng.uniform(-0.15, 0.1)
     pen.fill([(-0.95, 0.7), (-0.95, peak), (-0.48, valley), (0, peak - 0.1), (0.48, valley), (0.95, peak), (0.95, 0.7)])
     pen.shade(box(-0.95, 0.42, 0.95, 0.58))
 
 
-def ball(pen: Pen, rng: np.random.Generator) -> None:
+def _ball(pen: Pen, rng: np.random.Generator) -> None:
     pen.fill(ellipse(0, 0, 0.9, 0.9))
     tilt = rng.uniform(-0.12, 0.12)
     pen.light([(-0.9, -0.16 + tilt), (0.9, -0.16 - tilt), (0.9, 0.2 - tilt), (-0.9, 0.2 + tilt)])
 
 
-def candle(pen: Pen, rng: np.random.Generator) -> None:
+def _candle(pen: Pen, rng: np.random.Generator) -> None:
     width = rng.uniform(0.24, 0.32)
     pen.fill(box(-width, -0.3, width, 0.9))
     pen.fill(box(-0.6, 0.72, 0.6, 0.95))
@@ -240,7 +260,10 @@ def candle(pen: Pen, rng: np.random.Generator) -> None:
 
 
 _ROUTINES = (
-    house, tree, fish, car, cup, star, key, heart, moon, boat, flower, bird,
-    umbrella, mushroom, hat, bell, arrow, apple, cat, lamp, leaf, crown, ball, candle,
+    _house, _tree, _fish, _car, _cup, _star, _key, _heart, _moon, _boat, _flower, _bird,
+    _umbrella, _mushroom, _hat, _bell, _arrow, _apple, _cat, _lamp, _leaf, _crown, _ball, _candle,
 )  # fmt: skip
-SILHOUETTES: dict[str, Callable[[Pen, np.random.Generator], None]] = {f.__name__: f for f in _ROUTINES}
+# noun -> its drawing routine
+SILHOUETTES: dict[str, Callable[[Pen, np.random.Generator], None]] = {
+    routine.__name__.removeprefix("_"): routine for routine in _ROUTINES
+}

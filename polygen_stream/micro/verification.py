@@ -1,6 +1,7 @@
-"""Checks what language models write about the micro world: captions of a concept, and hard negatives of a caption.
+"""Checks captions and hard negatives of the micro world that language models write.
 
-Exact, because the grammar can be read back. A reason is a short fixed word, so that reasons can be counted.
+The checks are exact, because captions are parsed. A fault is a short fixed phrase, so that faults can be counted; the
+journal records it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from polygen_stream.micro import edits
 from polygen_stream.micro.parse import UNNAMED, NotACaption, parse, parse_phrases
 from polygen_stream.micro.world import Scene, combinations, is_reserved
 
-MAX_WORDS = 26  # the longest caption that the grammar writes
+MAX_WORDS = 26  # in the longest caption that the grammar writes
 
 
 def caption_fault(text: str, concept: str, axis: str) -> str | None:
-    """Why a text is no caption of the concept that `axis` could edit; None if it is one."""
+    """Return why a text is not a caption of the concept that the axis can edit; None if it is one.
+
+    Args:
+        text: the text of a reply.
+        concept: the thing that the caption must mention.
+        axis: the edit that the caption must allow.
+    """
     if len(text.split()) > MAX_WORDS:
         return "too long"
     try:
@@ -31,9 +38,14 @@ def caption_fault(text: str, concept: str, axis: str) -> str | None:
 
 
 def negative_fault(text: str, negative: str, axis: str) -> str | None:
-    """Why a text is no hard negative of a caption along `axis`; None if it is one.
+    """Return why a text is not a hard negative of a caption along the axis; None if it is one.
 
-    It has to differ from the caption along that axis, in nothing else, and in the same words everywhere else.
+    A hard negative differs from the caption on that axis only, and all other words are the same.
+
+    Args:
+        text: T+.
+        negative: the text of a reply.
+        axis: the edit.
     """
     if negative == text:
         return "unchanged"
@@ -43,10 +55,10 @@ def negative_fault(text: str, negative: str, axis: str) -> str | None:
         scene, edited = parse(text), parse(negative)
     except NotACaption:
         return "unparsable"
-    made = [edit for edit, explains in _EXPLAINS.items() if explains(scene, edited)]
-    if not made:
+    edits_found = [edit for edit, explains in _EXPLAINS.items() if explains(scene, edited)]
+    if not edits_found:
         return "paraphrase" if scene == edited else "several changes"
-    if axis not in made:
+    if axis not in edits_found:
         return "other axis"
     if not _changed_phrases(text, negative) <= _MAY_CHANGE[axis]:
         return "reworded"
@@ -54,7 +66,7 @@ def negative_fault(text: str, negative: str, axis: str) -> str | None:
 
 
 def _names_reserved(scene: Scene) -> bool:
-    """Whether the caption names a reserved combination whole; one that leaves its colour open names none."""
+    """Return whether the caption mentions all parts of a reserved combination; one without a colour mentions none."""
     return all(UNNAMED not in c for c in combinations(scene)) and is_reserved(scene)
 
 
@@ -63,7 +75,7 @@ def _changed_phrases(text: str, negative: str) -> set[str]:
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
-# The phrases that an edit along an axis may touch; a synonym put in anywhere else is a second change.
+# axis -> the phrases that an edit along it may change. A synonym in any other place is a second change.
 _MAY_CHANGE: dict[str, set[str]] = {
     "replace_object": {"noun1", "noun2"},
     "replace_colour": {"colour1", "colour2"},
@@ -80,6 +92,7 @@ _MAY_CHANGE: dict[str, set[str]] = {
     "add_object": {"relation", "size2", "material2", "colour2", "noun2"},
     "add_attribute": {"material1", "material2"},
 }
+# axis -> whether a caption mentions what the axis needs
 _NAMES_AXIS: dict[str, Callable[[Scene], bool]] = {
     "replace_object": lambda s: True,
     "replace_colour": lambda s: any(t.colour != UNNAMED for t in s.things),
@@ -89,7 +102,7 @@ _NAMES_AXIS: dict[str, Callable[[Scene], bool]] = {
     "replace_relation": lambda s: s.is_pair,
     "replace_position": lambda s: s.position != "centre",
     "replace_background": lambda s: s.background != UNNAMED,
-    "replace_lighting": lambda s: True,  # day is not named, night is
+    "replace_lighting": lambda s: True,  # captions never mention daylight
     "replace_weather": lambda s: s.weather != "clear",
     "swap_object": lambda s: s.is_pair,
     "swap_attribute": lambda s: s.is_pair and all(t.colour != UNNAMED for t in s.things),
@@ -99,7 +112,7 @@ _NAMES_AXIS: dict[str, Callable[[Scene], bool]] = {
 
 
 def _one_field(field: str, allowed: Callable[[object, object], bool]) -> Callable[[Scene, Scene], bool]:
-    """The scenes differ in this field of the scene and in nothing else."""
+    """The scenes differ in one field of `Scene` only, by an allowed change."""
 
     def explains(a: Scene, b: Scene) -> bool:
         before, after = getattr(a, field), getattr(b, field)
@@ -109,7 +122,7 @@ def _one_field(field: str, allowed: Callable[[object, object], bool]) -> Callabl
 
 
 def _one_thing(field: str, allowed: Callable[[str, str], bool]) -> Callable[[Scene, Scene], bool]:
-    """One of the things differs in this field, and nothing else does."""
+    """One thing of the scenes differs in one field only, by an allowed change."""
 
     def explains(a: Scene, b: Scene) -> bool:
         if len(a.things) != len(b.things):
@@ -130,6 +143,8 @@ def _one_thing(field: str, allowed: Callable[[str, str], bool]) -> Callable[[Sce
 
 
 def _swapped(field: str) -> Callable[[Scene, Scene], bool]:
+    """The two things of the scenes have swapped one field."""
+
     def explains(a: Scene, b: Scene) -> bool:
         if not (a.is_pair and b.is_pair):
             return False
@@ -149,6 +164,7 @@ def _named(before: object, after: object) -> bool:
     return UNNAMED not in (before, after)
 
 
+# axis -> whether an edit along it turns the first scene into the second
 _EXPLAINS: dict[str, Callable[[Scene, Scene], bool]] = {
     "replace_object": _one_thing("noun", lambda x, y: x != y),
     "replace_colour": _one_thing("colour", lambda x, y: x != y and UNNAMED not in (x, y)),

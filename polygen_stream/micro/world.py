@@ -1,9 +1,9 @@
-"""The micro world: a closed world of small pictures with language.
+"""Scenes of the micro world: what a small image can show.
 
-A `Scene` says everything there is to know about one picture; the grammar describes it, the painter paints it, the edits
+A `Scene` is a complete description of one image: the grammar writes captions of it, the painter paints it, the edits
 change one axis of it. One scene in ten is *reserved*: a hash of its (thing, attribute, relation, thing) combinations
-keeps it out of all training (generators, language models, CLIP), so that evaluation can ask for combinations that
-no model was trained on.
+keeps it out of all training (generators, language models, CLIP), so that evaluation can ask for combinations that no
+model has seen.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RESERVED_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene."""
+    """An object in a scene."""
 
     noun: str
     colour: str
@@ -50,10 +50,16 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is painted.
+    """The content of an image.
 
-    One thing (`count` copies of it, at `position` when there is one copy) or two things, where
-    `things[0]` is `relation` `things[1]`.
+    Attributes:
+        things: one thing, or a pair of things.
+        background: one of `BACKGROUNDS`.
+        relation: of a pair, such that "things[0] relation things[1]", e.g. "left of"; None for one thing.
+        count: number of copies of one thing.
+        position: where one copy of one thing is; "centre" otherwise.
+        lighting: one of `LIGHTINGS`.
+        weather: one of `WEATHERS`.
     """
 
     things: tuple[Thing, ...]
@@ -71,27 +77,33 @@ class Scene:
 
     @property
     def is_pair(self) -> bool:
+        """Whether the scene has two things."""
         return len(self.things) == 2
 
     def with_thing(self, index: int, **changes: str) -> Scene:
-        """The same scene with fields of one thing replaced."""
+        """Return the scene with fields of one thing replaced.
+
+        Args:
+            index: which thing, 0 or 1.
+            **changes: new values of fields of `Thing`.
+        """
         things = list(self.things)
         things[index] = replace(things[index], **changes)
         return replace(self, things=tuple(things))
 
 
 class Split(Enum):
-    """Which scenes may be sampled: those training may see, or the reserved ones."""
+    """The two disjoint sets of scenes: those that training may see, and the reserved ones."""
 
     SEEN = "seen"
     UNSEEN = "unseen"
 
 
 def combinations(scene: Scene) -> tuple[tuple[str, ...], ...]:
-    """The (thing, attribute, relation, thing) combinations of a scene.
+    """Return the (thing, attribute, relation, thing) combinations of a scene.
 
-    A pair is named from its left or upper thing, so that "a above b" and "b below a" are one combination; a single
-    thing is related to the background it stands on.
+    A pair begins with its left or upper thing, so that "a above b" and "b below a" are the same combination. One thing
+    is combined with its background.
     """
     if not scene.is_pair:
         thing = scene.things[0]
@@ -110,12 +122,18 @@ def _is_reserved_combination(combination: tuple[str, ...]) -> bool:
 
 
 def is_reserved(scene: Scene) -> bool:
-    """True if any combination of the scene is kept for evaluation."""
+    """Return whether any combination of the scene is reserved for evaluation."""
     return any(_is_reserved_combination(c) for c in combinations(scene))
 
 
 def sample_scene(rng: np.random.Generator, split: Split | None = Split.SEEN, noun: str | None = None) -> Scene:
-    """A random scene of the split, or of both with None; `noun` fixes its first thing."""
+    """Draw a random scene.
+
+    Args:
+        rng: random generator.
+        split: the split to draw from; None for both.
+        noun: the first thing; None for a random one.
+    """
     while True:
         scene = _propose(rng, noun)
         if split is None or is_reserved(scene) == (split is Split.UNSEEN):
@@ -123,7 +141,13 @@ def sample_scene(rng: np.random.Generator, split: Split | None = Split.SEEN, nou
 
 
 def sample_single(rng: np.random.Generator, split: Split, noun: str) -> Scene:
-    """One thing alone, in daylight and clear weather: the picture that zero-shot classification asks about."""
+    """Draw a scene with one thing in daylight and clear weather, as zero-shot classification needs.
+
+    Args:
+        rng: random generator.
+        split: the split to draw from.
+        noun: the thing.
+    """
     while True:
         thing = Thing(noun, _pick(rng, COLOURS), _pick(rng, ("medium", "big")))
         scene = Scene((thing,), _pick(rng, BACKGROUNDS))
@@ -136,8 +160,8 @@ def _propose(rng: np.random.Generator, noun: str | None) -> Scene:
     background = _pick(rng, BACKGROUNDS)
     lighting = "night" if rng.random() < 0.15 else "day"
     weather = _pick(rng, ("rain", "snowfall")) if rng.random() < 0.2 else "clear"
-    common = {"background": background, "lighting": lighting, "weather": weather}
     thing = Thing(noun, _pick(rng, COLOURS), material="striped" if rng.random() < 0.15 else "plain")
+    scene = Scene((thing,), background, lighting=lighting, weather=weather)
     layout = rng.random()
     if layout < 0.40:  # two things
         other = Thing(
@@ -145,13 +169,13 @@ def _propose(rng: np.random.Generator, noun: str | None) -> Scene:
             _pick(rng, [c for c in COLOURS if c != thing.colour]),
             material="striped" if rng.random() < 0.1 else "plain",
         )
-        return Scene((thing, other), relation=_pick(rng, RELATIONS), **common)
-    if layout < 0.55:  # several of one thing
-        return Scene((thing,), count=int(rng.integers(2, 4)), **common)
-    if layout < 0.70:  # one small or medium thing at a side
+        return replace(scene, things=(thing, other), relation=_pick(rng, RELATIONS))
+    if layout < 0.55:  # several copies of one thing
+        return replace(scene, count=int(rng.integers(2, 4)))
+    if layout < 0.70:  # one small or medium thing at an edge
         thing = replace(thing, size=_pick(rng, ("small", "medium")))
-        return Scene((thing,), position=_pick(rng, POSITIONS[1:]), **common)
-    return Scene((replace(thing, size=_pick(rng, SIZES)),), **common)
+        return replace(scene, things=(thing,), position=_pick(rng, POSITIONS[1:]))
+    return replace(scene, things=(replace(thing, size=_pick(rng, SIZES)),))
 
 
 def _pick(rng: np.random.Generator, items: Sequence[T]) -> T:

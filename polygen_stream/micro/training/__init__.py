@@ -1,1 +1,1 @@
-"""How the shipped micro models were trained."""
+"""Training of the micro models: architectures, data, training loops and recipes."""

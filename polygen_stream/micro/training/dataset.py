@@ -1,4 +1,4 @@
-"""Painted pictures with captions, to train the micro generators and the oracle on."""
+"""Painted images with captions, on which the micro generators and the oracle are trained."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from polygen_stream.micro.painter import paint
 from polygen_stream.micro.world import Scene, Split
 
 _CHUNK = 2000
-WORDINGS = 4
-SINGLE_THING_SHARE = 0.5  # share of a generator's pictures that show one thing in daylight, briefly described
+WORDINGS = 4  # captions per image
+SINGLE_THING_SHARE = 0.5  # of the generators' images: one thing in daylight, with short captions
 
 
 @dataclass(frozen=True)
 class PaintedImages:
-    """`images` uint8 [n, 32, 32, 3] and, per picture, `WORDINGS` captions of its scene."""
+    """Images with captions.
+
+    Attributes:
+        images: uint8 [n, 32, 32, 3].
+        captions: per image, `WORDINGS` captions of its scene.
+    """
 
     images: np.ndarray
     captions: list[list[str]]
@@ -33,9 +38,15 @@ class PaintedImages:
 
 
 def seen_images(count: int, seed: int, cache: Path, workers: int = 2) -> PaintedImages:
-    """The first `count` pictures of a seed for the generators, painted once and kept in the folder `cache`.
+    """Return images of seen scenes for the generators, painted once and kept in a folder.
 
-    Half of them are what the captioner mostly asks for: one thing, in a caption that leaves the rest open.
+    Half of them are like the usual captions of a run: one thing, and a caption that leaves the rest open.
+
+    Args:
+        count: number of images.
+        seed: of the images.
+        cache: the folder.
+        workers: number of processes that paint.
     """
     path = cache / f"pictures-{seed}-{count}.npz"
     if not path.exists():
@@ -47,17 +58,25 @@ def seen_images(count: int, seed: int, cache: Path, workers: int = 2) -> Painted
 
 
 def alt_texts(count: int, seed: int, wrong: float) -> list[list[str]]:
-    """Captions of the same pictures as the web has them, `WORDINGS` each: what they name is often something else.
+    """Return noisy captions of the images of `seen_images`, as those of a web crawl.
 
-    The noun of every thing is another one with probability `wrong`, its colour with 0.8 and the background with 0.6
-    times that. Captions stay within seen combinations.
+    Captions stay within seen combinations.
+
+    Args:
+        count: number of images.
+        seed: of the images.
+        wrong: probability that the noun of a thing is replaced by a random one; for its colour 0.8 times, for the
+            background 0.6 times as high.
+
+    Returns:
+        Per image, `WORDINGS` captions.
     """
-    out = []
+    captions = []
     for index in range(count):
         scene, brief, _ = _scene(seed, index)
         rng = seeding.rng(seed, "alt text", index)
-        out.append([describe(_misnamed(scene, rng, wrong), _wording(rng, brief)) for _ in range(WORDINGS)])
-    return out
+        captions.append([describe(_misnamed(scene, rng, wrong), _wording(rng, brief)) for _ in range(WORDINGS)])
+    return captions
 
 
 def _misnamed(scene: Scene, rng: np.random.Generator, wrong: float) -> Scene:
@@ -75,7 +94,16 @@ def _misnamed(scene: Scene, rng: np.random.Generator, wrong: float) -> Scene:
 
 
 def labelled_images(count: int, seed: int, workers: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of seen and reserved scenes with the oracle's labels: uint8 [n, 32, 32, 3], int64 [n, questions]."""
+    """Return images of seen and reserved scenes for the oracle.
+
+    Args:
+        count: number of images.
+        seed: of the images.
+        workers: number of processes that paint.
+
+    Returns:
+        Images uint8 [n, 32, 32, 3] and labels int64 [n, questions], see `oracle.labels_of`.
+    """
     return _painted(partial(_labelled, seed), count, workers)
 
 
@@ -86,7 +114,7 @@ def _captioned(seed: int, index: int) -> tuple[np.ndarray, list[str]]:
 
 
 def _scene(seed: int, index: int) -> tuple[Scene, bool, np.random.Generator]:
-    """Scene `index` of the generators' pictures, whether it is briefly described, and the generator that goes on."""
+    """Return scene `index` of the generators' images, whether its captions are short, and the random generator."""
     rng = seeding.rng(seed, "picture", index)
     if rng.random() < SINGLE_THING_SHARE:
         noun = world.THINGS[int(rng.integers(len(world.THINGS)))]
@@ -109,12 +137,14 @@ def _labelled(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def labelled_scene(seed: int, index: int) -> tuple[Scene, np.random.Generator]:
-    """Scene `index` of the oracle's pictures, and the generator that goes on to paint it."""
+    """Return scene `index` of the oracle's images, and the random generator with which to paint it."""
     rng = seeding.rng(seed, "labelled picture", index)
     return world.sample_scene(rng, None), rng
 
 
-def _painted(draw: Callable[[int], tuple], count: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+def _painted(
+    draw: Callable[[int], tuple[np.ndarray, object]], count: int, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
     with ProcessPoolExecutor(workers) as pool:
         drawn = list(pool.map(draw, range(count), chunksize=_CHUNK))
     return np.stack([d[0] for d in drawn]), np.array([d[1] for d in drawn])

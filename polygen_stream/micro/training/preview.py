@@ -1,12 +1,13 @@
-"""A look at a micro generator in training: held-out captions, its pictures, and the painter's above them."""
+"""Renders a preview of a micro generator in training, on captions that are not trained on."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 
 from polygen_stream.micro.grammar import Style, describe
@@ -31,18 +32,26 @@ _SAMPLING: dict[str, dict[str, object]] = {
 
 
 def preview(pipeline: DiffusionPipeline, name: str, path: Path) -> None:
-    """Write a grid to `path`, and its captions beside it."""
+    """Write a grid of images, one column per caption, with the painter's image above those of the generator.
+
+    Args:
+        pipeline: the generator.
+        name: its name in the micro zoo.
+        path: the image file; the captions are written to a text file with the same name.
+    """
     rng = np.random.default_rng(5)
     scenes = [sample_scene(rng, Split.UNSEEN if i % 2 else Split.SEEN) for i in range(CAPTIONS)]
     captions = [describe(s, Style.sample(rng)) for s in scenes]
     rows = [np.stack([paint(s, rng) for s in scenes])]
     pipeline.set_progress_bar_config(disable=True)
+    render: Any = pipeline  # the base class does not declare __call__
     for seed in range(ROWS):
         generators = [torch.Generator().manual_seed(seed * 100 + i) for i in range(CAPTIONS)]
-        images = pipeline(
+        images = render(
             prompt=captions, height=SIZE, width=SIZE, output_type="np", generator=generators, **_SAMPLING[name]
         ).images
         rows.append(np.round(images * 255).astype(np.uint8))
     grid = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
-    Image.fromarray(grid).resize((grid.shape[1] * ENLARGED, grid.shape[0] * ENLARGED), 0).save(path)
+    size = (grid.shape[1] * ENLARGED, grid.shape[0] * ENLARGED)
+    Image.fromarray(grid).resize(size, Image.Resampling.NEAREST).save(path)
     path.with_suffix(".txt").write_text("\n".join(captions))

@@ -1,32 +1,47 @@
-"""How the shipped micro models were trained: every model as a list of cycles, each one learning rate up and down.
+"""Training recipes of the shipped micro models: a list of cycles per model, with a one-cycle learning rate each.
 
-A cycle goes on from the weights that the one before it left, so that a session that ends between two loses nothing.
+A cycle continues from the weights of the cycle before it, so that training can be interrupted between cycles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 
 @dataclass(frozen=True)
 class Cycle:
     """One call of a training loop.
 
-    Args:
-        pictures: painted pictures to train on; of the two language models, none.
-        alt_text: share of nouns that name something else, as in the captions of a web crawl (`pictures.alt_texts`).
-            It makes the two Stable Diffusion classes draw more varied and less recognizable than the classes that
-            learnt from exact captions.
-        start_from: begin with what another model has in common.
+    Attributes:
+        steps: training steps.
+        batch: images or exchanges per step.
+        lr: peak learning rate.
+        seed: of weights and batches.
+        pictures: number of painted images to train on; 0 for the language models. Cards record this name.
+        alt_text: share of wrong nouns in the captions, as in those of a web crawl (`dataset.alt_texts`). It makes the
+            two Stable Diffusion classes more varied and less recognizable than the classes that are trained on exact
+            captions.
+        start_from: another model whose parameters of the same name and shape are copied first; "" for none.
     """
 
     steps: int
     batch: int
-    lr: float  # peak
+    lr: float
     seed: int
     pictures: int = 0
     alt_text: float = 0.0
     start_from: str = ""
+
+
+class TurboSettings(TypedDict):
+    """Arguments of `fit_student` that are the same in every cycle."""
+
+    pairs: int
+    teacher_steps: int
+    guidance: float
+    anchors: tuple[int, ...]
+    adversarial: float
 
 
 RECIPES: dict[str, tuple[Cycle, ...]] = {
@@ -57,7 +72,7 @@ RECIPES: dict[str, tuple[Cycle, ...]] = {
 }
 AUTOENCODERS = {"sd15": "kl_f4", "sd2": "kl_f4", "sana": "dc_f8", "sdxl": "kl_f4", "sdxl_turbo": "kl_f4"}
 LANGUAGE_MODELS = ("mistral", "llama")
-UNSHIPPED = ("kl_f4", "dc_f8", "sdxl")  # parts and teachers of shipped models, kept in the work folder
-TURBO = {
+UNSHIPPED = ("kl_f4", "dc_f8", "sdxl")  # parts and teachers of shipped models; their weights are in the work folder
+TURBO: TurboSettings = {
     "pairs": 16000, "teacher_steps": 8, "guidance": 3.5, "anchors": (999, 749, 499, 249), "adversarial": 0.5,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Saves a micro model so that a reader never sees half of it, and nothing of the machine it was trained on."""
+"""Saves micro models: a reader never sees an incomplete folder, and no path of the training machine is stored."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polygen_stream.micro.training.card import CARD
 
 
+class _Saveable(Protocol):
+    def save_pretrained(self, folder: Path, /) -> object: ...
+
+
 def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
-    """A diffusers folder, weights in fp16."""
+    """Save a pipeline as a diffusers folder with weights in fp16. The card of a previous version stays."""
     _replace([copy.deepcopy(pipeline).to(dtype=torch.float16)], folder)
 
 
 def save_language_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A transformers folder, weights in bf16."""
-    _replace([copy.deepcopy(model).to(torch.bfloat16), tokenizer], folder)
+    """Save a language model as a transformers folder with weights in bf16. The card of a previous version stays."""
+    half: Any = copy.deepcopy(model)  # Any: a decorator hides the signature of `to`
+    _replace([half.to(torch.bfloat16), tokenizer], folder)
 
 
-def _replace(parts: Sequence[object], folder: Path) -> None:
+def _replace(parts: Sequence[_Saveable], folder: Path) -> None:
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     for part in parts:

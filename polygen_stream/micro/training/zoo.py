@@ -1,28 +1,30 @@
-"""The architectures of the four micro generators: the paper's pipeline classes in miniature.
+"""The architectures of the four micro generators: the paper's pipeline classes at a small size.
 
 Each `build_*` returns a diffusers pipeline with fresh weights; `tools/train_micro.py` trains them and saves them in the
-folder format that `from_pretrained` reads. Latents have about unit variance per channel (the autoencoders are trained
-to), so every `scaling_factor` is 1.
+format that `from_pretrained` loads. The autoencoders are trained to latents of about unit variance per channel, so
+every `scaling_factor` is 1.
+
+Constructors of diffusers get their arguments from dictionaries of `Any`: their annotations are narrower than what they
+accept (schedulers as an enum, tuples of length one, optional parts as required).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
-from diffusers import (
-    AutoencoderDC,
-    AutoencoderKL,
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    SanaPipeline,
-    SanaTransformer2DModel,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.sana_transformer import SanaTransformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.sana.pipeline_sana import SanaPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPTextConfig,
@@ -31,26 +33,44 @@ from transformers import (
     CLIPTokenizer,
     Gemma2Config,
     Gemma2Model,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.world import sample_scene
 
-MAX_TOKENS = 32  # longest caption of the grammar (26 words) with its start and end tokens, rounded up
-# Stable Diffusion's betas with a larger end: its own (0.012) leave 7 % of the signal at the last timestep, enough on
-# latents this small for the background to be read off the noise and for the caption to be ignored.
-BETAS = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
+MAX_TOKENS = 32  # the longest caption of the grammar (26 words) with its start and end tokens, rounded up
+# Stable Diffusion's betas with a larger end. Its own end (0.012) leaves 7 % of the signal at the last timestep. On
+# latents this small, that is enough for a denoiser to infer the background from the noise and to ignore the caption.
+BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
 
 
 def build_kl_f4() -> AutoencoderKL:
-    """32x32 pictures <-> 8x8 latents of 4 channels: the autoencoder of the Stable Diffusion classes."""
-    return _kl((16, 32, 64), latent_channels=4)
+    """Return the autoencoder of the Stable Diffusion classes: 32x32 images, 8x8 latents with 4 channels."""
+    widths = (16, 32, 64)
+    settings: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "block_out_channels": widths,
+    }
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=32,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+        **settings,
+    )
 
 
 def build_dc_f8() -> AutoencoderDC:
-    """32x32 pictures <-> 4x4 latents of 32 channels: a deep-compression autoencoder, as SANA's."""
-    blocks, widths = ("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock"), (16, 32, 64, 128)
+    """Return the autoencoder of the SANA class, of deep compression: 32x32 images, 4x4 latents with 32 channels."""
+    blocks: Any = ("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock")
+    widths = (16, 32, 64, 128)
     return AutoencoderDC(
         in_channels=3,
         latent_channels=32,
@@ -72,48 +92,30 @@ def build_dc_f8() -> AutoencoderDC:
 
 
 def build_sd15(vae: AutoencoderKL) -> StableDiffusionPipeline:
-    """The SD 1.5 class: epsilon prediction, one CLIP text encoder, DDIM."""
-    tokenizer = clip_tokenizer()
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(_clip_text_config(tokenizer, width=96)),
-        tokenizer=tokenizer,
-        unet=_unet(vae, context=96, attention_head_dim=8),
-        scheduler=DDIMScheduler(
-            **BETAS, prediction_type="epsilon", timestep_spacing="trailing", clip_sample=False, steps_offset=1
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    """Return a pipeline of the SD 1.5 class: epsilon prediction, one CLIP text encoder, DDIM."""
+    scheduler = DDIMScheduler(
+        **BETAS, prediction_type="epsilon", timestep_spacing="trailing", clip_sample=False, steps_offset=1
     )
+    return _stable_diffusion(vae, scheduler, context=96, attention_head_dim=8)
 
 
 def build_sd2(vae: AutoencoderKL) -> StableDiffusionPipeline:
-    """The SD 2 class: v-prediction with zero terminal SNR, a wider text encoder, linear projections, DDIM."""
-    tokenizer = clip_tokenizer()
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(_clip_text_config(tokenizer, width=128)),
-        tokenizer=tokenizer,
-        unet=_unet(vae, context=128, attention_head_dim=(3, 6), use_linear_projection=True),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            prediction_type="v_prediction",
-            timestep_spacing="trailing",
-            rescale_betas_zero_snr=True,
-            clip_sample=False,
-            steps_offset=1,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    """Return a pipeline of the SD 2 class: v-prediction with zero terminal SNR, linear projections, DDIM."""
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+        steps_offset=1,
     )
+    return _stable_diffusion(vae, scheduler, context=128, attention_head_dim=(3, 6), use_linear_projection=True)
 
 
 def build_sana(vae: AutoencoderDC) -> SanaPipeline:
-    """The SANA class: linear-attention transformer, Gemma 2 text encoder, flow matching, DPM-Solver++."""
+    """Return a pipeline of the SANA class: linear attention, Gemma 2 text encoder, flow matching, DPM-Solver++."""
     tokenizer = gemma_tokenizer()
     text_encoder = Gemma2Model(
         Gemma2Config(
@@ -126,9 +128,7 @@ def build_sana(vae: AutoencoderDC) -> SanaPipeline:
             head_dim=24,
             query_pre_attn_scalar=24,
             max_position_embeddings=512,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            **special_tokens(tokenizer),
         )
     )
     transformer = SanaTransformer2DModel(
@@ -153,14 +153,17 @@ def build_sana(vae: AutoencoderDC) -> SanaPipeline:
 
 
 def build_sdxl_turbo(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
-    """The SDXL-Turbo class: SDXL's architecture, a few Euler-ancestral steps without guidance."""
+    """Return a pipeline of the SDXL-Turbo class: SDXL's architecture, few Euler-ancestral steps, no guidance."""
     return build_sdxl(vae)
 
 
 def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
-    """The SDXL class: two text encoders, size conditioning, epsilon prediction. Turbo's teacher."""
+    """Return a pipeline of the SDXL class, which teaches Turbo: two text encoders, size conditioning."""
     tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer()
     narrow, wide = 64, 96
+    scheduler: Any = EulerAncestralDiscreteScheduler(
+        **BETAS, prediction_type="epsilon", timestep_spacing="trailing", steps_offset=1
+    )
     return StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(_clip_text_config(tokenizer, width=narrow)),
@@ -176,16 +179,14 @@ def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + wide,
         ),
-        scheduler=EulerAncestralDiscreteScheduler(
-            **BETAS, prediction_type="epsilon", timestep_spacing="trailing", steps_offset=1
-        ),
+        scheduler=scheduler,
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """A byte-level BPE tokenizer of CLIP's class over the grammar's captions; every word becomes one token."""
+    """Train a byte-level BPE tokenizer of CLIP's class on captions of the grammar; every word becomes one token."""
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -197,12 +198,12 @@ def clip_tokenizer() -> CLIPTokenizer:
     )
     tokenizer.train_from_iterator(_clip_words(_captions(4000)), trainer)
     bpe = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in bpe["merges"]]
+    merges: Any = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in bpe["merges"]]
     return CLIPTokenizer(vocab=bpe["vocab"], merges=merges, model_max_length=MAX_TOKENS)
 
 
 def gemma_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with a start token, as the Gemma class expects."""
+    """Train a byte-level BPE tokenizer with a start token, which the Gemma class expects."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -226,6 +227,15 @@ def gemma_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return the ids of the special tokens, as arguments of a model's config."""
+    return {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
 def _captions(count: int) -> Iterator[str]:
     rng = np.random.default_rng(0)
     for _ in range(count):
@@ -233,24 +243,24 @@ def _captions(count: int) -> Iterator[str]:
 
 
 def _clip_words(captions: Iterable[str]) -> Iterator[str]:
-    """Words one by one: CLIP's pre-tokenizer never merges over a space."""
+    """Yield single words: CLIP's pre-tokenizer never merges over a space."""
     for caption in captions:
         yield from caption.split()
 
 
-def _kl(widths: tuple[int, ...], latent_channels: int) -> AutoencoderKL:
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        block_out_channels=widths,
-        layers_per_block=1,
-        latent_channels=latent_channels,
-        norm_num_groups=8,
-        sample_size=32,
-        scaling_factor=1.0,
-        mid_block_add_attention=False,
+def _stable_diffusion(
+    vae: AutoencoderKL, scheduler: DDIMScheduler, context: int, **unet: Any
+) -> StableDiffusionPipeline:
+    """Return a pipeline with one CLIP text encoder of width `context` and without a safety checker."""
+    tokenizer = clip_tokenizer()
+    parts: dict[str, Any] = {"scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(_clip_text_config(tokenizer, width=context)),
+        tokenizer=tokenizer,
+        unet=_unet(vae, context=context, **unet),
+        requires_safety_checker=False,
+        **parts,
     )
 
 
@@ -264,16 +274,14 @@ def _clip_text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
         num_attention_heads=4,
         max_position_embeddings=MAX_TOKENS,
         hidden_act="gelu",
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **special_tokens(tokenizer),
     )
 
 
-def _unet(vae: AutoencoderKL, context: int, **changes: object) -> UNet2DConditionModel:
-    channels = vae.config.latent_channels
-    settings: dict[str, object] = {
-        "sample_size": 32 // 2 ** (len(vae.config.block_out_channels) - 1),
+def _unet(vae: AutoencoderKL, context: int, **changes: Any) -> UNet2DConditionModel:
+    channels = vae.config["latent_channels"]
+    settings: dict[str, Any] = {
+        "sample_size": 32 // 2 ** (len(vae.config["block_out_channels"]) - 1),
         "in_channels": channels,
         "out_channels": channels,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),

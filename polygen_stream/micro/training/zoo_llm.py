@@ -1,12 +1,13 @@
-"""The architectures of the two micro language models: Mistral writes base captions, Llama hard negatives.
+"""The architectures of the two micro language models: a Mistral that writes T+ and a Llama that edits it into T-.
 
-Both are the paper's model classes in miniature, saved as folders that transformers and vLLM read. Their tokenizers
-bring a chat template, so that they are asked as the full-size models are.
+Both are the paper's model classes at a small size, saved as folders that transformers and vLLM load. Their tokenizers
+have a chat template, so that they get their prompts as the full-size models do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -19,38 +20,41 @@ from transformers import (
 )
 
 from polygen_stream.micro.language import caption_prompt, negative_prompt, sample_request, write_captions
+from polygen_stream.micro.training.zoo import special_tokens
 
-MAX_TOKENS = 64  # a prompt and its answer; the longest pair of the grammar has 57
+MAX_TOKENS = 64  # of a prompt and its reply; the longest of the grammar have 57
 SPECIAL = ("<pad>", "<s>", "</s>", "[INST]", "[/INST]")
 _CHAT = "{{ bos_token }}{% for m in messages %}[INST]{{ m['content'] }}[/INST]{% endfor %}"
 
-Exchange = tuple[str, str]  # what is asked, what a right answer is
+Exchange = tuple[str, str]  # a prompt and a correct reply
 
 
 def caption_exchange(rng: np.random.Generator) -> Exchange:
-    """Mistral's task: a concept and an axis to a caption."""
+    """Draw an exchange of the Mistral: from a concept and an axis to a caption."""
     concept, axis = sample_request(rng)
     return caption_prompt(concept, axis), write_captions(concept, axis, rng)[0]
 
 
 def negative_exchange(rng: np.random.Generator) -> Exchange:
-    """Llama's task: a caption and an axis to the caption with one thing changed."""
+    """Draw an exchange of the Llama: from a caption and an axis to the hard negative."""
     concept, axis = sample_request(rng)
     text, negative = write_captions(concept, axis, rng)
     return negative_prompt(text, axis), negative
 
 
 def build_mistral() -> tuple[MistralForCausalLM, PreTrainedTokenizerFast]:
+    """Return the model that writes T+, with fresh weights, and its tokenizer."""
     tokenizer = _tokenizer(caption_exchange)
     return MistralForCausalLM(MistralConfig(**_size(tokenizer, layers=3), sliding_window=None)), tokenizer
 
 
 def build_llama() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Return the model that edits T+ into T-, with fresh weights, and its tokenizer."""
     tokenizer = _tokenizer(negative_exchange)
     return LlamaForCausalLM(LlamaConfig(**_size(tokenizer, layers=4))), tokenizer
 
 
-def _size(tokenizer: PreTrainedTokenizerFast, layers: int) -> dict[str, object]:
+def _size(tokenizer: PreTrainedTokenizerFast, layers: int) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
@@ -61,14 +65,12 @@ def _size(tokenizer: PreTrainedTokenizerFast, layers: int) -> dict[str, object]:
         "head_dim": 32,
         "max_position_embeddings": MAX_TOKENS,
         "tie_word_embeddings": True,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
+        **special_tokens(tokenizer),
     }
 
 
 def _tokenizer(exchange: Callable[[np.random.Generator], Exchange]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer over the task's texts; every word becomes one token."""
+    """Train a byte-level BPE tokenizer on the texts of exchanges; every word becomes one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""One training cycle of one micro model: from the weights that are there, or fresh ones, to saved ones."""
+"""Runs a training cycle of a micro model: from saved or fresh weights to saved ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -22,25 +24,37 @@ from polygen_stream.micro.training.dataset import (
     labelled_scene,
     seen_images,
 )
-from polygen_stream.micro.training.fit import encode_all, fit_autoencoder, fit_denoiser, fit_student
+from polygen_stream.micro.training.fit_autoencoder import encode_all, fit_autoencoder
+from polygen_stream.micro.training.fit_denoiser import fit_denoiser
 from polygen_stream.micro.training.fit_llm import fit_language_model
+from polygen_stream.micro.training.fit_student import fit_student
 from polygen_stream.micro.training.preview import preview
 from polygen_stream.micro.training.recipes import AUTOENCODERS, LANGUAGE_MODELS, TURBO, UNSHIPPED, Cycle
 from polygen_stream.micro.training.saving import save_language_model, save_pipeline
 
-IMAGE_SEED = 1  # of the pictures that autoencoders and generators train on
+IMAGE_SEED = 1  # of the images on which autoencoders and generators are trained
+_TRAIN_SDXL = "train it first: python tools/train_micro.py sdxl"
 
 
 def folder_of(name: str, work: Path) -> Path:
-    """Where a model's weights lie: with the package if they ship with it, else in the work folder."""
+    """Return the folder of a model's weights: in the package if they are shipped, else in the work folder."""
     return (work if name in UNSHIPPED else SHIPPED_WEIGHTS) / name
 
 
 def run_cycle(name: str, cycle: Cycle, work: Path, *, fresh: bool) -> dict[str, float]:
-    """Train; returns what the loop measured. Snapshots are saved on the way.
+    """Train a model for one cycle and save its weights, regularly and at the end.
+
+    Args:
+        name: the model, a key of `RECIPES`.
+        cycle: what to do.
+        work: folder for images, unshipped weights and previews.
+        fresh: whether to start with fresh weights instead of those in the model's folder.
+
+    Returns:
+        Metrics of the training loop, for the model's card.
 
     Raises:
-        UserError: weights that the cycle goes on or starts from are not there.
+        UserError: weights that the cycle needs do not exist.
     """
     torch.manual_seed(cycle.seed)
     folder = folder_of(name, work)
@@ -49,10 +63,10 @@ def run_cycle(name: str, cycle: Cycle, work: Path, *, fresh: bool) -> dict[str, 
         return _oracle(cycle, folder, fresh)
     if name in LANGUAGE_MODELS:
         return _language_model(name, cycle, folder, fresh)
-    pictures = seen_images(cycle.pictures, seed=IMAGE_SEED, cache=work)
+    data = seen_images(cycle.pictures, seed=IMAGE_SEED, cache=work)
     if name in AUTOENCODERS.values():
-        return _autoencoder(name, cycle, pictures, folder, fresh)
-    return _generator(name, cycle, pictures, work, fresh)
+        return _autoencoder(name, cycle, data, folder, fresh)
+    return _generator(name, cycle, data, work, fresh)
 
 
 def _oracle(cycle: Cycle, folder: Path, fresh: bool) -> dict[str, float]:
@@ -77,9 +91,9 @@ def _oracle(cycle: Cycle, folder: Path, fresh: bool) -> dict[str, float]:
     return accuracy
 
 
-def _autoencoder(name: str, cycle: Cycle, pictures: PaintedImages, folder: Path, fresh: bool) -> dict[str, float]:
+def _autoencoder(name: str, cycle: Cycle, data: PaintedImages, folder: Path, fresh: bool) -> dict[str, float]:
     vae = getattr(zoo, f"build_{name}")() if fresh else _load_autoencoder(name, folder)
-    psnr = fit_autoencoder(vae, pictures, cycle.steps, cycle.batch, cycle.lr, logging.info)
+    psnr = fit_autoencoder(vae, data, cycle.steps, cycle.batch, cycle.lr, logging.info)
     vae.save_pretrained(folder)
     return {"psnr_db": round(psnr, 2)}
 
@@ -104,18 +118,10 @@ def _language_model(name: str, cycle: Cycle, folder: Path, fresh: bool) -> dict[
     return {"loss": round(loss, 4)}
 
 
-def _generator(name: str, cycle: Cycle, pictures: PaintedImages, work: Path, fresh: bool) -> dict[str, float]:
+def _generator(name: str, cycle: Cycle, data: PaintedImages, work: Path, fresh: bool) -> dict[str, float]:
     folder = folder_of(name, work)
-    if name == "sdxl_turbo":
-        teacher = _load(work / "sdxl", "train it first: python tools/train_micro.py sdxl")
-    if not fresh:
-        pipeline = _load(folder, f"train {name} from the start")
-    elif name == "sdxl_turbo":  # as SDXL-Turbo does, the student begins as its teacher
-        pipeline = _load(work / "sdxl", "train it first: python tools/train_micro.py sdxl")
-    else:
-        autoencoder = AUTOENCODERS[name]
-        vae = _load_autoencoder(autoencoder, work / autoencoder, SHIPPED_WEIGHTS / name / "vae")
-        pipeline = getattr(zoo, f"build_{name}")(vae.eval())
+    teacher = _load(work / "sdxl", _TRAIN_SDXL) if name == "sdxl_turbo" else None
+    pipeline = _first_pipeline(name, work) if fresh else _load(folder, f"train {name} from the start")
     if cycle.start_from:
         other = _load(folder_of(cycle.start_from, work), f"train {cycle.start_from} first")
         for part in ("unet", "text_encoder", "text_encoder_2"):
@@ -126,19 +132,47 @@ def _generator(name: str, cycle: Cycle, pictures: PaintedImages, work: Path, fre
         save_pipeline(pipeline, folder)
         preview(pipeline, name, work / f"{name}-{step:05d}.png")
 
-    common = {"steps": cycle.steps, "batch": cycle.batch, "lr": cycle.lr, "log": logging.info, "snapshot": snapshot}
-    if name == "sdxl_turbo":
-        latents = encode_all(pipeline.vae, pictures.images[: TURBO["pairs"]])
-        loss = fit_student(pipeline, teacher, latents, pictures.captions, **TURBO, **common)
+    if teacher is not None:
+        loss = fit_student(
+            pipeline,
+            teacher,
+            encode_all(pipeline.vae, data.images[: TURBO["pairs"]]),
+            data.captions,
+            **TURBO,
+            steps=cycle.steps,
+            batch=cycle.batch,
+            lr=cycle.lr,
+            log=logging.info,
+            snapshot=snapshot,
+        )
     else:
-        captions = pictures.captions
+        captions = data.captions
         if cycle.alt_text:
-            captions = alt_texts(len(pictures), seed=IMAGE_SEED, wrong=cycle.alt_text)
-        latents = encode_all(pipeline.vae, pictures.images)
+            captions = alt_texts(len(data), seed=IMAGE_SEED, wrong=cycle.alt_text)
+        latents = encode_all(pipeline.vae, data.images)
         logging.info("latents %s mean %.3f std %.3f", tuple(latents.shape), latents.mean(), latents.std())
-        loss = fit_denoiser(pipeline, latents, captions, warm_up_text=fresh, **common)
+        loss = fit_denoiser(
+            pipeline,
+            latents,
+            captions,
+            steps=cycle.steps,
+            batch=cycle.batch,
+            lr=cycle.lr,
+            warm_up_text=fresh,
+            log=logging.info,
+            snapshot=snapshot,
+        )
     save_pipeline(pipeline, folder)
     return {"loss": round(loss, 4)}
+
+
+def _first_pipeline(name: str, work: Path) -> DiffusionPipeline:
+    """Return the pipeline that the first cycle of a generator starts with."""
+    if name == "sdxl_turbo":  # as SDXL-Turbo, the student starts as a copy of its teacher
+        return _load(work / "sdxl", _TRAIN_SDXL)
+    autoencoder = AUTOENCODERS[name]
+    vae = _load_autoencoder(autoencoder, work / autoencoder, SHIPPED_WEIGHTS / name / "vae")
+    return getattr(zoo, f"build_{name}")(vae.eval())
 
 
 def _load(folder: Path, remedy: str) -> DiffusionPipeline:
@@ -150,8 +184,8 @@ def _load(folder: Path, remedy: str) -> DiffusionPipeline:
 def _load_autoencoder(name: str, *folders: Path) -> AutoencoderKL | AutoencoderDC:
     for folder in folders:
         if (folder / "config.json").is_file():
-            of = AutoencoderDC if name == "dc_f8" else AutoencoderKL
-            return of.from_pretrained(folder, torch_dtype=torch.float32)
+            kind = AutoencoderDC if name == "dc_f8" else AutoencoderKL
+            return kind.from_pretrained(folder, torch_dtype=torch.float32)
     raise UserError(f"no weights of the autoencoder {name}: train it first: python tools/train_micro.py {name}")
 
 
@@ -161,4 +195,4 @@ def _start_from(module: nn.Module, other: nn.Module) -> None:
     common = {k: v.float() for k, v in other.state_dict().items() if k in ours and ours[k].shape == v.shape}
     module.load_state_dict({**ours, **common})
     share = sum(v.numel() for v in common.values()) / sum(v.numel() for v in ours.values())
-    logging.info("%.0f %% of the parameters of %s start from the other", 100 * share, type(module).__name__)
+    logging.info("%.0f %% of the parameters of %s are copied from the other model", 100 * share, type(module).__name__)
