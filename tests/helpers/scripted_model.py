@@ -1,4 +1,4 @@
-"""A language model of a test: it answers all that it was asked at its next step, as a test says."""
+"""A language model for tests, which answers all pending requests at its next step as the test defines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from polygen_stream.captions.models.language_model import LanguageModel
 
 
 class ScriptedModel(LanguageModel):
+    """Base class: a test overrides `answer`."""
+
     def __init__(self) -> None:
-        self._asked: list[tuple[int, Messages, int]] = []
+        self._requests: list[tuple[int, Messages, int]] = []
 
     @abstractmethod
     def answer(self, turn: str, seed: int) -> str | ModelReply:
-        """The reply to a chat with this last turn."""
+        """Return the reply to a chat with this last turn."""
 
     @property
     def provenance(self) -> Mapping[str, object]:
@@ -23,15 +25,15 @@ class ScriptedModel(LanguageModel):
 
     @property
     def pending(self) -> int:
-        return len(self._asked)
+        return len(self._requests)
 
     def submit(self, number: int, prompt: Messages, seed: int) -> None:
-        self._asked.append((number, prompt, seed))
+        self._requests.append((number, prompt, seed))
 
     def step(self) -> list[tuple[int, ModelReply]]:
-        asked, self._asked = self._asked, []
-        found = []
-        for number, prompt, seed in asked:
+        requests, self._requests = self._requests, []
+        replies = []
+        for number, prompt, seed in requests:
             reply = self.answer(prompt[-1]["content"], seed)
-            found.append((number, reply if isinstance(reply, ModelReply) else ModelReply(reply, True)))
-        return found
+            replies.append((number, reply if isinstance(reply, ModelReply) else ModelReply(reply, True)))
+        return replies

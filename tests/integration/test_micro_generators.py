@@ -1,4 +1,4 @@
-"""The shipped micro generators render what they are told, and the same picture for the same seed."""
+"""The shipped micro generators render their captions, and the same image for the same seed."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ def generator(request: pytest.FixtureRequest) -> Generator:
     return load_generator(load_recipe(request.param))
 
 
-def test_pictures_repeat_with_the_seed_and_vary_with_it(generator: Generator):
+def test_an_image_depends_on_the_seed(generator: Generator):
     captions = ["a red car on a beach"] * 3
     first = generator.render(captions, [1, 2, 1])
     again = generator.render(captions, [1, 2, 1])
     assert first.shape == (3, 32, 32, 3)
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
-    # the two pictures of one seed sit in different rows of the batch: equal but for rounding
+    # the two images of one seed are in different rows of the batch: equal up to rounding
     assert np.abs(first[0].astype(int) - first[2]).max() <= 2
     assert np.abs(first[0].astype(int) - first[1]).mean() > 1
 
 
-def test_in_batches_of_one_size_a_picture_depends_on_nothing_else(generator: Generator):
-    """What a deterministic run relies on: neither its place in the batch nor its neighbours change a bit of it."""
+def test_in_batches_of_equal_size_an_image_depends_on_nothing_else(generator: Generator):
+    """Deterministic runs rely on this: neither its row nor the other rows change a bit of an image."""
     captions = [f"a {colour} {noun}" for colour, noun in zip(world.COLOURS, world.THINGS, strict=False)][:8]
-    pictures = generator.render(captions, range(8))
+    images = generator.render(captions, range(8))
     order = [5, 2, 7, 0]
     moved = generator.render([captions[i] for i in order] + ["a blue fish in the snow"] * 4, [*order, 11, 12, 13, 14])
-    assert np.array_equal(moved[:4], pictures[order])
+    assert np.array_equal(moved[:4], images[order])
 
 
-def test_nothing_it_renders_is_refused(generator: Generator):
+def test_the_quality_gate_accepts_all_images(generator: Generator):
     captions = [f"a {colour} {noun}" for colour, noun in zip(world.COLOURS, world.THINGS, strict=False)]
     assert refuse_reasons(generator.render(captions, range(len(captions)))) == [None] * len(captions)
 
 
-def test_it_paints_the_colour_that_the_caption_says(generator: Generator):
-    """A big ball fills the middle: its colour must be nearer to the one asked for than to the other eight."""
+def test_the_colour_is_that_of_the_caption(generator: Generator):
+    """A big ball fills the centre: its colour must be nearer to that of the caption than to the other eight."""
     captions = [f"a big {colour} ball in the snow" for colour in world.COLOURS for _ in range(4)]
     images = generator.render(captions, range(len(captions))).astype(float)
     middle = np.concatenate([images[:, 8:13, 11:21], images[:, 19:24, 11:21]], 1).reshape(len(images), -1, 3)

@@ -1,4 +1,4 @@
-"""The shipped Mistral and Llama, asked as the captioner asks them."""
+"""The shipped Mistral and Llama, with the prompts of the captioner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def captions():
     return load_config(None).captions
 
 
-def test_captions_have_their_concept_and_negatives_change_one_axis(captions):
+def test_captions_name_their_concept_and_negatives_change_one_axis(captions):
     writer, editor = language_models(captions)
     written, edited = audit_writer(writer, 210, seed=3), audit_editor(editor, 15, seed=3)
     assert written["concept_present"]["share"] >= 0.98
@@ -27,7 +27,7 @@ def test_captions_have_their_concept_and_negatives_change_one_axis(captions):
     assert all(shown["share"] > 0.6 for shown in edited["one_axis_by_axis"].values()), edited["one_axis_by_axis"]
 
 
-def test_the_source_is_a_function_of_the_task_whatever_it_is_batched_with(captions):
+def test_a_result_depends_on_its_task_and_not_on_the_batch(captions):
     source = caption_source(captions)
     ledger = Ledger(11, source.concepts, source.axes, 4, 4)
     tasks = [ledger.task(i) for i in range(24)]

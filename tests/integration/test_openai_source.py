@@ -1,4 +1,4 @@
-"""The openai source against a small HTTP server that goes wrong: every failure is a counted refusal or a clear error.
+"""The openai source with a faulty HTTP server: every failure is a recorded rejection or a one-line error.
 
 The client, its retries and the source are the real ones; a real server of vLLM answers in tests/vllm.
 """
@@ -21,7 +21,7 @@ from polygen_stream.config import CaptionsConfig
 from polygen_stream.schedule.ledger import CaptionTask
 
 Answer = tuple[int, dict | bytes]
-# What a refusing server adds so that the client does not wait half a second before it asks again.
+# Makes the client repeat a failed request at once instead of after half a second.
 AT_ONCE = {"retry-after-ms": "5"}
 
 
@@ -39,7 +39,7 @@ def completion(text: str | None, finish: str = "stop", **message: object) -> Ans
 
 
 class Server:
-    """Answers chats by a test's function of (request, how many came before it with the same last turn)."""
+    """Answers chats by a function of (request, number of earlier requests with the same messages)."""
 
     def __init__(self, answer: Callable[[dict, int], Answer]) -> None:
         self.requests: list[dict] = []
@@ -75,13 +75,13 @@ class Server:
                     self.send_header(name, value)
                 self.end_headers()
                 try:
-                    if status == 299:  # one byte at a time, for ever
+                    if status == 299:  # one byte at a time, without end
                         while True:
                             self.wfile.write(b" ")
                             time.sleep(0.05)
                     self.wfile.write(data)
                 except OSError:
-                    pass  # the client has gone
+                    pass  # the client has closed the connection
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -126,7 +126,7 @@ def right(request: dict, _before: int) -> Answer:
 PAIR = Caption("a red fish", "a blue fish", "replace_colour")
 
 
-def test_both_stages_are_asked_with_the_sampling_of_the_config_and_a_seed_each(serve):
+def test_requests_have_the_sampling_of_the_config_and_a_seed_each(serve):
     server = serve(right)
     asking = source(server.url, structured_output_regex="[a-z ]+")
     assert asking.write([fish(0), fish(1)], [True, True]) == [PAIR, PAIR]
@@ -138,7 +138,7 @@ def test_both_stages_are_asked_with_the_sampling_of_the_config_and_a_seed_each(s
     asking.close()
 
 
-def test_requests_are_bounded_and_run_side_by_side(serve):
+def test_requests_run_concurrently_up_to_the_limit(serve):
     def slowly(request: dict, before: int) -> Answer:
         time.sleep(0.05)
         return right(request, before)
@@ -151,11 +151,11 @@ def test_requests_are_bounded_and_run_side_by_side(serve):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_what_passes_is_asked_again_by_the_client(serve, status):
+def test_temporary_failures_are_repeated_by_the_client(serve, status):
     server = serve(lambda request, before: right(request, before) if before >= 2 else (status, {"error": "busy"}))
     asking = source(server.url)
     assert asking.write([fish()], [True]) == [PAIR]
-    assert len(server.requests) == 6  # two of each stage were refused
+    assert len(server.requests) == 6  # two of each stage failed
     asking.close()
 
 
@@ -174,7 +174,7 @@ def test_what_passes_is_asked_again_by_the_client(serve, status):
     ],
     ids=["empty", "null", "endless", "refusing", "broken", "not utf-8", "no choice", "no json", "filtered"],
 )
-def test_a_reply_that_is_none_is_a_counted_refusal(serve, answer, fault):
+def test_an_invalid_reply_is_a_recorded_rejection(serve, answer, fault):
     server = serve(lambda *_: answer)
     asking = source(server.url)
     assert asking.write([fish()], [True]) == [Dropped((f"caption: {fault}",) * 2)]
@@ -183,7 +183,7 @@ def test_a_reply_that_is_none_is_a_counted_refusal(serve, answer, fault):
 
 
 @pytest.mark.parametrize("way", ["silent", "a byte at a time"])
-def test_an_answer_that_does_not_come_is_a_counted_refusal(serve, way):
+def test_a_timeout_is_a_recorded_rejection(serve, way):
     def answer(request: dict, before: int) -> Answer:
         if before:
             return right(request, before)
@@ -199,7 +199,7 @@ def test_an_answer_that_does_not_come_is_a_counted_refusal(serve, way):
     asking.close()
 
 
-def test_an_endpoint_that_is_not_there_is_one_clear_error():
+def test_an_unreachable_endpoint_is_a_one_line_error():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
@@ -214,14 +214,14 @@ def test_an_endpoint_that_is_not_there_is_one_clear_error():
         ((401, {"error": "no"}), r"refuses the key \(401\): set OPENAI_API_KEY"),
     ],
 )
-def test_a_server_without_the_model_or_that_wants_a_key_is_one_clear_error(serve, models, message):
+def test_a_missing_model_and_a_rejected_key_are_one_line_errors(serve, models, message):
     server = serve(right)
     server.models = models
     with pytest.raises(UserError, match=message):
         source(server.url)
 
 
-def test_a_server_without_a_list_of_models_is_asked_all_the_same(serve):
+def test_a_server_that_does_not_list_its_models_is_used(serve):
     server = serve(right)
     server.models = (404, {"error": "no such page"})
     asking = source(server.url)
@@ -229,7 +229,7 @@ def test_a_server_without_a_list_of_models_is_asked_all_the_same(serve):
     asking.close()
 
 
-def test_a_server_that_stays_broken_ends_the_source_with_a_clear_error(serve):
+def test_a_server_that_keeps_failing_is_a_one_line_error(serve):
     server = serve(lambda *_: (500, {"error": {"message": "out of memory"}}))
     asking = source(server.url)
     with pytest.raises(PolygenError, match=r"answers 500 after 6 attempts: .*out of memory"):
@@ -237,8 +237,8 @@ def test_a_server_that_stays_broken_ends_the_source_with_a_clear_error(serve):
     asking.close()
 
 
-def test_a_server_that_goes_away_ends_the_source_with_a_clear_error(serve, monkeypatch):
-    monkeypatch.setattr("polygen_stream.captions.models.openai_model.RETRIES", 1)  # else 15 s of patience
+def test_a_server_that_disappears_is_a_one_line_error(serve, monkeypatch):
+    monkeypatch.setattr("polygen_stream.captions.models.openai_model.RETRIES", 1)  # otherwise this takes 15 s
     server = serve(right)
     asking = source(server.url)
     server.close()

@@ -1,4 +1,4 @@
-"""Sources for the tests under vLLM: an engine takes a quarter of a minute to start, so tests share them."""
+"""Caption sources for the tests under vLLM, shared because an engine takes about 15 s to start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def smollm2() -> str:
 
 @pytest.fixture(scope="session")
 def micro() -> Iterator[CaptionSource]:
-    """The micro Mistral and Llama, each in its own engine, 64 requests at once, and memory given back at rest."""
+    """The micro Mistral and Llama, each in its own engine, with up to 64 requests at once, able to sleep."""
     source = caption_source(CaptionsConfig(source="vllm", batch=64, backlog=128, sleep_after_s=1.0))
     yield source
     source.close()
@@ -45,7 +45,7 @@ def micro() -> Iterator[CaptionSource]:
 
 @pytest.fixture
 def open_source() -> Iterator[Callable[..., CaptionSource]]:
-    """Sources that a test needs for itself. open_source(**config keys)."""
+    """Opens a source for one test: open_source(**keys of the captions section)."""
     opened = []
 
     def start(**values: object) -> CaptionSource:

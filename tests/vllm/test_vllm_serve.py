@@ -1,4 +1,4 @@
-"""The openai source against a real `vllm serve` on the loopback device, and the bench that compares sources."""
+"""The openai source with a real `vllm serve` on localhost, and the benchmark that compares sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def endpoint() -> Iterator[str]:
         yield endpoint
 
 
-def test_captions_by_a_real_server_are_right_and_repeat(endpoint, open_source, tasks):
+def test_captions_of_a_real_server_are_correct_and_repeatable(endpoint, open_source, tasks):
     source = open_source(source="openai", endpoint=endpoint, editor=MISTRAL, batch=64, backlog=64)
     asked = tasks(source, 128)
     written = source.write(asked, [False] * 128)
@@ -36,7 +36,7 @@ def test_captions_by_a_real_server_are_right_and_repeat(endpoint, open_source, t
     assert source.tokens > 2 * 128 * 2
 
 
-def test_a_pattern_reaches_the_server(endpoint, open_source, tasks):
+def test_the_regex_reaches_the_server(endpoint, open_source, tasks):
     source = open_source(
         source="openai", endpoint=endpoint, editor=MISTRAL, structured_output_regex="a red [a-z]+", retries=0
     )
@@ -46,12 +46,12 @@ def test_a_pattern_reaches_the_server(endpoint, open_source, tasks):
     assert texts and all(re.fullmatch("a red [a-z]+", text) for text in texts)
 
 
-def test_a_model_that_the_server_does_not_have_is_one_clear_error(endpoint, open_source):
+def test_a_model_that_the_server_does_not_serve_is_a_one_line_error(endpoint, open_source):
     with pytest.raises(UserError, match=r"serves package:mistral, not 'other'"):
         open_source(source="openai", endpoint=endpoint, writer="other")
 
 
-def test_the_bench_measures_every_source_on_the_same_tasks(tmp_path):
+def test_the_benchmark_measures_every_source_on_the_same_tasks(tmp_path):
     command = [sys.executable, "-m", "polygen_stream", "bench", "captions", "--in-flight", "16", "--tasks", "32"]
     words = ["--rounds", "2", "--threads", "1", "--json", "found.json", "--captions.editor", MISTRAL]
     done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=1500)
@@ -64,7 +64,7 @@ def test_the_bench_measures_every_source_on_the_same_tasks(tmp_path):
         assert row["captions_per_s"]["n"] == 2
         assert row["tokens_per_s"]["median"] > row["captions_per_s"]["median"] > 0
         assert 0.8 < row["accepted"] <= 1 and row["start_s"] > 0
-        assert row["memory_mib"] > (20 if row["source"] == "openai" else 100)  # its model is the server's
+        assert row["memory_mib"] > (20 if row["source"] == "openai" else 100)  # the model is in the server's process
     lines = done.stdout.splitlines()
     assert len(lines) == 5 and [line.split(" | ")[0] for line in lines[2:]] == ["| transformers", "| vllm", "| openai"]
     assert lines[2].split(" | ")[3] == "1.00"

@@ -1,4 +1,4 @@
-"""The vllm source with real engines: continuous feeding, both stages, seeds, structured output, death and rest."""
+"""The vllm source with real engines: concurrent requests, both stages, seeds, structured output, crashes, sleep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 
 def engines() -> list[psutil.Process]:
-    """The processes of this process's engines."""
+    """The processes of the engines that this process has started."""
     found = []
     for process in psutil.Process().children(recursive=True):
         if process.status() != psutil.STATUS_ZOMBIE and "EngineCore" in " ".join(process.cmdline()):
@@ -31,8 +31,8 @@ def engines() -> list[psutil.Process]:
     return found
 
 
-def test_captions_and_hard_negatives_are_right_and_repeat(micro, tasks):
-    """Whatever else is in flight: the same task gets the same caption, and T+ is the same without its negative."""
+def test_captions_and_hard_negatives_are_correct_and_repeatable(micro, tasks):
+    """The same task gets the same caption whatever else is pending, and T+ is the same without its negative."""
     asked = tasks(micro, 192)
     pairs = micro.write(asked, [True] * 192)
     for task, result in zip(asked, pairs, strict=True):
@@ -47,7 +47,7 @@ def test_captions_and_hard_negatives_are_right_and_repeat(micro, tasks):
         assert not isinstance(pair, Caption) or alone.text == pair.text
 
 
-def test_it_is_fed_while_it_works_with_64_in_flight_and_both_engines_busy(micro, tasks):
+def test_64_requests_are_pending_at_once_and_both_engines_are_busy(micro, tasks):
     asked = tasks(micro, 600)
     waiting, written, most_in_flight, both = iter(asked), [], 0, 0
     writer, editor = micro._writer, micro._editor
@@ -62,11 +62,11 @@ def test_it_is_fed_while_it_works_with_64_in_flight_and_both_engines_busy(micro,
         both += bool(writer.pending and editor.pending)
     assert len(written) == 600
     assert most_in_flight >= 64
-    assert both > 10, "the stages took turns"
+    assert both > 10, "the two stages did not overlap"
     assert written[:192] == micro.write(asked[:192], [True] * 192)
 
 
-def test_an_engine_killed_in_mid_batch_is_replaced_and_asked_again(micro, tasks):
+def test_an_engine_killed_in_mid_batch_is_replaced_and_its_requests_repeated(micro, tasks):
     asked = tasks(micro, 256)
     whole = micro.write(asked, [True] * 256)
     before = engines()
@@ -79,14 +79,14 @@ def test_an_engine_killed_in_mid_batch_is_replaced_and_asked_again(micro, tasks)
     before[0].kill()
     while micro.pending:
         pieced += micro.collect()
-    # Every task came back once, in order, with what it would have got anyway.
+    # Every task has one result, in order, equal to that without the crash.
     assert pieced == whole
-    assert micro.write(asked[:2], [True, True]) == whole[:2]  # an engine that had done its part is back by now, too
+    assert micro.write(asked[:2], [True, True]) == whole[:2]  # restarts an engine that had no more requests
     after = engines()
     assert len(after) == 2 and before[0] not in after
 
 
-def test_models_at_rest_give_their_memory_back_and_come_back(micro, tasks):
+def test_sleep_frees_memory_and_the_next_task_wakes_the_models(micro, tasks):
     asked = tasks(micro, 8)
     written = micro.write(asked, [True] * 8)
     freed = micro.sleep()
@@ -120,8 +120,8 @@ def test_greedy_replies_are_those_of_transformers(micro, tasks, role, open_sourc
     assert greedy.tokens == reference.tokens
 
 
-def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, concepts, smollm2):
-    """SmolLM2 talks; held to one line of a few words, its captions come to an end and all are checked as ever."""
+def test_the_regex_constrains_the_replies_of_a_real_model(open_source, tasks, concepts, smollm2):
+    """SmolLM2 writes long replies. The regex limits them to one line of a few words, and they are checked as usual."""
     pattern = r"An? [a-z ,]{12,80}\."
     source = open_source(
         source="vllm", bank="english", concepts=str(concepts), writer=smollm2, editor=smollm2, dtype="bfloat16",
@@ -144,7 +144,7 @@ def test_a_pattern_holds_replies_of_a_real_model_to_it(open_source, tasks, conce
     assert len(written) >= 10
 
 
-def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, open_source):
+def test_a_missing_model_is_a_one_line_error(tmp_path, open_source):
     with pytest.raises(UserError, match=r"language model .*vLLM cannot run"):
         open_source(source="vllm", writer=str(tmp_path))
-    assert engines() == [] or len(engines()) == 2  # those of the shared source
+    assert engines() == [] or len(engines()) == 2  # the engines of the shared source

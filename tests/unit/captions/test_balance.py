@@ -1,4 +1,4 @@
-"""Balancing: substring matching beside the brute force it stands for, the acceptance rule, reproducible decisions."""
+"""Balancing: substring matching against brute force, the acceptance rule, reproducible decisions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polygen_stream.captions.selection.matching import SubstringMatcher
 
 
 def brute_force(entries: list[str], text: str) -> list[int]:
-    """The matching rule as it is written down: pad, space out punctuation, look for " entry "."""
+    """The matching rule by its definition: pad, put spaces around punctuation, search for " entry "."""
     padded = f" {text} "
     for mark in [",", ".", ";", ":", "?", "!", "`"]:
         padded = padded.replace(mark, f" {mark} ")
@@ -27,7 +27,7 @@ def brute_force(entries: list[str], text: str) -> list[int]:
     return [index for index, entry in enumerate(entries) if f" {entry} " in padded]
 
 
-def test_matching_finds_what_the_brute_force_finds():
+def test_matching_equals_brute_force():
     words = [
         "dog",
         "hot dog",
@@ -58,7 +58,7 @@ def test_matching_finds_what_the_brute_force_finds():
     assert matched > 3000
 
 
-def test_matches_overlap_nest_and_mind_case_and_word_borders():
+def test_matches_overlap_and_nest_and_respect_case_and_word_borders():
     matcher = SubstringMatcher(["hot dog", "dog", "hot", "dog stand", "Dog", "do"])
     assert matcher.match("hot dog stand") == [0, 1, 2, 3]
     assert matcher.match("Hot,Dog!") == [4]
@@ -85,12 +85,12 @@ def stream(count: int) -> list[str]:
     return [f"a dog near the number n{i} with a {'crane' if i % 400 == 0 else 'ball'}" for i in range(count)]
 
 
-def test_frequent_concepts_are_thinned_out_and_rare_ones_kept():
+def test_frequent_concepts_are_subsampled_and_rare_ones_kept():
     balancer = Balancer(["dog", "crane", "ball"], threshold=20, seed=1)
     verdicts = [balancer.decide(i, text) for i, text in enumerate(stream(8000))]
     assert balancer.seen == [8000, 20, 7980]
     assert balancer.kept[1] == 20
-    # Caption n names two concepts seen about n times: kept with probability 1 - (1 - t/n)^2.
+    # Caption n names two concepts that have been seen about n times: kept with probability 1 - (1 - t/n)^2.
     expected = sum(keep_probability([n, n], 20) for n in range(1, 7981))
     spread = math.sqrt(sum(p * (1 - p) for p in (keep_probability([n, n], 20) for n in range(1, 7981))))
     assert abs(verdicts.count(None) - 20 - expected) < 5 * spread
@@ -112,7 +112,7 @@ def test_decisions_depend_on_seed_and_order_alone_so_a_journal_restores_them():
     assert verdicts(1, resumed, 1700) == whole[1700:]
 
 
-def test_captions_that_name_nothing_or_come_again_are_dropped():
+def test_unmatched_and_repeated_captions_are_dropped():
     balancer = Balancer(["dog"], 20, 0)
     assert balancer.decide(0, "a dog on a sofa") is None
     assert balancer.decide(1, "a dog on a sofa") is DropReason.EXACT
@@ -121,7 +121,7 @@ def test_captions_that_name_nothing_or_come_again_are_dropped():
     assert balancer.seen == [1]  # duplicates do not count
 
 
-def test_near_duplicates_are_the_same_words_and_not_similar_ones():
+def test_near_duplicates_have_the_same_words_not_similar_ones():
     duplicates = DuplicateFilter()
     assert duplicates.add("a red dog on a sofa") is None
     assert duplicates.add("on a sofa, a red dog") is DuplicateKind.NEAR
@@ -135,7 +135,7 @@ def test_a_threshold_that_keeps_nothing_is_refused(threshold):
         Balancer(["dog"], threshold, 0)
 
 
-def test_the_bench_measures_what_it_says(tmp_path):
+def test_the_benchmark_reports_balance_and_speed(tmp_path):
     bank = made_up_bank(3000)
     assert len(set(bank)) == 3000 and made_up_bank(3000) == bank
     texts = [text for chunk in written_captions(bank, 25_000) for text in chunk]
@@ -143,7 +143,7 @@ def test_the_bench_measures_what_it_says(tmp_path):
     result = bench_balance(bank, 25_000, threshold=20)
     assert json.loads(json.dumps(result)) == result
     assert sum(result["verdicts"].values()) == 25_000
-    # Flatter: the most frequent concept keeps a smaller share of its captions than concepts at large.
+    # Balanced: the most frequent concept keeps a smaller share of its captions than all concepts together.
     kept, frequent = result["verdicts"]["kept"], result["verdicts"]["frequent"]
     assert result["kept"][0][1] / result["seen"][0][1] < kept / (kept + frequent)
     assert "25,000 captions" in markdown(result)

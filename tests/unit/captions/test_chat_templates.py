@@ -1,4 +1,4 @@
-"""Prompts under the shapes of chat template that the paper's models have, rendered by a real tokenizer."""
+"""Prompts in chat templates like those of the paper's models, rendered by a real tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polygen_stream.captions.banks.prompts import caption_prompt, negative_promp
 from polygen_stream.captions.models.chat import check_chat_template, render_chat
 from polygen_stream.captions.verification.axes import AXES
 
-# Mistral-7B-Instruct-v0.2's has user and assistant turns only, Llama-3.1's has them all.
+# Mistral-7B-Instruct-v0.2 has user and assistant turns only, Llama-3.1 system turns, too.
 MISTRAL = """{% for turn in messages %}{% if (turn.role == 'user') != (loop.index0 is divisibleby 2) %}
 {{ raise_exception('user and assistant have to take turns') }}{% endif %}
 [INST] {{ turn.content }} [/INST]{% endfor %}"""
@@ -41,7 +41,7 @@ def test_every_prompt_fits_both_templates(tokenizer):
                 assert message["content"] in mistral and message["content"] in llama
 
 
-def test_a_template_that_takes_nothing_is_one_line(tokenizer):
+def test_a_template_that_rejects_every_chat_is_a_one_line_error(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('never') }}"
     with pytest.raises(UserError, match="refuses a chat of the turns system, user: never"):
         render_chat(tokenizer, negative_prompt("a red dog", AXES["colour"]))

@@ -1,4 +1,4 @@
-"""Concept banks: loading what users have, the open stand-in, filters, and one line for every mistake."""
+"""Concept banks: loading files of users, the open bank, filters, and one-line errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from polygen_stream.captions.selection.frequencies import count_concepts
 from polygen_stream.micro import world
 from polygen_stream.schedule.ledger import CaptionTask
 
-# As wndb(5WN) has them: a synset's lines in data.*, a lemma's in index.* (one pointer kind, so one field for it).
+# In the format of wndb(5WN): one line per synset in data.*, one per lemma in index.* (with one field per pointer type).
 WORDNET = {
     "data.noun": [
         "  1 This software and database is being provided to you",
@@ -71,7 +71,7 @@ def error_of(source: str) -> str:
     return message
 
 
-def test_a_bank_loads_in_its_order_and_each_entry_once(tmp_path):
+def test_a_bank_keeps_its_order_and_drops_repetitions(tmp_path):
     path = tmp_path / "bank.json"
     path.write_text(json.dumps(["dog", "Dog", "crème brûlée", "dog", ", "]))
     assert load_bank(str(path)) == ("dog", "Dog", "crème brûlée", ", ")
@@ -100,12 +100,12 @@ def test_the_micro_world_is_a_bank():
         (b'["\\ud800"]', ["entry 0", "surrogate"]),
     ],
 )
-def test_a_bank_of_the_wrong_shape_is_one_line(tmp_path, data, parts):
+def test_a_malformed_bank_is_a_one_line_error(tmp_path, data, parts):
     message = error_of(written(tmp_path, data))
     assert all(part in message for part in parts), message
 
 
-def test_a_missing_bank_is_one_line(tmp_path):
+def test_a_missing_bank_is_a_one_line_error(tmp_path):
     assert "No such file" in error_of(str(tmp_path / "none.json"))
     assert "Is a directory" in error_of(str(tmp_path))
 
@@ -130,9 +130,9 @@ def test_a_bank_loads_from_a_url(server, tmp_path):
     assert "HTTP 404" in error_of(f"{server}/none.json")
 
 
-def test_an_unreachable_url_is_one_line(server):
+def test_an_unreachable_url_is_a_one_line_error(server):
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as http:
-        port = http.server_address[1]  # free again once closed
+        port = http.server_address[1]  # free again after the server is closed
     assert "refused" in error_of(f"http://127.0.0.1:{port}/bank.json")
     assert "cannot fetch" in error_of("http://127.0.0.1:port/bank.json")
     assert "cannot fetch" in error_of("http:///bank.json")
@@ -142,7 +142,7 @@ def test_synset_names_are_first_lemmas_each_once(wordnet):
     assert WordNet(wordnet).synset_names() == ["dog", "fire engine", "idea", "leaf", "bark", "galore"]
 
 
-def test_drawable_is_what_a_nouns_first_sense_says(wordnet):
+def test_a_noun_is_drawable_by_its_most_frequent_sense(wordnet):
     nouns = WordNet(wordnet).drawable()
     assert nouns == {"dog", "canis familiaris", "fire engine", "leaf"}
     assert [is_drawable(entry, nouns) for entry in ("Dogs", "hot dog", "leaves", "fire engines", "fire", "ideas")] == [
@@ -150,28 +150,28 @@ def test_drawable_is_what_a_nouns_first_sense_says(wordnet):
     ]  # fmt: skip
 
 
-def test_a_folder_without_wordnet_says_where_to_get_it(tmp_path):
+def test_a_folder_without_wordnet_is_an_error_that_says_where_to_get_it(tmp_path):
     with pytest.raises(UserError, match=r"wordnet-base .* --wordnet"):
         WordNet(tmp_path)
 
 
-def test_the_stand_in_has_metaclips_components_in_their_order(wordnet):
+def test_the_open_bank_has_metaclips_components_in_their_order(wordnet):
     built = build_open_bank(WordNet(wordnet), titles=["Eiffel Tower", "dog", "Dune (2021 film)"], size=400_000)
     assert list(built.components)[:5] == ["numbers", "WordNet synsets", "words", "bigrams", "titles"]
     assert built.components["numbers"] == 100 and built.components["WordNet synsets"] == 6
-    assert built.components["titles"] == 2  # WordNet had the dog
+    assert built.components["titles"] == 2  # "dog" is in WordNet already
     assert built.components["words"] > 200_000 and built.components["bigrams"] > 90_000
     assert len(set(built.entries)) == len(built.entries) == sum(built.components.values()) == 400_000
     assert built.entries[:101] == (*map(str, range(100)), "dog")
     assert "the" in built.entries and "<s> the" not in built.entries
 
 
-def test_a_small_stand_in_is_the_beginning_of_a_large_one(wordnet):
+def test_a_small_open_bank_is_the_beginning_of_a_large_one(wordnet):
     small, large = (build_open_bank(WordNet(wordnet), size=size).entries for size in (1000, 2000))
     assert small == large[:1000]
 
 
-def test_mutual_information_prefers_words_that_need_each_other():
+def test_mutual_information_prefers_words_that_occur_together():
     words = {"new": 1000.0, "york": 50.0, "the": 5000.0, "zzz": 0.0}
     bigrams = {"the new": 200.0, "new york": 50.0, "<s> the": 900.0, "the zzz": 1.0}
     assert by_mutual_information(words, bigrams, 100_000.0) == ["new york", "the new"]
@@ -199,7 +199,7 @@ def test_mutual_information_prefers_words_that_need_each_other():
         ("hot dogs", None),
     ],
 )
-def test_filters_name_their_reason(entry, reason):
+def test_filters_return_the_reason(entry, reason):
     nouns = frozenset(["fire engine", "two", "brûlée", "犬", "dog"])
     assert ConceptFilter(["gore"], nouns).check(entry) is reason
 
@@ -256,7 +256,7 @@ def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
         (["report", "micro", "bad.jsonl"], ["bad.jsonl line 1", "journal"]),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, words, parts):
+def test_user_errors_are_one_line_with_exit_code_2(tmp_path, words, parts):
     (tmp_path / "bytes.txt").write_bytes(b"\xff\n")
     (tmp_path / "all.txt").write_text("\n".join(world.THINGS))
     (tmp_path / "bad.jsonl").write_text('{"caption": 3}\n')

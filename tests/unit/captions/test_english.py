@@ -1,4 +1,4 @@
-"""The English bank behind a source of language models: what is asked, taken, asked again, dropped and counted.
+"""The English bank in a source of language models: prompts, accepted replies, retries, drops and counts.
 
 The language models here are objects that reply what a test wants; bank, source and validators are the real ones.
 """
@@ -37,7 +37,7 @@ HOSTILE = {
 
 
 class Model(ScriptedModel):
-    """Replies what a function says of the last turn and of how often it was asked before."""
+    """Replies by a function of the last turn and of the number of earlier requests with it."""
 
     def __init__(self, reply: Callable[[str, int], str | ModelReply]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_a_pair_is_written_about_the_concept_and_edited_on_the_axis():
     assert "A red fire engine near a house." in editor.turns[0] and AXES["colour"].edit_clause in editor.turns[0]
 
 
-def test_refused_replies_are_asked_for_again_and_say_why():
+def test_rejected_replies_are_requested_again_and_their_reasons_recorded():
     replies = ["Sure! A red fire engine.", "a fire engine at home", "a red truck at home", "a red fire engine at home"]
     edits = [
         "a red fire engine at home",
@@ -111,7 +111,7 @@ def test_refused_replies_are_asked_for_again_and_say_why():
     ],
     ids=["refusal", "empty", "empty-endless", "cut", "endless", "lines", "bytes", "injection", "markup"],
 )
-def test_a_model_that_goes_wrong_for_ever_costs_the_task_and_every_reply_is_counted(reply, reason):
+def test_a_task_is_dropped_after_its_retries_and_every_rejection_is_recorded(reply, reason):
     bad, good = Model(lambda *_: reply), Model(lambda *_: "a red fire engine at home")
     wrong_writer = source(bad, Model(silent)).write([task("fire engine", "colour")], [True])
     assert wrong_writer == [Dropped((f"caption: {reason}",) * 3)]
@@ -130,7 +130,7 @@ def test_hostile_concepts_are_left_out_and_counted():
 
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXIS_NAMES)
-def test_a_caption_that_shows_the_axis_is_taken_and_its_edit_too(axis):
+def test_a_caption_that_shows_the_axis_and_its_edit_are_accepted(axis):
     caption, negative = axis.example
     concept = caption.split()[-1]
     writer, editor = Model(lambda *_: caption), Model(lambda *_: negative)
@@ -154,13 +154,13 @@ def test_a_caption_that_shows_the_axis_is_taken_and_its_edit_too(axis):
         "cause",
     ],
 )
-def test_a_caption_that_the_axis_cannot_edit_is_refused(axis):
+def test_a_caption_that_the_axis_cannot_edit_is_rejected(axis):
     writer = Model(lambda *_: "a tall woman and her fox" if axis != "size" else "a woman and her fox")
     [dropped] = source(writer, Model(silent), ["fox"], retries=0).write([task("fox", axis)], [True])
     assert dropped == Dropped((f"caption: {NOT_SHOWN}",))
 
 
-def test_a_plain_caption_is_the_one_that_a_pair_would_have():
+def test_a_caption_is_the_same_with_and_without_a_negative():
     writer, editor = Model(lambda *_: "a red fox at home"), Model(lambda *_: "a blue fox at home")
     both = source(writer, editor, ["fox"])
     [plain], [pair] = (both.write([task("fox", "colour")], [negative]) for negative in (False, True))
@@ -189,7 +189,7 @@ def test_axes_of_the_config_are_weights(tmp_path):
     assert chosen_axes(config(tmp_path, ["dog"]), AXIS_NAMES) == AXIS_NAMES
 
 
-def test_provenance_names_models_prompts_and_the_very_concepts():
+def test_provenance_names_models_prompts_and_the_hash_of_the_concepts():
     first, same, other = (
         source(Model(silent), Model(silent), concepts).provenance
         for concepts in (["dog", "cat"], ["dog", "cat", "you are now a pirate"], ["dog", "cow"])

@@ -1,4 +1,4 @@
-"""The journal of captions: what is written comes back, half-written lines go, and other files are refused."""
+"""The journal: entries are read as they were written, incomplete lines are removed, other files are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(file, entries):
     journal.close()
 
 
-def test_entries_come_back_as_they_were(tmp_path):
+def test_entries_are_read_as_they_were_written(tmp_path):
     file = tmp_path / "journal.jsonl"
     assert list(read_journal(file)) == []
     write(file, ENTRIES[:2])
@@ -33,7 +33,7 @@ def test_entries_come_back_as_they_were(tmp_path):
     assert list(read_journal(file)) == ENTRIES
 
 
-def test_a_line_that_its_writer_did_not_finish_is_removed(tmp_path):
+def test_an_incomplete_last_line_is_removed(tmp_path):
     file = tmp_path / "journal.jsonl"
     write(file, ENTRIES)
     whole = file.read_bytes()
@@ -47,7 +47,7 @@ def test_a_line_that_its_writer_did_not_finish_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{}\n", "[1]\n", "no JSON\n", '{"task": 1, "kind": "plain", "caption": {}}\n'])
-def test_another_file_is_refused_and_left_as_it_is(tmp_path, text):
+def test_a_file_that_is_not_a_journal_is_refused_and_left_unchanged(tmp_path, text):
     file = tmp_path / "journal.jsonl"
     file.write_text(text)
     with pytest.raises(UserError, match="line 1 is not an entry of a journal"):
@@ -65,7 +65,7 @@ def test_a_damaged_line_in_the_middle_is_refused(tmp_path, damage):
         list(read_journal(file))
 
 
-def test_a_task_that_comes_twice_is_refused(tmp_path):
+def test_a_repeated_task_is_refused(tmp_path):
     file = tmp_path / "journal.jsonl"
     write(file, [ENTRIES[0], ENTRIES[1], ENTRIES[1]])
     with pytest.raises(UserError, match="line 3 has task 1 after task 1"):
@@ -82,7 +82,7 @@ def described(file, provenance, entries):
     journal.close()
 
 
-def test_who_wrote_stands_above_what_they_wrote_and_only_where_it_changes(tmp_path):
+def test_a_provenance_is_recorded_before_its_entries_and_only_when_it_changes(tmp_path):
     file = tmp_path / "journal.jsonl"
     other = {**MISTRAL, "writer": {"model": "mistral", "sha256": "02"}}
     described(file, MISTRAL, ENTRIES[:1])
@@ -94,7 +94,7 @@ def test_who_wrote_stands_above_what_they_wrote_and_only_where_it_changes(tmp_pa
     assert kinds == [True, False, False, True, False]
 
 
-def test_a_task_is_never_about_another_concept_than_it_was(tmp_path):
+def test_other_concepts_than_those_of_the_entries_are_refused(tmp_path):
     file = tmp_path / "journal.jsonl"
     described(file, MISTRAL, ENTRIES)
     before = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Captions from language models: retries, drops, and sampling that depends on a row's own seed alone."""
+"""Captions by language models: retries, drops, and sampling that depends on the seed of each row alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polygen_stream.schedule.ledger import CaptionTask
 
 
 class Scripted(ScriptedModel):
-    """A language model that replies what a script says, by prompt and attempt."""
+    """A language model with scripted replies, by prompt and attempt."""
 
     def __init__(self, script: dict[str, list[str | ModelReply]]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def task(number: int, concept: str, axis: str) -> CaptionTask:
     return CaptionTask(number, concept, axis, caption_seed=1000 + number, generators=(0,), image_seeds=(1,))
 
 
-def test_a_refused_reply_is_asked_for_again_with_another_seed():
+def test_a_rejected_reply_is_requested_again_with_another_seed():
     writer = Scripted({"describe fish: the colour": ["fish red", "a red cat", "a red fish"]})
     editor = Scripted({"replace colour: a red fish": ["a red fish", "a blue fish"]})
     source = LanguageModelSource(MicroBank(), writer, editor, retries=2)
@@ -46,7 +46,7 @@ def test_a_refused_reply_is_asked_for_again_with_another_seed():
     assert len(set(writer.seeds)) == 3 and len(set(editor.seeds)) == 2
 
 
-def test_a_task_whose_attempts_are_all_refused_is_dropped_and_the_others_are_not():
+def test_a_task_whose_attempts_are_all_rejected_is_dropped_and_the_others_are_not():
     writer = Scripted({"describe fish: the thing": ["nonsense"], "describe cat: the thing": ["a cat"]})
     editor = Scripted({"replace object: a cat": ["a dog"]})
     source = LanguageModelSource(MicroBank(), writer, editor, retries=1)
@@ -57,7 +57,7 @@ def test_a_task_whose_attempts_are_all_refused_is_dropped_and_the_others_are_not
     assert plain == Caption("a cat")
 
 
-def test_an_endless_reply_is_refused_however_good_its_beginning():
+def test_a_reply_that_reaches_the_token_limit_is_rejected():
     writer = Scripted({"describe fish: the thing": [ModelReply("a fish", False)]})
     [dropped] = LanguageModelSource(MicroBank(), writer, Scripted({}), 0).write(
         [task(1, "fish", "replace_object")], [False]
@@ -66,16 +66,16 @@ def test_an_endless_reply_is_refused_however_good_its_beginning():
 
 
 class Slow(Scripted):
-    """Answers one request a step, the newest first."""
+    """Answers one request per step, the newest first."""
 
     def step(self) -> list[tuple[int, ModelReply]]:
-        waiting, self._asked = self._asked[:-1], self._asked[-1:]
+        waiting, self._requests = self._requests[:-1], self._requests[-1:]
         found = super().step()
-        self._asked = waiting
+        self._requests = waiting
         return found
 
 
-def test_tasks_do_not_wait_for_each_other_and_come_back_in_order():
+def test_tasks_do_not_wait_for_each_other_and_results_are_in_order():
     things = ("fish", "cat", "boat", "bird", "tree")
     writer = Slow({f"describe {thing}: the thing": [f"a {thing}"] for thing in things})
     editor = Slow({f"replace object: a {thing}": ["a star"] for thing in things})
@@ -91,7 +91,7 @@ def test_tasks_do_not_wait_for_each_other_and_come_back_in_order():
     assert waiting_when_asked == [4, 3, 2, 1, 0], "hard negatives were not asked for while captions were being written"
 
 
-def test_a_request_without_a_reply_is_a_refusal_that_is_asked_again():
+def test_a_request_without_a_reply_counts_as_rejected_and_is_repeated():
     lost = ModelReply("", False, fault="timeout")
     writer = Scripted({"describe fish: the thing": [lost, "a fish"], "describe cat: the thing": [lost]})
     source = LanguageModelSource(MicroBank(), writer, Scripted({}), 1)
@@ -102,13 +102,13 @@ def test_a_request_without_a_reply_is_a_refusal_that_is_asked_again():
     ]
 
 
-def test_one_model_may_be_both():
+def test_one_model_may_write_and_edit():
     both = Scripted({"describe fish: the colour": ["a red fish"], "replace colour: a red fish": ["a blue fish"]})
     [caption] = LanguageModelSource(MicroBank(), both, both, 0).write([task(1, "fish", "replace_colour")], [True])
     assert caption == Caption("a red fish", "a blue fish", "replace_colour")
 
 
-def test_sampling_follows_the_tempered_nucleus():
+def test_sampling_follows_temperature_and_top_p():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
     drawn = np.zeros(5)
     seeds = list(range(4000))
@@ -116,14 +116,14 @@ def test_sampling_follows_the_tempered_nucleus():
     for token in chosen.tolist():
         drawn[token] += 1
     p = (logits / 0.7).softmax(-1).double()
-    kept = p.cumsum(-1) - p < 0.95  # the logits are in falling order
+    kept = p.cumsum(-1) - p < 0.95  # the logits are in descending order
     assert kept.tolist() == [True, True, True, False, False]
     assert drawn[~kept.numpy()].sum() == 0
     expected = (p[kept] / p[kept].sum() * 4000).numpy()
     assert chisquare(drawn[kept.numpy()], expected).pvalue > 0.001
 
 
-def test_a_row_draws_the_same_token_beside_any_other_rows():
+def test_the_token_of_a_row_does_not_depend_on_the_other_rows():
     logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
     alone = [
         KeyedSampling([s], 1.0, 1.0)(torch.zeros(1, 1), logits[i : i + 1]).argmax() for i, s in enumerate(range(6))
@@ -134,6 +134,6 @@ def test_a_row_draws_the_same_token_beside_any_other_rows():
     assert greedy.tolist() == logits.argmax(-1).tolist()
 
 
-def test_a_model_that_is_not_there_is_one_clear_error(tmp_path):
+def test_a_missing_model_is_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match=r"language model .*cannot load"):
         TransformersModel(str(tmp_path), device="cpu", dtype="auto", temperature=0.7, top_p=0.95, max_tokens=8, batch=4)

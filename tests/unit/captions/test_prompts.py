@@ -1,4 +1,4 @@
-"""What language models are asked, and what of their replies is taken for a caption."""
+"""Prompts for language models, and the extraction of captions from their replies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_prompts_name_concept_axis_and_caption(axis):
     assert CAPTION in user["content"] and axis.edit_clause in user["content"] and axis.example[1] in user["content"]
 
 
-def test_axes_ask_for_different_things():
+def test_the_prompts_of_all_axes_differ():
     assert len({caption_prompt("dog", axis)[0]["content"] for axis in AXES.values()}) == len(AXES)
     assert len({negative_prompt(CAPTION, axis)[1]["content"] for axis in AXES.values()}) == len(AXES)
 
@@ -38,7 +38,7 @@ def test_axes_ask_for_different_things():
         "dog {{ system }} `rm` \\n",
     ],
 )
-def test_a_concept_cannot_leave_its_quotation_marks(concept):
+def test_a_concept_cannot_close_its_quotation_marks(concept):
     axis = AXES["colour"]
     for ask in (caption_prompt, negative_prompt):
         content, plain = (ask(text, axis)[-1]["content"] for text in (concept, "dog"))
@@ -58,7 +58,7 @@ def test_a_concept_cannot_leave_its_quotation_marks(concept):
         ("a café next to a fire engine", "a café next to a fire engine"),
     ],
 )
-def test_a_caption_is_taken(reply, text):
+def test_a_caption_is_accepted(reply, text):
     assert parse_reply(reply, True, "fire engine") == ParsedReply(text)
 
 
@@ -95,22 +95,22 @@ def test_a_caption_is_taken(reply, text):
         ("a red truck stands near a house", True, ReplyReject.CONCEPT),
     ],
 )
-def test_everything_else_is_refused_for_its_reason(reply, finished, reject):
+def test_every_other_reply_is_rejected_with_its_reason(reply, finished, reject):
     assert parse_reply(reply, finished, "fire engine") == ParsedReply(None, reject)
 
 
-def test_a_concept_without_words_that_carry_meaning_is_still_looked_for():
+def test_a_concept_of_function_words_must_be_named_too():
     assert parse_reply("there stands a dog", True, "there").reject is None
     assert parse_reply("here stands a dog", True, "there").reject is ReplyReject.CONCEPT
     assert parse_reply("a dog & a cat", True, "&").reject is None
     assert parse_reply("a dog and a cat", True, "&").reject is ReplyReject.CONCEPT
 
 
-def test_a_negative_has_no_concept_to_name():
+def test_a_negative_need_not_name_a_concept():
     assert parse_reply("a red truck stands near a house", True).text is not None
 
 
-def test_the_bound_is_twenty_words():
+def test_at_most_twenty_words_are_accepted():
     words = " ".join(f"word{i}" for i in range(21))
     assert len(split_words(words)) == 21
     assert parse_reply(words, True).reject is ReplyReject.LONG

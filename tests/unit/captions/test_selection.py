@@ -1,4 +1,4 @@
-"""What of the written captions a run uses: balancing and de-duplication by config, and when a source is given up."""
+"""The selection of captions by config, and the error when a source produces none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def selection(**changes) -> CaptionSelector:
 
 
 def stream(count: int) -> list[Caption | Dropped]:
-    """About a frequent concept and rare ones; some come again, and some tasks failed."""
+    """Captions about a frequent concept and rare ones, with duplicates and dropped tasks."""
     return [
         Dropped(WHY)
         if i % 11 == 5
@@ -37,11 +37,11 @@ def use(chosen: CaptionSelector, written: list[Caption | Dropped], start: int = 
     return [chosen.select(i, outcome) for i, outcome in enumerate(written[start:], start)]
 
 
-def test_without_keys_everything_is_used():
+def test_by_default_every_caption_is_used():
     assert use(selection(), stream(900)) == stream(900)
 
 
-def test_duplicates_are_dropped_with_their_text_and_the_reasons_so_far():
+def test_duplicates_are_dropped_with_their_text_and_earlier_reasons():
     first, same, near = (Caption("a dog", "a cat", "object", WHY), Caption("a dog"), Caption("the dogs"))
     assert use(selection(deduplicate=True), [first, same, near]) == [
         first,
@@ -50,7 +50,7 @@ def test_duplicates_are_dropped_with_their_text_and_the_reasons_so_far():
     ]
 
 
-def test_balancing_decides_as_the_balancer_does():
+def test_balancing_decides_like_the_balancer():
     balancer = Balancer(CONCEPTS, 20, 1)
     written = stream(3000)
     for i, used in enumerate(use(selection(deduplicate=True, balance=20.0), written)):
@@ -65,7 +65,7 @@ def test_balancing_decides_as_the_balancer_does():
 
 
 @pytest.mark.parametrize("keys", [{}, {"deduplicate": True}, {"deduplicate": True, "balance": 20.0}])
-def test_a_journal_brings_a_selection_to_where_it_was(keys):
+def test_a_selection_is_restored_from_a_journal(keys):
     written = stream(2000)
     whole = use(selection(**keys), written)
     resumed = selection(**keys)
@@ -74,10 +74,10 @@ def test_a_journal_brings_a_selection_to_where_it_was(keys):
     assert use(resumed, written, 1300) == whole[1300:]
 
 
-def test_a_source_that_only_fails_is_given_up_with_its_reasons():
+def test_a_source_without_captions_ends_the_run_with_the_reasons():
     failures = FailureStreak()
     failures.record(Dropped(("caption: empty",)))
-    failures.record(Caption("a dog"))  # what was before no longer counts
+    failures.record(Caption("a dog"))  # a caption resets the count
     for _ in range(MAX_FAILURES - 1):
         failures.record(Dropped(WHY * 5))
     with pytest.raises(
@@ -87,7 +87,7 @@ def test_a_source_that_only_fails_is_given_up_with_its_reasons():
     assert "empty" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_balancing_refuses_is_no_failure():
+def test_a_caption_dropped_by_balancing_is_not_a_failure():
     failures = FailureStreak()
     for _ in range(3 * MAX_FAILURES):
         failures.record(Dropped((f"caption: {DropReason.FREQUENT}",), "a dog"))

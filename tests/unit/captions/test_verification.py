@@ -1,4 +1,4 @@
-"""A hard negative is one edit that changes the picture: rules on made-up captions, floors on people's judgement."""
+"""Verification of hard negatives: rules on made-up captions, and minimum scores on human judgement."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CAPTION = "a red dog sits on a wooden table"
         ("a very very red dog on a sofa", "a very very blue dog on a sofa"),
     ],
 )
-def test_one_edit_that_changes_the_picture_is_accepted(caption, negative):
+def test_one_edit_that_changes_the_image_is_accepted(caption, negative):
     assert verify(caption, negative) is None
 
 
@@ -67,7 +67,7 @@ def test_one_edit_that_changes_the_picture_is_accepted(caption, negative):
         ("a fox walks in a grey hat", "the fox walks in a grey helmet", Reject.SYNTAX),
     ],
 )
-def test_everything_else_is_rejected_for_its_reason(caption, negative, reason):
+def test_everything_else_is_rejected_with_its_reason(caption, negative, reason):
     assert verify(caption, negative) is reason
 
 
@@ -94,7 +94,7 @@ def test_everything_else_is_rejected_for_its_reason(caption, negative, reason):
         ("attribute_swap", "a red car behind a blue bus", "a blue car behind a red bus", "a bus behind a red blue car"),
     ],
 )
-def test_every_axis_knows_its_own_edit(axis, caption, on_axis, off_axis):
+def test_every_axis_accepts_its_own_edits_only(axis, caption, on_axis, off_axis):
     assert verify(caption, on_axis) is None
     assert verify(caption, on_axis, AXES[axis]) is None
     assert verify(caption, off_axis, AXES[axis]) is not None
@@ -103,18 +103,18 @@ def test_every_axis_knows_its_own_edit(axis, caption, on_axis, off_axis):
 
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXIS_NAMES)
-def test_the_example_that_a_model_is_shown_is_a_hard_negative_of_its_axis(axis):
+def test_the_example_in_the_prompt_is_a_hard_negative_of_its_axis(axis):
     assert verify(*axis.example, axis) is None
 
 
-def test_swaps_of_objects_and_of_attributes_are_told_apart():
+def test_swaps_of_objects_and_of_attributes_are_distinguished():
     attributes = ("a curly dog and a sleek cat", "a sleek dog and a curly cat")
     objects = ("a cat chases a mouse", "a mouse chases a cat")
     assert verify(*attributes, AXES["object_swap"]) is Reject.OFF_AXIS
     assert verify(*objects, AXES["attribute_swap"]) is Reject.OFF_AXIS
 
 
-def test_cause_and_effect_may_change_places():
+def test_cause_and_effect_may_be_swapped():
     assert verify("a dog barks because a cat hisses", "a cat hisses because a dog barks", AXES["cause"]) is None
 
 
@@ -129,7 +129,7 @@ def test_a_count_may_be_written_in_digits():
     assert verify("route 66 in the desert", "route road in the desert", AXES["count"]) is Reject.OFF_AXIS
 
 
-def test_the_difference_names_what_changed():
+def test_the_difference_has_the_changed_spans():
     found = difference("Two dogs on a sofa.", "two dogs under the sofa")
     assert found == CaptionDifference(EditForm.REPLACE, ("two", "dog"), ("on",), (), ("under",), ("sofa",))
     found = difference("a man carries a dog", "a dog carries a man")
@@ -146,14 +146,14 @@ def test_the_micro_worlds_edits_are_hard_negatives():
     tasks = [ledger.task(i) for i in range(1500)]
     verdicts = {"other": Counter(), "removes": Counter()}
     for caption in source.write(tasks, [True] * len(tasks)):
-        # "striped" and "at night" have no word for their contrary there, so their edit leaves words out.
+        # "striped" and "at night" have no opposite in the grammar, so their edits only remove words.
         removes = set(content_stems(caption.negative)) < set(content_stems(caption.text))
         verdicts["removes" if removes else "other"][verify(caption.text, caption.negative)] += 1
     assert verdicts["other"].keys() == {None} and verdicts["other"][None] > 1300
     assert verdicts["removes"].keys() == {Reject.REMOVES}
 
 
-def test_an_unknown_axis_is_one_line_that_names_the_known_ones():
+def test_an_unknown_axis_is_an_error_that_names_the_known_ones():
     with pytest.raises(UserError, match="unknown axis 'smell': choose from background, colour"):
         get_axis("smell")
 
@@ -166,13 +166,13 @@ def test_the_ledger_draws_every_axis_as_a_function_of_seed_and_task():
 
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="SugarCrepe's files are not beside the checkout")
-def test_peoples_judgement_on_the_half_the_rules_were_not_written_on():
+def test_minimum_scores_on_the_half_that_the_rules_were_not_written_on():
     scores = score_verification(BENCHMARKS, parity=1)
     assert sum(count.total() for count in scores.verdicts.values()) > 6000
     assert scores.accepted(NEGATIVES) >= 0.75
     assert 1 - scores.accepted(PARAPHRASES) >= 0.97
 
 
-def test_missing_benchmarks_are_named(tmp_path):
+def test_missing_benchmark_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"add_att\.json does not exist"):
         score_verification(tmp_path, parity=0)

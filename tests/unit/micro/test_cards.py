@@ -1,4 +1,4 @@
-"""What ships is what the cards say was trained and measured."""
+"""The cards describe the shipped weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHIPPED = [name for name in RECIPES if name not in UNSHIPPED]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_weights_are_those_that_were_measured(name: str):
+def test_the_weights_are_those_of_the_card(name: str):
     card = read_card(SHIPPED_WEIGHTS / name)
     assert card["sha256"] == weights_hash(SHIPPED_WEIGHTS / name), "weights changed after the card was written"
     assert len(card["cycles"]) == len(RECIPES[name])
@@ -35,7 +35,7 @@ def test_a_changed_tensor_changes_the_hash(tmp_path):
     assert first == same != other
 
 
-def test_all_micro_models_together_fit_into_the_wheel():
+def test_all_micro_models_together_are_small_enough_for_the_wheel():
     files = [file for file in SHIPPED_WEIGHTS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 40 * 10**6
 

@@ -17,7 +17,7 @@ from polygen_stream.schedule.ledger import Ledger
 PLAIN = Style(opening=0, synonym=0, fronted=False, names_background=True, names_colour=True)
 
 
-def test_a_caption_names_what_the_scene_shows():
+def test_a_caption_mentions_the_content_of_its_scene():
     scene = Scene((Thing("arrow", "orange", size="big"),), "sea", lighting="night", weather="rain")
     assert describe(scene, PLAIN) == "a big orange arrow on the sea in the rain at night"
     pair = Scene((Thing("cat", "red", material="striped"), Thing("key", "blue")), "wall", relation="below")
@@ -45,7 +45,7 @@ def test_an_edit_changes_one_axis_and_stays_in_its_split(edit: str):
             assert _changed(scene, edited) in EXPECTED[edit], (scene, edited)
 
 
-# edit -> the sets of fields it may change; a thing's fields carry its index
+# edit -> the sets of fields that it may change; fields of a thing have its index
 EXPECTED: dict[str, list[set[str]]] = {
     "replace_object": [{"0.noun"}, {"1.noun"}],
     "replace_colour": [{"0.colour"}, {"1.colour"}],
@@ -73,7 +73,7 @@ def _changed(a: Scene, b: Scene) -> set[str]:
     return changed
 
 
-def test_an_edit_that_does_not_apply_says_so():
+def test_an_edit_that_does_not_apply_raises():
     alone = Scene((Thing("cat", "red"),), "sea")
     with pytest.raises(EditDoesNotApply):
         apply_edit(alone, "swap_attribute", seeding.rng("x"))

@@ -1,4 +1,4 @@
-"""The oracle reads painter pictures back, in an order that does not depend on how a scene is worded."""
+"""The oracle recognises the painter's images, in an order that does not depend on the wording of a scene."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def pair(relation: str) -> Scene:
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_a_pair_said_the_other_way_round_has_the_same_labels(relation: str) -> None:
+def test_a_pair_in_reverse_order_has_the_same_labels(relation: str) -> None:
     said = pair(relation)
     other_way = replace(said, things=said.things[::-1], relation=INVERSE_RELATION[relation])
     assert labels_of(said).tolist() == labels_of(other_way).tolist()
     assert labels_of(said).tolist() != labels_of(replace(said, relation=INVERSE_RELATION[relation])).tolist()
 
 
-def test_only_what_a_scene_answers_is_asked() -> None:
+def test_only_questions_that_apply_have_labels() -> None:
     def asked(scene: Scene) -> set[str]:
         return {q for q, label in zip(QUESTIONS, labels_of(scene), strict=True) if label != NOT_ASKED}
 
@@ -45,7 +45,7 @@ def test_only_what_a_scene_answers_is_asked() -> None:
     assert asked(pair("above")) == always | {"second_thing", "second_colour", "second_material"}
 
 
-def test_at_least_97_percent_of_every_answer_on_fresh_painter_pictures(oracle: Oracle) -> None:
+def test_at_least_97_percent_of_every_answer_on_new_images(oracle: Oracle) -> None:
     scenes, images = [], []
     for i in range(2500):
         scene, rng = labelled_scene(seed=99, index=i)  # the oracle was trained on seed 2
@@ -57,7 +57,7 @@ def test_at_least_97_percent_of_every_answer_on_fresh_painter_pictures(oracle: O
     assert {q: a for q, a in accuracy.items() if a < 0.97} == {}
 
 
-def test_a_picture_of_another_scene_is_read_as_wrong(oracle: Oracle) -> None:
+def test_an_image_of_another_scene_is_recognised_as_wrong(oracle: Oracle) -> None:
     scenes = [pair(relation) for relation in RELATIONS for _ in range(10)]
     rng = np.random.default_rng(3)
     images = np.stack([paint(s, rng) for s in scenes])

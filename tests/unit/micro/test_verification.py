@@ -1,4 +1,4 @@
-"""Captions are read back exactly, and the validators agree with every hard negative that the grammar could write."""
+"""Captions are parsed exactly, and the checks agree with all hard negatives that the grammar can write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polygen_stream.micro.verification import caption_fault, negative_fault
 from polygen_stream.micro.world import Scene, Split, Thing, sample_scene
 
 
-def test_a_caption_says_its_scene_and_nothing_it_leaves_open():
+def test_parsing_returns_the_scene_without_what_the_caption_leaves_open():
     rng = seeding.rng("parse")
     for _ in range(3000):
         scene, style = sample_scene(rng), Style.sample(rng)
@@ -36,13 +36,13 @@ def test_a_caption_says_its_scene_and_nothing_it_leaves_open():
         "a fish on a beach by the shore", "on a beach, a fish at night", ", a fish", "a fish on a moon beach",
     ],
 )  # fmt: skip
-def test_what_the_grammar_cannot_have_written_is_no_caption(text: str):
+def test_a_text_that_the_grammar_cannot_write_is_not_a_caption(text: str):
     with pytest.raises(NotACaption):
         parse(text)
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_validators_accept_exactly_what_the_grammar_could_write(axis: str):
+def test_checks_accept_exactly_the_negatives_that_the_grammar_can_write(axis: str):
     rng = seeding.rng("verification", axis)
     accepted_elsewhere = 0
     for i in range(25):
@@ -79,7 +79,7 @@ def test_validators_accept_exactly_what_the_grammar_could_write(axis: str):
         ("a fish on a beach", "at night, a fish on a beach", "replace_lighting", "unparsable"),
     ],
 )
-def test_a_negative_that_is_none_says_why(text: str, negative: str, axis: str, fault: str | None):
+def test_the_fault_of_a_negative(text: str, negative: str, axis: str, fault: str | None):
     assert negative_fault(text, negative, axis) == fault
 
 
@@ -93,11 +93,11 @@ def test_a_negative_that_is_none_says_why(text: str, negative: str, axis: str, f
         ("three leaves", "leaf", "replace_count", None),
     ],
 )
-def test_a_caption_that_is_none_says_why(text: str, concept: str, axis: str, fault: str | None):
+def test_the_fault_of_a_caption(text: str, concept: str, axis: str, fault: str | None):
     assert caption_fault(text, concept, axis) == fault
 
 
-def test_a_reserved_combination_is_refused_where_the_caption_names_it_whole():
+def test_a_reserved_combination_is_a_fault_if_the_caption_mentions_all_of_it():
     rng = seeding.rng("reserved")
     scene = world.sample_single(rng, Split.UNSEEN, "fish")
     scene = replace(scene, things=(replace(scene.things[0], size="medium"),))

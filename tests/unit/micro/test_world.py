@@ -1,4 +1,4 @@
-"""The micro world: scenes, splits, pictures."""
+"""The micro world: scenes, splits, images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polygen_stream.micro.silhouettes import SILHOUETTES
 from polygen_stream.micro.world import Scene, Split, Thing, combinations, is_reserved, sample_scene, sample_single
 
 
-def test_every_name_of_the_world_can_be_painted():
+def test_every_value_of_the_world_can_be_painted():
     assert set(SILHOUETTES) == set(world.THINGS)
     assert set(RGB) == set(world.COLOURS)
     assert set(GROUND) == set(world.BACKGROUNDS)
@@ -57,7 +57,7 @@ def test_a_pair_and_its_mirror_image_are_one_combination():
 
 
 def test_the_reserved_set_never_changes():
-    """Shipped weights were trained on its complement: another hash would let evaluation ask what training saw."""
+    """Shipped weights were trained on the other scenes: another hash would let evaluation use scenes of training."""
     reserved = [
         f"{colour} {noun} {background}"
         for noun in ("house", "fish")
@@ -85,7 +85,7 @@ GOLDEN = [
 ]
 
 
-def test_pictures_vary_with_the_seed_and_repeat_with_it():
+def test_an_image_depends_on_the_seed_and_on_nothing_else():
     scene = Scene((Thing("fish", "red"),), "sea")
     first, again, other = (paint(scene, np.random.default_rng(s)) for s in (1, 1, 2))
     assert first.shape == (32, 32, 3)
@@ -98,8 +98,8 @@ def test_pictures_vary_with_the_seed_and_repeat_with_it():
     ("relation", "axis", "first_is_smaller"),
     [("left of", 1, True), ("right of", 1, False), ("above", 0, True), ("below", 0, False)],
 )
-def test_the_painter_puts_things_where_the_relation_says(relation: str, axis: int, first_is_smaller: bool):
-    """Red against blue on snow: the centre of redness against the centre of blueness."""
+def test_the_painter_places_things_by_their_relation(relation: str, axis: int, first_is_smaller: bool):
+    """Compares the centre of red with the centre of blue, on snow."""
     scene = Scene((Thing("ball", "red"), Thing("ball", "blue")), "snow", relation=relation)
     for seed in range(10):
         picture = paint(scene, np.random.default_rng(seed)).astype(float)
@@ -111,7 +111,7 @@ def test_the_painter_puts_things_where_the_relation_says(relation: str, axis: in
 
 
 def test_counts_are_painted():
-    """Connected blots of pure blue on sand."""
+    """Counts connected blue regions on sand."""
     for count in world.COUNTS:
         scene = Scene((Thing("ball", "blue", size="small"),), "desert", count=count)
         found = Counter()
@@ -120,4 +120,4 @@ def test_counts_are_painted():
             mask = (picture[..., 2] - picture[..., 0]) > 70
             blots, number = label(mask, structure=np.ones((3, 3)))
             found[sum(1 for i in range(1, number + 1) if (blots == i).sum() > 5)] += 1
-        assert found.most_common(1)[0][0] in (count, 2 * count), found  # a light band may cut a ball in two
+        assert found.most_common(1)[0][0] in (count, 2 * count), found  # a light band may split a ball
