@@ -9,7 +9,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends git make && rm 
 RUN useradd --create-home --uid 1000 user && mkdir /work && chown user /work
 WORKDIR /opt/polygen-stream
 COPY --chown=user . .
-RUN python tools/install_torch.py --index "$TORCH_INDEX" && pip install --no-cache-dir -e '.[evaluate,experiments,export,openvino,simulate]'
+RUN python tools/install_torch.py --index "$TORCH_INDEX" && pip install --no-cache-dir -e '.[evaluate,export,openvino,simulate]'
 USER user
 # Engines of the micro preset; without them renderers run eager.
 RUN polygen-stream build-engines
