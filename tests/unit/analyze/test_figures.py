@@ -153,6 +153,7 @@ def test_generator_metrics_have_every_figure_and_puts_the_generators_where_they_
     assert tight["diversity"]["mean"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.extended
 def test_correlations_over_runs():
     rng = np.random.default_rng(9)
     x = rng.normal(size=12)

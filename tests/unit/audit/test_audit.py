@@ -33,6 +33,7 @@ def test_share_with_its_wilson_interval() -> None:
     assert proportion_with_interval(right) == {"share": 0.8, "low": 0.7112, "high": 0.8666, "n": 100}
 
 
+@pytest.mark.extended
 def test_an_edit_is_shown_by_the_edited_picture_and_not_by_the_original() -> None:
     oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
     rng = np.random.default_rng(11)
@@ -68,6 +69,7 @@ def test_radial_spectrum_sees_where_the_power_is() -> None:
     assert radial_spectrum(wave.astype(np.uint8))[2:].argmax() + 2 == 8  # eight periods across the picture
 
 
+@pytest.mark.extended
 def test_audit_command_writes_every_figure(tmp_path: Path) -> None:
     done = audit(
         "--generators.recipes", "micro/sdxl_turbo", "--images", "28",
@@ -82,6 +84,7 @@ def test_audit_command_writes_every_figure(tmp_path: Path) -> None:
     assert min((tmp_path / name).stat().st_size for name in ("a.png", "s.png")) > 10_000
 
 
+@pytest.mark.extended
 def test_audit_refuses_generators_of_another_world_and_a_missing_folder(tmp_path: Path) -> None:
     done = audit("--json", str(tmp_path / "no" / "a.json"))
     assert done.returncode == 2

@@ -185,6 +185,7 @@ def cli(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.extended
 def test_the_command_writes_the_page_and_reads_verdicts(journal, tmp_path):
     done = cli(str(tmp_path), "--n", "30", "--out", "page.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

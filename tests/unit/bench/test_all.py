@@ -26,6 +26,7 @@ def measured(tmp_path_factory):
     return file
 
 
+@pytest.mark.extended
 def test_parts_are_measured_by_their_own_commands_and_compared_with_an_earlier_file(measured, tmp_path):
     slow = json.loads(measured.read_text())
     slow["parts"]["balance"]["captions_per_s"] *= 1e6
@@ -36,6 +37,7 @@ def test_parts_are_measured_by_their_own_commands_and_compared_with_an_earlier_f
     assert done.stdout.count("| worse |") == 1 and "trainer" not in done.stdout
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_every_part_has_its_numbers(tmp_path):
     file = tmp_path / "all.json"
@@ -46,6 +48,7 @@ def test_every_part_has_its_numbers(tmp_path):
     assert {measure.name.split(":")[0] for measure in measures(read_result(file))} == set(PARTS)
 
 
+@pytest.mark.extended
 def test_a_change_is_read_in_the_direction_of_the_number(measured):
     old = read_result(measured)
     new = copy.deepcopy(old)
@@ -62,6 +65,7 @@ def test_a_change_is_read_in_the_direction_of_the_number(measured):
     assert {name for name, change in changes.items() if change.worse} == {"balance: peak MiB"}
 
 
+@pytest.mark.extended
 def test_another_machine_is_said(measured):
     old = read_result(measured)
     assert differences(old, old) == []
@@ -72,6 +76,7 @@ def test_another_machine_is_said(measured):
     ]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("content", ["no JSON", "[]", '{"machine": {}, "quick": true, "parts": {"ring": {}}}'])
 def test_a_file_that_is_none_is_named_before_anything_is_measured(tmp_path, content):
     file = tmp_path / "other.json"
@@ -81,6 +86,7 @@ def test_a_file_that_is_none_is_named_before_anything_is_measured(tmp_path, cont
     assert "Traceback" not in done.stderr and "bench ring" not in done.stderr
 
 
+@pytest.mark.extended
 def test_an_unknown_part_is_named():
     done = bench("--parts", "ring,disk")
     assert done.returncode == 2 and "'disk' is none of ring, generators" in done.stderr

@@ -73,6 +73,7 @@ def test_batches_have_the_curriculums_mix_and_pass_over_everything(shards):
     assert set(seen) == set(range(18))  # 36 draws
 
 
+@pytest.mark.extended
 def test_training_from_shards_keeps_the_weights_that_are_asked_for(shards):
     ended, weights = train_from_shards(CONFIG, shards, every=3)
     assert len(ended) == 6 and ended == sorted(ended)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import psutil
+import pytest
 
 from polygen_stream.bench.training.evaluation import AT_WORK, CONTROLS, bench_evaluation
 from polygen_stream.bench.training.evaluation_view import markdown
 
 
+@pytest.mark.extended
 def test_pairs_with_and_without_the_evaluator_are_measured():
     before = set(psutil.Process().children(recursive=True))  # those of the tests before this one
     result = bench_evaluation(32, 10, 1, say=lambda line: None)

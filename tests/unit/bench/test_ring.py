@@ -29,6 +29,7 @@ def spread_keys(measurement: dict) -> set[str]:
     return set(measurement)
 
 
+@pytest.mark.extended
 def test_a_quick_run_yields_the_documented_keys(tmp_path):
     out, plot = tmp_path / "ring.json", tmp_path / "growth.png"
     done = subprocess.run(

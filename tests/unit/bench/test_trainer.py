@@ -51,6 +51,7 @@ def test_the_ratio_is_paired():
     assert noisy["low"] < noisy["median"] < noisy["high"] and noisy["median"] == pytest.approx(1.0)
 
 
+@pytest.mark.extended
 def test_every_loop_is_measured():
     result = bench_trainer("micro", 8, 10, 1, "cpu", say=lambda line: None)
     assert list(result["step_ms"]) == [OURS, STOCK, OUR_WAY, FROM_PIXELS] and min(result["step_ms"].values()) > 0

@@ -222,6 +222,7 @@ def cli(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.extended
 def test_build_filter_and_report_by_command_line(tmp_path, wordnet):
     (tmp_path / "blocked.txt").write_text("fire engine\n\n")
     options = ["--wordnet", str(wordnet), "--blocklist", "blocked.txt", "--drawable"]

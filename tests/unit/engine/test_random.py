@@ -176,6 +176,7 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
+@pytest.mark.extended
 def test_sdxls_added_embedding_is_joined_in_one_type(tmp_path: Path):
     model, _, _ = exported("micro/sdxl_turbo", "unet", tmp_path / "unet.onnx", "float16")
     known = types(model)

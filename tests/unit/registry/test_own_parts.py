@@ -36,7 +36,7 @@ def test_every_name_of_the_package_can_be_imported_and_called():
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("captions.source", "transformer", "'transformers', .*'shards'.* or 'module:attribute' .did you mean 'transf"),
+        ("captions.source", "transformer", "'shards', 'transformers', .* or 'module:attribute' .did you mean 'transf"),
         ("train.objective", "my_losses", "expected one of 'multi_positive', 'negclip', 'infonce', or 'module:"),
         ("generators.backend", "a.b:", "expected one of 'eager', 'torch-compile', 'onnxruntime'"),
         ("ring.sampler", "./sampler.py:draw", "expected one of .*'rounds', 'uniform', or 'module:attribute'"),
