@@ -28,6 +28,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """
     # Two processes may write the same file at the same time: each writes its own, and the last one stays.
     partial = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
+    _remove_abandoned(path)
     try:
         with partial.open("wb") as stream:
             yield stream
@@ -39,6 +40,15 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
     if durable:
         flush(path.parent)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of this file left beside it."""
+    start = f"{PARTIAL}{path.name}."
+    for entry in path.parent.iterdir():
+        pid = entry.name.removeprefix(start)
+        if entry.name.startswith(start) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            entry.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:

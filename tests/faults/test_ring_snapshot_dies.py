@@ -10,6 +10,7 @@ import numpy as np
 from killed_children import fork_child, lines_of, stop_at, was_killed
 from small_rings import open_pair, open_plain, render
 
+from polygen_stream.base import files
 from polygen_stream.ring import DrawRequest, Ring, RingTimeout, snapshot, state
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
@@ -67,8 +68,8 @@ def test_killed_anywhere_in_saving_leaves_the_old_snapshot_or_the_new_one(new_ri
         *(
             lines_of(function.__code__)
             for function in (
-                snapshot.save_snapshot, snapshot._write, snapshot._write_pictures, snapshot.flush,
-                state.copy_state,
+                snapshot.save_snapshot, snapshot._write, snapshot._write_pictures, files.replacing.__wrapped__,
+                files.flush, state.copy_state,
             )
         )
     )  # fmt: skip
