@@ -79,7 +79,7 @@ def measure(run_dir: Path) -> RunMeasurement:
     replicas: Counter[str] = Counter()
     renderers = {each.name: each.generator for each in build_process_plan(config, there=False).with_role("renderer")}
     for owner in found.owners:
-        if owner.role == "renderer" and (name := renderers.get(owner.name)):
+        if owner.role == "renderer" and (name := _generator_of(owner.name, renderers)):
             busy[name] += owner.busy_s
             replicas[name] += 1
         if owner.role == "captioner":
@@ -91,6 +91,12 @@ def measure(run_dir: Path) -> RunMeasurement:
     )
     images = sum(stats.images_committed.values())
     return RunMeasurement(times, one_device_each(config.generators.names, replicas), lines, images, stats.mean_reuse)
+
+
+def _generator_of(process: str, renderers: dict[str, str | None]) -> str | None:
+    """Return the generator of a renderer: one of the plan, or a further one of those, NAME-2, NAME-3 and so on."""
+    planned, _, number = process.rpartition("-")
+    return renderers.get(process) or (renderers.get(planned) if number.isdigit() else None)
 
 
 def compare(run: Path) -> list[ComparedFigure]:
