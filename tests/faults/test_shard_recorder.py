@@ -111,14 +111,14 @@ def test_too_little_room_for_the_shards_is_refused(start_toy, tmp_path):
     assert not run.run_dir.exists() and not (tmp_path / "shards").exists()
 
 
-def test_a_replay_has_no_tee(tmp_path):
+def test_a_replay_has_no_recorder(tmp_path):
     """The folder has the pictures already."""
     dump_config(
         load_config(None, {"launch.record_shards": "shards", "train.steps": "1", "curriculum.end": "0"}),
         tmp_path / "config.toml",
     )
     (tmp_path / "journal.jsonl").touch()
-    (tmp_path / "draw_log.jsonl").write_text('{"step": 0, "plain": [], "pair": []}\n')
+    (tmp_path / "draw_log.jsonl").write_text('{"step": 0, "plain": [], "pair": [], "generations": []}\n')
     config, _ = replay_of(tmp_path)
     assert config.launch.record_shards == ""
 
