@@ -42,7 +42,7 @@ def test_the_wheel_runs_outside_the_checkout(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "renderer micro/sana" in done.stdout
 
-    refused = elsewhere(installed, tmp_path, "run", "--nothing.like.it", "1")
+    refused = elsewhere(installed, tmp_path, "run", "--ring.slots", "1")
     preset = installed / "polygen_stream" / "_data" / "configs" / "micro.toml"
     assert str(preset) in refused.stderr  # it was the wheel that answered, not the checkout
 
