@@ -109,4 +109,4 @@ def _check_options(context: typer.Context, generators: list[str]) -> None:
                 f"{modes[0]} is about the whole cache and takes nothing else: leave {', '.join(others)} out"
             )
     if modes == ["--collect"]:
-        refuse_options(context, ["--force", "--jobs"], "is for builds, and --collect builds nothing: leave it out")
+        refuse_options(context, ["--force", "--jobs"], "cannot be used with --collect, which builds nothing")

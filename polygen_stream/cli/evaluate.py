@@ -136,7 +136,7 @@ def experiment(
     continues where it was.
     """
     if page_only:
-        refuse_options(context, ["--jobs", "--pools"], "has no use with --page, which trains nothing: leave it out")
+        refuse_options(context, ["--jobs", "--pools"], "cannot be used with --page, which trains nothing")
     from polygen_stream.experiment import experiment as command
 
     command.run(file, out, pools, jobs, page_only, console())

@@ -36,7 +36,7 @@ def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, co
     baseline = [result for result in results if result.phase == "test" and result.arm == spec.baseline]
     if len(baseline) < 2:
         raise UserError(
-            f"{table} has {len(baseline)} runs of the baseline {spec.baseline}; a page needs two: leave --page away"
+            f"{table} has {len(baseline)} runs of the baseline {spec.baseline}; a page needs two: leave --page out"
         )
     from polygen_stream.experiment.page import write_page
 

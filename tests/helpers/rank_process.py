@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import sys
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 
-import open_clip
 import torch.utils.tensorboard  # noqa: F401  # imported once, in the server, instead of by rank 0 of every test
 
 from polygen_stream.roles.role import run_role
 from polygen_stream.train.run import main
 
-VIT = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
-}
+TINY_VIT = str(Path(__file__).with_name("tiny_vit.json"))  # a model config small enough for many ranks on a few cores
 
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def start_rank(ring_fd: int, run_dir: Path, log: Path, environment: dict[str, str]) -> multiprocessing.Process:
-    """Start a trainer's process with these environment variables; it knows the model "tiny-vit"."""
+    """Start a trainer's process with these environment variables."""
     PROCESSES.set_forkserver_preload([__name__])
     process = PROCESSES.Process(target=_rank, args=(DupFd(ring_fd), run_dir, log, environment))
     process.start()
@@ -38,9 +32,5 @@ def _rank(ring: DupFd, run_dir: Path, log: Path, environment: dict[str, str]) ->
     os.dup2(output, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     os.environ.update(environment)
-    models = run_dir / f"tiny-vit-{os.getpid()}"
-    models.mkdir()
-    (models / "tiny-vit.json").write_text(json.dumps(VIT))
-    open_clip.add_model_config(models)
     sys.argv = ["trainer", "--run-dir", str(run_dir), "--ring-fd", str(ring.detach()), "--name", log.stem]
     run_role(main, "trainer")

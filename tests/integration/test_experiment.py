@@ -44,16 +44,9 @@ def write(path: Path, arms: list[dict]) -> None:
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    words = [
-        "experiment",
-        folder / "tiny.toml",
-        "--out",
-        folder / "results",
-        "--pools",
-        folder / "pools",
-        "--jobs",
-        "1",
-    ]
+    words = ["experiment", folder / "tiny.toml", "--out", folder / "results"]
+    if "--page" not in options:
+        words += ["--pools", folder / "pools", "--jobs", "1"]
     command = [sys.executable, "-m", "polygen_stream", *map(str, words), *options]
     return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -138,5 +131,5 @@ def test_a_page_of_nothing_says_so(tmp_path: Path):
     out, _ = process.communicate(timeout=240)
     assert process.returncode == 2
     assert out.strip() == (
-        f"error: {tmp_path}/results/tiny.csv has 0 runs of the baseline one; a page needs two: leave --page away"
+        f"error: {tmp_path}/results/tiny.csv has 0 runs of the baseline one; a page needs two: leave --page out"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rank_process import start_rank
+from rank_process import TINY_VIT, start_rank
 
 from polygen_stream.base.errors import RankLost
 from polygen_stream.base.jsonl import read_jsonl
@@ -43,7 +43,7 @@ NCCL = pytest.param(
 )
 
 
-def config_for(*, model: str = "tiny-vit", deterministic: bool = True, leftover_age: int = 0, **train) -> RunConfig:
+def config_for(*, model: str = TINY_VIT, deterministic: bool = True, leftover_age: int = 0, **train) -> RunConfig:
     ring = {"mode": "deterministic", "window": 24} if deterministic else {}
     options = {"batch": 13, "steps": STEPS, "warmup": 2, "checkpoint_every": 1000, "precision": "fp32"}
     return RunConfig(

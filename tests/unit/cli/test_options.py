@@ -26,13 +26,13 @@ from polygen_stream.cli import app
         ("inspect ring --count 3", "--count is of the grid that --images FILE.png writes"),
         ("inspect ring --images grid.jpg", "--images grid.jpg: the grid is a PNG file"),
         ("analyze run --pretrained w.pt", "--pretrained has no use without --reference MODEL"),
-        ("experiment table1 --page --jobs 3", "--jobs has no use with --page"),
+        ("experiment table1 --page --jobs 3 --pools p", "--jobs and --pools cannot be used with --page"),
         ("build-engines --list --verify", "--list and --verify exclude each other"),
         ("build-engines --dry-run --collect", "--dry-run and --collect exclude each other"),
         ("build-engines micro/sd15 --list --jobs 2", "--list is about the whole cache and takes nothing else: leave "
                                                      "micro/sd15, --jobs out"),
         ("build-engines --verify --backend onnxruntime", "--verify is about the whole cache"),
-        ("build-engines --collect --force", "--force is for builds, and --collect builds nothing"),
+        ("build-engines --collect --force", "--force cannot be used with --collect, which builds nothing"),
         ("plan --gpus 8 --steps 9 --images 9", "--steps 9 and --images 9 are two budgets"),
         ("simulate --against runs/x --gpus 8", "--against runs/x takes no config, override or option, and here are "
                                                "--gpus"),
