@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from run_folders import make_run
 
 from polygen_stream.cli import app
 
@@ -70,13 +71,16 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_quickstarts_python_runs(number: int, tmp_path: Path):
     code = python_blocks(QUICKSTART)[number]
     check = (
         "assert images.shape == (8, 32, 32, 3) and len(set(captions)) == 4",
         "assert images.shape == (2, 32, 32, 3)",
+        "assert len(texts) == 2 and not torch.equal(*texts)",
     )
+    if number == 2:
+        make_run(tmp_path / "runs" / "short")
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{check[number]}\nprint('ran')"], capture_output=True, text=True, cwd=tmp_path
     )
