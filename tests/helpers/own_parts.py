@@ -1,66 +1,19 @@
-"""A user's own module with a part of every kind, and what its author might get wrong. Written into a test's folder."""
+"""A user's own module with a part of every kind, and what its author might get wrong. Written into a test's folder.
+
+Caption source, objective and sampler are the ones that docs/extending.md shows.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-PARTS = '''
-"""Parts outside of the package."""
+EXTENDING = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 
+BACKEND = '''
 import shutil
 
-import numpy as np
 import torch
-
-from polygen_stream.captions.base import Caption, CaptionSource
-
-
-class Source(CaptionSource):
-    """Writes what it is told to, about two things."""
-
-    concepts = ("circle", "square")
-    axes = ("colour",)
-
-    def __init__(self, config):
-        self.style, self._waiting = config.writer, []
-
-    @property
-    def provenance(self):
-        return {"writer": "my_parts.Source", "style": self.style}
-
-    @property
-    def pending(self):
-        return len(self._waiting)
-
-    def submit(self, task, with_negative):
-        text = f"a red {task.concept} number {task.task_id}"
-        negative = text.replace("red", "blue") if with_negative else None
-        self._waiting.append(Caption(text, negative, task.axis if with_negative else None))
-
-    def collect(self):
-        written, self._waiting = self._waiting, []
-        return written
-
-
-def objective(image_features, text_features, logit_scale, index, *, image_image_features, config, group):
-    """Every image against all texts, without hard negatives of images."""
-    logits = logit_scale * image_features.float() @ text_features.float().T
-    loss = torch.nn.functional.cross_entropy(logits, index.image_text)
-    return loss, {"mine": loss}
-
-
-def newest(groups, seed, step, plain, pair, first):
-    """The groups that were opened last."""
-    from polygen_stream.ring.records import Kind
-    from polygen_stream.ring.sampler import Shortage
-
-    order = np.flatnonzero(groups.drawable)
-    order = order[np.argsort(-groups.task[order], kind="stable")]
-    pairs = order[groups.kind[order] == Kind.PAIR][:pair]
-    plains = order[~np.isin(order, pairs)][:plain]
-    if pairs.size < pair:
-        return Shortage(Kind.PAIR, pair, pairs.size)
-    return (plains, pairs) if plains.size == plain else Shortage(Kind.PLAIN, plain, plains.size)
 
 
 class Backend:
@@ -127,5 +80,6 @@ def no_source(config):
 def write_parts(folder: Path) -> None:
     """Write my_parts.py and my_mistakes.py."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "my_parts.py").write_text(PARTS)
+    shown = re.findall(r"^```python\n(.*?)^```", EXTENDING.read_text(encoding="utf-8"), re.M | re.S)
+    (folder / "my_parts.py").write_text("\n\n".join([*shown, BACKEND]))
     (folder / "my_mistakes.py").write_text(MISTAKES)

@@ -62,8 +62,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_trains_with_parts_from_outside(folder: Path):
     settings = {
         **SMALL,
-        "captions.source": "my_parts:Source",
-        "train.objective": "my_parts:objective",
+        "captions.source": "my_parts:Pets",
+        "train.objective": "my_parts:image_to_text",
         "ring.sampler": "my_parts:newest",
     }
     overrides = [word for key, value in settings.items() for word in (f"--{key}", value)]
@@ -71,17 +71,17 @@ def test_a_run_trains_with_parts_from_outside(folder: Path):
     assert done.returncode == 0, done.stderr
     run = folder / "run"
     metrics = list(read_jsonl(run / "metrics.jsonl"))
-    assert len(metrics) == 20 and set(metrics[-1]["loss_parts"]) == {"mine"}
+    assert len(metrics) == 20 and set(metrics[-1]["loss_parts"]) == {"image_to_text"}
     assert (run / "logs" / "renderer-mine.log").is_file()
     config = tomllib.loads((run / "config.toml").read_text())
     assert config["generators"]["recipes"] == [str(folder / "recipes" / "mine.toml")]
     assert config["train"]["model"] == str(folder / "my_clip.json")
-    assert config["captions"]["source"] == "my_parts:Source"
+    assert config["captions"]["source"] == "my_parts:Pets"
     own = json.loads((run / "provenance.json").read_text())["own_parts"]
     assert set(own) == {"generators.recipes", "train.model", "captions.source", "train.objective", "ring.sampler"}
     assert own["train.objective"]["file"] == str(folder / "my_parts.py")
-    texts = [line for line in (run / "journal.jsonl").read_text().splitlines() if "a red circle number" in line]
-    assert texts and "my_parts.Source" in (run / "journal.jsonl").read_text()
+    texts = [line for line in (run / "journal.jsonl").read_text().splitlines() if "a red cat" in line]
+    assert texts and '"Pets"' in (run / "journal.jsonl").read_text()
 
     for name in ("my_clip.json", "recipes"):  # what it was made of has gone
         (folder / name).rename(folder / f"moved-{name}")

@@ -12,6 +12,7 @@ import typer.main
 from run_folders import make_run
 
 from polygen_stream.cli import app
+from polygen_stream.generators.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -85,3 +86,11 @@ def test_the_quickstarts_python_runs(number: int, tmp_path: Path):
         [sys.executable, "-c", f"{code}\n{check[number]}\nprint('ran')"], capture_output=True, text=True, cwd=tmp_path
     )
     assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
+def test_the_recipe_of_the_page_on_extending_loads(tmp_path: Path):
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (tmp_path / "my_sd15").mkdir()
+    (tmp_path / "my_sd15.toml").write_text(re.search(r"^```toml\n(.*?)^```", page, re.M | re.S)[1])
+    recipe = load_recipe(str(tmp_path / "my_sd15.toml"))
+    assert (recipe.folder, recipe.engine) == (tmp_path / "my_sd15", None)

@@ -53,8 +53,8 @@ def test_what_a_run_takes_from_outside_is_recorded(here: Path):
         None,
         {
             "generators.recipes": f"{recipe},micro/sana",
-            "captions.source": "my_parts:Source",
-            "train.objective": "my_parts:objective",
+            "captions.source": "my_parts:Pets",
+            "train.objective": "my_parts:image_to_text",
             "ring.sampler": "my_parts:newest",
             "generators.backend": "my_parts:Backend",
         },
@@ -62,8 +62,8 @@ def test_what_a_run_takes_from_outside_is_recorded(here: Path):
     found = check_own_parts(config)
     assert found["generators.recipes"]["mine"]["file"] == str(recipe)
     assert {key: part["value"] for key, part in found.items() if key != "generators.recipes"} == {
-        "captions.source": "my_parts:Source",
-        "train.objective": "my_parts:objective",
+        "captions.source": "my_parts:Pets",
+        "train.objective": "my_parts:image_to_text",
         "ring.sampler": "my_parts:newest",
         "generators.backend": "my_parts:Backend",
     }
@@ -75,7 +75,7 @@ def test_what_a_run_takes_from_outside_is_recorded(here: Path):
     ("key", "value", "told"),
     [
         ("captions.source", "my_part:Source", "there is no module 'my_part' in PYTHONPATH"),
-        ("captions.source", "my_parts:Sorce", "my_parts.py has no 'Sorce': did you mean 'Source'?"),
+        ("captions.source", "my_parts:Pest", "my_parts.py has no 'Pest': did you mean 'Pets'?"),
         (
             "captions.source",
             "my_mistakes:Lazy",
@@ -87,7 +87,7 @@ def test_what_a_run_takes_from_outside_is_recorded(here: Path):
             "my_mistakes:loss",
             "takes (image_features, text_features), but it is called with (image_f",
         ),
-        ("ring.sampler", "my_parts:objective", "called with (groups, seed, step, plain, pair, first)"),
+        ("ring.sampler", "my_parts:image_to_text", "called with (groups, seed, step, plain, pair, first)"),
         (
             "generators.backend",
             "my_mistakes:HalfBackend",
@@ -139,8 +139,8 @@ def test_parts_are_found_where_python_finds_them(here: Path, tmp_path_factory: p
 
 
 def test_a_captioners_own_interpreter_is_asked(here: Path):
-    words = {"captions.source": "my_parts:Source", "launch.captioner_python": sys.executable}
-    assert check_own_parts(load_config(None, words))["captions.source"]["value"] == "my_parts:Source"
+    words = {"captions.source": "my_parts:Pets", "launch.captioner_python": sys.executable}
+    assert check_own_parts(load_config(None, words))["captions.source"]["value"] == "my_parts:Pets"
     with pytest.raises(UserError, match=r"launch.captioner_python = .*nosuch' cannot be started"):
         check_own_parts(load_config(None, {**words, "launch.captioner_python": str(here / "nosuch")}))
 
@@ -151,4 +151,4 @@ def test_a_factory_that_makes_no_caption_source_is_refused(here: Path, monkeypat
     monkeypatch.syspath_prepend(here)
     with pytest.raises(UserError, match="my_mistakes:no_source' returned str, which is no subclass of"):
         caption_source(load_config(None, {"captions.source": "my_mistakes:no_source"}).captions)
-    assert CAPTION_SOURCES.load("my_parts:Source").__module__ == "my_parts"
+    assert CAPTION_SOURCES.load("my_parts:Pets").__module__ == "my_parts"
