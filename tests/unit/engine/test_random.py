@@ -151,6 +151,7 @@ def test_the_command_offers_random_weights_where_there_are_none(tmp_path: Path, 
     assert str(found) == "sd15: onnxruntime engines of random weights"
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_random_weights_are_compiled_for_the_a100(tmp_path: Path):
     pytest.importorskip("tensorrt_rtx")
@@ -209,6 +210,7 @@ def test_float32_attention_computes_what_attention_computes(tmp_path: Path, opti
     assert np.abs(noise - expected["noise"].numpy()).max() < 1e-4
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 @pytest.mark.parametrize(
     ("name", "dtype", "parts"),
     [

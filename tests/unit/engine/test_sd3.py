@@ -91,6 +91,7 @@ def test_engines_of_every_part_render_what_eager_renders(recipe: Recipe, tmp_pat
     assert np.abs(pictures[0][0] - pictures[0][1]).max() > 10
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 def test_plans_of_every_part_compile_in_bfloat16_without_a_gpu(recipe: Recipe, tmp_path: Path):
     pytest.importorskip("tensorrt_rtx")
     half = recipe.model_copy(update={"dtype": "bfloat16"})

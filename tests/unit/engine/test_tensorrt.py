@@ -22,6 +22,7 @@ def test_a_target_is_refused_where_none_can_be_chosen(name: str):
         get_backend(name, "SM89")
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 def test_an_unknown_architecture_lists_the_known_ones():
     pytest.importorskip("tensorrt_rtx")
     with pytest.raises(UserError, match=r"cannot build for 'SM90': choose from .*SM80.*SM89"):
@@ -52,6 +53,7 @@ def graph(folder: Path) -> Path:
     return folder / "x.onnx"
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 @pytest.mark.parametrize(("level", "told"), [(None, 3), (0, 0), (5, 5)])
 def test_the_optimization_level_reaches_the_library(
     level: int | None, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -67,6 +69,7 @@ def test_the_optimization_level_reaches_the_library(
     assert job.engine.stat().st_size > 100
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_plans_for_refitting_ask_for_a_gpu(tmp_path: Path):
     pytest.importorskip("tensorrt_rtx")
@@ -75,6 +78,7 @@ def test_plans_for_refitting_ask_for_a_gpu(tmp_path: Path):
         get_backend("tensorrt-rtx", "SM80").compile(job)
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 def test_a_graph_that_the_parser_refuses_is_named_with_its_reason(tmp_path: Path):
     pytest.importorskip("tensorrt_rtx")
     model = onnx.load(graph(tmp_path))

@@ -157,6 +157,7 @@ def test_a_pipeline_renders_through_the_driver_what_it_renders_eager(name: str, 
     assert all(network.contexts[0].rows for network in networks.values())
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 @pytest.mark.parametrize(
     ("stand_in", "real"), [(Engine, "ICudaEngine"), (Context, "IExecutionContext"), (Runtime, "Runtime")]
 )
@@ -172,6 +173,7 @@ def test_the_stand_in_has_the_librarys_names_and_arguments(stand_in: type, real:
             assert any(re.findall(r"(?:^|, )(\w+): ", each)[1:] == arguments for each in overloads), theirs.__doc__
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 def test_the_stand_ins_types_and_modes_are_the_librarys():
     trt = pytest.importorskip("tensorrt_rtx")
     for kind in ("DataType", "TensorIOMode", "ExecutionContextAllocationStrategy"):

@@ -92,6 +92,7 @@ def test_a_build_that_fails_leaves_the_file_as_it_was(tmp_path: Path):
     assert not [each for each in tmp_path.iterdir() if each.name not in ("gpu.timings", "gpu.timings.lock")]
 
 
+@pytest.mark.extended  # make test-all installs TensorRT-RTX
 def test_the_stand_in_has_the_librarys_names():
     trt = pytest.importorskip("tensorrt_rtx")
     for mine, theirs in ((Measurements, trt.ITimingCache), (Config, trt.IBuilderConfig)):
