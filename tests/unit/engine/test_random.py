@@ -186,6 +186,7 @@ def test_sdxls_added_embedding_is_joined_in_one_type(tmp_path: Path):
     assert [each for each in joined if len(each) > 1] == []
 
 
+@pytest.mark.extended  # exports a UNet
 def test_float32_attention_multiplies_queries_and_keys_in_float32_and_the_rest_in_half(tmp_path: Path):
     model, _, _ = exported("micro/sd2", "unet", tmp_path / "unet.onnx", "float16", float32_attention=True)
     known, makers = types(model), {output: node for node in model.graph.node for output in node.output}
@@ -201,6 +202,7 @@ def test_float32_attention_multiplies_queries_and_keys_in_float32_and_the_rest_i
     assert products.count(onnx.TensorProto.FLOAT16) > len(softmax)
 
 
+@pytest.mark.extended  # exports a UNet
 @pytest.mark.parametrize("options", [{}, {"float32_attention": True}])
 def test_float32_attention_computes_what_attention_computes(tmp_path: Path, options: dict):
     ort = pytest.importorskip("onnxruntime")

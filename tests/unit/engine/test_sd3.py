@@ -78,6 +78,7 @@ def test_made_up_calls_are_like_those_that_the_pipeline_makes(recipe: Recipe):
         assert list(made_up) == list(calls[part][0]), part
 
 
+@pytest.mark.extended  # exports every part
 def test_engines_of_every_part_render_what_eager_renders(recipe: Recipe, tmp_path: Path):
     pytest.importorskip("onnxruntime")
     cache = EngineCache(tmp_path)

@@ -105,6 +105,7 @@ def test_detail_is_taken_out_of_the_pictures_a_step_sees():
     assert abs(losses["noise", 0.0] - losses["noise", 1.0]) > 1e-3
 
 
+@pytest.mark.extended  # torch.compile takes a minute
 def test_compiled_towers_take_the_same_steps_and_keep_their_names(tmp_path):
     """Batches of other sizes included, as a curriculum makes them."""
     config = RunConfig(train=TrainConfig(precision="fp32", warmup=2, steps=100))
