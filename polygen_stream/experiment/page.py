@@ -43,8 +43,8 @@ def page_text(experiment: Experiment, results: Sequence[TrialResult], command: s
         _delta_table(experiment, deltas),
         _contrast_table(experiment, deltas),
         _score_table(experiment, results),
-        f"Every run is a row of [{experiment.name}.csv]({experiment.name}.csv), the trials for the learning rate"
-        " (`tune`) included.",
+        f"[{experiment.name}.csv]({experiment.name}.csv) has one row per run, including the trials for the"
+        " learning rate (`tune`).",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -70,15 +70,15 @@ def _budget(experiment: Experiment, results: Sequence[TrialResult]) -> str:
             shown = " | ".join(f"{number:,}" for number in numbers)
             lines.append(f"| {arm.name} | {first.n_positives} | {first.m} | {shown} | {first.lr:g} | {len(own)} |")
     minutes = sum(result.seconds for result in results) / 60
-    took = f"{len(results)} runs of one CPU thread took {minutes:.0f} minutes, added up."
+    took = f"{len(results)} runs of one CPU thread took {minutes:.0f} minutes in total."
     return "\n".join(lines) + f"\n\n{tuned} {took}"
 
 
 def _delta_table(experiment: Experiment, deltas: Sequence[SeedDelta]) -> str:
     outcomes = ["delta_mtl", *TASKS, COMPOSITION]
-    head = f"Percent over `{experiment.baseline}`, mean over paired seeds with the 95 % t interval of Delta_MTL and of"
+    head = f"Change from `{experiment.baseline}` in percent, mean over paired seeds. Delta_MTL and compositional have"
     lines = [
-        f"{head} composition, and the five terms of Delta_MTL:",
+        f"{head} 95 % t intervals; the other columns are the five terms of Delta_MTL:",
         "",
         "| arm | Delta_MTL | " + " | ".join(task.replace("_", " ") for task in TASKS) + " | compositional | seeds |",
         "| --- |" + " ---: |" * (len(outcomes) + 1),
@@ -98,8 +98,8 @@ def _contrast_table(experiment: Experiment, deltas: Sequence[SeedDelta]) -> str:
     if not found:
         return ""
     lines = [
-        "The differences that the experiment was made for, in points of percent of the baseline, paired by seed; p of a"
-        " paired t test, after Holm's correction over this table. All else on this page is exploratory.",
+        "The planned contrasts: differences between the changes of two arms, in percentage points, paired by seed. p is"
+        " that of a paired t test, p (Holm) is corrected over this table. Everything else on this page is exploratory.",
         "",
         "| question | arms | outcome | difference [95 %] | seeds | p | p (Holm) |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
