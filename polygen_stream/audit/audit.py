@@ -68,7 +68,9 @@ def audit_all(
             accelerate(generator, config.generators.backend, threads)
             results[recipe.name] = audit_generator(generator, oracle, pictures, config.seed)
             # as in a run, a hard negative has the noise of its positive
-            drawn.append(tuple(generator.render(texts, range(len(pairs))) for texts in zip(*pairs, strict=True)))
+            captions, negatives = zip(*pairs, strict=True)
+            seeds = range(len(pairs))
+            drawn.append((generator.render(captions, seeds), generator.render(negatives, seeds)))
     console.print(audit_table(results))
     written = _audit_language_models(config, pictures, console) if config.captions.source == "transformers" else {}
     if as_json:

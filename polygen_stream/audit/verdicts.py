@@ -74,18 +74,13 @@ def sample_questions(journal: Path, count: int, seed: int) -> list[Question]:
     chosen: set[int] = set()
     for axis, quota in _quotas({axis: len(tasks) for axis, tasks in by_axis.items()}, count).items():
         chosen.update(sorted(by_axis[axis], key=lambda task: key(seed, "audit captions", task))[:quota])
-    return [
-        Question(
-            entry.task.task_id,
-            entry.task.axis,
-            AXES[entry.task.axis].category if entry.task.axis in AXES else CATEGORY[entry.task.axis],
-            entry.task.concept,
-            entry.outcome.text,
-            entry.outcome.negative,
-        )
-        for entry in read_journal(journal)
-        if entry.task.task_id in chosen
-    ]
+    questions = []
+    for entry in read_journal(journal):
+        task, written = entry.task, entry.outcome
+        if task.task_id in chosen and isinstance(written, Caption) and written.negative is not None:
+            category = AXES[task.axis].category if task.axis in AXES else CATEGORY[task.axis]
+            questions.append(Question(task.task_id, task.axis, category, task.concept, written.text, written.negative))
+    return questions
 
 
 def _quotas(sizes: dict[str, int], count: int) -> dict[str, int]:

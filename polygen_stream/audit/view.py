@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -26,7 +27,7 @@ ROWS = {
 }
 
 
-def audit_table(results: Mapping[str, Mapping[str, object]]) -> Table:
+def audit_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """One column per generator; shares in percent with 95 % intervals, seen / reserved combinations below."""
     table = Table(title="What the oracle reads in the pictures, % [95 % interval]")
     table.add_column("asked")
@@ -44,7 +45,7 @@ def audit_table(results: Mapping[str, Mapping[str, object]]) -> Table:
     return table
 
 
-def language_table(writer: Mapping[str, object], editor: Mapping[str, object]) -> Table:
+def language_table(writer: Mapping[str, Any], editor: Mapping[str, Any]) -> Table:
     """What the validators say of raw replies, and the grammar of what they let pass; percent with 95 % intervals."""
     table = Table(title="What the language models write, % [95 % interval]")
     for heading in ("asked", "raw", "accepted ones that the grammar could write"):
@@ -72,7 +73,7 @@ def verdict_table(found: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def audit_figure(results: Mapping[str, Mapping[str, object]], reference: np.ndarray | None = None) -> Figure:
+def audit_figure(results: Mapping[str, Mapping[str, Any]], reference: np.ndarray | None = None) -> Figure:
     """Recognizability against diversity, radial spectra, and hard-negative fidelity by edit.
 
     Args:

@@ -14,7 +14,7 @@ from polygen_stream.evaluate.micro_suite import Classification, MicroSuite, buil
 from polygen_stream.evaluate.score_suite import score_suite
 from polygen_stream.experiment.pool import ImagePool
 from polygen_stream.micro.world import Split
-from polygen_stream.train.model import Tokenizer
+from polygen_stream.train.model import ClipModel, Tokenizer
 
 IMAGES_PER_THING = 40
 RETRIEVAL_PAIRS = 500
@@ -49,7 +49,7 @@ class EvaluationSets:
 
 
 @torch.inference_mode()
-def measure(model: torch.nn.Module, tokenizer: Tokenizer, sets: EvaluationSets) -> dict[str, float]:
+def measure(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> dict[str, float]:
     """Return the scores of a model in eval mode on the test set: {name: score in 0..1} for each of `results.SCORES`."""
     encoder = Encoder(model, tokenizer)
     probe, test = sets.probe, sets.test.classification
@@ -69,7 +69,7 @@ def measure(model: torch.nn.Module, tokenizer: Tokenizer, sets: EvaluationSets) 
 
 
 @torch.inference_mode()
-def validate(model: torch.nn.Module, tokenizer: Tokenizer, sets: EvaluationSets) -> float:
+def validate(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> float:
     """Return the score that learning rates are chosen by: mean of zero-shot and both retrievals, validation set."""
     scores = score_suite(Encoder(model, tokenizer), sets.validation).scores
     return float(np.mean([scores[name].score for name in ("zero_shot_things", "retrieval_i2t_r1", "retrieval_t2i_r1")]))

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Ring:
         self._lease_numbers = itertools.count(1)
 
     @classmethod
-    def create(cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
+    def create(cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Self:
         """Allocate a ring.
 
         Raises:

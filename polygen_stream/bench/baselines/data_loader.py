@@ -128,12 +128,12 @@ def _slots(samples: np.ndarray, half: int) -> np.ndarray:
     return samples % (2 * half)
 
 
-def _identity(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 def _start_worker(_number: int) -> None:
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    assert parent is not None and parent.pid is not None
     die_with_parent(parent.pid)

@@ -65,11 +65,13 @@ class LockedMemoryBaseline:
 
 class _Columns:
     def __init__(self, work: Work, memory: SharedMemory) -> None:
-        self.sample = np.frombuffer(memory.buf, np.int64, work.slots)
-        self.caption = np.frombuffer(memory.buf, np.uint8, work.slots * CAPTION_BYTES, self.sample.nbytes)
+        buffer = memory.buf
+        assert buffer is not None, "the memory is open"
+        self.sample = np.frombuffer(buffer, np.int64, work.slots)
+        self.caption = np.frombuffer(buffer, np.uint8, work.slots * CAPTION_BYTES, self.sample.nbytes)
         self.caption = self.caption.reshape(work.slots, CAPTION_BYTES)
         start = self.sample.nbytes + self.caption.nbytes
-        self.image = np.frombuffer(memory.buf, np.uint8, work.slots * work.image_bytes, start)
+        self.image = np.frombuffer(buffer, np.uint8, work.slots * work.image_bytes, start)
         self.image = self.image.reshape(work.slots, *work.shape)
 
 

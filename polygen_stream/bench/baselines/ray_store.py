@@ -28,7 +28,7 @@ class RayBaseline:
             object_store_memory=2 * (work.slots + work.read) * (work.image_bytes + 1024) + 2**27,
             _temp_dir=tempfile.gettempdir(),
         )
-        self._producers = [_Producer.remote(work) for _ in range(work.producers)]
+        self._producers = [_Actor.remote(work) for _ in range(work.producers)]
         ray.get([producer.ready.remote() for producer in self._producers])
         self._out = np.empty((work.read, *work.shape), np.uint8)
         self._running: dict[Any, int] = {}  # object reference -> producer
@@ -69,7 +69,6 @@ class RayBaseline:
             self._running[self._producers[number].write.remote(self._wanted[number].popleft())] = number
 
 
-@ray.remote(num_cpus=1)
 class _Producer:
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -81,3 +80,6 @@ class _Producer:
     def write(self, samples: np.ndarray) -> tuple[np.ndarray, list[str], np.ndarray]:
         """What a task returns, Ray copies into its object store."""
         return samples, self._work.captions(samples), self._pictures.make(samples)
+
+
+_Actor: Any = ray.remote(num_cpus=1)(_Producer)

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.parity import CAPTIONS
@@ -142,7 +142,7 @@ def _ensemble(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 @contextmanager
 def _timed_parts(generator: Generator) -> Iterator[dict[str, float]]:
     """Seconds spent in text encoders, denoiser and decoder while the block runs."""
-    seconds = dict.fromkeys(("text", "denoise", "decode"), 0.0)
+    seconds: dict[str, float] = {"text": 0.0, "denoise": 0.0, "decode": 0.0}
     with ExitStack() as stack:
         for name in generator.recipe.engine.parts if generator.recipe.engine else ():
             stack.callback(_clock(generator.pipeline, name, seconds))

@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Callable
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import SpawnContext
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,9 +51,9 @@ class Producers:
         arguments: Further arguments of `connect`.
     """
 
-    def __init__(self, context: BaseContext, work: Work, connect: Callable[..., Writer], *arguments: Any) -> None:
+    def __init__(self, context: SpawnContext, work: Work, connect: Callable[..., Writer], *arguments: Any) -> None:
         self._work = work
-        self._pipes: list[Connection] = []
+        self._pipes: list[Any] = []
         self.processes = []
         for number in range(work.producers):
             ours, theirs = context.Pipe()
@@ -88,7 +88,7 @@ class Producers:
 
 def _produce(pipe: Connection, work: Work, number: int, connect: Callable[..., Writer], arguments: tuple) -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    assert parent is not None and parent.pid is not None
     die_with_parent(parent.pid)
     writer = connect(work, WorkPictures(work), *arguments)
     pipe.send("ready")

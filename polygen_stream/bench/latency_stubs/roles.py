@@ -83,7 +83,7 @@ def latency_stub_plan(config: RunConfig, latency: Latency) -> ProcessPlan:
         "trainer", "renderer", "captioner", *(["evaluator"] if latency.step_s is None else [])
     ):
         if process.role == "renderer":
-            count = latency.replicas.get(process.generator, 1)
+            count = latency.replicas.get(str(process.generator), 1)
             names = [process.name, *(f"{process.name}-{number}" for number in range(2, count + 1))]
             processes += [replace(_as_stub(process), name=name) for name in names]
         elif {"trainer": latency.step_s, "captioner": latency.caption_s}.get(process.role) is not None:
@@ -100,14 +100,14 @@ def _as_stub(process: ProcessSpec) -> ProcessSpec:
 
 def renderer(context: RoleContext) -> None:
     """Claim, wait as long as the generator would take, and commit images, until nothing is left to render."""
-    config, ring, latency = context.config, context.ring, Latency.read(context.run_dir)
-    index, image_s = config.generators.names.index(context.generator), latency.image_s[context.generator]
+    config, ring, latency, name = context.config, context.ring, Latency.read(context.run_dir), str(context.generator)
+    index, image_s = config.generators.names.index(name), latency.image_s[name]
     while not context.stopping:
         began = time.monotonic()
         claims = ring.claim([index], config.generators.batch)
         if not claims:
             stats = ring.stats()
-            if stats.finished_opening and not stats.backlog[context.generator]:
+            if stats.finished_opening and not stats.backlog[name]:
                 return
             time.sleep(POLL_S)
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - began)
@@ -125,9 +125,9 @@ def picture(caption: str, seed: int, size: int) -> np.ndarray:
 
     The pictures of a caption look alike, so that a model could learn which is which.
     """
-    squares = [seeding.rng(part).integers(0, 128, (GRAIN, GRAIN, 3), np.uint8) for part in (caption, seed)]
+    of_caption, of_seed = (seeding.rng(part).integers(0, 128, (GRAIN, GRAIN, 3), np.uint8) for part in (caption, seed))
     place = np.arange(size) * GRAIN // size
-    return sum(squares)[place][:, place]
+    return (of_caption + of_seed)[place][:, place]
 
 
 def painted(caption: str, seed: int, size: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def trainer(context: RoleContext) -> None:
         slots = [slot for group in draw.groups for slot in (*group.positive_slots, *group.negative_slots)]
         ring.read(slots)
         ring.release(draw)
-        _sleep_until(began + step_s)
+        _sleep_until(began + (step_s or 0.0))
         ring.set_step(step + 1)
         took_s, stats = time.monotonic() - began, ring.stats()
         ring.heartbeat(f"step {step + 1} of {config.train.steps}", draw.waited_s, took_s)
@@ -207,7 +207,7 @@ class LatencyStubSource(GrammarSource):
 
 
 def _captioner(context: RoleContext) -> None:
-    caption_s = Latency.read(context.run_dir).caption_s
+    caption_s = Latency.read(context.run_dir).caption_s or 0.0
     captioner.main(context, lambda _: LatencyStubSource(caption_s))
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -250,7 +250,7 @@ def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None]
     size, rng = image_size(model), np.random.default_rng(config.seed)
     captions = [[caption_of(number * train.batch + row) for row in range(train.batch)] for number in range(BATCHES)]
     if name == FROM_PIXELS:
-        transform = image_transform(size, is_train=True)
+        transform: Callable[[Image.Image], torch.Tensor] = cast(Any, image_transform(size, is_train=True))
         pixels = rng.integers(0, 256, (BATCHES, train.batch, size, size, 3), np.uint8)
 
         def make(number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -259,7 +259,10 @@ def _open_clip(config: RunConfig, device: torch.device, turn: Callable[[], None]
     else:
         floats = rng.standard_normal((BATCHES, train.batch, 3, size, size), np.float32)
         made = [(torch.from_numpy(images), tokenizer(texts)) for images, texts in zip(floats, captions, strict=True)]
-        make = made.__getitem__
+
+        def make(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return made[number]
+
     batches = _Batches(make, train.steps, train.steps * train.batch, turn)
     data = SimpleNamespace(dataloader=batches, set_epoch=lambda epoch: None)
     scheduler = cosine_lr(optimizer, args.lr, args.warmup, train.steps)

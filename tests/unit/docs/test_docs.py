@@ -91,6 +91,7 @@ def test_the_quickstarts_python_runs(number: int, tmp_path: Path):
 def test_the_recipe_of_the_page_on_extending_loads(tmp_path: Path):
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (tmp_path / "my_sd15").mkdir()
+    (tmp_path / "my_sd15" / "model_index.json").write_text("{}")
     (tmp_path / "my_sd15.toml").write_text(re.search(r"^```toml\n(.*?)^```", page, re.M | re.S)[1])
     recipe = load_recipe(str(tmp_path / "my_sd15.toml"))
     assert (recipe.folder, recipe.engine) == (tmp_path / "my_sd15", None)
