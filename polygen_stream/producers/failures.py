@@ -1,10 +1,14 @@
-"""Ending a run whose captions all fail, with the reasons, before the trainer has waited in vain."""
+"""Ending a run whose captions all fail, with the reasons, before the trainer has waited in vain.
+
+The outcome of a task depends on the task alone, so a captioner that is started again fails at the same tasks: the run
+ends with exit code 2 instead.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.selection.balance import DropReason
 
@@ -22,7 +26,7 @@ class FailureStreak:
         """Count the outcome of the next task.
 
         Raises:
-            PolygenError: MAX_FAILURES tasks in a row failed.
+            UserError: MAX_FAILURES tasks in a row failed.
         """
         if isinstance(outcome, Caption):
             self._length, self._reasons = 0, Counter()
@@ -31,7 +35,7 @@ class FailureStreak:
             self._reasons.update(outcome.rejected)
         if self._length == MAX_FAILURES:
             why = "; ".join(f"{reason} ({count:,} times)" for reason, count in self._reasons.most_common(3))
-            raise PolygenError(
+            raise UserError(
                 f"{MAX_FAILURES} tasks in a row got no caption: {why}; journal.jsonl has them all, and captions.bank, "
                 "captions.writer and captions.editor say who wrote about what"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.journal import JournalEntry
 from polygen_stream.captions.selection.balance import Balancer, DropReason
@@ -81,7 +81,7 @@ def test_a_source_without_captions_ends_the_run_with_the_reasons():
     for _ in range(MAX_FAILURES - 1):
         failures.record(Dropped(WHY * 5))
     with pytest.raises(
-        PolygenError, match=r"512 tasks in a row .*the model refuses \(2,560 times\).*captions\.writer"
+        UserError, match=r"512 tasks in a row .*the model refuses \(2,560 times\).*captions\.writer"
     ) as caught:
         failures.record(Dropped(WHY * 5))
     assert "empty" not in str(caught.value) and "\n" not in str(caught.value)
@@ -91,6 +91,6 @@ def test_a_caption_dropped_by_balancing_is_not_a_failure():
     failures = FailureStreak()
     for _ in range(3 * MAX_FAILURES):
         failures.record(Dropped((f"caption: {DropReason.FREQUENT}",), "a dog"))
-    with pytest.raises(PolygenError, match="came before"):
+    with pytest.raises(UserError, match="came before"):
         for _ in range(MAX_FAILURES):
             failures.record(Dropped((f"caption: {DropReason.EXACT}",), "a dog"))

@@ -26,7 +26,7 @@ from polygen_stream.cli import app
         ("inspect ring --count 3", "--count is of the grid that --images FILE.png writes"),
         ("inspect ring --images grid.jpg", "--images grid.jpg: the grid is a PNG file"),
         ("analyze run --pretrained w.pt", "--pretrained has no use without --reference MODEL"),
-        ("experiment table1 --page --jobs 3 --pools p", "--jobs and --pools cannot be used with --page"),
+        ("experiment table1 --page --jobs 3 --pools p", "--pools and --jobs cannot be used with --page"),
         ("build-engines --list --verify", "--list and --verify exclude each other"),
         ("build-engines --dry-run --collect", "--dry-run and --collect exclude each other"),
         ("build-engines micro/sd15 --list --jobs 2", "--list is about the whole cache and takes nothing else: leave "
