@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, effects
 from polygen_stream.launch import preflight, resume, run_setup
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.own_parts import check_own_parts
@@ -52,11 +52,11 @@ def supervise(
             if run_dir is None:
                 raise ValueError("a run is resumed in its own folder: give run_dir")
             stack.callback(os.close, run_setup.lock_run_folder(run_dir))
-            resume.refuse_finished(run_dir)
+            changes = resume.check_config(run_dir, config)
             step, ring = resume.last_usable(run_dir, config, plan.ring, say)
         else:
             run_dir = run_setup.choose_run_folder(config, run_dir)
-            step, ring = 0, Ring.create(plan.ring)
+            step, ring, changes = 0, Ring.create(plan.ring), []
         with ExitStack() as unless_started:
             unless_started.callback(ring.close)
             page = None
@@ -68,8 +68,11 @@ def supervise(
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
-                run_setup.record_resume(run_dir, step, own_parts)
+                run_setup.record_resume(config, run_dir, step, own_parts)
                 record_event(run_dir, "resume", step=step)
+                for line in effects(changes, config, step):
+                    say(line)
+                    record_event(run_dir, "changed", text=line)
             else:
                 run_setup.create_run_folder(config, run_dir, own_parts)
                 stack.callback(os.close, run_setup.lock_run_folder(run_dir))
