@@ -23,14 +23,11 @@ class RunFolder:
         """Return the run folder at `path`.
 
         Raises:
-            UserError: `path` is no run folder, or its config has been emptied.
+            UserError: `path` is no run folder.
         """
         run = cls(path)
         if not run.config.is_file():
             raise UserError(f"{path} is no run folder (it has no config.toml): name the folder that `run` printed")
-        if not run.config.read_bytes().strip():
-            # Read as it is, it would stand for the defaults, which are another run.
-            raise UserError(f"{run.config} is empty: restore it, it says what this run is")
         return run
 
     def __str__(self) -> str:

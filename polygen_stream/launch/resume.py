@@ -57,7 +57,9 @@ def check_config(run_dir: Path, config: RunConfig) -> list[Change]:
     Raises:
         UserError: There is nothing left to do, or a key has changed that decides what is trained.
     """
-    newest = last_checkpoint(run_dir)
+    file, newest = RunFolder(run_dir).config, last_checkpoint(run_dir)
+    if not file.read_bytes().strip():  # it would stand for the defaults
+        raise UserError(f"{file} is empty: restore it, for it says what this run is")
     done = newest[0] if newest else 0
     if _is_finished(run_dir) and (newest is None or config.train.steps <= done):
         raise UserError(
@@ -65,11 +67,10 @@ def check_config(run_dir: Path, config: RunConfig) -> list[Change]:
             "config.toml to train longer"
         )
     recorded = last_settings(run_dir)
-    changes = allowed_changes(recorded, config, RunFolder(run_dir).config) if recorded else []
+    changes = allowed_changes(recorded, config, file) if recorded else []
     if config.train.steps < done:
         raise UserError(
-            f"{RunFolder(run_dir).config}: train.steps = {config.train.steps}, but the run has trained {done} steps: "
-            f"at least {done}"
+            f"{file}: train.steps = {config.train.steps}, but the run has trained {done} steps: at least {done}"
         )
     return changes
 
