@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from polygen_stream.base.output import discard_unwritable
 from polygen_stream.base.python import SAFE_PATH
 from polygen_stream.cli import audit, bench, concepts, config, engines, evaluate, plan, run
 from polygen_stream.cli import inspect as inspection
@@ -99,4 +100,8 @@ def main() -> None:
         code = app(standalone_mode=False)
     except Explained as problem:
         code = explain(problem)
+    finally:
+        unwritten = discard_unwritable(sys.stdout)
+    if unwritten:
+        code = explain(unwritten)
     sys.exit(code or 0)

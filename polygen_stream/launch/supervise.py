@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from polygen_stream.base.output import lenient_output
 from polygen_stream.config import RunConfig, effects
 from polygen_stream.launch import preflight, resume, run_setup
 from polygen_stream.launch.events import record_event
@@ -38,7 +39,7 @@ def supervise(
     Returns:
         The exit code. 0: completed. 1: a process died, hung or failed too often; 2: it blamed its input. 130, 143, 129:
         stopped by SIGINT, SIGTERM, SIGHUP, with a checkpoint if the trainer had begun; a second signal kills everything
-        at once.
+        at once. Nothing of that depends on whether anybody reads the output.
 
     Raises:
         UserError: A part of the user's own cannot be used, the run folder is taken, or the ring does not fit into
@@ -47,7 +48,7 @@ def supervise(
     started = time.monotonic()
     own_parts = check_own_parts(config)
     plan = plan or build_process_plan(config)
-    with Signals() as signals, ExitStack() as stack:
+    with lenient_output(), Signals() as signals, ExitStack() as stack:
         if resumed:
             if run_dir is None:
                 raise ValueError("a run is resumed in its own folder: give run_dir")
