@@ -21,12 +21,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from polygen_stream.assets.model_configs import model_name
-from polygen_stream.base.errors import UserError
+from polygen_stream.base.errors import Damaged, UserError
 from polygen_stream.base.files import PARTIAL
 from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, fixed_settings
 
 RING = "ring.safetensors"
 META = "meta.json"
@@ -47,34 +46,28 @@ def last_checkpoint(run_dir: Path) -> tuple[int, Path] | None:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Return a short hash of what decides a run's training: checkpoints with the same one have the same settings.
-
-    How a run is named, launched and evaluated may change when it is resumed.
-    """
-    # Generators and model by name, so that their files may be moved.
-    generators = config.generators.model_copy(update={"recipes": config.generators.names})
-    train = config.train.model_copy(update={"model": model_name(config.train.model)})
+    """Return a short hash of the keys that stay as they are when a run is resumed, in all of its checkpoints."""
     # Defaults apart, so that a key that a later release adds does not make every checkpoint another run's.
-    located = config.model_copy(update={"generators": generators, "train": train})
-    decisive = located.model_dump_json(exclude={"name", "evaluate", "launch"}, exclude_defaults=True)
-    return hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
+    default = fixed_settings(RunConfig())
+    decisive = {name: value for name, value in fixed_settings(config).items() if value != default[name]}
+    return hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """Return meta.json of a checkpoint folder.
 
     Raises:
-        UserError: no such file, or not a checkpoint's.
+        Damaged: no such file, or not a checkpoint's.
     """
     file = folder / META
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN") from None
+        raise Damaged(f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN") from None
     except ValueError:
-        raise UserError(damaged(file, "it is not JSON")) from None
+        raise Damaged(damaged(file, "it is not JSON")) from None
     if not isinstance(meta, dict) or not {"step", "final", "model"} <= meta.keys():
-        raise UserError(damaged(file, "step, final or model is missing from it"))
+        raise Damaged(damaged(file, "step, final or model is missing from it"))
     return meta
 
 
@@ -87,23 +80,27 @@ def check(folder: Path, config: RunConfig) -> None:
     """Compare a checkpoint with its own checksums, its name and the run it lies in.
 
     Raises:
-        UserError: it is damaged, incomplete, or another run's.
+        Damaged: it is damaged or incomplete.
+        UserError: it is another run's.
     """
     meta = read_meta(folder)
     ours = config_hash(config)
     if meta.get("config_hash") != ours:
-        raise UserError(f"it is another run's: config hash {meta.get('config_hash')}, this run's is {ours}")
+        raise UserError(
+            f"checkpoint {folder} is another run's or another release's: config hash {meta.get('config_hash')}, this "
+            f"run's is {ours}; put the run's own checkpoint back, or begin anew with another --run-dir"
+        )
     if RunFolder(folder.parents[1]).checkpoint(meta["step"]) != folder:
-        raise UserError(f"it is another step's: its meta.json says step {meta['step']}")
+        raise Damaged(f"it is another step's: its meta.json says step {meta['step']}")
     for name, expected in meta.get("files", {}).items():
         try:
             size = (folder / name).stat().st_size
         except FileNotFoundError:
-            raise UserError(f"{name} is missing") from None
+            raise Damaged(f"{name} is missing") from None
         if size != expected["bytes"]:
-            raise UserError(f"{name} is truncated: {size} of {expected['bytes']} bytes")
+            raise Damaged(f"{name} is truncated: {size} of {expected['bytes']} bytes")
         if checksum(folder / name) != expected["blake2b"]:
-            raise UserError(f"{name} is damaged: it has another checksum than when it was written")
+            raise Damaged(f"{name} is damaged: it has another checksum than when it was written")
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:

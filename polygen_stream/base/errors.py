@@ -15,6 +15,10 @@ class UserError(PolygenError, ValueError):
     exit_code = 2
 
 
+class Damaged(UserError):
+    """A file is not what was once written: missing, cut or altered. Another one has to do."""
+
+
 class RankLost(PolygenError):
     """A rank that cannot go on because another one did not: the other says why, or was killed."""
 

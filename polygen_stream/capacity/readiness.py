@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.python import python_command
 from polygen_stream.capacity.gpus import GpuSpec, index_of, local_gpus, types_of
 from polygen_stream.config import RunConfig
 from polygen_stream.engine.cache import EngineCache
@@ -185,7 +185,7 @@ def prepare(config: RunConfig, config_words: Sequence[str], accepted: Collection
         # Only the licenses that the user accepted are passed on, not every one that the weights need.
         command = command_of(config_words, accepted) if each.command[0] == "fetch" else each.command
         print(f"prepare: polygen-stream {shlex.join(command)}", flush=True)
-        done = subprocess.run([sys.executable, "-m", "polygen_stream", *command], env={**os.environ, **each.env})
+        done = subprocess.run(python_command("-m", "polygen_stream", *command), env={**os.environ, **each.env})
         if done.returncode:
             raise UserError(f"--prepare stopped: polygen-stream {shlex.join(command)} failed, see above")
     refuse(config_words, missing(config, config_words, plan))

@@ -6,6 +6,7 @@ Commands import what they need when they run, so that `polygen-stream --help` ta
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from polygen_stream.base.output import discard_unwritable
+from polygen_stream.base.python import SAFE_PATH
 from polygen_stream.cli import audit, bench, concepts, config, engines, evaluate, plan, run
 from polygen_stream.cli import inspect as inspection
 from polygen_stream.cli.arguments import WITH_OVERRIDES
@@ -92,8 +95,13 @@ def main() -> None:
 
     An error that a user can cause ends in one line on stderr and exit code 2, see `polygen_stream.cli.errors`.
     """
+    os.environ.update(SAFE_PATH)
     try:
         code = app(standalone_mode=False)
     except Explained as problem:
         code = explain(problem)
+    finally:
+        unwritten = discard_unwritable(sys.stdout)
+    if unwritten:
+        code = explain(unwritten)
     sys.exit(code or 0)

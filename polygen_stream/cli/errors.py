@@ -6,10 +6,12 @@ in the environment every error prints its traceback in front of the line.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 
 import typer
 
@@ -17,6 +19,8 @@ from polygen_stream.base.errors import PolygenError
 from polygen_stream.cli.arguments import long_options
 
 BAD_INPUT = 2
+UNREAD = 1  # as click has it for output whose reader has gone
+OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # as a stream fails, which does not say what file it is
 VARIABLE = "POLYGEN_STREAM_TRACEBACK"
 
 Explained = (typer.TyperException, PolygenError, OSError)
@@ -32,9 +36,11 @@ def explain(problem: typer.TyperException | PolygenError | OSError) -> int:
         The exit code: 2 for bad input, else that of the error.
 
     Raises:
-        OSError: The error names no file, so it is none that a user can mend by its line alone.
+        OSError: The error names no file and is none of a stream, so a user cannot mend it by its line alone.
     """
-    if isinstance(problem, OSError) and problem.filename is None:
+    if isinstance(problem, BrokenPipeError):
+        return UNREAD
+    if isinstance(problem, OSError) and problem.filename is None and problem.errno not in OUTPUT:
         raise problem
     shown = os.environ.get(VARIABLE) == "1"
     if shown:
@@ -42,7 +48,8 @@ def explain(problem: typer.TyperException | PolygenError | OSError) -> int:
     if isinstance(problem, PolygenError):
         return _fail(str(problem), problem.exit_code)
     if isinstance(problem, OSError):
-        return _fail(f"{problem.strerror}: {problem.filename}{'' if shown else f' ({_kept(problem)})'}", BAD_INPUT)
+        where = f": {problem.filename}" if problem.filename is not None else ""
+        return _fail(f"{problem.strerror}{where}{'' if shown else f' ({_kept(problem)})'}", BAD_INPUT)
     return _usage(problem)
 
 
@@ -72,5 +79,6 @@ def _kept(problem: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads it
+        print(f"error: {message}", file=sys.stderr)
     return code

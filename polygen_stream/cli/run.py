@@ -133,8 +133,8 @@ def _resume(context: typer.Context, name: str, dashboard: bool) -> int:
     if others or context.args:
         raise UserError(
             f"--resume {name} takes no config, override or option but --dashboard, and here are "
-            f"{', '.join([*others, *context.args])}: a run continues as it began; its config.toml may be edited where "
-            "that does not concern training ([launch], [evaluate])"
+            f"{', '.join([*others, *context.args])}: a run continues as it began; edit its config.toml, and "
+            "`polygen-stream config KEY` says which keys may change"
         )
     folder = find_run(name)
     config = load_config(RunFolder(folder).config)

@@ -4,6 +4,7 @@ from polygen_stream.config.derived import (
     curriculum_of,
     curriculum_shares,
     expected_group_draws,
+    learning_rate,
     node_share,
     remote_generators,
     task_window,
@@ -15,6 +16,7 @@ from polygen_stream.config.load import (
     read_toml,
 )
 from polygen_stream.config.overrides import parse_overrides, split_config_name
+from polygen_stream.config.resume_rules import Change, allowed_changes, effects, fixed_settings, settings
 from polygen_stream.config.schema import (
     CaptionsConfig,
     CurriculumConfig,
@@ -28,6 +30,7 @@ from polygen_stream.config.schema import (
 
 __all__ = [
     "CaptionsConfig",
+    "Change",
     "CurriculumConfig",
     "EvaluateConfig",
     "GeneratorsConfig",
@@ -35,16 +38,21 @@ __all__ = [
     "RingConfig",
     "RunConfig",
     "TrainConfig",
+    "allowed_changes",
     "config_keys",
     "curriculum_of",
     "curriculum_shares",
     "dump_config",
+    "effects",
     "expected_group_draws",
+    "fixed_settings",
+    "learning_rate",
     "load_config",
     "node_share",
     "parse_overrides",
     "read_toml",
     "remote_generators",
+    "settings",
     "split_config_name",
     "task_window",
 ]

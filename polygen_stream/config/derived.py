@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from polygen_stream.base.errors import UserError
-from polygen_stream.config.schema import RunConfig
+from polygen_stream.config.schema import RunConfig, TrainConfig
 from polygen_stream.schedule.curriculum import Curriculum
 
 
@@ -17,6 +19,14 @@ def curriculum_shares(config: RunConfig) -> list[float]:
     """Return the share of hard negatives at 101 steps from the first to the last, evenly spread."""
     curriculum, steps = curriculum_of(config), config.train.steps
     return [curriculum.share(steps * i // 100) for i in range(101)]
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Return the learning rate of a step: linear warm-up to `lr` over `warmup` steps, then cosine decay to 0."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def expected_group_draws(config: RunConfig) -> int:

@@ -24,6 +24,7 @@ class Key:
         default: Value of a config that does not set it.
         meaning: Description in the schema.
         bounds: What numbers have to be, e.g. "at least 1, at most 62"; "" = anything.
+        at_resume: What a resumed run may do with it: "fixed", "onward" or "free", see schema.py.
         registry: Of a key that chooses a part, the parts that there are.
     """
 
@@ -32,6 +33,7 @@ class Key:
     default: Any
     meaning: str
     bounds: str
+    at_resume: Literal["fixed", "onward", "free"]
     registry: Registry | None = None
 
     @property
@@ -102,7 +104,11 @@ def _read_schema() -> Iterator[Key]:
 
 def _key(name: str, field: FieldInfo) -> Key:
     registry = next((each for each in field.metadata if isinstance(each, Registry)), None)
-    return Key(name, field.annotation, field.default, field.description or "", _bounds(field), registry)
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict):
+        raise TypeError(f"{name} is neither FIXED, ONWARD nor FREE in schema.py")
+    at_resume: Any = extra["at_resume"]
+    return Key(name, field.annotation, field.default, field.description or "", _bounds(field), at_resume, registry)
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -16,6 +16,11 @@ from polygen_stream.config.keys import Key, all_keys, sections
 from polygen_stream.config.schema import RunConfig
 
 WIDTH = 120
+AT_RESUME = {
+    "fixed": "stays, for it decides what is trained",
+    "onward": 'may change, and counts for the steps to come; stays where ring.mode is not "throughput"',
+    "free": "may change",
+}
 COMMENT_COLUMN = 32
 
 DEFAULTS_HEADER = """\
@@ -63,6 +68,7 @@ def render_key(key: Key, config: RunConfig) -> str:
             textwrap.indent("\n".join(_wrap(key.meaning, WIDTH - 2)), "  "),
             f"  type: {key.type}{bounds}",
             f"  default: {toml_value(key.default)}",
+            f"  when a run is resumed: {AT_RESUME[key.at_resume]}",
         )
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Literal
+
+from polygen_stream.base.python import python_command
 
 TIMEOUT_S = 120.0
 
@@ -21,20 +22,24 @@ import torch
 found = []
 for index in range(torch.cuda.device_count()):
     ones = torch.ones(256, 256, device=f"cuda:{index}")
-    assert (ones @ ones).sum().item() == 256**3, f"wrong product on cuda:{index}"
+    if (ones @ ones).sum().item() != 256**3:
+        raise SystemExit(f"wrong product on cuda:{index}")
     found.append(f"cuda:{index}")
-assert found, f"torch {torch.__version__} sees no GPU (built for CUDA {torch.version.cuda})"
+if not found:
+    raise SystemExit(f"torch {torch.__version__} sees no GPU (built for CUDA {torch.version.cuda})")
 print(f"{torch.__version__} multiplies matrices on", ", ".join(found))
 """,
     "xformers": """
 import torch, xformers, xformers.ops
 x = torch.randn(1, 64, 2, 32, device="cuda", dtype=torch.float16)
-assert xformers.ops.memory_efficient_attention(x, x, x).isfinite().all().item(), "attention is not finite"
+if not xformers.ops.memory_efficient_attention(x, x, x).isfinite().all().item():
+    raise SystemExit("attention is not finite")
 print(f"{xformers.__version__} computes attention")
 """,
     "tensorrt": """
 import tensorrt
-assert tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR)), "no builder"
+if not tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR)):
+    raise SystemExit("no builder")
 print(f"{tensorrt.__version__} starts a builder")
 """,
 }
@@ -90,7 +95,7 @@ def run_probe(source: str, timeout_s: float = TIMEOUT_S) -> Answer:
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-c", source],
+            python_command("-c", source),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.python import python_command
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.gpu import gpu
 from polygen_stream.engine.cache import CachedEngine, CacheError, EngineCache
@@ -161,7 +161,7 @@ def build_engines(
 def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool) -> str | None:
     """Run one worker to its end. Returns its error, or None."""
     name, began = each.recipe.name, time.monotonic()
-    command = [sys.executable, "-m", "polygen_stream.engine.worker"]
+    command = python_command("-m", "polygen_stream.engine.worker")
     command += ["--recipe", each.recipe.reference, "--backend", each.backend]
     command += [word for target in each.targets if target for word in ("--target", target)]
     command += ["--cache", str(cache.root), *(["--force"] if force else [])]

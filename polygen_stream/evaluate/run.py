@@ -8,7 +8,7 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import append_jsonl, read_jsonl
-from polygen_stream.checkpoints import list_checkpoints, read_meta
+from polygen_stream.checkpoints import last_checkpoint, list_checkpoints, read_meta
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score_suite import score_suite
@@ -23,7 +23,8 @@ def main(context: RoleContext) -> None:
     """Score checkpoints until the final one is scored or the run stops."""
     config = context.config.evaluate
     logging.basicConfig(level=logging.INFO)
-    yield_cores()
+    if not training_is_over(context.run_dir):
+        yield_cores()
     suites = {split: build_suite(split, config.images_per_class) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
     done = {
@@ -50,6 +51,12 @@ def main(context: RoleContext) -> None:
         logging.info("step %d: zero-shot things %.3f", step, line["metrics"]["zero_shot_things"])
         if final:
             return
+
+
+def training_is_over(run_dir: Path) -> bool:
+    """Whether the newest checkpoint is the final one, so that nobody else needs the cores."""
+    checkpoint = last_checkpoint(run_dir)
+    return checkpoint is not None and read_meta(checkpoint[1])["final"]
 
 
 def evaluate(checkpoint: Path, suites: dict[Split, MicroSuite], device: str) -> dict[str, object]:

@@ -3,7 +3,8 @@
     {"time": "2026-01-31T12:00:00+0000", "event": "restart", "process": "captioner", "reason": "...", "pause_s": 0.5}
 
 Events: "restart" (a process died and is started again), "degraded" (a generator was given up), "unusable" (a checkpoint
-was put aside), "recorder" (the recorder was given up), "resume" (a supervisor took an unfinished run up again).
+was put aside), "recorder" (the recorder was given up), "resume" (a supervisor took an unfinished run up again),
+"changed" (with another value of a key).
 """
 
 from __future__ import annotations

@@ -88,10 +88,11 @@ def remove_temporary(scratch_dir: str, run_dir: str) -> None:
     """
     shutil.rmtree(scratch_dir, ignore_errors=True)
     mark = scratch_dir.rpartition("-")[2]
-    for name in os.listdir(SHARED_MEMORY):
-        if mark in name:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(SHARED_MEMORY, name))
+    with contextlib.suppress(OSError):  # a container may have none
+        for name in os.listdir(SHARED_MEMORY):
+            if mark in name:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(SHARED_MEMORY, name))
     for folder, folders, files in os.walk(run_dir):
         for name in filter(_is_partial, list(folders)):
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
@@ -126,11 +127,13 @@ def main(mark: str, scratch_dir: str, run_dir: str) -> None:
     remove_temporary(scratch_dir, run_dir)
     # Show the cursor again: the supervisor may have died with its live view on the screen.
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-    print(
-        f"{show_cursor}error: the supervisor was killed; its guardian ended the {len(alive)} processes of "
-        f"the run in {run_dir}",
-        file=sys.stderr,
-    )
+    with contextlib.suppress(OSError):  # the terminal may be what killed the supervisor
+        print(
+            f"{show_cursor}error: the supervisor was killed; its guardian ended the {len(alive)} processes of "
+            f"the run in {run_dir}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

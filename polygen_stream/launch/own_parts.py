@@ -13,6 +13,7 @@ from typing import Any
 from polygen_stream.assets.model_configs import is_model_file, trainable_model_config
 from polygen_stream.assets.resources import is_recipe_file
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.python import python_command
 from polygen_stream.config import RunConfig
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.registry import CAPTION_SOURCES, REGISTRIES, is_own
@@ -62,7 +63,7 @@ def _by_interpreter(config: RunConfig) -> dict[str, dict[str, str]]:
 
 def _checked(python: str, parts: dict[str, str]) -> dict[str, dict[str, Any]]:
     words = [f"{key}={value}" for key, value in parts.items()]
-    command = [python, "-m", "polygen_stream.registry.check", *words]
+    command = python_command("-m", "polygen_stream.registry.check", *words, python=python)
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     except OSError as problem:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.python import SAFE_PATH, python_command
 from polygen_stream.config import RunConfig, remote_generators, task_window
 from polygen_stream.launch.role_table import ROLES, Role
 from polygen_stream.ring import RingSpec, check_spec, ring_bytes
@@ -208,7 +208,7 @@ def _renderers(config: RunConfig) -> list[ProcessSpec]:
     for generator in config.generators.names:
         if generator in remote:
             bridge = replace(_process("renderer", "cpu", 1, generator), memory_bytes=BRIDGE_BYTES)
-            renderers.append(replace(bridge, command=(sys.executable, "-m", "polygen_stream.producers.bridge")))
+            renderers.append(replace(bridge, command=tuple(python_command("-m", "polygen_stream.producers.bridge"))))
             continue
         devices = config.launch.renderers.get(generator, (config.generators.device,))
         for number, device in enumerate(devices, 1):
@@ -257,7 +257,7 @@ def _process(role: str, device: str, threads: int, generator: str | None = None)
     return ProcessSpec(
         name=name,
         role=role,
-        command=(sys.executable, "-m", ROLES[role].module),
+        command=tuple(python_command("-m", ROLES[role].module)),
         generator=generator,
         device=device,
         threads=threads,
@@ -280,6 +280,7 @@ def _environment(device: str, threads: int) -> dict[str, str]:
         # Weights are fetched before a run, never during one.
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
+        **SAFE_PATH,
         # Stacks of a crashed or hung process (which gets SIGABRT) go into its log.
         "PYTHONFAULTHANDLER": "1",
     }

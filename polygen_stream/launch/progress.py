@@ -20,11 +20,23 @@ class RunProgress:
         config: Of the run.
         folder: Of the run.
         ring: The run's ring now: a deterministic run gets another one when its trainer is started again.
+        ring_closed: There is none any more, or not yet another one.
     """
 
     config: RunConfig
     folder: RunFolder
     ring: Ring
+    ring_closed: bool = False
+
+    def close_ring(self) -> None:
+        """Close the ring, if that has not been done."""
+        if not self.ring_closed:
+            self.ring_closed = True
+            self.ring.close()
+
+    def replace_ring(self, ring: Ring) -> None:
+        """Go on with another ring in the place of the closed one."""
+        self.ring, self.ring_closed = ring, False
 
     def stats(self) -> RingStats:
         """Return the ring's numbers, as of now.

@@ -13,7 +13,10 @@ from pathlib import Path
 
 def provenance() -> dict:
     """Return code, package versions, machine, command line and time of this process."""
-    packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    packages = {}
+    for dist in importlib.metadata.distributions():
+        if name := (dist.metadata or {}).get("Name"):  # none of a package that is half installed
+            packages[name] = dist.version
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "argv": sys.argv,

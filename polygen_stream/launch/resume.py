@@ -6,14 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import overload
 
-from polygen_stream.base.errors import UserError
+from polygen_stream.base.errors import Damaged, UserError
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import cut_jsonl
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.checkpoints import RING, UNUSABLE, check, list_checkpoints, read_meta, write_meta
-from polygen_stream.config import RunConfig
+from polygen_stream.checkpoints import (
+    RING,
+    UNUSABLE,
+    check,
+    last_checkpoint,
+    list_checkpoints,
+    read_meta,
+    write_meta,
+)
+from polygen_stream.config import Change, RunConfig, allowed_changes
 from polygen_stream.launch.events import record_event
-from polygen_stream.launch.run_setup import RUNS
+from polygen_stream.launch.run_setup import RUNS, last_settings
 from polygen_stream.ring import Ring, RingSpec
 from polygen_stream.ring.restore import restore_snapshot
 
@@ -33,19 +41,38 @@ def find_run(which: str, runs: Path = RUNS) -> Path:
         run_dir = max(found, key=lambda folder: RunFolder(folder).provenance.stat().st_mtime)
     else:
         run_dir = Path(which)
-        if not RunFolder.open(run_dir).provenance.is_file():
-            raise UserError(f"--resume {which}: nothing was started in this folder (it has no provenance.json)")
+    if not RunFolder.open(run_dir).provenance.is_file():
+        raise UserError(f"--resume {which}: nothing was started in this folder (it has no provenance.json)")
     return run_dir.absolute()
 
 
-def refuse_finished(run_dir: Path) -> None:
-    """Refuse a run that is completed. Call it under the lock: the run may have ended a moment ago.
+def check_config(run_dir: Path, config: RunConfig) -> list[Change]:
+    """Compare the config of a run with what it was started or last resumed with; nothing is written.
+
+    Call it under the lock: the run may have ended a moment ago.
+
+    Returns:
+        The keys that changed and count for the steps to come.
 
     Raises:
-        UserError: There is nothing left to do.
+        UserError: There is nothing left to do, or a key has changed that decides what is trained.
     """
-    if _is_finished(run_dir):
-        raise UserError(f"the run in {run_dir} is finished, see its summary.json: start a new one")
+    file, newest = RunFolder(run_dir).config, last_checkpoint(run_dir)
+    if not file.read_bytes().strip():  # it would stand for the defaults
+        raise UserError(f"{file} is empty: restore it, for it says what this run is")
+    done = newest[0] if newest else 0
+    if _is_finished(run_dir) and (newest is None or config.train.steps <= done):
+        raise UserError(
+            f"the run in {run_dir} is finished, see its summary.json: start a new one, or raise train.steps in its "
+            "config.toml to train longer"
+        )
+    recorded = last_settings(run_dir)
+    changes = allowed_changes(recorded, config, file) if recorded else []
+    if config.train.steps < done:
+        raise UserError(
+            f"{file}: train.steps = {config.train.steps}, but the run has trained {done} steps: at least {done}"
+        )
+    return changes
 
 
 @overload
@@ -63,15 +90,19 @@ def last_usable(
 ) -> tuple[int, Ring | None]:
     """Return the step of the newest checkpoint that can be used, and its ring if `spec` asks for one.
 
-    Those that cannot are put aside, with one line each for the user, so that the trainer will find this one. Without
-    any, training begins again at step 0 and with an empty ring.
+    Those that are damaged are put aside, with one line each for the user, so that the trainer will find this one.
+    Without any, training begins again at step 0 and with an empty ring.
+
+    Raises:
+        UserError: The newest one that is whole is another run's or another release's, was made with other settings, or
+            its ring does not fit into memory.
     """
     folders = [folder for _, folder in reversed(list_checkpoints(run_dir))]
     for folder in folders:
         try:
             check(folder, config)
             ring = None if spec is None else restore_snapshot(folder / RING, spec)
-        except UserError as problem:
+        except Damaged as problem:
             aside = _put_aside(folder)
             say(f"checkpoint {folder} cannot be used ({problem}), it is {aside.name} now; going on from the one before")
             record_event(run_dir, "unusable", checkpoint=folder.name, reason=str(problem))
@@ -91,9 +122,11 @@ def rewind(run_dir: Path, step: int, steps: int) -> None:
     cut_jsonl(RunFolder(run_dir).metrics, step)
     cut_jsonl(RunFolder(run_dir).eval_log, step + 1)
     for number, folder in list_checkpoints(run_dir):
-        meta = read_meta(folder)
-        if meta["final"] and number < steps:  # the last one of an interrupted run, but not of the run
-            write_meta(folder, meta | {"final": False})
+        meta, final = read_meta(folder), number >= steps
+        if (
+            meta["final"] != final
+        ):  # the last one of an interrupted run or a shorter one, but not of this run; or now is
+            write_meta(folder, meta | {"final": final})
 
 
 def _put_aside(folder: Path) -> Path:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import flush
 from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.config import RunConfig, dump_config
+from polygen_stream.config import RunConfig, dump_config, settings
 from polygen_stream.launch.provenance import provenance
 
 RUNS = Path("runs")
@@ -45,7 +46,9 @@ def create_run_folder(config: RunConfig, run_dir: Path, own_parts: Mapping[str, 
     except OSError as error:
         raise UserError(f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
     dump_config(config, run.config)
-    write_json(run.provenance, provenance() | {"own_parts": own_parts or {}})
+    attempt = provenance() | {"settings": settings(config), "own_parts": own_parts or {}}
+    write_json(run.provenance, attempt, durable=True)
+    flush(run_dir)
 
 
 def lock_run_folder(run_dir: Path) -> int:
@@ -63,9 +66,15 @@ def lock_run_folder(run_dir: Path) -> int:
     return descriptor
 
 
-def record_resume(run_dir: Path, step: int, own_parts: Mapping[str, Any]) -> None:
-    """Add to the provenance of a run that it is resumed at `step`, by this process, and with which own parts."""
+def record_resume(config: RunConfig, run_dir: Path, step: int, own_parts: Mapping[str, Any]) -> None:
+    """Add to the provenance of a run that it is resumed at `step`, by this process, with this config and own parts."""
     file = RunFolder(run_dir).provenance
     before = read_json(file)
-    again = {"step": step} | provenance() | {"own_parts": own_parts}
-    write_json(file, before | {"resumed": [*before.get("resumed", []), again]})
+    again = {"step": step} | provenance() | {"settings": settings(config), "own_parts": own_parts}
+    write_json(file, before | {"resumed": [*before.get("resumed", []), again]}, durable=True)
+
+
+def last_settings(run_dir: Path) -> dict[str, Any] | None:
+    """Return the settings with which a run was started or last resumed; None of a release that did not record them."""
+    found = read_json(RunFolder(run_dir).provenance)
+    return [found, *found.get("resumed", [])][-1].get("settings")

@@ -1,7 +1,8 @@
-"""Signals that stop a run."""
+"""Signals that stop a run, for good or for a while."""
 
 from __future__ import annotations
 
+import os
 import signal
 
 
@@ -10,17 +11,32 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Notes SIGINT, SIGTERM and SIGHUP for the loop to act on. Main thread only."""
+    """Notes SIGINT, SIGTERM, SIGHUP and SIGTSTP for the loop to act on. Main thread only.
+
+    SIGHUP stays ignored where it was (nohup), and SIGTSTP where there is no job control.
+    """
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self.asked_to_pause = False
 
     def __enter__(self) -> Signals:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        self._before = {
-            number: signal.signal(number, lambda received, frame: self.received.append(received)) for number in numbers
-        }
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in (signal.SIGHUP, signal.SIGTSTP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
         return self
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTSTP:
+            self.asked_to_pause = True
+        else:
+            self.received.append(number)
+
+    def pause(self) -> None:
+        """Stand still, as Ctrl-Z asked for, until SIGCONT: at a moment when this process holds no lock of the ring."""
+        self.asked_to_pause = False
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -77,6 +77,11 @@ def summarize(
     }
 
 
+def incomplete(status: str, error: str | None, seconds: float, problem: Exception) -> dict:
+    """Return what is left of a summary of a run one of whose files cannot be read: how it ended, and which file."""
+    return {"status": status, "error": error, "seconds": round(seconds, 3), "incomplete": str(problem)}
+
+
 def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
     """Return what the shards have, and how many complete captions they miss; None without a recorder.
 
@@ -170,6 +175,8 @@ def conclude(result: dict, run_dir: Path) -> None:
         print(f"error: {result['error']}\n  run folder: {run_dir}\n  to go on: {again}", file=sys.stderr)
     elif result["status"] == "interrupted":
         print(f"{result['error']}\n  to go on: {again}", file=sys.stderr)
+    elif "incomplete" in result:
+        print(f"warning: no summary: {result['incomplete']}\n  run folder: {run_dir}", file=sys.stderr)
     else:
         show(result, run_dir)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from polygen_stream.config import RunConfig
+from polygen_stream.base.output import lenient_output
+from polygen_stream.config import RunConfig, effects
 from polygen_stream.launch import preflight, resume, run_setup
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.own_parts import check_own_parts
@@ -38,7 +39,7 @@ def supervise(
     Returns:
         The exit code. 0: completed. 1: a process died, hung or failed too often; 2: it blamed its input. 130, 143, 129:
         stopped by SIGINT, SIGTERM, SIGHUP, with a checkpoint if the trainer had begun; a second signal kills everything
-        at once.
+        at once. Nothing of that depends on whether anybody reads the output.
 
     Raises:
         UserError: A part of the user's own cannot be used, the run folder is taken, or the ring does not fit into
@@ -47,16 +48,16 @@ def supervise(
     started = time.monotonic()
     own_parts = check_own_parts(config)
     plan = plan or build_process_plan(config)
-    with Signals() as signals, ExitStack() as stack:
+    with lenient_output(), Signals() as signals, ExitStack() as stack:
         if resumed:
             if run_dir is None:
                 raise ValueError("a run is resumed in its own folder: give run_dir")
             stack.callback(os.close, run_setup.lock_run_folder(run_dir))
-            resume.refuse_finished(run_dir)
+            changes = resume.check_config(run_dir, config)
             step, ring = resume.last_usable(run_dir, config, plan.ring, say)
         else:
             run_dir = run_setup.choose_run_folder(config, run_dir)
-            step, ring = 0, Ring.create(plan.ring)
+            step, ring, changes = 0, Ring.create(plan.ring), []
         with ExitStack() as unless_started:
             unless_started.callback(ring.close)
             page = None
@@ -68,8 +69,11 @@ def supervise(
             preflight.check_disk(config, plan, run_dir)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
-                run_setup.record_resume(run_dir, step, own_parts)
+                run_setup.record_resume(config, run_dir, step, own_parts)
                 record_event(run_dir, "resume", step=step)
+                for line in effects(changes, config, step):
+                    say(line)
+                    record_event(run_dir, "changed", text=line)
             else:
                 run_setup.create_run_folder(config, run_dir, own_parts)
                 stack.callback(os.close, run_setup.lock_run_folder(run_dir))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig
 from polygen_stream.launch import resume, summary
 from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, rendezvous_environment
+from polygen_stream.launch.compute_clock import ComputeClock, give_normal_priority
 from polygen_stream.launch.degraded import without
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.health import Heartbeats
@@ -95,21 +97,16 @@ class Supervisor:
             self._signals_heeded = len(self.signals.received)
             message = self._stop_on_signal(number)
             status, code = "interrupted", 128 + number
-        except PolygenError as error:
-            status, code, message = "failed", error.exit_code, str(error)
+        except Exception as error:  # whatever it is, what has been trained is worth a checkpoint
+            status, code, message = "failed", getattr(error, "exit_code", 1), self._explain(error)
             trainers = self.children.with_role("trainer")
             # Ranks that lost one of theirs are stuck in a collective: there will be no checkpoint to wait for.
             whole = all(trainer.alive for trainer in trainers)
             grace_s = self.config.launch.grace_s if whole else PRODUCER_GRACE_S
             self._stop(trainers, grace_s, at_once=self.children.all)
         finally:
-            self.children.close()
-            self.monitor.close()
-            try:
-                self._conclude(status, message)
-            finally:
-                self.progress.ring.close()
-        return code
+            written = self._end(status, message)
+        return code if written else code or 1
 
     # ---- what a run consists of
 
@@ -167,6 +164,11 @@ class Supervisor:
         """Wait until the evaluator has evaluated the final checkpoint."""
         self._start_evaluator()
         for process in self.plan.with_role("evaluator"):
+            child = self.children.named(process.name)
+            # It left the cores to training, which is over. Who may not give them back starts it once more.
+            if child.alive and not give_normal_priority(child.popen.pid):
+                self._stop([child], PRODUCER_GRACE_S)
+                self._start(process)
             self._wait(self._has_done(process), EVALUATION_LIMIT_S, process)
 
     def _report(self) -> None:
@@ -182,15 +184,16 @@ class Supervisor:
     def _wait(
         self, done: Callable[[], bool], limit_s: float = float("inf"), process: ProcessSpec | None = None
     ) -> None:
-        """Run the loop until `done`; past the limit, `process` is the culprit."""
-        deadline = time.monotonic() + limit_s
+        """Run the loop until `done`; `process` is the culprit if it could compute for longer than the limit."""
+        clock = ComputeClock()
         while True:
             try:
                 if done():
                     return
-                if process is not None and time.monotonic() > deadline:
+                if process is not None:
                     child = self.children.named(process.name)
-                    raise ChildDied(child, f"{process.label} did not finish within {limit_s:.0f} s")
+                    if clock.look(child.popen.pid) > limit_s:
+                        raise ChildDied(child, f"{process.label} did not finish within {limit_s:.0f} s")
                 self._look()
             except LockTimeout as error:
                 self._kill_holder(error)
@@ -199,6 +202,8 @@ class Supervisor:
         """Look at everything once, do what is due, and pause."""
         if self.signals.received:
             raise Interrupted
+        if self.signals.asked_to_pause:
+            self.monitor.pause(self.signals.pause)
         self.children.check_guardian()
         self.tail.read()
         self._deal_with_ended()
@@ -306,10 +311,10 @@ class Supervisor:
         self._ended += self.children.wait_for_killed()
         deterministic = self.plan.ring.deterministic
         if deterministic:
-            self.progress.ring.close()
+            self.progress.close_ring()
         step, ring = resume.last_usable(self.run_dir, self.config, self.plan.ring if deterministic else None, say)
         if ring is not None:
-            self.progress.ring = ring
+            self.progress.replace_ring(ring)
             self.children.ring_fd = ring.fd
         resume.rewind(self.run_dir, step, self.config.train.steps)
         self.first_step_at = self.first_step_at or self.tail.first_seen
@@ -378,18 +383,54 @@ class Supervisor:
         limits |= dict.fromkeys(children, grace_s)
         self.children.stop(limits, lambda: len(self.signals.received) > self._signals_heeded)
 
-    def _conclude(self, status: str, message: str | None) -> None:
+    def _explain(self, error: Exception) -> str:
+        """Say in a line what ended the run; an error that nobody foresaw leaves its traceback in a log."""
+        if isinstance(error, PolygenError):
+            return str(error)
+        log = self.folder.logs / "supervisor.log"
+        with suppress(OSError):
+            log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        return f"the supervisor failed: {type(error).__name__}: {error}\n  log: {log}"
+
+    def _end(self, status: str, message: str | None) -> bool:
+        """Leave nothing of the run but its folder: first what it did, in summary.json, and last what is shown.
+
+        Returns:
+            Whether the summary is there.
+        """
+        try:
+            self.children.close()
+        finally:
+            try:
+                result, problem = self._summarize(status, message)
+            finally:
+                self.monitor.close()
+                self.progress.close_ring()
+        summary.conclude(result, self.run_dir)
+        if problem:
+            say(f"error: cannot write {self.folder.summary}: {problem.strerror}")
+        return problem is None
+
+    def _summarize(self, status: str, message: str | None) -> tuple[dict, OSError | None]:
+        """Write summary.json, and return its content, and why it could not be written."""
         self.tail.read()
         with suppress(PolygenError):  # the ring itself may have failed the run: keep the last numbers it gave
-            self.stats = self.progress.stats()
-            # Images would be most of the ring's memory; how it stood tells why a run ended as it did.
-            save_snapshot(self.progress.ring, self.folder.ring_snapshot, payload=False)
+            if not self.progress.ring_closed:
+                self.stats = self.progress.stats()
+                # Images would be most of the ring's memory; how it stood tells why a run ended as it did.
+                save_snapshot(self.progress.ring, self.folder.ring_snapshot, payload=False)
         first_step_at = self.first_step_at or self.tail.first_seen
         first_step_s = first_step_at - self.started if first_step_at else None
         seconds = time.monotonic() - self.started
-        result = summary.summarize(self.run_dir, status, message, seconds, first_step_s, self.stats)
-        write_json(self.folder.summary, result)
-        summary.conclude(result, self.run_dir)
+        try:
+            result = summary.summarize(self.run_dir, status, message, seconds, first_step_s, self.stats)
+        except (OSError, PolygenError) as problem:  # a file cannot be read: how the run ended is known
+            result = summary.incomplete(status, message, seconds, problem)
+        try:
+            write_json(self.folder.summary, result, durable=True)
+        except OSError as problem:
+            return result, problem
+        return result, None
 
 
 def say(line: str) -> None:

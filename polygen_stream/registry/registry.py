@@ -74,8 +74,8 @@ class Registry:
     def load(self, value: str) -> Any:
         """Import the part that a value of the key stands for.
 
-        A part of the user's own is looked for where `python -m` looks: in PYTHONPATH, among the installed packages and
-        in the current directory.
+        A part of the user's own is looked for in PYTHONPATH, among the installed packages, and last in the current
+        directory.
 
         Raises:
             UserError: No such name; or of a part of the user's own, the module cannot be imported, it has no such

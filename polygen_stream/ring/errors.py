@@ -42,4 +42,4 @@ class CaptionTooLong(UserError):
 
 
 class RingMismatch(UserError):
-    """A descriptor is no ring this process may use: wrong magic, version, layout, libc or PID namespace."""
+    """A ring or a snapshot that is whole, but not this process's: another version, spec, libc or PID namespace."""

@@ -66,6 +66,12 @@ def libc_id() -> str:
     return f"{os.confstr('CS_GNU_LIBC_VERSION')} {platform.machine()}"
 
 
+def _check(result: int, call: str) -> None:
+    """Refuse an error of the C library. Not an assertion: the call has to be made under `python -O`, too."""
+    if result != 0:
+        raise RuntimeError(f"ring mutex: {call}: {errno.errorcode.get(result, result)}")
+
+
 class RobustMutex:
     """Wraps a pthread_mutex_t that lies in `room` (uint8 [MUTEX_BYTES] in shared memory)."""
 
@@ -90,16 +96,15 @@ class RobustMutex:
             ("settype", _PTHREAD_MUTEX_ERRORCHECK),
         ):
             function = getattr(self._libc, f"pthread_mutexattr_{name}")
-            result = function(attributes) if value is None else function(attributes, value)
-            assert result == 0, f"pthread_mutexattr_{name}: {errno.errorcode.get(result, result)}"
-        assert self._libc.pthread_mutex_init(self._address, ctypes.addressof(attributes)) == 0
+            _check(function(attributes) if value is None else function(attributes, value), f"pthread_mutexattr_{name}")
+        _check(self._libc.pthread_mutex_init(self._address, ctypes.addressof(attributes)), "pthread_mutex_init")
         self._verify()
 
     def _verify(self) -> None:
         """Check the size by what the library touches: sizeof(pthread_mutex_t) is not known at run time."""
-        assert self._libc.pthread_mutex_trylock(self._address) == 0
+        _check(self._libc.pthread_mutex_trylock(self._address), "pthread_mutex_trylock")
         holder = self.holder()
-        assert self._libc.pthread_mutex_unlock(self._address) == 0
+        self.release()
         touched = int(np.flatnonzero(self._room != _CANARY)[-1]) + 1
         if touched > MUTEX_BYTES // 2 or holder != threading.get_native_id():
             raise UserError(
@@ -128,13 +133,11 @@ class RobustMutex:
 
     def mark_consistent(self) -> None:
         """Declare the state repaired after OWNER_DIED. Releasing without it makes the mutex unusable for good."""
-        result = self._libc.pthread_mutex_consistent(self._address)
-        assert result == 0, errno.errorcode.get(result, result)
+        _check(self._libc.pthread_mutex_consistent(self._address), "pthread_mutex_consistent")
 
     def release(self) -> None:
         """Unlock the mutex."""
-        result = self._libc.pthread_mutex_unlock(self._address)
-        assert result == 0, errno.errorcode.get(result, result)
+        _check(self._libc.pthread_mutex_unlock(self._address), "pthread_mutex_unlock")
 
     def holder(self) -> int:
         """Return the thread id of the holder, 0 if there is none. The futex word is kernel ABI for robust mutexes."""

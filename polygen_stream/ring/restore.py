@@ -2,8 +2,9 @@
 
 Kept: pictures that were stored, pins, counters, limits, draws so far, ages, generations. Dropped: the process table,
 whose pids mean nothing now, and with it owners, leases, waits and batches on the draw board; what only processes of the
-old run had promised (production is over, a generator is down). Members that were being written, and READY ones whose
-picture was not stored, are WANTED again: a picture is a function of its task, so it is rendered a second time.
+old run had promised (production is over, a generator is down). Limits whose first value in the new spec is
+another get that; the others stay as they were last set. Members that were being written, and READY ones whose picture
+was not stored, are WANTED again: a picture is a function of its task, so it is rendered a second time.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from pathlib import Path
 
 import numpy as np
 
-from polygen_stream.base.errors import UserError
+from polygen_stream.base.errors import Damaged
+from polygen_stream.ring.errors import RingMismatch
 from polygen_stream.ring.layout import RingColumns, Total
+from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import GroupState, Kind, Polarity, SlotState
 from polygen_stream.ring.ring import SUPERVISOR_LOCK_TIMEOUT_S, Ring
 from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import copied_columns
 
+FREE = {"max_retries", "max_backlog"}  # of the spec: they bound what producers do from now on
+
 
 def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
     """Allocate a ring and fill it from a snapshot; its invariants, pictures and captions are checked.
 
-    Raises UserError for an unusable file, for a spec that is not the snapshot's, for too little memory.
+    Raises Damaged for an unusable file, RingMismatch for a spec that makes another ring than the snapshot's, UserError
+    for limits that would stop both sides and for too little memory.
     """
     file = SnapshotFile(path)
-    _check_spec(path, file.spec, spec)
+    limits = _changed_limits(path, file.spec, spec)
     ring = Ring.create(spec, lock_timeout_s)
     try:
         c = ring._control.columns  # no other process has the descriptor yet: neither mutex nor journal is needed
@@ -40,21 +46,30 @@ def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVI
         _want_again(c, spec, stored=file.picture_slot)
         problems = ring.check()
         if problems:
-            raise UserError(f"ring snapshot {path} is damaged: {problems[0]}; choose an older one")
+            raise Damaged(f"ring snapshot {path} is damaged: {problems[0]}; choose an older one")
+        if limits:
+            ring.set_limits(**limits)
     except BaseException:
         ring.close()
         raise
     return ring
 
 
-def _check_spec(path: Path, theirs: RingSpec, ours: RingSpec) -> None:
-    for field in fields(RingSpec):
-        before, now = getattr(theirs, field.name), getattr(ours, field.name)
-        if before != now:
-            raise UserError(
-                f"ring snapshot {path} was made with {field.name} = {before}, this run has {now}; "
+def _changed_limits(path: Path, theirs: RingSpec, ours: RingSpec) -> dict[str, float]:
+    """Return the limits that have another value in our spec; refuse a spec that differs in anything that may not."""
+    differ = {
+        field.name: (getattr(theirs, field.name), getattr(ours, field.name))
+        for field in fields(RingSpec)
+        if getattr(theirs, field.name) != getattr(ours, field.name)
+    }
+    limits = set() if ours.deterministic else {field.name for field in fields(Limits)}
+    for name, (before, now) in differ.items():
+        if name not in limits | FREE:
+            raise RingMismatch(
+                f"ring snapshot {path} was made with {name} = {before}, this run has {now}; "
                 "resume with the config of the run that wrote it"
             )
+    return {name: now for name, (_, now) in differ.items() if name in limits}
 
 
 def _forget_processes(c: RingColumns) -> None:

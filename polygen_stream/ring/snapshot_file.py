@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from polygen_stream.base.errors import UserError
+from polygen_stream.base.errors import Damaged, UserError
+from polygen_stream.ring.errors import RingMismatch
 from polygen_stream.ring.layout import VERSION, Column, RingColumns
 from polygen_stream.ring.snapshot import FORMAT, columns_checksum
 from polygen_stream.ring.spec import RingSpec
@@ -21,7 +22,8 @@ _CHUNK = 256  # pictures read at once
 class SnapshotFile:
     """An opened snapshot. `state` are its columns, `picture_slot` (int64 [n]) the slots whose pictures it holds.
 
-    Raises UserError for a file that is missing, truncated, damaged, of another version, or no snapshot at all.
+    Raises Damaged for a file that is missing, truncated, damaged or no snapshot at all, RingMismatch for one of
+    another version.
     """
 
     def __init__(self, path: Path, label: str | None = None) -> None:
@@ -30,16 +32,16 @@ class SnapshotFile:
         try:
             self._file = safe_open(path, framework="numpy")
         except FileNotFoundError as error:
-            raise UserError(f"{self._label} does not exist; {_REMEDY}") from error
+            raise Damaged(f"{self._label} does not exist; {_REMEDY}") from error
         except OSError as error:
             raise UserError(f"{self._label} cannot be read: {error}") from error
         except SafetensorError as error:
-            raise UserError(f"{self._label} is truncated or no safetensors file ({error}); {_REMEDY}") from error
+            raise Damaged(f"{self._label} is truncated or no safetensors file ({error}); {_REMEDY}") from error
         metadata = self._file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            raise UserError(f"{self._label} is a safetensors file but no ring snapshot; {_REMEDY}")
+            raise Damaged(f"{self._label} is a safetensors file but no ring snapshot; {_REMEDY}")
         if metadata.get("version") != str(VERSION):
-            raise UserError(
+            raise RingMismatch(
                 f"{self._label} has version {metadata.get('version')}, this polygen-stream reads version {VERSION}; "
                 "use the release that wrote it"
             )
@@ -47,7 +49,7 @@ class SnapshotFile:
             self.spec = RingSpec.from_json(metadata["spec"])
             check_spec(self.spec)
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self._label} has a ring spec that cannot be read ({error}); {_REMEDY}") from error
+            raise Damaged(f"{self._label} has a ring spec that cannot be read ({error}); {_REMEDY}") from error
         self.state = RingState(
             self.spec,
             RingColumns({column.name: self._column(column) for column in copied_columns(self.spec)}),
@@ -55,7 +57,7 @@ class SnapshotFile:
             int(metadata["pid_namespace"]),
         )
         if columns_checksum(self.state) != int(metadata["columns_checksum"]):
-            raise UserError(f"{self._label} is damaged: its columns have another checksum than was stored; {_REMEDY}")
+            raise Damaged(f"{self._label} is damaged: its columns have another checksum than was stored; {_REMEDY}")
         self._picture_slot = self._file.get_tensor("picture_slot")
 
     @property
@@ -83,7 +85,7 @@ class SnapshotFile:
         array = self._file.get_tensor(column.name) if in_file else None
         found = None if array is None else (array.dtype, array.shape)
         if array is None or found != expected:
-            raise UserError(f"{self._label}: column {column.name} is {found}, its spec asks for {expected}; {_REMEDY}")
+            raise Damaged(f"{self._label}: column {column.name} is {found}, its spec asks for {expected}; {_REMEDY}")
         return array
 
 

@@ -82,7 +82,8 @@ class LeftoverQueue:
         """Let a group wait from `step` on, unless it does already. Return why it cannot, else None."""
         if any(group in waiting for waiting in self._lanes.values()):
             return None
-        assert step >= next(reversed(self._lanes[lane].values()), step), "steps go on, or a lane has no order"
+        latest = next(reversed(self._lanes[lane].values()), step)
+        assert step >= latest, "steps go on, or a lane has no order"
         self.entered[lane] += 1
         answer = self._ring.pin(*group).value if len(self) < self._most else Reason.FULL
         if answer == "pinned":

@@ -1,8 +1,6 @@
-"""The optimizer, AdamW, and the learning rate as a function of the step."""
+"""The optimizer, AdamW."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 
@@ -29,14 +27,6 @@ def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.
         eps=config.eps,
         fused=True,
     )
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the learning rate of a step: linear warm-up to `lr` over `warmup` steps, then cosine decay to 0."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ import torch
 import torch.distributed as dist
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.checkpoints import config_hash
-from polygen_stream.config import RunConfig
+from polygen_stream.base.seeding import key
+from polygen_stream.config import RunConfig, settings
 from polygen_stream.train.lost_ranks import reporting_lost_ranks
 from polygen_stream.train.step_barrier import StepBarrier, build_step_barrier, no_barrier
 
@@ -60,7 +61,7 @@ class RankGroup:
         """
         if self.world_size == 1:
             return step
-        local = [int(config_hash(config), 16) >> 1, step]
+        local = [_hash(config), step]
         local_values = torch.tensor(local, device=self.device)  # int64 [2]
         gathered = [torch.empty_like(local_values) for _ in range(self.world_size)]
         with reporting_lost_ranks(f"rank {self.rank} was asking the others where to begin"):
@@ -74,6 +75,12 @@ class RankGroup:
                     f"{local[0]:x}; start every node with the same config, seed and overrides"
                 )
         return min(step for _, step in values)
+
+
+def _hash(config: RunConfig) -> int:
+    """Hash what ranks have to have in common to train together: what a run trains, and how it takes a step."""
+    common = settings(config) | config.train.model_dump(exclude={"model", "device"})
+    return key(json.dumps(common | {"launch.node": None}, sort_keys=True)) >> 1
 
 
 def rank_from_environment(world_size: int) -> tuple[int, int]:

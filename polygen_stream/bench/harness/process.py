@@ -16,11 +16,13 @@ from typing import IO, Any
 import psutil
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.python import python_command
 from polygen_stream.bench.harness.baseline import BaselineEntry
 from polygen_stream.bench.harness.workload import Work
 
 ROUND_TIMEOUT_S = 300.0
 CLOSE_TIMEOUT_S = 10.0
+WORKER = "polygen_stream.bench.harness.worker"
 PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 CHECK_EVERY = 100  # timed rounds compare the bytes of 1 % of the samples
 
@@ -59,7 +61,7 @@ class BaselineProcess:
 
     def _start(self, python: str, log: IO[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [python, "-m", "polygen_stream.bench.harness.worker", self._target, self.work.to_json(), str(os.getpid())],
+            python_command("-m", WORKER, self._target, self.work.to_json(), str(os.getpid()), python=python),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -65,7 +65,8 @@ class Producers:
             self._pipes.append(ours)
             self.processes.append(process)
         for pipe in self._pipes:
-            assert pipe.recv() == "ready"
+            if pipe.recv() != "ready":
+                raise RuntimeError("a producer said something else before it was ready")
 
     def begin(self, first: int, images: int) -> None:
         """Let all producers together write samples first .. first + images - 1. Return at once."""

@@ -26,6 +26,7 @@ import numpy as np
 from polygen_stream.base import seeding
 from polygen_stream.base.files import PARTIAL
 from polygen_stream.base.jsonl import JsonLines
+from polygen_stream.base.python import python_command
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.checkpoints import config_hash, describe_files, write_meta
@@ -95,7 +96,7 @@ def latency_stub_plan(config: RunConfig, latency: Latency) -> ProcessPlan:
 
 
 def _as_stub(process: ProcessSpec) -> ProcessSpec:
-    return replace(process, command=(sys.executable, "-m", __spec__.name, process.role))
+    return replace(process, command=tuple(python_command("-m", __spec__.name, process.role)))
 
 
 def renderer(context: RoleContext) -> None:

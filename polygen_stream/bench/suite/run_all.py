@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.python import python_command
 from polygen_stream.bench.ring.benchmark import LARGE, SMALL, machine
 
 # What a short run of each part is called with. `bench captions` is none of them: it wants vLLM's interpreter.
@@ -50,8 +50,8 @@ def bench_all(parts: Sequence[str], quick: bool, say: Callable[[str], None]) -> 
         for part in parts:
             say(f"bench {part}")
             file = Path(folder) / f"{part}.json"
-            words = ["-m", "polygen_stream", "bench", part, "--json", str(file), *(QUICK[part] if quick else ())]
-            done = subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL)
+            words = ["bench", part, "--json", str(file), *(QUICK[part] if quick else ())]
+            done = subprocess.run(python_command("-m", "polygen_stream", *words), stdout=subprocess.DEVNULL)
             if done.returncode:
                 raise PolygenError(f"bench {part} ended with exit code {done.returncode}, see above")
             result["parts"][part] = json.loads(file.read_text())

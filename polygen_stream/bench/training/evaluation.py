@@ -24,6 +24,7 @@ import psutil
 import torch
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.python import python_command
 from polygen_stream.bench.parent_death import die_with_parent
 from polygen_stream.bench.training.trainer import OURS, WARM_UP, Loop, median_ratio, our_loop, trainer_config
 from polygen_stream.checkpoints import list_checkpoints
@@ -55,7 +56,7 @@ def bench_evaluation(batch: int, pairs: int, threads: int, say: Callable[[str], 
         PolygenError: the measurement failed.
     """
     say(f"{6 * (WARM_UP + pairs)} steps of the micro model, {batch} images each")
-    words = [sys.executable, "-m", MODULE, str(os.getpid()), "trainer", str(batch), str(pairs), str(threads)]
+    words = python_command("-m", MODULE, str(os.getpid()), "trainer", str(batch), str(pairs), str(threads))
     done = subprocess.run(words, stdout=subprocess.PIPE, env=_environment("trainer", threads), text=True)
     if done.returncode:
         raise PolygenError(f"the measurement ended with exit code {done.returncode}, see above")
@@ -125,7 +126,7 @@ def _cpu_seconds(process: psutil.Popen) -> float:
 @contextmanager
 def _evaluator(checkpoint: Path) -> Iterator[psutil.Popen]:
     """A process that evaluates a checkpoint for ever, stopped as soon as it has begun."""
-    words = [sys.executable, "-m", MODULE, str(os.getpid()), "evaluator", str(checkpoint)]
+    words = python_command("-m", MODULE, str(os.getpid()), "evaluator", str(checkpoint))
     # As the supervisor starts its roles: in a session of its own.
     process = psutil.Popen(
         words, stdout=subprocess.PIPE, env=_environment("evaluator", 1), start_new_session=True, text=True

@@ -29,7 +29,7 @@ class StatusView:
         self._live: Live | None = None
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
+            self.open()
         else:
             self._console.print(f"run folder: {run_dir}", soft_wrap=True, markup=False)
 
@@ -45,6 +45,11 @@ class StatusView:
     def say(self, message: str) -> None:
         """Print a message that stays on the screen."""
         self._console.print(f"[{clock(time.monotonic() - self._started)}] {message}", soft_wrap=True, markup=False)
+
+    def open(self) -> None:
+        """Show the live screen, where there is one; again after `close`."""
+        if self._live:
+            self._live.start()
 
     def close(self) -> None:
         """Remove the live screen, so that what is printed next stays."""

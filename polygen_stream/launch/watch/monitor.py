@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.children import Child
 from polygen_stream.launch.watch.control_server import ControlServer
@@ -17,7 +20,7 @@ from polygen_stream.roles.trace import TraceFile
 
 
 class RunMonitor:
-    """Shows one run. `show` never waits for those that look at it.
+    """Shows one run. It never waits for those that look at it, and what goes wrong with a view ends no run.
 
     Args:
         config: Of the run.
@@ -32,6 +35,7 @@ class RunMonitor:
         self._tracker = StatusTracker()
         self._control = ControlServer(run_dir)
         self._trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
+        self._told = False  # the log has the first error of a view
         self._view = StatusView(config, run_dir)
 
     def show(self, ring: Ring, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> None:
@@ -41,17 +45,28 @@ class RunMonitor:
             LockTimeout: The ring's mutex could not be had for a command.
         """
         status = self._tracker.take(stats, tail, children)
-        self._view.update(status)
+        with self._no_reason_to_end():
+            self._view.update(status)
         for change in self._control.serve(ring, lambda: to_dict(self._config, self._run_dir, "running", status)):
             self.say(change)
-        if self._page:
-            self._page.update(status, self._run_dir)
-        if self._trace:
-            self._trace.counters(**counters(stats))
+        with self._no_reason_to_end():
+            if self._page:
+                self._page.update(status, self._run_dir)
+            if self._trace:
+                self._trace.counters(**counters(stats))
 
     def say(self, message: str) -> None:
         """Print a message that stays on the screen."""
-        self._view.say(message)
+        with self._no_reason_to_end():
+            self._view.say(message)
+
+    def pause(self, stop: Callable[[], None]) -> None:
+        """Take the live screen away while `stop` stands still."""
+        with self._no_reason_to_end():
+            self._view.close()
+        stop()
+        with self._no_reason_to_end():
+            self._view.open()
 
     def degraded(self, text: str) -> None:
         """Show from now on what the run is without generators that were given up."""
@@ -60,6 +75,18 @@ class RunMonitor:
     def close(self) -> None:
         """Stop showing the run."""
         self._control.close()
-        if self._trace:
-            self._trace.close()
-        self._view.close()
+        with self._no_reason_to_end():
+            if self._trace:
+                self._trace.close()
+        with self._no_reason_to_end():
+            self._view.close()
+
+    @contextmanager
+    def _no_reason_to_end(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            if not self._told:
+                self._told = True
+                with suppress(OSError):
+                    (RunFolder(self._run_dir).logs / "views.log").write_text(traceback.format_exc(), encoding="utf-8")

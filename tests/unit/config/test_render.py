@@ -61,6 +61,7 @@ def test_all_there_is_to_know_of_a_key():
         "  Second beta of AdamW.",
         "  type: number, at least 0, less than 1",
         "  default: 0.98",
+        "  when a run is resumed: stays, for it decides what is trained",
     ]
     text = render_key(all_keys()["train.precision"], config)
     assert '  type: one of "auto", "fp32", "bf16"' in text.splitlines()

@@ -28,7 +28,7 @@ def test_one_renderer_per_generator_and_one_of_each_other_role():
 def test_command_line_of_a_renderer():
     renderer = build_process_plan(load_config()).with_role("renderer")[0]
     assert renderer.argv("/runs/x", 7)[1:] == [
-        "-m", "polygen_stream.producers.renderer", "--run-dir", "/runs/x", "--ring-fd", "7",
+        "-P", "-m", "polygen_stream.producers.renderer", "--run-dir", "/runs/x", "--ring-fd", "7",
         "--name", "renderer-micro-sd15", "--generator", "micro/sd15",
         "--device", "cpu",
     ]  # fmt: skip

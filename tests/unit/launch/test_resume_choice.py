@@ -20,7 +20,7 @@ from polygen_stream.checkpoints import (
 )
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.events import events
-from polygen_stream.launch.resume import find_run, last_usable, refuse_finished, rewind
+from polygen_stream.launch.resume import check_config, find_run, last_usable, rewind
 from polygen_stream.launch.run_setup import lock_run_folder
 from polygen_stream.ring import Ring
 from polygen_stream.ring.snapshot import save_snapshot
@@ -80,11 +80,6 @@ def damage_meta(folder):
     (folder / META).write_text("{")
 
 
-def damage_foreign(folder):
-    meta = read_meta(folder)
-    (folder / META).write_text(json.dumps(meta | {"config_hash": "0123456789abcdef"}))
-
-
 def damage_moved(folder):
     meta = read_meta(folder)
     (folder / META).write_text(json.dumps(meta | {"step": 7}))
@@ -97,7 +92,6 @@ def damage_moved(folder):
         (damage_bytes, "model.safetensors is damaged"),
         (damage_missing, "ring.safetensors is missing"),
         (damage_meta, "it is not JSON"),
-        (damage_foreign, "it is another run's: config hash 0123456789abcdef"),
         (damage_moved, "it is another step's: its meta.json says step 7"),
     ],
 )
@@ -114,12 +108,38 @@ def test_one_that_cannot_be_used_is_put_aside_and_the_one_before_is_taken(run, d
     assert choose(run)[0] == 20, "twice the same step"
 
 
-def test_a_ring_of_other_settings_makes_a_checkpoint_unusable(run):
-    said: list[str] = []
-    step, ring = last_usable(run, CONFIG, small_spec(max_times_sampled=3), said.append)
+def edit_meta(folder):
+    (folder / META).write_text(json.dumps(read_meta(folder) | {"config_hash": "0123456789abcdef"}))
+
+
+@pytest.mark.parametrize(
+    ("edit", "spec", "why"),
+    [
+        (edit_meta, small_spec(), "is another run's or another release's: config hash 0123456789abcdef"),
+        (lambda folder: None, small_spec(caption_bytes=64), "was made with caption_bytes = .*, this run has 64"),
+    ],
+)
+def test_one_that_is_whole_is_never_put_aside(run, edit, spec, why):
+    edit(RunFolder(run).checkpoint(30))
+    with pytest.raises(UserError, match=why):
+        last_usable(run, CONFIG, spec, print)
+    assert [step for step, _ in list_checkpoints(run)] == [10, 20, 30] and not events(run)
+
+
+def test_too_little_memory_for_the_ring_puts_no_checkpoint_aside(run, monkeypatch):
+    def create(*_):
+        raise UserError("the ring needs 9 MiB but only 8 MiB are available")
+
+    monkeypatch.setattr(Ring, "create", create)
+    with pytest.raises(UserError, match="the ring needs 9 MiB"):
+        last_usable(run, CONFIG, small_spec(), print)
+    assert [step for step, _ in list_checkpoints(run)] == [10, 20, 30]
+
+
+def test_another_limit_counts_from_the_resumed_step_on(run):
+    step, ring = last_usable(run, CONFIG, small_spec(max_times_sampled=3, max_retries=9), print)
+    assert step == 30 and ring.limits.max_times_sampled == 3 and ring.spec.max_retries == 9
     ring.close()
-    assert step == 0 and len(said) == 4
-    assert "max_times_sampled = 0, this run has 3" in said[0] and "training begins again at step 0" in said[3]
 
 
 def test_a_run_without_a_checkpoint_begins_again(tmp_path):
@@ -145,8 +165,8 @@ def test_rewinding_keeps_what_was_before_the_checkpoint(run):
 def run_folder(runs, name: str, status: str | None, age: int):
     folder = runs / name
     folder.mkdir(parents=True)
-    for file in ("config.toml", "provenance.json"):
-        (folder / file).write_text("")
+    (folder / "config.toml").write_text("seed = 0\n")
+    (folder / "provenance.json").write_text("{}")
     os.utime(folder / "provenance.json", (10**9 - age, 10**9 - age))
     if status:
         (folder / "summary.json").write_text(json.dumps({"status": status}))
@@ -167,7 +187,7 @@ def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no unfinished run under"):
         find_run("auto", tmp_path)
     with pytest.raises(UserError, match="is finished, see its summary"):
-        refuse_finished(done)
+        check_config(done, CONFIG)
     with pytest.raises(UserError, match="no run folder"):
         find_run(str(tmp_path))
 

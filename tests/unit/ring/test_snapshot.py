@@ -292,8 +292,8 @@ def _flipped(data: bytes, position: int) -> bytes:
 
 def test_another_spec_is_refused_with_both_values(new_ring, tmp_path):
     save_snapshot(new_ring(), tmp_path / "ring", payload=False)
-    message = refusal(tmp_path / "ring", small_spec(max_times_sampled=5))
-    assert "made with max_times_sampled = 0, this run has 5" in message
+    message = refusal(tmp_path / "ring", small_spec(max_open=5))
+    assert "made with max_open = 16, this run has 5" in message
 
 
 def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(new_ring, tmp_path):

@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from polygen_stream.config import TrainConfig
+from polygen_stream.config import TrainConfig, learning_rate
 from polygen_stream.train.model import create_clip
-from polygen_stream.train.optim import build_optimizer, learning_rate, set_learning_rate
+from polygen_stream.train.optim import build_optimizer, set_learning_rate
 
 CONFIG = TrainConfig(steps=100, warmup=10, lr=2e-3)
 
