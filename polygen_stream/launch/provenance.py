@@ -10,13 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+from polygen_stream.base.secrets import redact
+
 
 def provenance() -> dict:
     """Return code, package versions, machine, command line and time of this process."""
     packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "argv": sys.argv,
+        "argv": [redact(word) for word in sys.argv],
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),

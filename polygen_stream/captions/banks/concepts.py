@@ -8,12 +8,13 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.json_files import parse_user_json
+from polygen_stream.base.proxies import open_url, through
+from polygen_stream.base.secrets import redact
 from polygen_stream.base.text_files import decode_text, read_text
 from polygen_stream.micro import world
 
@@ -33,8 +34,8 @@ def load_bank(source: str) -> tuple[str, ...]:
     if source == MICRO:
         return world.THINGS
     data = _fetch(source) if source.startswith(("http://", "https://")) else _read(source)
-    named = f"bank {source}"
-    return _checked(parse_user_json(decode_text(data, named), f"{named} (a JSON list of strings)"), source)
+    named = f"bank {redact(source)}"
+    return _checked(parse_user_json(decode_text(data, named), f"{named} (a JSON list of strings)"), redact(source))
 
 
 def save_bank(entries: Sequence[str], path: Path) -> None:
@@ -101,12 +102,17 @@ def _read(source: str) -> bytes:
 
 def _fetch(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+        with open_url(url, TIMEOUT_S) as response:
             return response.read()
+    except UserError:
+        raise
     except urllib.error.HTTPError as problem:
-        raise UserError(f"cannot fetch bank {url}: HTTP {problem.code} {problem.reason}; check the address") from None
-    except (OSError, ValueError, http.client.HTTPException) as problem:
-        reason = getattr(problem, "reason", problem)
         raise UserError(
-            f"cannot fetch bank {url}: {reason}; check the address and the network, or download it and give its path"
+            f"cannot fetch bank {redact(url)}: HTTP {problem.code} {redact(problem.reason)}; check the address"
+        ) from None
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        reason = redact(str(getattr(problem, "reason", problem)))
+        raise UserError(
+            f"cannot fetch bank {redact(url)}{through(url)}: {reason}; check the address and the network, or download "
+            "it and give its path"
         ) from None
