@@ -23,6 +23,17 @@ REST_BYTES = 256 * MIB
 TAR_BYTES = 3072
 
 
+def check_start(config: RunConfig, plan: ProcessPlan, run_dir: Path, resumed: bool) -> None:
+    """Refuse to start a run that lacks something which can be seen before; `run --dry-run` asks this too.
+
+    Raises:
+        UserError: As the checks below.
+    """
+    check_shards(config)
+    check_record_shards(config, run_dir, resumed)
+    check_disk(config, plan, run_dir)
+
+
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
     """Refuse to start a run whose checkpoints will not fit, or the shards of its recorder.
 
