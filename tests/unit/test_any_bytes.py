@@ -149,7 +149,8 @@ def test_any_bytes_are_read_or_refused(kind, tmp_path):
 
 
 VALUES = (
-    "0", "1", "-1", "7", "9223372036854775807", "9" * 30, "9" * 400, "1e308", "-0.0", "nan", "inf", "true", "''", "'x'", "'x:y'",
+    "0", "1", "-1", "7", "9223372036854775807", "9" * 30, "9" * 400, "1e308", "-0.0", "nan", "inf", "true",
+    "''", "'x'", "'x:y'",
     "'\\'", '"\\u0000"', '"~nobody0/x.toml"', "'./x.json'", "'cuda:999'", "[]", "['a', 'a']", "['micro/sd15']", "[[]]",
     "{}", "{ a = 1 }", "{ 'micro/sd15' = [] }", "{ 'micro/sd15' = ['cpu', 'cuda'] }", "1979-05-27", "'http://[::1'",
     "'tensorrt'", "'shards'", "'openai'", "'deterministic'", "'replay'", "'auto'", "'('",
