@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.home import expand_home
+from polygen_stream.base.home import why_no_home
 
 _LANGUAGE_MODELS = Path(__file__).with_name("language_models.toml")
 
@@ -48,10 +48,9 @@ def hub_cache() -> Path:
         UserError: It would be in the home folder, and there is none.
     """
     folder = Path(constants.HF_HUB_CACHE)
-    try:
-        return expand_home(folder)  # the library leaves a ~ that it cannot replace, and writes into a folder called so
-    except UserError as problem:
-        raise UserError(f"the hub's cache would be {problem}, or set HF_HOME to a folder that can be written") from None
+    if folder.parts[0] == "~":  # the library leaves it where it cannot replace it, and writes into a folder called so
+        raise UserError(f"{why_no_home()}: set HF_HOME to a folder that can be written")
+    return folder
 
 
 def cached(repository: str, file: str, revision: str) -> Path | None:

@@ -26,7 +26,9 @@ def expand_home(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UserError(f"{path}: {_nobodys(str(path))}; write the path without ~") from None
+        user = str(path).partition("/")[0].removeprefix("~")
+        why = f"there is no user {user} here" if user else why_no_home()
+        raise UserError(f"{path}: {why}; write the path without ~") from None
 
 
 def user_cache(variable: str) -> Path:
@@ -43,11 +45,9 @@ def user_cache(variable: str) -> Path:
     try:
         return Path.home() / ".cache"
     except RuntimeError:
-        raise UserError(f"{_nobodys('~')}: set {variable} to a folder that can be written") from None
+        raise UserError(f"{why_no_home()}: set {variable} to a folder that can be written") from None
 
 
-def _nobodys(path: str) -> str:
-    user = path.partition("/")[0].removeprefix("~")
-    if user:
-        return f"there is no user {user} here"
+def why_no_home() -> str:
+    """Return why there is no home folder, in words."""
     return f"there is no home folder, for HOME is not set and user id {os.getuid()} has no entry in /etc/passwd"

@@ -60,10 +60,8 @@ def check_proxies(url: str) -> None:
     """
     for name, value in _proxies():
         if fault := _fault(value):
-            raise UserError(
-                f"{redact(url)} cannot be asked for with {name} = {_shown(value)!r}: {fault}; correct {name}, or unset "
-                f"it, or add {_host(url) or 'the host'} to no_proxy"
-            )
+            shown = _shown(value)
+            raise UserError(f"{redact(url)} cannot be asked for with {name} = {shown!r}: {fault}; correct or unset it")
 
 
 @contextmanager
