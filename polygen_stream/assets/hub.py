@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.base.home import why_no_home
 
 _LANGUAGE_MODELS = Path(__file__).with_name("language_models.toml")
 
@@ -36,6 +39,18 @@ def _known() -> dict[str, LanguageModelSpec]:
 def language_model(name: str) -> LanguageModelSpec:
     """The facts of a hub id; of anything else those of nothing in particular."""
     return _known().get(name, LanguageModelSpec())
+
+
+def hub_cache() -> Path:
+    """Return the folder of the hub's cache, which need not exist yet: HF_HUB_CACHE, or "hub" in HF_HOME.
+
+    Raises:
+        UserError: It would be in the home folder, and there is none.
+    """
+    folder = Path(constants.HF_HUB_CACHE)
+    if folder.parts[0] == "~":  # the library leaves it where it cannot replace it, and writes into a folder called so
+        raise UserError(f"{why_no_home()}: set HF_HOME to a folder that can be written")
+    return folder
 
 
 def cached(repository: str, file: str, revision: str) -> Path | None:

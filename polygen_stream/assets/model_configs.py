@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.home import expand_home
+from polygen_stream.base.json_files import read_user_json
 
 SUFFIX = ".json"
 _OWN = Path(__file__).resolve().parents[1] / "train" / "model_configs"
-_KEYS = ("embed_dim", "vision_cfg", "text_cfg")
+_TOWERS = ("vision_cfg", "text_cfg")
+_KEYS = ("embed_dim", *_TOWERS)
 
 
 def is_model_file(model: str) -> bool:
@@ -28,7 +31,7 @@ def model_name(model: str) -> str:
 
 def absolute_model(model: str, folder: Path) -> str:
     """Return a model so that it can be found from any directory: a relative path is one inside `folder`."""
-    return os.path.normpath(folder.absolute() / Path(model).expanduser()) if is_model_file(model) else model
+    return os.path.normpath(folder.absolute() / expand_home(model)) if is_model_file(model) else model
 
 
 def read_model_config(file: Path) -> dict[str, Any]:
@@ -37,12 +40,7 @@ def read_model_config(file: Path) -> dict[str, Any]:
     Raises:
         UserError: No such file, no JSON object, or a part of a model is missing.
     """
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise UserError(f"train.model {file}: {problem.strerror or problem}") from None
-    except ValueError as problem:
-        raise UserError(f"train.model {file} is not JSON: {problem}") from None
+    config = read_user_json(file, "train.model")
     if isinstance(config, dict):
         config = config.get("model_cfg", config)
     missing = [key for key in _KEYS if not isinstance(config, dict) or key not in config]
@@ -51,6 +49,9 @@ def read_model_config(file: Path) -> dict[str, Any]:
             f"train.model {file} is not a model config of open_clip: it has no {', '.join(missing)}; a config is "
             f"a JSON object with {', '.join(_KEYS)}"
         )
+    for key in _TOWERS:
+        if not isinstance(config[key], dict):
+            raise UserError(f"train.model {file} is not a model config of open_clip: its {key} is no JSON object")
     return config
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from polygen_stream.assets.hub import cached, download_command, language_model
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.home import expand_home
 
 DEFAULT_PRESET = "micro"
 RECIPE_SUFFIX = ".toml"
@@ -113,7 +114,7 @@ def experiment_path(name_or_path: str | Path) -> Path:
 def _named_file(kind: str, name: str, known: Sequence[str], named: str, folder: Path) -> Path:
     if name in known:
         return folder / f"{name}.toml"
-    path = Path(name).expanduser()
+    path = expand_home(name)
     wanted = f"give the path of a TOML file or a {named} ({', '.join(known)})"
     if path.is_dir():
         raise UserError(f"{kind} {name} is a folder: {wanted}")
@@ -157,7 +158,7 @@ def absolute_recipe(recipe: str, folder: Path) -> str:
     """Return a recipe so that it can be found from any directory: a relative path is one inside `folder`."""
     if not is_recipe_file(recipe):
         return recipe
-    return os.path.normpath(folder.absolute() / Path(recipe).expanduser())
+    return os.path.normpath(folder.absolute() / expand_home(recipe))
 
 
 def check_recipe_name(recipe: str) -> None:

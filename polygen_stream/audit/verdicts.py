@@ -6,6 +6,7 @@ As the paper's Table 3, which finds 74 % of Llama-3.1-8B's hard negatives right.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from polygen_stream.analyze.interval import proportion_with_interval
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.base.seeding import key
+from polygen_stream.base.text_files import read_text
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.captions.verification.axes import AXES
@@ -101,14 +103,12 @@ def read_verdicts(path: Path) -> list[Verdict]:
     Raises:
         UserError: it cannot be read, or is no such file, or nothing in it was judged.
     """
+    text = read_text(path, "file of verdicts")
     try:
-        text = path.read_bytes().decode("utf-8")
-        rows = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)["verdicts"]
+        rows = list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else json.loads(text)["verdicts"]
         said = {"true": True, "false": False, True: True, False: False, "": None, None: None}
         verdicts = [(str(row["axis"]), said[row["right"]]) for row in rows]
-    except OSError as problem:
-        raise UserError(f"cannot read {path}: {problem.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error):
         raise UserError(f"{path} holds no verdicts: give the file that the page of `audit captions` saved") from None
     judged = [Verdict(axis, right) for axis, right in verdicts if right is not None]
     if not judged:

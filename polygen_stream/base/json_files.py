@@ -9,6 +9,7 @@ from typing import Any
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.text_files import read_text
 
 
 def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
@@ -34,6 +35,37 @@ def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
     if missing := [key for key in required if key not in found]:
         raise _damaged(path, f"it has no {', '.join(missing)}")
     return found
+
+
+def read_user_json(path: Path, what: str) -> Any:
+    """Return what a JSON file holds that a user wrote or brought.
+
+    Args:
+        path: The file.
+        what: What it is, for messages: "model config".
+
+    Raises:
+        UserError: The file cannot be read, is in another encoding (see `read_text`), or is not JSON.
+    """
+    return parse_user_json(read_text(path, what), f"the {what} {path}")
+
+
+def parse_user_json(text: str, named: str) -> Any:
+    """Return what a text holds that should be JSON.
+
+    Args:
+        text: The text.
+        named: What and where it is, for messages.
+
+    Raises:
+        UserError: It is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as problem:  # also a number of more digits than Python converts
+        raise UserError(f"{named} is not JSON: {problem}") from None
+    except RecursionError:
+        raise UserError(f"{named} is not JSON that can be read: it is nested too deeply") from None
 
 
 def write_json(

@@ -89,11 +89,16 @@ def read_jsonl_lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[L
         path: The file.
         offset: Where to begin, in bytes: the end of a line read before.
         number: The number of that line.
+
+    Raises:
+        UserError: The file is there and cannot be read.
     """
     try:
         stream = path.open("rb")
     except FileNotFoundError:
         return
+    except OSError as problem:
+        raise UserError(f"cannot read {path}: {problem.strerror}") from None
     with stream:
         stream.seek(offset)
         for text in stream:

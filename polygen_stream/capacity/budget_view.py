@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.capacity.batch_view import batch_lines
 from polygen_stream.capacity.gpus import GIB, GpuSpec
 from polygen_stream.capacity.memory import SPARE, STAYS, Need, gpu_needs, problems, together
 from polygen_stream.capacity.readiness import engine_builds
@@ -25,7 +26,8 @@ def show_budget(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec], c
     if not needs:
         console.print("GPUs:        none is used", soft_wrap=True, markup=False)
         return
-    for line in (*_memory(needs, gpus, in_turns), *_engines(config, plan, gpus)):
+    lines = (*_memory(needs, gpus, in_turns), *batch_lines(config, plan, gpus), *_engines(config, plan, gpus))
+    for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     if found := problems(needs, list(gpus), in_turns):
         raise UserError("; ".join(found))

@@ -17,6 +17,7 @@ SPARE = 0.05  # share of a GPU for its driver and for fragmentation
 # 2.1 GB are weights: 1.06 GB a picture, in the decoder mostly, which is twice that in float32.
 PICTURE_GIB = 1.0
 NCCL_GIB = 1.0
+LARGEST_BATCH = 256  # images per call; larger ones compute no faster
 PROMPT_TOKENS = 1024  # longest context that captions/models/vllm_model.py serves
 VLLM_GRAPHS_GIB = 1.5  # its activations and CUDA graphs
 MIB = 2**20
@@ -104,6 +105,24 @@ def problems(needs: dict[int, list[Need]], gpus: list[GpuSpec], in_turns: bool) 
                 "generators.batch, captions.gpu_memory_utilization or raise train.accum_freq"
             )
     return found
+
+
+def largest_batch(config: RunConfig, plan: ProcessPlan, gpus: list[GpuSpec]) -> int | None:
+    """Return the largest generators.batch, a power of two, with which the processes fit the GPUs.
+
+    Returns:
+        Images per call; 0 if not even one fits; None if nothing renders on a GPU.
+    """
+    if all(index_of(process.device) is None for process in plan.with_role("renderer")):
+        return None
+    batch = LARGEST_BATCH
+    while batch and problems(gpu_needs(_with_batch(config, batch), plan, gpus), gpus, config.launch.time_slice_s > 0):
+        batch //= 2
+    return batch
+
+
+def _with_batch(config: RunConfig, batch: int) -> RunConfig:
+    return config.model_copy(update={"generators": config.generators.model_copy(update={"batch": batch})})
 
 
 def _items(config: RunConfig, process: ProcessSpec, total: float) -> tuple[list[Item], str | None]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
 
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.allocation import Allocation, allocate
 from polygen_stream.capacity.rates import Rate, Rates
+from polygen_stream.capacity.ring_size import RingSize, ring_size
 from polygen_stream.config import RunConfig, curriculum_shares
 
 REUSE = 40  # draws per caption: the paper's number of epochs
@@ -47,7 +47,7 @@ class Proposal:
         steps_per_s: Training steps per second.
         trainer_waits: Fraction of its time that the trainer waits.
         steps: Steps of the run.
-        slots: Slots of the ring.
+        ring: Slots of the ring.
     """
 
     gpus: int
@@ -62,7 +62,7 @@ class Proposal:
     steps_per_s: float
     trainer_waits: float
     steps: int
-    slots: int
+    ring: RingSize
 
     @property
     def seconds(self) -> float:
@@ -128,16 +128,25 @@ def propose(
         captions = images / demand.images if images else None
         steps = config.train.steps if captions is None else max(1, round(captions * reuse / demand.step_captions))
     if gpus == 1:
-        return _in_phases(rates, demand, reuse, steps)
+        return _in_phases(config, rates, demand, reuse, steps)
     captioners = 1 if gpus >= SHARED else 0
     most = gpus - captioners - 1
-    found = [_divided(rates, demand, gpus, trainers, captioners, reuse, steps) for trainers in range(1, most + 1)]
+    found = [
+        _divided(config, rates, demand, gpus, trainers, captioners, reuse, steps) for trainers in range(1, most + 1)
+    ]
     # The fastest; of those that are equally fast the one that renders most.
     return max(found, key=lambda each: (round(each.steps_per_s, 6), each.renderers))
 
 
 def _divided(
-    rates: Rates, demand: Demand, gpus: int, trainers: int, captioners: int, reuse: float, steps: int
+    config: RunConfig,
+    rates: Rates,
+    demand: Demand,
+    gpus: int,
+    trainers: int,
+    captioners: int,
+    reuse: float,
+    steps: int,
 ) -> Proposal:
     renderers = gpus - captioners - trainers
     where = list(range(trainers + captioners, gpus))
@@ -162,11 +171,36 @@ def _divided(
         steps_per_s=min(offered, eaten),
         trainer_waits=max(0.0, 1 - offered / eaten),
         steps=steps,
-        slots=_slots(demand, captions_per_s * demand.images),
+        ring=_ring(config, demand, captions_per_s * demand.images),
     )
 
 
-def _in_phases(rates: Rates, demand: Demand, reuse: float, steps: int) -> Proposal:
+def _ring(config: RunConfig, demand: Demand, images_per_s: float) -> RingSize:
+    return ring_size(config.ring.slots, demand.step_images, images_per_s, config.launch.nodes)
+
+
+def arranged(config: RunConfig, proposal: Proposal) -> RunConfig:
+    """Return a config with its roles on the GPUs of a proposal, as far as memory depends on it."""
+    p, sources = proposal, ("transformers", "vllm")
+    if p.renderers:
+        where, renderers = p.trainers if p.captioners else p.trainers + p.captioners, p.allocation.gpus
+    else:
+        where, renderers = 0, dict.fromkeys(p.allocation.gpus, (0,))
+    devices = {name: tuple(f"cuda:{gpu}" for gpu in gpus) for name, gpus in renderers.items()}
+    time_slice_s = 0.0 if p.captioners else config.launch.time_slice_s or 120.0
+    captions = {"device": f"cuda:{where}"} if config.captions.source in sources else {}
+    return config.model_copy(
+        update={
+            "launch": config.launch.model_copy(update={"renderers": devices, "time_slice_s": time_slice_s}),
+            "train": config.train.model_copy(
+                update={"device": "cuda" if p.trainers > 1 else "cuda:0", "ranks": p.trainers}
+            ),
+            "captions": config.captions.model_copy(update=captions),
+        }
+    )
+
+
+def _in_phases(config: RunConfig, rates: Rates, demand: Demand, reuse: float, steps: int) -> Proposal:
     """Return the proposal for one GPU, which writes each caption, renders it and trains on it `reuse` times in turn."""
     each = sum(1 / rate.per_s for rate in rates.generators.values()) / len(rates.generators)
     training = reuse * demand.step_images / demand.step_captions / rates.trainer.per_s
@@ -185,13 +219,8 @@ def _in_phases(rates: Rates, demand: Demand, reuse: float, steps: int) -> Propos
         steps_per_s=reuse / seconds / demand.step_captions,
         trainer_waits=1 - training / seconds,
         steps=steps,
-        slots=_slots(demand, demand.images / seconds),
+        ring=_ring(config, demand, demand.images / seconds),
     )
-
-
-def _slots(demand: Demand, images_per_s: float) -> int:
-    """Return the slots for 16 batches, or for an hour of rendering if that is more: draws need many captions."""
-    return ceil(max(16 * demand.step_images, 3600 * images_per_s) / 1024) * 1024
 
 
 def remedies(config: RunConfig, rates: Rates, proposal: Proposal) -> list[tuple[str, Proposal | None, str]]:

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from polygen_stream.assets.model_configs import model_name
-from polygen_stream.capacity.proposal import Proposal, remedies
+from polygen_stream.base.errors import UserError
+from polygen_stream.capacity.gpus import parse_gpus
+from polygen_stream.capacity.memory import largest_batch
+from polygen_stream.capacity.proposal import Proposal, arranged, remedies
 from polygen_stream.capacity.rates import Rate, Rates
+from polygen_stream.capacity.ring_size import BATCHES
 from polygen_stream.config import RunConfig
+from polygen_stream.launch.process_plan import build_process_plan
 
 IMAGE_CHANNELS = 3
 GB = 10**9
@@ -41,6 +46,7 @@ def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: 
         "",
         "in the config:",
         *_settings(config, p),
+        *_batch(config, rates, p),
     ]
     helps = remedies(config, rates, p)
     if helps:
@@ -93,11 +99,13 @@ def _rendering(rates: Rates, p: Proposal) -> list[str]:
 
 
 def _settings(config: RunConfig, p: Proposal) -> list[str]:
-    size = p.slots * config.ring.image_size**2 * IMAGE_CHANNELS / GB
+    ring = p.ring
+    size = ring.slots * config.ring.image_size**2 * IMAGE_CHANNELS / GB
+    needs = f"{BATCHES} batches = {ring.for_batches} images, an hour of rendering = {ring.for_rendering}"
+    why = f"the config's own, enough for {needs}" if ring.own else needs
     lines = [
         f"  ring.samples_per_insert = {p.reuse:.1f}",
-        f"  ring.slots = {p.slots}    # 16 batches or an hour of rendering; x {config.ring.image_size}^2 x 3 B"
-        f" = {size:.1f} GB",
+        f"  ring.slots = {ring.slots}    # {why}; x {config.ring.image_size}^2 x 3 B = {size:.1f} GB",
         f"  train.ranks = {p.trainers}",
     ]
     if p.gpus == 1:
@@ -106,6 +114,21 @@ def _settings(config: RunConfig, p: Proposal) -> list[str]:
         devices = ", ".join(f'"cuda:{gpu}"' for gpu in gpus)
         lines.append(f'  launch.renderers."{name}" = [{devices}]')
     return lines
+
+
+def _batch(config: RunConfig, rates: Rates, p: Proposal) -> list[str]:
+    """Return the largest generators.batch on the GPUs that the rates are of, if their memory is known."""
+    try:
+        gpus = parse_gpus(f"{p.gpus}x{rates.gpu}")
+    except UserError:  # measured ones: their file does not say on what
+        return []
+    on_gpus = arranged(config, p)
+    largest = largest_batch(on_gpus, build_process_plan(on_gpus, there=False), gpus)
+    return (
+        [f"  generators.batch = {largest}    # the largest by memory of {rates.gpu}, as `run --dry-run`"]
+        if largest
+        else []
+    )
 
 
 def _effect(after: Proposal | None, words: str) -> str:

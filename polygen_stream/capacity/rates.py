@@ -5,7 +5,6 @@ Proposals and simulations both start from a `Rates`.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.assets.resources import is_recipe_file
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_user_json
 from polygen_stream.config import RunConfig
 
 REFERENCE = Path(__file__).with_name("reference_rates.toml")
@@ -73,11 +73,14 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
         captions = Rate(1e6, "estimate", "captions.source = 'grammar' has no model to wait for")
     for file in files:
         measured = _read(file)
-        generators |= {name: Rate(rate, "measured", str(file)) for name, rate in _generators(measured).items()}
-        if (rate := _captions(measured, config.captions.source)) is not None:
-            captions = Rate(rate, "measured", str(file))
-        if (rate := _trainer(measured, model)) is not None:
-            trainer = Rate(rate, "measured", str(file))
+        try:
+            rendered, written = _generators(measured), _captions(measured, config.captions.source)
+            trained = _trainer(measured, model)
+        except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+            raise _foreign(file) from None
+        generators |= {name: Rate(rate, "measured", str(file)) for name, rate in rendered.items()}
+        captions = captions if written is None else Rate(written, "measured", str(file))
+        trainer = trainer if trained is None else Rate(trained, "measured", str(file))
     for name, recipe in zip(config.generators.names, config.generators.recipes, strict=True):
         if name not in generators:
             raise UserError(
@@ -94,17 +97,16 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise UserError(f"--rates {file}: {problem.strerror}") from None
-    except ValueError as problem:
-        raise UserError(f"--rates {file} is no JSON: {problem}") from None
+    found = read_user_json(file, "file of --rates")
     if not isinstance(found, dict) or not {"results", "step_ms"} & found.keys():
-        raise UserError(
-            f"--rates {file} is not what `bench generators`, `bench captions` or `bench trainer` write with --json"
-        )
+        raise _foreign(file)
     return found
+
+
+def _foreign(file: Path) -> UserError:
+    return UserError(
+        f"--rates {file} is not what `bench generators`, `bench captions` or `bench trainer` write with --json"
+    )
 
 
 def _generators(measured: Mapping[str, Any]) -> dict[str, float]:

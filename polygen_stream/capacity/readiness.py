@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polygen_stream.assets.layout import missing_of_language_model, missing_of_pipeline
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS, model_path
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.python import python_command
 from polygen_stream.capacity.gpus import GpuSpec, index_of, local_gpus, types_of
@@ -17,7 +19,7 @@ from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.key import recipe_hash
 from polygen_stream.fetch import repositories
 from polygen_stream.fetch.fetch import command_of
-from polygen_stream.fetch.repositories import generators_on
+from polygen_stream.fetch.repositories import generators_on, is_hub_id
 from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 
@@ -69,6 +71,10 @@ def missing(
         if not recipe.on_hub and recipe.folder is None:
             advice = f"correct weights = ... in {recipe.origin}: a folder with a model_index.json, or a hub id"
             found.append(Missing(f"generator {recipe.name}: no weights at {recipe.source}", advice))
+        elif recipe.folder and not recipe.on_hub and (absent := missing_of_pipeline(recipe.folder, recipe.without)):
+            advice = f"{recipe.folder} has to be a folder that diffusers' save_pretrained wrote: bring the rest of it"
+            found.append(Missing(f"generator {recipe.name}: {absent} is missing in {recipe.folder}", advice))
+    found += _language_models_missing(config)
     python = config.launch.captioner_python
     if python and not os.access(python, os.X_OK):
         folders = Path(python).parents  # VENV/bin/python
@@ -83,6 +89,23 @@ def missing(
         )
         found.append(Missing(f"GPUs: the config uses {max(indices) + 1}, this machine has {len(gpus)}", advice))
     return found + engines_missing(config, plan, gpus)
+
+
+def _language_models_missing(config: RunConfig) -> list[Missing]:
+    """Return the language models that are named by a folder, or as the package's own, and are not there."""
+    if config.captions.source not in ("transformers", "vllm"):
+        return []
+    found = []
+    for key in ("writer", "editor"):
+        name = getattr(config.captions, key)
+        absent = None if is_hub_id(name) else missing_of_language_model(Path(model_path(name)))
+        if absent:
+            shipped = ", ".join(
+                f"package:{path.parent.name}" for path in sorted(SHIPPED_WEIGHTS.glob("*/tokenizer.json"))
+            )
+            advice = f"correct captions.{key}: {shipped}, a folder of transformers, or a hub id"
+            found.append(Missing(f"captions.{key} {name}: {absent} is missing in {model_path(name)}", advice))
+    return found
 
 
 def bank_is_absent(config: RunConfig) -> bool:

@@ -46,13 +46,48 @@ class JournalEntry:
         """Return the entry of a parsed line.
 
         Raises:
-            KeyError, TypeError: the record is not an entry.
+            KeyError, TypeError, ValueError: the record is not an entry.
         """
-        task = record["task"]
-        task = CaptionTask(**task | {name: tuple(task[name]) for name in ("generators", "image_seeds")})
-        found = record.get("caption") or record["dropped"]
-        found["rejected"] = tuple(found["rejected"])
-        return cls(task, record["kind"] == "pair", Caption(**found) if "caption" in record else Dropped(**found))
+        task, caption = dict(record["task"]), record.get("caption")
+        task |= {name: _integers(task, name) for name in ("generators", "image_seeds")}
+        outcome = dict(record["dropped"] if caption is None else caption)
+        outcome["rejected"] = tuple(outcome["rejected"])
+        entry = cls(
+            CaptionTask(**task),
+            record["kind"] == "pair",
+            Dropped(**outcome) if caption is None else Caption(**outcome),
+        )
+        entry._check()
+        return entry
+
+    def _check(self) -> None:
+        """Refuse values that a journal never has, which would fail far from it.
+
+        Raises:
+            TypeError, ValueError: there is one.
+        """
+        task, outcome = self.task, self.outcome
+        texts: list[object] = [task.concept, task.axis, *outcome.rejected]
+        texts += [text for text in (outcome.text,) if isinstance(outcome, Caption) or text is not None]
+        if isinstance(outcome, Caption):
+            texts += [text for text in (outcome.negative, outcome.edit) if text is not None]
+            if self.pair and outcome.negative is None:
+                raise ValueError("a pair without a negative caption")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("something else in the place of a text")
+        for name, number in (("task_id", task.task_id), ("caption_seed", task.caption_seed)):
+            if type(number) is not int or not 0 <= number < 2**63:
+                raise TypeError(f"{name} is {number!r}")
+        if len(task.generators) != len(task.image_seeds):
+            raise ValueError(f"{len(task.generators)} generators and {len(task.image_seeds)} image_seeds")
+
+
+def _integers(task: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """Return a list of a task; its numbers fit numpy's signed 64-bit integers."""
+    numbers = tuple(task[name])
+    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+        raise TypeError(f"{name} is {task[name]!r}")
+    return numbers
 
 
 class CaptionJournal:

@@ -16,6 +16,7 @@ from contextlib import suppress
 import typer
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.secrets import redact
 from polygen_stream.cli.arguments import long_options
 
 BAD_INPUT = 2
@@ -44,7 +45,7 @@ def explain(problem: typer.TyperException | PolygenError | OSError) -> int:
         raise problem
     shown = os.environ.get(VARIABLE) == "1"
     if shown:
-        traceback.print_exception(problem)
+        print(redact("".join(traceback.format_exception(problem))), file=sys.stderr, end="")
     if isinstance(problem, PolygenError):
         return _fail(str(problem), problem.exit_code)
     if isinstance(problem, OSError):
@@ -72,7 +73,7 @@ def _kept(problem: OSError) -> str:
     try:
         descriptor, name = tempfile.mkstemp(prefix="polygen-stream-", suffix=".log")
         with os.fdopen(descriptor, "w", encoding="utf-8") as log:
-            log.write(f"{' '.join(sys.argv)}\n{text}")
+            log.write(redact(f"{' '.join(sys.argv)}\n{text}"))
     except OSError:  # a full disk may be what the error is about
         return f"{VARIABLE}=1 prints the traceback"
     return f"traceback: {name}"
@@ -80,5 +81,5 @@ def _kept(problem: OSError) -> str:
 
 def _fail(message: str, code: int) -> int:
     with suppress(OSError):  # nobody reads it
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {redact(message)}", file=sys.stderr)
     return code

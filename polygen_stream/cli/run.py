@@ -93,7 +93,7 @@ def run(
         raise UserError(f"--gpus {gpus} is for planning: add --dry-run (a run takes the GPUs that its config names)")
     _check_bank(config)
     if dry_run:
-        _show_plan(config, run_dir, gpus, dashboard)
+        _show_plan(config, typed, run_dir, gpus, dashboard)
         return 0
     from polygen_stream.capacity import readiness
     from polygen_stream.launch.supervise import supervise
@@ -102,6 +102,7 @@ def run(
         readiness.prepare(config, typed, accept_license or ())
     else:
         readiness.refuse(typed, readiness.missing(config, typed, _plan(config, False, there=False)))
+    _check_servers(config)
     return supervise(config, run_dir, _plan(config, dashboard))
 
 
@@ -168,7 +169,25 @@ def _check_bank(config: RunConfig) -> None:
         check_bank(config.captions)
 
 
-def _show_plan(config: RunConfig, run_dir: Path | None, gpus: str | None, dashboard: bool) -> None:
+def _check_servers(config: RunConfig) -> None:
+    """Ask the servers of captions.source = "openai" whether they have the models, if this interpreter can.
+
+    The captioner asks again; it may have an interpreter of its own, with the package that this one lacks.
+    """
+    from importlib.util import find_spec
+
+    if config.captions.source == "openai" and find_spec("openai") is not None:
+        from polygen_stream.captions.sources import language_models
+
+        for model in set(language_models(config.captions)):
+            model.close()
+
+
+def _show_plan(config: RunConfig, typed: list[str], run_dir: Path | None, gpus: str | None, dashboard: bool) -> None:
+    """Print what a run would start. Without --gpus it is about this machine, and what a start would refuse is refused.
+
+    typed: the config as the command line names it.
+    """
     from polygen_stream.capacity.budget_view import show_budget
     from polygen_stream.capacity.gpus import local_gpus, parse_gpus
     from polygen_stream.launch.process_plan_view import show_process_plan
@@ -177,7 +196,31 @@ def _show_plan(config: RunConfig, run_dir: Path | None, gpus: str | None, dashbo
     plan, folder = _plan(config, dashboard, there=False), choose_run_folder(config, run_dir)
     screen, there = console(), local_gpus() if gpus is None else parse_gpus(gpus)
     show_process_plan(config, plan, folder, screen, here=gpus is None)
-    show_budget(config, plan, there, screen)
+    too_large = None
+    try:
+        show_budget(config, plan, there, screen)
+    except UserError as problem:  # an estimate: what is certain comes first
+        too_large = problem
+    if gpus is None:
+        _check_start(config, typed, plan, folder)
+    if too_large:
+        raise too_large
+
+
+def _check_start(config: RunConfig, typed: list[str], plan: ProcessPlan, folder: Path) -> None:
+    """Refuse what a start would refuse, in its words and its order; nothing is made or loaded."""
+    from polygen_stream.capacity import readiness
+    from polygen_stream.launch import preflight
+    from polygen_stream.launch.own_parts import check_own_parts, check_own_recipes
+    from polygen_stream.launch.watch.prometheus import MetricsPage
+
+    readiness.refuse(typed, readiness.missing(config, typed, plan))
+    _check_servers(config)
+    check_own_parts(config)
+    check_own_recipes(config)
+    if config.launch.prometheus_port:
+        MetricsPage(config.launch.prometheus_port, config.train.steps).close()
+    preflight.check_start(config, plan, folder, resumed=False)
 
 
 def _plan(config: RunConfig, dashboard: bool, there: bool = True) -> ProcessPlan:

@@ -13,7 +13,6 @@ from polygen_stream.config.keys import config_keys
 from polygen_stream.config.load import (
     dump_config,
     load_config,
-    read_toml,
 )
 from polygen_stream.config.overrides import parse_overrides, split_config_name
 from polygen_stream.config.resume_rules import Change, allowed_changes, effects, fixed_settings, settings
@@ -50,7 +49,6 @@ __all__ = [
     "load_config",
     "node_share",
     "parse_overrides",
-    "read_toml",
     "remote_generators",
     "settings",
     "split_config_name",

@@ -7,6 +7,8 @@ from math import ceil
 
 from polygen_stream.assets.resources import check_recipe_name, recipe_slug
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.proxies import is_address
+from polygen_stream.base.secrets import has_credentials, redact
 from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
 from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig, TrainConfig
 from polygen_stream.registry import is_own
@@ -237,6 +239,7 @@ def _check_sources(captions: CaptionsConfig) -> None:
             f"captions.batch = {captions.batch} is more than captions.backlog = {captions.backlog}: a batch that is "
             "written has to find room; lower captions.batch or raise captions.backlog"
         )
+    _check_addresses(captions)
     try:
         re.compile(captions.structured_output_regex)
     except re.error as problem:
@@ -244,6 +247,26 @@ def _check_sources(captions: CaptionsConfig) -> None:
             f"captions.structured_output_regex = {captions.structured_output_regex!r} is no regular expression: "
             f"{problem}"
         ) from None
+
+
+def _check_addresses(captions: CaptionsConfig) -> None:
+    """Refuse what is no address of a server, and credentials in one: a run writes its config into several files."""
+    for name in ("endpoint", "editor_endpoint", "concepts"):
+        address = getattr(captions, name)
+        is_file = name == "concepts" and not address.startswith(("http://", "https://"))
+        if not address or is_file:
+            continue
+        if not is_address(address):
+            raise UserError(
+                f"captions.{name} = {redact(address)!r} is no address of a server: write http://HOST:PORT/PATH, as in "
+                "http://127.0.0.1:8000/v1"
+            )
+        if has_credentials(address):
+            how = "give the key in OPENAI_API_KEY" if name != "concepts" else "download the bank and give its path"
+            raise UserError(
+                f"captions.{name} = {redact(address)!r} has a user, a password or a key in it, which the run would "
+                f"write into its files: take it out, and {how}"
+            )
 
 
 def _check_bank(captions: CaptionsConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from polygen_stream.assets.model_configs import absolute_model
 from polygen_stream.assets.resources import absolute_recipe, config_path, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.toml_files import read_toml
 from polygen_stream.config.checks import check_possible
 from polygen_stream.config.explain import explain_validation
 from polygen_stream.config.overrides import apply_override, parse_overrides
@@ -39,7 +39,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
             that names the file or option, the key and the remedy.
     """
     file = config_path(path)
-    values = read_toml(file)
+    values = read_toml(file, "config")
     _resolve_paths(values, file.parent)
     origins: dict[str, str] = {}
     pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
@@ -61,22 +61,6 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
 def dump_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as TOML; `load_config` of that file gives an equal config."""
     write_atomically(path, tomli_w.dumps(config.model_dump(mode="json")))
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """Read the tables of a TOML file.
-
-    Raises:
-        UserError: The file cannot be read, is not UTF-8, or is not valid TOML.
-    """
-    try:
-        return tomllib.loads(file.read_bytes().decode("utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise UserError(f"{file} is not valid TOML: {problem}") from None
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{file} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
-    except OSError as problem:
-        raise UserError(f"cannot read {file}: {problem.strerror or problem}") from None
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:

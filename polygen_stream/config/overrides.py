@@ -87,6 +87,6 @@ def _parse_value(text: str, annotation: Any) -> Any:
         return [word.strip() for word in text.split(",") if word.strip()]
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number of too many digits, lists in lists without end
         return text
     return parsed["value"] if len(parsed) == 1 else text

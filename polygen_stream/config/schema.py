@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 
 from polygen_stream.assets.resources import recipe_name
@@ -52,6 +52,14 @@ class Section(BaseModel):
     """A table of the config: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _counts(cls, value: object) -> object:
+        """Refuse an integer that no count reaches: the arithmetic on configs has floats in it."""
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("an integer below 2^63")
+        return value
 
 
 class CaptionsConfig(Section):

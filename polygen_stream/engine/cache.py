@@ -24,11 +24,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import flush
+from polygen_stream.base.home import user_cache
 from polygen_stream.engine.key import EngineKey, file_hash
 from polygen_stream.engine.profile import Profile
 
+VARIABLE = "POLYGEN_STREAM_CACHE"
 MANIFEST = "manifest.json"
 
 
@@ -88,10 +90,14 @@ class CachedEngine:
 
 
 def default_cache() -> Path:
-    """POLYGEN_STREAM_CACHE, else polygen-stream in the user's cache folder."""
-    if os.environ.get("POLYGEN_STREAM_CACHE"):
-        return Path(os.environ["POLYGEN_STREAM_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polygen-stream"
+    """POLYGEN_STREAM_CACHE, else polygen-stream in the user's cache folder.
+
+    Raises:
+        UserError: There is neither.
+    """
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE])
+    return user_cache(VARIABLE) / "polygen-stream"
 
 
 class EngineCache:
@@ -156,8 +162,14 @@ class EngineCache:
     def workspace(self, name: str) -> Iterator[Path]:
         """A folder of one's own in staging/, and the lock of that name that tells `collect` it is in use."""
         locks, staging = self.root / "locks", self.root / "staging"
-        locks.mkdir(parents=True, exist_ok=True)
-        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+            staging.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise UserError(
+                f"the engine cache {self.root} cannot be written ({problem.strerror}): set {VARIABLE} to a folder that "
+                "can"
+            ) from None
         # The operating system drops the lock when its holder dies, however that happens.
         with FileLock(locks / f"{name}.lock"):
             folder = Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=staging))
@@ -225,7 +237,7 @@ def _read_entry(folder: Path) -> CachedEngine | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return CachedEngine(folder, EngineKey(**manifest["key"]), manifest["parts"], manifest["report"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

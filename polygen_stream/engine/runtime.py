@@ -79,9 +79,9 @@ def use_engines(generator: Generator, backend_name: str, threads: int, cache: En
     Returns:
         Whether engines are in use. Without them the generator stays eager and works all the same.
     """
-    name, cache = generator.recipe.name, cache or EngineCache()
+    name = generator.recipe.name
     try:
-        entry = _matching_entry(generator, backend_name, cache)
+        entry = _matching_entry(generator, backend_name, cache or EngineCache())
         sessions = _open(entry, generator.recipe, backend_name, threads)
     except (UserError, CacheError) as problem:
         logging.warning("%s renders eager: %s", name, problem)

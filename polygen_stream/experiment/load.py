@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from polygen_stream.assets.model_configs import absolute_model
 from polygen_stream.assets.resources import absolute_recipe
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import read_toml
+from polygen_stream.base.toml_files import read_toml
 from polygen_stream.experiment.spec import Arm, Contrast, Experiment, Layer, PoolSpec, draws_negatives
 from polygen_stream.generators.recipe import load_recipe
 
@@ -25,9 +25,9 @@ def load_experiment(path: Path) -> Experiment:
     Raises:
         UserError: anything wrong, in one line that names the file, the key and the remedy.
     """
-    values = read_toml(path)
+    values = read_toml(path, "experiment")
     if "pool" not in values:
-        values["pool"] = read_toml(path.parent / "pool.toml")
+        values["pool"] = read_toml(path.parent / "pool.toml", "pool of the experiment")
     values = _absolute(values, path.parent)
     try:
         experiment = Experiment.model_validate(values)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.text_files import read_text
 from polygen_stream.experiment.spec import Experiment, settings_hash
 
 # The five tasks of SynthCLIP; Delta_MTL is over these.
@@ -89,10 +90,9 @@ def read_results(table: Path, experiment: Experiment) -> list[TrialResult]:
         return []
     current = {arm.name: settings_hash(experiment, arm) for arm in experiment.arms}
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            results = [_parse(row, reader.line_num) for row in reader]
-    except (ValueError, OSError, csv.Error) as problem:
+        reader = csv.DictReader(io.StringIO(read_text(table, "result table")))
+        results = [_parse(row, reader.line_num) for row in reader]
+    except (ValueError, csv.Error) as problem:
         raise UserError(f"{table} is not a result table ({problem}): move it away and start again") from None
     return [result for result in results if current.get(result.arm) == result.settings]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.text_files import decode_text
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
 FIELDS = {"task": int, "member": int, "polarity": str, "generator": str, "seed": int}
@@ -47,16 +48,21 @@ class StoredSample:
         Raises:
             UserError: the data is no image, or one of another size.
         """
+        found, pixels = "", None
         try:
-            with Image.open(io.BytesIO(self.data)) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as problem:
-            raise UserError(f"{self.where} is no image that can be read: {problem}") from None
-        if pixels.shape[:2] != (size, size):
-            height, width = pixels.shape[:2]
-            raise UserError(
-                f"{self.where} is {width}x{height} pixels, but ring.image_size = {size}: set the shards' own size"
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(self.data)) as image:
+                    found = f"{image.width}x{image.height} pixels"
+                    if image.size == (size, size):  # nothing larger is decoded
+                        pixels = np.asarray(image.convert("RGB"))
+        except Image.DecompressionBombError:
+            found = "an image of too many pixels to be decoded"
+        except Exception as problem:  # Pillow and its decoders have an error for each way in which a file can be wrong
+            why = "its format is unknown" if isinstance(problem, UnidentifiedImageError) else problem
+            raise UserError(f"{self.where} is no image that can be read: {why}") from None
+        if pixels is None:
+            raise UserError(f"{self.where} is {found}, but ring.image_size = {size}: set the shards' own size")
         return pixels
 
 
@@ -88,16 +94,33 @@ def read_tasks(folder: Path, generators: Sequence[str]) -> Iterator[list[StoredS
 
 
 def _samples(shards: Sequence[Path], generators: Sequence[str]) -> Iterator[StoredSample]:
+    index = {name: number for number, name in enumerate(generators)}
+    for shard in shards:
+        for sample in _files_by_key(shard):
+            yield _stored(sample, index)
+
+
+def _files_by_key(shard: Path) -> Iterator[dict[str, Any]]:
+    """Yield the files of each sample of a shard by their extension, with "__url__" and "__key__".
+
+    Raises:
+        UserError: the shard is no file that can be read, is damaged, or has a file of a sample twice.
+    """
     try:
-        from webdataset import WebDataset
+        from webdataset.tariterators import group_by_keys, tar_file_expander
     except ImportError:
         raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'") from None
-    index = {name: number for number, name in enumerate(generators)}
+    if not shard.is_file():  # a pipe would be waited for
+        raise UserError(f"{shard} is no file, or a link to none: move it away")
     try:
-        for sample in WebDataset([str(shard) for shard in shards], shardshuffle=False):
-            yield _stored(sample, index)
-    except tarfile.TarError as problem:
-        raise UserError(f"a shard of {shards[0].parent} is damaged ({problem}): move it away") from None
+        with shard.open("rb") as stream:
+            yield from group_by_keys(tar_file_expander([{"url": str(shard), "stream": stream}]))
+    except Exception as problem:  # tarfile and what decompresses have an error for each way in which a file is wrong
+        why = getattr(problem, "strerror", None) or str(problem.args[0] if problem.args else problem)
+        name, twice, _ = why.partition(": duplicate file name")  # group_by_keys says so
+        if twice:
+            raise UserError(f"{shard}: {name} comes twice in one sample: each sample has a key of its own") from None
+        raise UserError(f"{shard} is damaged ({why}): move it away") from None
 
 
 def _stored(sample: dict[str, Any], generators: dict[str, int]) -> StoredSample:
@@ -115,10 +138,9 @@ def _stored(sample: dict[str, Any], generators: dict[str, int]) -> StoredSample:
             f"{where} was made by {fields['generator']}, which is not among generators.recipes = "
             f"{', '.join(generators)}: name all generators of the shards there"
         )
-    try:
-        text = sample["txt"].decode()
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: its txt is not UTF-8") from None
+    text = decode_text(sample["txt"], f"{where}: its txt")
+    if not text.strip():
+        raise UserError(f"{where} has an empty caption: write what its image shows into its txt, or remove the sample")
     return StoredSample(
         where,
         fields["task"],
@@ -135,7 +157,7 @@ def _fields(data: bytes, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(data)
         wrong = [name for name, type_ in FIELDS.items() if not isinstance(fields.get(name), type_)]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise UserError(f"{where}: its json is no JSON object") from None
     if wrong or fields["polarity"] not in ("positive", "negative") or not 0 <= fields["seed"] < 2**64:
         raise UserError(

@@ -181,7 +181,7 @@ def _contents(shard: Path, truncated: bool = False) -> tuple[dict[int, int], int
                 task, _, _ = member.name.partition("-")
                 offsets.setdefault(int(task), member.offset)
                 images += member.name.endswith(".png")
-    except (tarfile.TarError, ValueError) as problem:
+    except (tarfile.TarError, ValueError, OSError) as problem:
         if not truncated:
             raise UserError(f"{shard} is no shard of a run, or damaged ({problem}): move it away") from None
     return offsets, images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,13 +16,15 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HTTPError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
+from polygen_stream.assets.hub import hub_cache
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import nearest_existing
+from polygen_stream.base.proxies import bypass_loopback, check_proxies, is_address, through
+from polygen_stream.base.secrets import redact, secret
 from polygen_stream.fetch.repositories import GB, Repository
 
 LOCK = ".polygen-stream-fetch.lock"
@@ -58,7 +61,7 @@ def check_disk(needed: Sequence[Repository], engines_gb: float, engine_cache: Pa
     Raises:
         UserError: Too little space on a disk; both sums are named.
     """
-    hub = Path(constants.HF_HUB_CACHE)
+    hub = hub_cache()
     download = sum(each.download_gb for each in needed if each.lacks)
     if _disk(hub) == _disk(engine_cache):
         demands = [(hub, download + engines_gb, f"{download:.1f} GB of weights and {engines_gb:.1f} GB of engines")]
@@ -79,9 +82,11 @@ def download(needed: Sequence[Repository], say: Callable[[str], None]) -> None:
     HF_HOME says where to, HF_TOKEN who asks, HF_ENDPOINT whom.
 
     Raises:
-        UserError: no account or no agreement to the terms, no such repository or revision.
+        UserError: offline mode, a proxy, a token or a folder that cannot be used; no account or no agreement to the
+            terms; no such repository or revision.
         PolygenError: no network, or the hub answers with an error.
     """
+    _check_surroundings([each.name for each in needed if each.lacks])
     with _lock(say):
         if any(each.lacks for each in needed):
             _reach_hub()
@@ -95,6 +100,25 @@ def download(needed: Sequence[Repository], say: Callable[[str], None]) -> None:
                 raise PolygenError(f"{each.name} was downloaded and is still {lacks}: the repository has changed")
 
 
+def _check_surroundings(names: Sequence[str]) -> None:
+    """Refuse what the environment has that no download can go on with; nothing, if none is needed.
+
+    Raises:
+        UserError: Offline mode, an address, a proxy or a token that cannot be used; names the variable.
+    """
+    if not names:
+        return
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if constants.HF_HUB_OFFLINE and os.environ.get(variable):
+            raise UserError(f"{', '.join(names)} cannot be downloaded with {variable}={os.environ[variable]}: unset it")
+    if not is_address(constants.ENDPOINT):
+        raise UserError(f"HF_ENDPOINT = {redact(constants.ENDPOINT)!r} is no address: write https://HOST, or unset it")
+    bypass_loopback()
+    check_proxies(constants.ENDPOINT)
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        secret(variable)
+
+
 def _reach_hub() -> None:
     """The library would try for half a minute."""
     try:
@@ -105,13 +129,14 @@ def _reach_hub() -> None:
 
 def _no_answer(problem: Exception) -> PolygenError:
     return PolygenError(
-        f"no answer from {constants.ENDPOINT} ({type(problem.__cause__ or problem).__name__}): check the network "
-        "(HTTPS_PROXY, HF_ENDPOINT) and run it again: what was downloaded is kept"
+        f"no answer from {redact(constants.ENDPOINT)}{through(constants.ENDPOINT)} "
+        f"({type(problem.__cause__ or problem).__name__}): check the network (HTTPS_PROXY, HF_ENDPOINT) and run it "
+        "again: what was downloaded is kept"
     )
 
 
 def _download(repository: Repository) -> None:
-    name, page = repository.name, f"{constants.ENDPOINT}/{repository.name}"
+    name, page = repository.name, f"{redact(constants.ENDPOINT)}/{repository.name}"
     try:
         snapshot_download(
             name,
@@ -129,26 +154,34 @@ def _download(repository: Repository) -> None:
     except RepositoryNotFoundError:  # the hub's answer for a private one too
         token = "" if get_token() else ", or wants a token (HF_TOKEN)"
         raise UserError(f"{page} does not exist{token}") from None
-    except OfflineModeIsEnabled:
-        raise UserError(f"{name} cannot be downloaded with HF_HUB_OFFLINE=1: unset it") from None
     except HfHubHTTPError as problem:
-        raise PolygenError(
-            f"{name}: {str(problem).splitlines()[0]}: run it again, what was downloaded is kept"
-        ) from None
+        said = next(iter(redact(str(problem)).splitlines()), type(problem).__name__)
+        raise PolygenError(f"{name}: {said}: run it again, what was downloaded is kept") from None
     except (LocalEntryNotFoundError, HTTPError) as problem:
         raise _no_answer(problem) from None
+    except OSError as problem:
+        raise _not_written(hub_cache(), problem) from None
+
+
+def _not_written(hub: Path, problem: OSError) -> PolygenError:
+    why = problem.strerror or redact(str(problem))
+    if problem.errno == errno.ENOSPC:
+        return PolygenError(f"{hub} is full: free some space and run it again, what was downloaded is kept")
+    return UserError(f"{hub} cannot be written ({why}): set HF_HOME to a folder of yours")
 
 
 @contextmanager
 def _lock(say: Callable[[str], None]) -> Iterator[None]:
-    hub = Path(constants.HF_HUB_CACHE)
-    hub.mkdir(parents=True, exist_ok=True)
+    hub = hub_cache()
     lock = FileLock(hub / LOCK)
     try:
+        hub.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         say(f"another fetch is at work in {hub}: waiting for it")
         lock.acquire()
+    except OSError as problem:
+        raise _not_written(hub, problem) from None
     try:
         yield
     finally:

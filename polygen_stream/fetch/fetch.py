@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from rich.console import Console
 
+from polygen_stream.assets.hub import hub_cache
 from polygen_stream.config import RunConfig
 from polygen_stream.engine.cache import default_cache
 from polygen_stream.fetch.download import check_disk, check_terms, download
@@ -58,7 +59,8 @@ def fetch(config: RunConfig, accepted: Collection[str], console: Console, remote
     """
     needed = repositories(config, remote)
     check_terms(needed, accepted)
-    check_disk(needed, engines_gb(config, remote), default_cache())
+    engines = engines_gb(config, remote)
+    check_disk(needed, engines, default_cache() if engines else hub_cache())
     download(needed, lambda line: console.print(line, soft_wrap=True, markup=False))
 
 

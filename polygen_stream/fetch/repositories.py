@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.assets.hub import cached, language_model
+from polygen_stream.assets.layout import missing_of_language_model, missing_of_pipeline
 from polygen_stream.config import RunConfig, remote_generators
 from polygen_stream.generators.recipe import Recipe, load_recipe
 
@@ -42,9 +42,14 @@ class Repository:
     @property
     def lacks(self) -> str | None:
         """What of it is not on this machine, in words; None: everything is."""
-        if self.folder is None:
+        folder = self.folder
+        if folder is None:
             return "not downloaded"
-        absent = (_of_pipeline if self.index == "model_index.json" else _of_language_model)(self)
+        if self.index == "model_index.json":
+            left_out = {pattern.removesuffix("/*") for pattern in self.ignore if pattern.endswith("/*")}
+            absent = missing_of_pipeline(folder, left_out)
+        else:
+            absent = missing_of_language_model(folder)
         return f"incomplete, {absent} is missing" if absent else None
 
 
@@ -69,11 +74,12 @@ def repositories(config: RunConfig, remote: bool = False) -> list[Repository]:
         roles: dict[str, list[str]] = {}
         for role in ("writer", "editor"):
             roles.setdefault(getattr(config.captions, role), []).append(f"captions.{role}")
-        found += [_language_model(name, " and ".join(by)) for name, by in roles.items() if _on_hub(name)]
+        found += [_language_model(name, " and ".join(by)) for name, by in roles.items() if is_hub_id(name)]
     return found
 
 
-def _on_hub(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a language model is named by its repository, and not by a folder or as one of the package's."""
     return not name.startswith(("package:", "/", ".", "~")) and not Path(name).is_dir()
 
 
@@ -109,36 +115,3 @@ def _language_model(name: str, needed_by: str) -> Repository:
         ignore=("*/*", "consolidated*"),  # e.g. original/: the same weights in another form
         index="config.json",
     )
-
-
-def _of_pipeline(repository: Repository) -> str | None:
-    """A file or folder that a pipeline lacks: parts are named by its index, their files by theirs."""
-    parts = json.loads((repository.folder / "model_index.json").read_text(encoding="utf-8"))
-    left_out = {pattern.removesuffix("/*") for pattern in repository.ignore if pattern.endswith("/*")}
-    for part, what in parts.items():
-        if part.startswith("_") or part in left_out or not isinstance(what, list) or what[0] is None:
-            continue
-        folder = repository.folder / part
-        if not folder.is_dir() or not any(folder.iterdir()):
-            return part
-        if (folder / "config.json").is_file() and (absent := _weights_missing(folder)):
-            return f"{part}/{absent}"
-    return None
-
-
-def _of_language_model(repository: Repository) -> str | None:
-    if not (repository.folder / "tokenizer_config.json").is_file():
-        return "tokenizer_config.json"
-    return _weights_missing(repository.folder)
-
-
-def _weights_missing(folder: Path) -> str | None:
-    """A weight file that is not there; those in several pieces have an index that names them."""
-    for index in folder.glob("*.index*.json"):
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        absent = [name for name in sorted(names) if not (folder / name).is_file()]
-        if not absent:
-            return None
-        if names & {path.name for path in folder.iterdir()}:
-            return absent[0]
-    return None if any(folder.glob("*.safetensors")) else "*.safetensors"

@@ -57,6 +57,27 @@ class Generator:
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
+def diffusers_classes(recipe: Recipe) -> tuple[type[DiffusionPipeline], type[SchedulerMixin] | None]:
+    """Return the classes of diffusers that a recipe names: its pipeline, and its scheduler if it names one.
+
+    Raises:
+        UserError: diffusers has no such class, or the scheduler takes no such argument.
+    """
+    pipeline_class = getattr(diffusers, recipe.pipeline, None)
+    if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
+        raise UserError(f"{recipe.origin}: diffusers has no pipeline {recipe.pipeline!r}")
+    if recipe.scheduler is None:
+        return pipeline_class, None
+    name = recipe.scheduler.name
+    scheduler = getattr(diffusers, name, None)
+    if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
+        raise UserError(f"{recipe.origin}: scheduler.class: diffusers has no scheduler {name!r}")
+    unknown = set(recipe.scheduler.arguments) - set(inspect.signature(scheduler.__init__).parameters)
+    if unknown:  # diffusers would say so in its log, and sample without them
+        raise UserError(f"{recipe.origin}: scheduler.arguments: {name} takes no {', '.join(sorted(unknown))}")
+    return pipeline_class, scheduler
+
+
 def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None) -> Generator:
     """Load a recipe's pipeline in inference mode. Never runs code from the weights' repository.
 
@@ -71,9 +92,7 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
     """
     if size is not None:
         recipe.check_size(size)
-    pipeline_class = getattr(diffusers, recipe.pipeline, None)
-    if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
-        raise UserError(f"{recipe.origin}: diffusers has no pipeline {recipe.pipeline!r}")
+    pipeline_class, scheduler_class = diffusers_classes(recipe)
     _check_source(recipe)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
@@ -99,8 +118,8 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
         if isinstance(module, torch.nn.Module) and module.dtype != getattr(torch, recipe.dtype_of(part)):
             module.to(getattr(torch, recipe.dtype_of(part)))
     pipeline.set_progress_bar_config(disable=True)  # its bar per call; the loading bars are other switches
-    if recipe.scheduler is not None:
-        pipeline.scheduler = _scheduler(recipe, pipeline.scheduler)
+    if recipe.scheduler is not None and scheduler_class is not None:
+        pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **recipe.scheduler.arguments)
     if "vae" in recipe.dtypes:
         cast_latents(pipeline.vae)
     return Generator(recipe, pipeline.to(device), size)
@@ -114,17 +133,6 @@ def cast_latents(vae: torch.nn.Module) -> None:
     """
     first = getattr(vae, "post_quant_conv", None) or vae.decoder  # AutoencoderDC has none
     first.register_forward_pre_hook(lambda module, latents: latents[0].to(next(module.parameters()).dtype))
-
-
-def _scheduler(recipe: Recipe, shipped: SchedulerMixin) -> SchedulerMixin:
-    name = recipe.scheduler.name
-    scheduler = getattr(diffusers, name, None)
-    if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
-        raise UserError(f"{recipe.origin}: scheduler.class: diffusers has no scheduler {name!r}")
-    unknown = set(recipe.scheduler.arguments) - set(inspect.signature(scheduler.__init__).parameters)
-    if unknown:  # diffusers would say so in its log, and sample without them
-        raise UserError(f"{recipe.origin}: scheduler.arguments: {name} takes no {', '.join(sorted(unknown))}")
-    return scheduler.from_config(shipped.config, **recipe.scheduler.arguments)
 
 
 def _check_source(recipe: Recipe) -> None:

@@ -7,7 +7,6 @@ gives the generator its name (my_sd.toml: "my_sd").
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from polygen_stream.assets.hub import cached, download_command
 from polygen_stream.assets.resources import is_recipe_file, model_path, recipe_name, recipe_path
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.home import expand_home
+from polygen_stream.base.toml_files import read_toml
 
 
 class TensorRtSpec(BaseModel):
@@ -179,10 +180,7 @@ def read_recipe(path: Path, name: str, own: bool = False) -> Recipe:
     Raises:
         UserError: Invalid TOML, unknown or missing key; one line naming file and key.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise UserError(f"{path} is not valid TOML: {problem}") from None
+    values = read_toml(path, "recipe")
     for key in ("name", "file"):
         if key in values:
             raise UserError(f"{path}: unknown key {key}: a generator has the name of its file")
@@ -205,6 +203,6 @@ def _weights_beside(path: Path, weights: str) -> str:
     """
     if weights.startswith("package:"):
         return weights
-    folder = path.absolute().parent / Path(weights).expanduser()
+    folder = path.absolute().parent / expand_home(weights)
     is_path = weights.startswith((".", "/", "~")) or folder.is_dir()
     return os.path.normpath(folder) if is_path else weights

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.errors import PolygenError, RankLost
+from polygen_stream.base.home import has_home
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch import guardian
 from polygen_stream.launch.process_plan import ProcessSpec
@@ -99,7 +100,9 @@ class Children:
         """
         log = self._new_log(process.name)
         mark = {guardian.MARK_VARIABLE: self._mark, "TMPDIR": self._scratch}
-        environment = {**os.environ, **process.env, **(more_env or {}), **mark}
+        # Libraries write into the home folder (matplotlib, Triton), and some end the process where there is none.
+        home = {} if has_home() else {"HOME": self._scratch}
+        environment = {**os.environ, **home, **process.env, **(more_env or {}), **mark}
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 process.argv(self.run_dir, self.ring_fd),

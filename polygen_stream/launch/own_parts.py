@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -30,18 +31,64 @@ def check_own_parts(config: RunConfig) -> dict[str, dict[str, Any]]:
         everything is the package's.
 
     Raises:
-        UserError: A file or module is missing or cannot be used, or open_clip has no model of this name.
+        UserError: A file or module is missing or cannot be used, a generator renders smaller images than the ring's, or
+            open_clip has no model of this name.
     """
     found: dict[str, dict[str, Any]] = {}
+    if config.captions.source != "shards":
+        for recipe in config.generators.recipes:
+            load_recipe(recipe).check_size(config.ring.image_size)
     own = [recipe for recipe in config.generators.recipes if is_recipe_file(recipe)]
     if own:
         found["generators.recipes"] = {load_recipe(recipe).name: _described(Path(recipe)) for recipe in own}
     trainable_model_config(config.train.model)
+    _check_packages(config)
     if is_model_file(config.train.model):
         found["train.model"] = _described(Path(config.train.model))
     for python, parts in _by_interpreter(config).items():
         found |= _checked(python, parts)
     return found
+
+
+def check_own_recipes(config: RunConfig) -> None:
+    """Look up the classes of diffusers that recipes of the user's own name, as their renderers will.
+
+    Raises:
+        UserError: diffusers has no such class.
+    """
+    own = [recipe for recipe in config.generators.recipes if is_recipe_file(recipe)]
+    if own and config.captions.source != "shards":
+        _ended_well([sys.executable, "-m", "polygen_stream.generators.check", *own], "looking up recipes")
+
+
+def _check_packages(config: RunConfig) -> None:
+    """Refuse a caption source whose package its interpreter lacks, and remote generators without Ray.
+
+    Nothing is imported. An interpreter of the captioner's own is asked in a process.
+    """
+    captions, generators = config.captions, config.generators
+    package = {"vllm": "vllm", "openai": "openai"}.get(captions.source)
+    if package and not _has_package(config.launch.captioner_python, package):
+        raise UserError(
+            f"captions.source = {captions.source!r} needs the {package} package, which the captioner's interpreter "
+            f"does not have: pip install 'polygen-stream[{package}]'"
+        )
+    if generators.remote and captions.source != "shards" and not _has_package("", "ray"):
+        raise UserError(f"generators.remote = {generators.remote!r} needs Ray: pip install 'polygen-stream[ray]'")
+
+
+def _has_package(python: str, package: str) -> bool:
+    """Whether an interpreter has a package; of one that cannot be started, which is refused elsewhere, nothing is said.
+
+    python: "" = this one.
+    """
+    if not python:
+        return importlib.util.find_spec(package) is not None
+    question = f"import importlib.util, sys; sys.exit(0 if importlib.util.find_spec({package!r}) else 3)"
+    try:
+        return subprocess.run([os.path.abspath(python), "-c", question], capture_output=True).returncode != 3
+    except OSError:
+        return True
 
 
 def _described(file: Path) -> dict[str, str]:
@@ -65,12 +112,23 @@ def _checked(python: str, parts: dict[str, str]) -> dict[str, dict[str, Any]]:
     words = [f"{key}={value}" for key, value in parts.items()]
     command = python_command("-m", "polygen_stream.registry.check", *words, python=python)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        said = _ended_well(command, f"importing {' and '.join(parts.values())}")
     except OSError as problem:
         raise UserError(f"launch.captioner_python = {python!r} cannot be started: {problem.strerror}") from None
+    return json.loads(said.splitlines()[-1])
+
+
+def _ended_well(command: list[str], doing: str) -> str:
+    """Run a check in a process and return what it printed.
+
+    Raises:
+        UserError: As the check raised it.
+        PolygenError: The process ended in another way.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
+        return done.stdout
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     if done.returncode == UserError.exit_code:
         raise UserError(last.removeprefix("error: "))
-    raise PolygenError(f"importing {' and '.join(parts.values())} ended the process: {last}")
+    raise PolygenError(f"{doing} ended the process: {last}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,17 @@ MIB = 2**20
 REST_BYTES = 256 * MIB
 # What tar adds to a picture, its text and its JSON: three headers, and each file filled up to 512 bytes.
 TAR_BYTES = 3072
+
+
+def check_start(config: RunConfig, plan: ProcessPlan, run_dir: Path, resumed: bool) -> None:
+    """Refuse to start a run that lacks something which can be seen before; `run --dry-run` asks this too.
+
+    Raises:
+        UserError: As the checks below.
+    """
+    check_shards(config)
+    check_record_shards(config, run_dir, resumed)
+    check_disk(config, plan, run_dir)
 
 
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
@@ -85,7 +97,7 @@ def check_shards(config: RunConfig) -> None:
     """Refuse a run from shards when there are none; what is in them the reader checks.
 
     Raises:
-        UserError: the webdataset package is missing, or the folder, or it has no shards.
+        UserError: the webdataset package is missing, or the folder, or it has no shards, or one that is no file.
     """
     if config.captions.source != "shards":
         return
@@ -94,6 +106,10 @@ def check_shards(config: RunConfig) -> None:
     if not any(folder.glob("*.tar")):
         what = "no *.tar in it" if folder.is_dir() else "no such folder"
         raise UserError(f"--source shards:{folder}: {what}; name a folder that --record-shards or an export wrote")
+    for shard in sorted(folder.glob("*.tar")):
+        if not (shard.is_file() and os.access(shard, os.R_OK)):
+            why = "cannot be read" if shard.is_file() else "is no file, or a link to none"
+            raise UserError(f"--source shards:{folder}: {shard.name} {why}: move it away, or bring it back")
 
 
 def _check_webdataset() -> None:

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from polygen_stream.base.secrets import redact
+
 
 def provenance() -> dict:
     """Return code, package versions, machine, command line and time of this process."""
@@ -19,7 +21,7 @@ def provenance() -> dict:
             packages[name] = dist.version
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "argv": sys.argv,
+        "argv": [redact(word) for word in sys.argv],
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),

@@ -63,7 +63,9 @@ def replay_of(folder: Path) -> tuple[RunConfig, Callable[[Path], None]]:
         shutil.copyfile(run.draw_log, new.replay_schedule)
         with new.journal.open("w", encoding="utf-8") as journal:
             for line in read_jsonl(run.journal, strict=True):
-                if "task" not in line or line["task"]["task_id"] in drawn:
+                task = line.get("task")
+                number = task.get("task_id") if isinstance(task, dict) else None
+                if not isinstance(number, int) or number in drawn:  # what is no entry the captioner refuses
                     journal.write(json.dumps(line) + "\n")
 
     return config, fill

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.files import flush
+from polygen_stream.base.files import flush, nearest_existing
 from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, dump_config, settings
@@ -23,7 +24,7 @@ def choose_run_folder(config: RunConfig, run_dir: Path | None) -> Path:
     """Return the folder of a new run: `run_dir`, which must be empty or absent, or runs/<time>-<name>.
 
     Raises:
-        UserError: the folder is not empty, or is a file.
+        UserError: the folder is not empty, is a file, or cannot be made.
     """
     chosen = run_dir or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
     chosen = chosen.absolute()
@@ -31,7 +32,17 @@ def choose_run_folder(config: RunConfig, run_dir: Path | None) -> Path:
         raise UserError(f"run folder {chosen} is a file: choose another --run-dir")
     if chosen.is_dir() and any(chosen.iterdir()):
         raise UserError(f"run folder {chosen} is not empty: choose another --run-dir, or move the old run away")
+    above = nearest_existing(chosen)
+    problem = None if above.is_dir() else errno.ENOTDIR
+    if problem is None and not os.access(above, os.W_OK | os.X_OK):
+        problem = errno.EACCES
+    if problem is not None:
+        raise _cannot_make(chosen, os.strerror(problem))
     return chosen
+
+
+def _cannot_make(run_dir: Path, why: str | None) -> UserError:
+    return UserError(f"cannot make run folder {run_dir}: {why}; choose another --run-dir")
 
 
 def create_run_folder(config: RunConfig, run_dir: Path, own_parts: Mapping[str, Any] | None = None) -> None:
@@ -44,7 +55,7 @@ def create_run_folder(config: RunConfig, run_dir: Path, own_parts: Mapping[str, 
     try:
         run.logs.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"cannot make run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
+        raise _cannot_make(run_dir, error.strerror) from error
     dump_config(config, run.config)
     attempt = provenance() | {"settings": settings(config), "own_parts": own_parts or {}}
     write_json(run.provenance, attempt, durable=True)

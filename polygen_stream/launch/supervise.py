@@ -64,9 +64,7 @@ def supervise(
             if config.launch.prometheus_port:
                 page = MetricsPage(config.launch.prometheus_port, config.train.steps)
                 stack.callback(page.close)
-            preflight.check_shards(config)
-            preflight.check_record_shards(config, run_dir, resumed)
-            preflight.check_disk(config, plan, run_dir)
+            preflight.check_start(config, plan, run_dir, resumed)
             if resumed:
                 resume.rewind(run_dir, step, config.train.steps)
                 run_setup.record_resume(config, run_dir, step, own_parts)

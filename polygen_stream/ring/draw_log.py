@@ -83,6 +83,9 @@ def _records(file: Path) -> Iterator[tuple[DrawRecord, int]]:
 
 def _record(line: dict[str, Any]) -> DrawRecord:
     plain, pair, generations = line["plain"], line["pair"], line["generations"]
+    for number in (line["step"], *plain, *pair, *generations):
+        if type(number) is not int or not 0 <= number < 2**63:
+            raise ValueError(f"{number!r} is no number of a step, task or generation")
     if len(generations) != len(plain) + len(pair):
         raise ValueError(f"{len(generations)} generations for {len(plain)} + {len(pair)} tasks")
     return DrawRecord(

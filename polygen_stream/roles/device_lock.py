@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
-from psutil import NoSuchProcess, Process
 
 from polygen_stream.base.files import write_atomically
+from polygen_stream.ring.processes import is_alive, start_time
 
 POLL_S = 0.05
 
@@ -34,7 +34,8 @@ class DeviceLock:
     ) -> None:
         self.device, self._time_slice_s, self._clock = device, time_slice_s, clock
         self._file = folder / f"{device.replace(':', '-')}.json"
-        self._me = [os.getpid(), Process().create_time()]
+        # Ticks after boot: a time of day would change for every process when the clock is set.
+        self._me = [os.getpid(), start_time(os.getpid())]
         self._since: float | None = None  # when it came to the head
         self._looked, self._others = -POLL_S, False  # loops ask often
         self._worked = 0.0
@@ -100,15 +101,7 @@ class DeviceLock:
                 queue = json.loads(self._file.read_text(encoding="utf-8"))
             except FileNotFoundError:
                 queue = []
-            new = change([each for each in queue if _alive(*each)])
+            new = change([each for each in queue if is_alive(*each)])
             if new != queue:
                 write_atomically(self._file, json.dumps(new))  # a process killed while it writes leaves the old one
         return new
-
-
-def _alive(pid: int, started: float) -> bool:
-    try:
-        process = Process(pid)
-        return process.create_time() == started and process.status() != "zombie"
-    except NoSuchProcess:
-        return False

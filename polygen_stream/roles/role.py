@@ -10,10 +10,11 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.base.secrets import RedactedStream
 from polygen_stream.config import LaunchConfig, RunConfig, load_config
 from polygen_stream.roles.device_lock import DeviceLock
 from polygen_stream.roles.trace import TraceFile, Tracer
@@ -73,8 +74,10 @@ def run_role(main: Callable[[RoleContext], None], role: str) -> NoReturn:
     """Run a role's main function as this process and exit.
 
     Exit code 0 when `main` returns, the error's own code for PolygenError and UserError, 1 for anything else.
-    The last line of stderr (which is the role's log) then reads "error: ...", which the supervisor repeats.
+    The last line of stderr (which is the role's log) then reads "error: ...", which the supervisor repeats. What is
+    written to stdout and stderr has no secrets in it.
     """
+    sys.stdout, sys.stderr = (cast(TextIO, RedactedStream(stream)) for stream in (sys.stdout, sys.stderr))
     try:
         _run(main, role)
     except PolygenError as problem:

@@ -43,6 +43,7 @@ class Server:
 
     def __init__(self, answer: Callable[[dict, int], Answer]) -> None:
         self.requests: list[dict] = []
+        self.keys: list[str] = []
         self.most_at_once = self._at_once = 0
         self.models: Answer = (200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
         self._lock = threading.Lock()
@@ -50,9 +51,11 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                outer.keys.append(self.headers["Authorization"])
                 self._send(*outer.models)
 
             def do_POST(self) -> None:
+                outer.keys.append(self.headers["Authorization"])
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with outer._lock:
                     before = sum(other["messages"] == request["messages"] for other in outer.requests)
@@ -245,3 +248,45 @@ def test_a_server_that_disappears_is_a_one_line_error(serve, monkeypatch):
     with pytest.raises(PolygenError, match="cannot be reached any more after 2 attempts"):
         asking.write([fish()], [True])
     asking.close()
+
+
+def test_a_key_with_a_line_break_is_sent_without_it(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-example-0000\n")
+    server = serve(right)
+    asking = source(server.url)
+    assert asking.write([fish()], [True]) == [PAIR]
+    assert set(server.keys) == {"Bearer sk-example-0000"}
+    asking.close()
+
+
+def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-one-line\nsk-two-lines")
+    with pytest.raises(UserError, match="OPENAI_API_KEY: character 12 of 24") as refused:
+        source(serve(right).url)
+    assert "sk-" not in str(refused.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:1080", "no address"])
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
+def test_a_server_on_this_machine_is_asked_without_a_proxy(serve, monkeypatch, name, proxy):
+    monkeypatch.setenv(name, proxy)
+    asking = source(serve(right).url)
+    assert asking.write([fish()], [True]) == [PAIR]
+    asking.close()
+
+
+def test_a_proxy_that_cannot_be_used_or_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setenv("all_proxy", "ftp://proxy")
+    with pytest.raises(UserError, match="all_proxy = 'ftp://proxy': a proxy of the kind ftp is not supported"):
+        source("http://example.invalid/v1")
+    monkeypatch.setenv("all_proxy", "http://me:hunter22@127.0.0.1:9")
+    with pytest.raises(UserError, match=r"no server answers through the proxy .* of all_proxy") as refused:
+        source("http://example.invalid/v1")
+    assert "hunter22" not in str(refused.value)
+
+
+def test_another_kind_of_page_is_no_list_of_models(serve):
+    server = serve(right)
+    server.models = (200, b"<html>please log in</html>")
+    with pytest.raises(UserError, match="answers something else than a list of models"):
+        source(server.url)

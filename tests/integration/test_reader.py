@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import Image
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, load_config
+from polygen_stream.export.reading import read_tasks
 from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.launch.preflight import check_shards
 from polygen_stream.launch.process_plan import ring_spec
@@ -21,6 +25,7 @@ from polygen_stream.ring import Ring
 from polygen_stream.ring.follow import Follower
 from polygen_stream.roles.role import RoleContext
 
+PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 GENERATORS = ("micro/sd15", "micro/sana")
 
 
@@ -146,6 +151,13 @@ def test_a_second_reader_fills_what_the_first_left_open_and_goes_on(read, tmp_pa
     ring.close()
 
 
+def png_of(width: int, height: int) -> bytes:
+    """The beginning of a PNG of that size, which is all that has to be looked at."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT")
+    sized = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return PNG_HEADER + b"".join(sized)
+
+
 def one_by_hand(folder: Path, **fields) -> Path:
     """A shard as another program might write it; fields replace or (None) remove those of its sample."""
     folder.mkdir()
@@ -176,7 +188,13 @@ def one_by_hand(folder: Path, **fields) -> Path:
             "sample a was made by dall-e, which is not among generators.recipes = mic",
         ),
         ({"png": b"nothing"}, "sample a is no image that can be read"),
+        ({"png": PNG_HEADER + b"nothing"}, "sample a is no image that can be read"),
+        ({"png": png_of(15000, 14000)}, "sample a is an image of too many pixels to be decoded, but ring.image_size ="),
+        ({"png": png_of(12000, 9000)}, "sample a is 12000x9000 pixels, but ring.image_size = 32"),
         ({"txt": b"\xff"}, "sample a: its txt is not UTF-8"),
+        ({"txt": b""}, "sample a has an empty caption"),
+        ({"txt": b" \n"}, "sample a has an empty caption"),
+        ({"json": b"[" * 9999}, "sample a: its json is no JSON object"),
     ],
 )
 def test_a_sample_that_is_not_as_it_should_be_is_named(read, tmp_path, fields, message):
@@ -184,6 +202,38 @@ def test_a_sample_that_is_not_as_it_should_be_is_named(read, tmp_path, fields, m
     with pytest.raises(UserError) as refused:
         read(config_for(shards, **{"generators.positives": "1"}))
     assert f"0.tar: {message}" in str(refused.value)
+
+
+def test_a_key_that_comes_twice_is_named(read, tmp_path):
+    shards = one_by_hand(tmp_path / "s")
+    with tarfile.open(shards / "0.tar") as tar:
+        files = [(member, tar.extractfile(member).read()) for member in tar]
+    with tarfile.open(shards / "0.tar", "w") as tar:
+        for member, data in files + files:
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(UserError, match=r"0\.tar: a\.\w+ comes twice in one sample"):
+        read(config_for(shards))
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar", b"\x1f\x8b\x08nothing", b"\xfd7zXZ\0nothing", b"BZh9nothing"])
+def test_a_file_that_is_no_tar_is_damaged(read, tmp_path, content):
+    (tmp_path / "0.tar").write_bytes(content)
+    with pytest.raises(UserError, match=r"0\.tar is damaged"):
+        read(config_for(tmp_path))
+
+
+def test_a_link_to_nothing_is_refused_before_anything_starts(read, tmp_path):
+    (tmp_path / "0.tar").symlink_to("/nowhere.tar")
+    with pytest.raises(UserError, match=r"0\.tar is no file, or a link to none: move it away"):
+        check_shards(config_for(tmp_path))
+    with pytest.raises(UserError, match=r"0\.tar is no file, or a link to none: move it away"):
+        read(config_for(tmp_path))
+
+
+def test_a_caption_may_have_a_byte_order_mark(read, tmp_path):
+    shards = one_by_hand(tmp_path / "s", txt="a red car".encode("utf-8-sig"))
+    [[sample]] = read_tasks(shards, GENERATORS)
+    assert sample.text == "a red car"
 
 
 def test_jpeg_does_too(read, tmp_path):

@@ -8,13 +8,13 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polygen_stream.assets.resources import model_path
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.base.proxies import open_url
 from polygen_stream.base.python import python_command
 
 START_LIMIT_S = 900.0  # a quarter of a minute on a machine with nothing else to do
@@ -71,7 +71,7 @@ def _wait(process: subprocess.Popen, endpoint: str, log: Path) -> None:
     """Until the server says that it is well."""
     deadline = time.monotonic() + START_LIMIT_S
     while True:
-        with suppress(OSError), urllib.request.urlopen(f"{endpoint}/health", timeout=5):
+        with suppress(OSError), open_url(f"{endpoint}/health", 5):
             return
         if process.poll() is not None or time.monotonic() > deadline:
             words = log.read_text(errors="replace").strip().splitlines()[-5:]

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.json_files import read_user_json
 from polygen_stream.base.python import python_command
 from polygen_stream.bench.ring.benchmark import LARGE, SMALL, machine
 
@@ -60,11 +61,11 @@ def bench_all(parts: Sequence[str], quick: bool, say: Callable[[str], None]) -> 
 
 def read_result(file: Path) -> dict[str, Any]:
     """What `bench all --json` wrote. Raises UserError when the file is something else."""
+    result = read_user_json(file, "result of `bench all`")
     try:
-        result = json.loads(file.read_text())
         measures(result)
         return {key: result[key] for key in ("machine", "quick", "parts")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
         raise UserError(f"{file} was not written by polygen-stream bench all --json ({problem})") from None
 
 

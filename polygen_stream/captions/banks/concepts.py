@@ -8,11 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import parse_user_json
+from polygen_stream.base.proxies import open_url, through
+from polygen_stream.base.secrets import redact
+from polygen_stream.base.text_files import decode_text, read_text
 from polygen_stream.micro import world
 
 MICRO = "micro"
@@ -31,13 +34,8 @@ def load_bank(source: str) -> tuple[str, ...]:
     if source == MICRO:
         return world.THINGS
     data = _fetch(source) if source.startswith(("http://", "https://")) else _read(source)
-    try:
-        entries = json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as problem:
-        raise UserError(f"bank {source} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as problem:
-        raise UserError(f"bank {source} is not JSON: {problem}; a bank is a JSON list of strings") from None
-    return _checked(entries, source)
+    named = f"bank {redact(source)}"
+    return _checked(parse_user_json(decode_text(data, named), f"{named} (a JSON list of strings)"), redact(source))
 
 
 def save_bank(entries: Sequence[str], path: Path) -> None:
@@ -60,15 +58,9 @@ def read_lines(path: Path, what: str) -> list[str]:
         what: what the file holds, for error messages, e.g. "blocklist".
 
     Raises:
-        UserError: the file cannot be read, or is not UTF-8.
+        UserError: the file cannot be read, or is no text.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{what} {path} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from None
-    except OSError as problem:
-        raise UserError(f"cannot read {what} {path}: {problem.strerror}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path, what).splitlines() if line.strip()]
 
 
 def _checked(entries: object, source: str) -> tuple[str, ...]:
@@ -103,19 +95,24 @@ def _kind(value: object) -> str:
 def _read(source: str) -> bytes:
     try:
         return Path(source).read_bytes()
-    except OSError as problem:
-        reason = problem.strerror or problem
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        reason = getattr(problem, "strerror", None) or problem
         raise UserError(f"cannot read bank {source}: {reason}; give a path, an http(s) URL or {MICRO!r}") from None
 
 
 def _fetch(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+        with open_url(url, TIMEOUT_S) as response:
             return response.read()
+    except UserError:
+        raise
     except urllib.error.HTTPError as problem:
-        raise UserError(f"cannot fetch bank {url}: HTTP {problem.code} {problem.reason}; check the address") from None
-    except (OSError, ValueError, http.client.HTTPException) as problem:
-        reason = getattr(problem, "reason", problem)
         raise UserError(
-            f"cannot fetch bank {url}: {reason}; check the address and the network, or download it and give its path"
+            f"cannot fetch bank {redact(url)}: HTTP {problem.code} {redact(problem.reason)}; check the address"
+        ) from None
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        reason = redact(str(getattr(problem, "reason", problem)))
+        raise UserError(
+            f"cannot fetch bank {redact(url)}{through(url)}: {reason}; check the address and the network, or download "
+            "it and give its path"
         ) from None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.text_files import read_text
 
 DEBIAN = Path("/usr/share/wordnet")
 PARTS = ("noun", "verb", "adj", "adv")
@@ -58,10 +59,9 @@ class WordNet:
 
     def _lines(self, name: str) -> Iterator[list[str]]:
         """Yield the fields of each line. The lines of the licence at the top are indented."""
-        with open(self._folder / name, encoding="utf-8") as file:
-            for line in file:
-                if not line.startswith(" "):
-                    yield line.split(" | ")[0].split()
+        for line in read_text(self._folder / name, "WordNet file").split("\n"):
+            if line and not line.startswith(" "):
+                yield line.split(" | ")[0].split()
 
 
 def is_drawable(entry: str, nouns: frozenset[str]) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.base.proxies import proxies_for, through
+from polygen_stream.base.secrets import redact, secret
 from polygen_stream.captions.banks.base import Messages, ModelReply
 from polygen_stream.captions.models.async_model import AsyncLanguageModel
 
@@ -68,12 +69,16 @@ class OpenAIModel(AsyncLanguageModel):
         }
         if structured_output_regex:
             self._request["extra_body"] = {"structured_outputs": {"regex": structured_output_regex}}
-        self._client = openai.AsyncOpenAI(
-            base_url=endpoint,
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            timeout=timeout_s,
-            max_retries=RETRIES,
-        )
+        api_key = secret("OPENAI_API_KEY") or "none"
+        try:
+            with proxies_for(endpoint):
+                self._client = openai.AsyncOpenAI(
+                    base_url=endpoint, api_key=api_key, timeout=timeout_s, max_retries=RETRIES
+                )
+        except UserError:
+            raise
+        except Exception as problem:  # of the HTTP library below: an address or an environment that it refuses
+            raise UserError(f"{endpoint}{through(endpoint)}: no client can be made: {_cause(problem)}") from None
         self._start(self._check_server())
 
     @property
@@ -98,11 +103,16 @@ class OpenAIModel(AsyncLanguageModel):
             return  # the server does not list its models
         except (openai.APIConnectionError, TimeoutError) as problem:
             raise UserError(
-                f"{self._endpoint}: no server answers ({problem.__cause__ or problem or 'timeout'}): start it, e.g. "
+                f"{self._endpoint}: no server answers{through(self._endpoint)} ({_cause(problem)}): start it, e.g. "
                 f"vllm serve MODEL, or correct captions.endpoint"
             ) from None
         except openai.APIStatusError as problem:
             raise self._status_error(problem) from None
+        except (openai.APIError, ValueError, TypeError, AttributeError) as problem:  # the body is something else
+            raise UserError(
+                f"{self._endpoint}{through(self._endpoint)} answers something else than a list of models "
+                f"({type(problem).__name__}): correct captions.endpoint"
+            ) from None
         if self._name not in served:
             raise UserError(
                 f"{self._endpoint} serves {', '.join(served) or 'no model'}, not {self._name!r}: set captions.writer "
@@ -122,16 +132,16 @@ class OpenAIModel(AsyncLanguageModel):
             return ModelReply("", finished=False, fault="timeout")
         except openai.APIConnectionError as problem:
             raise PolygenError(
-                f"{self._endpoint} cannot be reached any more after {RETRIES + 1} attempts: "
-                f"{problem.__cause__ or problem}"
+                f"{self._endpoint} cannot be reached any more{through(self._endpoint)} after {RETRIES + 1} attempts: "
+                f"{_cause(problem)}"
             ) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
-            logging.warning("%s refuses a request: %s", self._endpoint, problem)
+            logging.warning("%s refuses a request: %s", self._endpoint, _cause(problem))
             return ModelReply("", finished=True, fault=f"refused by the server: {problem.status_code}")
         except openai.APIStatusError as problem:
             raise self._status_error(problem) from None
         except (openai.APIError, ValueError) as problem:  # the body cannot be parsed
-            logging.warning("%s sends an invalid response: %s", self._endpoint, problem)
+            logging.warning("%s sends an invalid response: %s", self._endpoint, _cause(problem))
             return ModelReply("", finished=True, fault="no reply in the answer")
         if not getattr(reply, "choices", None):
             return ModelReply("", finished=True, fault="no reply in the answer")
@@ -146,8 +156,18 @@ class OpenAIModel(AsyncLanguageModel):
         code = problem.status_code
         if code in (401, 403):
             return UserError(f"{self._endpoint} refuses the key ({code}): set OPENAI_API_KEY")
+        if code == 407:
+            return UserError(
+                f"{self._endpoint} is not reached{through(self._endpoint)}, which wants another login (407): correct "
+                "it in the environment"
+            )
         if code == 404:
             return UserError(
                 f"{self._endpoint} does not know {self._name!r} (404): correct captions.endpoint or the model"
             )
-        return PolygenError(f"{self._endpoint} answers {code} after {RETRIES + 1} attempts: {problem}")
+        return PolygenError(f"{self._endpoint} answers {code} after {RETRIES + 1} attempts: {_cause(problem)}")
+
+
+def _cause(problem: BaseException) -> str:
+    """Return what went wrong in a request; the HTTP library's words may have its headers in them."""
+    return redact(str(problem.__cause__ or problem or "timeout"))

@@ -7,13 +7,13 @@ so that no caption is in both: the rules were written on the even half and are s
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.json_files import read_user_json
 from polygen_stream.base.seeding import key
 from polygen_stream.captions.verification.axes import AXES
 from polygen_stream.captions.verification.verify import Reject, verify
@@ -69,8 +69,13 @@ def _pairs(folder: Path, benchmark: str, category: str, parity: int) -> Iterator
     file = folder / benchmark / f"{category}.json"
     if not file.is_file():
         raise UserError(f"{file} does not exist: put SugarCrepe's and SugarCrepe++'s JSON files under {folder}")
-    rows = json.loads(file.read_text(encoding="utf-8"))
+    rows = read_user_json(file, "benchmark file")
     other = "negative_caption" if benchmark == NEGATIVES else "caption2"
-    for row in rows.values() if isinstance(rows, dict) else rows:
-        if key("caption verification", row["filename"]) % 2 == parity:
-            yield row["caption"], row[other]
+    try:
+        for row in rows.values() if isinstance(rows, dict) else rows:
+            if key("caption verification", row["filename"]) % 2 == parity:
+                yield row["caption"], row[other]
+    except (KeyError, TypeError) as problem:
+        raise UserError(
+            f"{file} is no list of pairs with filename, caption and {other} ({problem!r}): take the benchmark's own"
+        ) from None

@@ -14,9 +14,10 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.allocation import allocate
 from polygen_stream.capacity.budget_view import show_budget
 from polygen_stream.capacity.gpus import GIB, GpuSpec, local_gpus, parse_gpus
-from polygen_stream.capacity.memory import gpu_needs
+from polygen_stream.capacity.memory import gpu_needs, largest_batch, problems
 from polygen_stream.capacity.model_size import model_size
-from polygen_stream.capacity.proposal import demand_of, propose, remedies
+from polygen_stream.capacity.proposal import arranged, demand_of, propose, remedies
+from polygen_stream.capacity.proposal_view import show_proposal
 from polygen_stream.capacity.rates import find_rates
 from polygen_stream.capacity.readiness import engine_builds, missing
 from polygen_stream.config import RunConfig, load_config
@@ -88,6 +89,52 @@ def test_a_proposal_keeps_its_books():
     assert found.steps_per_s * demand.step_images == pytest.approx((1 - found.trainer_waits) * rates.trainer.per_s)
     assert found.images == pytest.approx(found.images_per_s * found.seconds)
     assert found.gpu_hours == pytest.approx(8 * found.seconds / 3600)
+
+
+@pytest.mark.parametrize(("preset", "gpus"), [("paper", 8), ("node_8gpu", 8), ("single_gpu", 1)])
+def test_a_plan_and_the_shipped_config_agree_on_the_ring(preset: str, gpus: int):
+    config = load_config(preset)
+    found = propose(config, find_rates(config), gpus).ring
+    assert found.own and found.slots == config.ring.slots
+
+
+def test_a_ring_that_is_too_small_is_raised_to_batches_or_to_an_hour_of_rendering():
+    config = node(ring__slots="20480")
+    few, many = (propose(config, find_rates(config), gpus).ring for gpus in (8, 64))
+    assert (few.own, few.slots) == (False, 16 * 4096) and few.slots == few.for_batches
+    assert not many.own and many.slots >= many.for_rendering > many.for_batches
+
+
+def test_the_largest_batch_is_that_of_the_memory():
+    config = node()
+    plan, gpus = build_process_plan(config, there=False), parse_gpus("8xA100-80G")
+
+    def problems_with(batch: int) -> list[str]:
+        larger = node(generators__batch=str(batch))
+        return problems(gpu_needs(larger, build_process_plan(larger, there=False), gpus), gpus, False)
+
+    largest = largest_batch(config, plan, gpus)
+    assert largest == 16 and problems_with(largest) == [] and problems_with(2 * largest)
+    assert largest_batch(config, plan, parse_gpus("8xH200-141G")) == 32
+    assert largest_batch(config, plan, parse_gpus("8xA10-24G")) == 0
+    assert largest_batch(RunConfig(), build_process_plan(RunConfig()), gpus) is None
+    told = budget(config, "8xA100-80G")
+    assert "generators.batch = 8; by memory up to 16, a power of two, fit every GPU" in told
+    assert "built for fewer (sd15 8, sd2 8, sana 8, sdxl_turbo 8)" in told
+
+
+@pytest.mark.parametrize(
+    ("preset", "gpus"), [("paper", 1), ("paper", 2), ("paper", 4), ("paper", 8), ("single_gpu", 1)]
+)
+def test_a_plan_says_the_batch_that_fits_its_own_division(preset: str, gpus: int):
+    config = load_config(preset)
+    found = propose(config, find_rates(config), gpus)
+    console = Console(file=io.StringIO(), width=300)
+    show_proposal(config, find_rates(config), found, console)
+    [line] = [line for line in console.file.getvalue().splitlines() if "generators.batch" in line]
+    batch = int(line.split()[2])
+    on_gpus, cards = arranged(config, found), parse_gpus(f"{gpus}xA100-80G")
+    assert batch == largest_batch(on_gpus, build_process_plan(on_gpus, there=False), cards) > 0
 
 
 def test_the_remedy_of_more_reuse_ends_the_wait_and_a_busy_trainer_needs_none():

@@ -4,37 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
-
-from polygen_stream.cli import main
-
-Done = subprocess.CompletedProcess[str]
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capsys) -> Callable[..., Done]:
-    """Runs the entry point as the console script does, in this process: a new one imports for seconds."""
-
-    def run(*words: str) -> Done:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["polygen-stream", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(words, ended.value.code, said.out, said.err)
-
-    return run
-
-
-def one_line_error(done: Done) -> str:
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    return lines[0]
-
+from command_line import one_line_error
 
 ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.editor", "e", "--captions.concepts"]
 

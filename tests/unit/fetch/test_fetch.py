@@ -100,6 +100,32 @@ def test_without_an_answer_the_network_is_named(tmp_path):
     assert "no answer from http://127.0.0.1:1" in message and "run it again" in message
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("HF_HUB_OFFLINE", "1", "cannot be downloaded with HF_HUB_OFFLINE=1: unset it"),
+        ("TRANSFORMERS_OFFLINE", "1", "cannot be downloaded with TRANSFORMERS_OFFLINE=1: unset it"),
+        ("all_proxy", "ftp://proxy:21", "all_proxy = 'ftp://proxy:21': a proxy of the kind ftp is not supported"),
+        ("HF_TOKEN", "hf_first-half\nhf_other-half", "HF_TOKEN: character 14 of 27 is U+000A"),
+        ("HF_ENDPOINT", "hub.example", "HF_ENDPOINT = 'hub.example' is no address"),
+    ],
+)
+def test_what_the_environment_forbids_is_said_before_any_download(tmp_path, variable, value, words):
+    message = error_of(fetch(tmp_path, "http://127.0.0.1:1", *SD15, **{variable: value}), 2)
+    assert words in message and "half" not in message
+
+
+def test_a_hub_on_this_machine_is_asked_without_a_proxy_and_the_token_without_its_line_break(tmp_path, hub):
+    hub.gated = True
+    done = fetch(tmp_path, hub.url, *SD15, HF_TOKEN="agreed\n", http_proxy="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "hub").write_text("a file")
+    assert "set HF_HOME to a folder of yours" in error_of(fetch(tmp_path, "http://127.0.0.1:1", *SD15), 2)
+
+
 @pytest.mark.parametrize(("token", "words"), [("", "there is no token"), ("other", "has not agreed to the terms")])
 def test_a_gated_repository_says_where_to_agree(tmp_path, hub, token, words):
     hub.gated = True

@@ -111,3 +111,19 @@ def test_a_reserved_combination_is_a_fault_if_the_caption_mentions_all_of_it():
     )  # fmt: skip
     before = describe(scene.with_thing(0, colour=seen), full)
     assert negative_fault(before, text, "replace_colour") == "reserved"
+
+
+def test_any_two_captions_have_a_verdict_on_every_axis():
+    """Also of a caption with a number that became a pair, which no edit makes and a language model may write."""
+    rng = seeding.rng("any two captions")
+    texts = [describe(sample_scene(rng, None), Style.sample(rng)) for _ in range(30)]
+    texts += ["two cats", "two cats at night", "three red cats on a beach", "a cat left of a fish", "a cat on a beach"]
+    for text in texts:
+        for other in texts:
+            for axis in AXES:
+                fault = negative_fault(text, other, axis)
+                assert fault is None or fault in FAULTS, fault
+    assert negative_fault("two cats", "a cat left of a fish", "add_object") == "several changes"
+
+
+FAULTS = {"unchanged", "too long", "unparsable", "paraphrase", "several changes", "other axis", "reworded", "reserved"}

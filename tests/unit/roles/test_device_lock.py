@@ -98,3 +98,10 @@ def test_devices_have_queues_of_their_own_and_without_turns_there_are_none(tmp_p
     assert free.try_acquire() and free.held and not free.slice_expired() and not free.contested()
     free.release()
     assert free.held and not (tmp_path / "none").exists()
+
+
+def test_a_clock_that_is_set_back_takes_nobody_for_dead(tmp_path, other, monkeypatch):
+    first = DeviceLock(tmp_path, "cuda:0", 5.0)
+    assert first.try_acquire() and not other("ask")
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1_000_000.0)
+    assert first.contested() and first.held

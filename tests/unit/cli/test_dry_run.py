@@ -1,0 +1,79 @@
+"""What a start would refuse, `run --dry-run` refuses in the same words; neither leaves anything."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from command_line import one_line_error
+from own_recipe import own_recipe
+
+EAGER = ("--generators.recipes", "micro/sd15", "--generators.backend", "eager")
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield str(holder.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--train.model", "ViT-B-33"], "train.model = 'ViT-B-33' is not a model open_clip knows"),
+        (["--captions.writer", "package:nobody"], "captions.writer package:nobody: config.json is missing in"),
+        (["--captions.editor", "./nowhere"], "captions.editor ./nowhere: config.json is missing in ./nowhere"),
+        (["--captions.editor", "half"], "captions.editor half: *.safetensors is missing in half"),
+        (["--ring.image_size", "64"], "renders 32x32, and 64x64 is asked for"),
+        (["--generators.recipes", "mine.toml"], "generator mine: unet is missing in"),
+        (["--train.objective", "no_such_module:loss"], "there is no module 'no_such_module'"),
+        (["--generators.remote", "auto"], "generators.remote = 'auto' needs Ray"),
+        (["--launch.captioner_python", "nosuchpy"], "launch.captioner_python nosuchpy"),
+        (["--source", "shards:nowhere"], "no such folder"),
+        (["--source", "shards:dead"], "0.tar is no file, or a link to none"),
+        (["--record-shards", "full"], "full is not empty, and this run did not write it"),
+        (["--record-shards", "file"], "file is a file"),
+        (["--run-dir", "file/below"], "cannot make run folder"),
+        (["--captions.source", "openai", "--captions.endpoint", "http://127.0.0.1:9/v1"], "no server answers"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_start_refuses_a_dry_run_refuses(tmp_path: Path, cli, monkeypatch, words, part):
+    monkeypatch.setattr("polygen_stream.launch.own_parts._has_package", lambda python, package: package != "ray")
+    own_recipe(tmp_path)
+    shutil.rmtree(tmp_path / "weights" / "unet")
+    for folder in ("full", "dead", "half"):
+        (tmp_path / folder).mkdir()
+    for file in ("full/x", "file", "half/config.json", "half/tokenizer_config.json"):
+        (tmp_path / file).write_text("{}")
+    (tmp_path / "dead" / "0.tar").symlink_to("/nowhere.tar")
+    before = sorted(tmp_path.rglob("*"))
+    start = one_line_error(cli("run", *words))
+    assert part in start
+    assert one_line_error(cli("run", *words, "--dry-run")) == start
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_port_that_is_taken_is_refused_by_both(cli, taken_port):
+    words = ("--launch.prometheus_port", taken_port)
+    start = one_line_error(cli("run", *words))
+    assert f"127.0.0.1:{taken_port} cannot be had" in start
+    assert one_line_error(cli("run", *words, "--dry-run")) == start
+
+
+def test_a_plan_for_another_machine_asks_nothing_of_this_one(cli):
+    words = ("--captions.source", "openai", "--captions.endpoint", "http://127.0.0.1:9/v1")
+    done = cli("run", *words, "--dry-run", "--gpus", "1")
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+@pytest.mark.extended  # imports diffusers, in a process
+def test_a_class_that_diffusers_does_not_have_is_found_without_loading_weights(tmp_path, cli):
+    file = own_recipe(tmp_path)
+    file.write_text(file.read_text().replace("StableDiffusionPipeline", "StableDifusionPipeline"))
+    line = one_line_error(cli("run", *EAGER, "--generators.recipes", str(file), "--dry-run"))
+    assert "mine.toml: diffusers has no pipeline 'StableDifusionPipeline'" in line
