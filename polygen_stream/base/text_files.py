@@ -29,8 +29,16 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"cannot read the {what} {path}: {problem.strerror}") from None
     except ValueError:  # a NUL in its name
         raise UserError(f"cannot read the {what} {str(path)!r}: no file can be called that") from None
-    text = _decode(content, f"the {what} {path}")
-    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return decode_text(content, f"the {what} {path}")
+
+
+def decode_text(content: bytes, named: str) -> str:
+    """Return the text that a file's content is, as `read_text` does; `named` is what to call it in messages.
+
+    Raises:
+        UserError: It is neither UTF-8 nor UTF-16 with a byte order mark.
+    """
+    return _decode(content, named).lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _decode(content: bytes, named: str) -> str:

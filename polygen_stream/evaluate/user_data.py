@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.pictures import open_picture
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -159,10 +160,4 @@ def _read_idx(file: Path) -> np.ndarray:
 
 
 def _open(file: Path | str) -> Image.Image:
-    try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"there is no picture {file}") from None
-    except (UnidentifiedImageError, OSError) as problem:
-        raise UserError(f"cannot read {file} as a picture: {problem}") from None
+    return open_picture(Path(file), str(file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.pictures import open_picture
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
 FIELDS = {"task": int, "member": int, "polarity": str, "generator": str, "seed": int}
@@ -48,9 +47,8 @@ class StoredSample:
             UserError: the data is no image, or one of another size.
         """
         try:
-            with Image.open(io.BytesIO(self.data)) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as problem:
+            pixels = np.asarray(open_picture(self.data, "it"))
+        except UserError as problem:
             raise UserError(f"{self.where} is no image that can be read: {problem}") from None
         if pixels.shape[:2] != (size, size):
             height, width = pixels.shape[:2]
