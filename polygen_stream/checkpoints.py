@@ -31,6 +31,7 @@ RING = "ring.safetensors"
 META = "meta.json"
 UNUSABLE = "unusable-"  # prefix of folders that were found damaged, for their owner to look at
 _NAME = re.compile(r"step_(\d{6,})")
+_KINDS = {"step": int, "final": bool, "model": str, "model_config": dict, "files": dict}  # of what meta.json holds
 
 
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
@@ -64,10 +65,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Damaged(f"{folder} is not a checkpoint (no meta.json): name a folder checkpoints/step_NNNNNN") from None
-    except ValueError:
+    except OSError as problem:
+        raise Damaged(damaged(file, problem.strerror or "it cannot be read")) from None
+    except (ValueError, RecursionError):
         raise Damaged(damaged(file, "it is not JSON")) from None
     if not isinstance(meta, dict) or not {"step", "final", "model"} <= meta.keys():
         raise Damaged(damaged(file, "step, final or model is missing from it"))
+    wrong = [name for name, kind in _KINDS.items() if type(meta.get(name, kind())) is not kind]
+    if wrong or meta["step"] < 0:
+        name = wrong[0] if wrong else "step"
+        raise Damaged(damaged(file, f"{name} is {meta[name]!r} in it"))
     return meta
 
 

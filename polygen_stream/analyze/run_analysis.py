@@ -18,6 +18,7 @@ from polygen_stream.analyze.image_set import ImageSet, render_images
 from polygen_stream.analyze.measure import measure
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.json_files import write_json
+from polygen_stream.base.pictures import open_picture
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import read_journal
@@ -162,9 +163,9 @@ def _real(folder: Path | None, size: int) -> np.ndarray | None:
         raise UserError(f"--real {folder} holds no picture (png, jpg, webp)")
     pictures = []
     for file in files:
-        with Image.open(file) as picture:
-            side = min(picture.size)
-            left, top = (picture.width - side) // 2, (picture.height - side) // 2
-            square = picture.convert("RGB").crop((left, top, left + side, top + side))
-            pictures.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
+        picture = open_picture(file, str(file))
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
+        pictures.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
     return np.stack(pictures)

@@ -69,3 +69,8 @@ def flush(path: Path) -> None:
 def nearest_existing(path: Path) -> Path:
     """Return `path`, or the nearest folder above it that exists: the disk that `path` would be on."""
     return next(each for each in (path, *path.parents) if each.exists())
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so is what Git LFS leaves in place of a file that it has not fetched."""
+    return head.startswith(b"version https://git-lfs.github.com/spec/")

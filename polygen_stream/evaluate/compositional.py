@@ -17,7 +17,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.metrics import group_scores, more_similar, text_only
 from polygen_stream.evaluate.score import Score, mean_of, proportion
-from polygen_stream.evaluate.user_data import read_table
+from polygen_stream.evaluate.tables import read_table
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 CATEGORIES = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
@@ -52,7 +52,8 @@ def sugarcrepe(data: Data, folder: str = "") -> dict[str, Score]:
     folder: of the pictures; else val2017 below the data root.
     """
     rows = {category: read_sugarcrepe(category) for category in CATEGORIES}
-    images = _images(data, folder, rows)
+    images = _images(data, "sugarcrepe", folder, rows)
+    _note_texts(data, "sugarcrepe", rows, "caption", "negative")
     scores = {
         category: proportion(
             more_similar(images[category], *_texts(data, found, "caption", "negative")).numpy(), chance=0.5
@@ -68,7 +69,8 @@ def sugarcrepe_pp(data: Data, folder: str = "") -> dict[str, Score]:
     folder: of the pictures; else val2017 below the data root.
     """
     rows = {category: read_sugarcrepe_pp(category) for category in CATEGORIES_PP}
-    images = _images(data, folder, rows)
+    images = _images(data, "sugarcrepe_pp", folder, rows)
+    _note_texts(data, "sugarcrepe_pp", rows, "caption", "paraphrase", "negative")
     scores: dict[str, Score] = {}
     for category, found in rows.items():
         caption, paraphrase, negative = _texts(data, found, "caption", "paraphrase", "negative")
@@ -89,41 +91,61 @@ def sugarcrepe_pp_tot(data: Data, dataset: str = "") -> dict[str, Score]:
     """TOT alone: the text tower, no pictures."""
     if dataset:
         raise UserError(f"sugarcrepe_pp_tot:{dataset}: this task needs no pictures and takes no dataset")
+    rows = {category: read_sugarcrepe_pp(category) for category in CATEGORIES_PP}
+    _note_texts(data, "sugarcrepe_pp", rows, "caption", "paraphrase", "negative")
     scores = {}
-    for category in CATEGORIES_PP:
-        texts = _texts(data, read_sugarcrepe_pp(category), "caption", "paraphrase", "negative")
+    for category, found in rows.items():
+        texts = _texts(data, found, "caption", "paraphrase", "negative")
         scores[category] = proportion(text_only(*texts).numpy(), chance=1 / 3)
     return {"mean": mean_of(list(scores.values())), **scores}
 
 
 def edits(data: Data, dataset: str) -> dict[str, Score]:
     """A user's TSV of (image, caption, negative), with an optional column `edit` that names what was changed."""
-    file = Path(dataset)
-    rows = read_table(file, ("image", "caption", "negative"))
-    images = data.pictures([file.parent / row["image"] for row in rows])
-    texts = (data.encoder.texts([row[column] for row in rows]) for column in ("caption", "negative"))
-    right = more_similar(images, *texts).numpy()
-    names = np.array([row.get("edit") or "all" for row in rows])
+    table = read_table(Path(dataset), ("image", "caption", "negative"))
+    table.check_different("caption", "negative")
+    data.note(dataset, *table.read)
+    images = data.pictures(dataset, table.pictures("image"))
+    captions, negatives = ([row[column] for row in table.rows] for column in ("caption", "negative"))
+    data.note_cut(dataset, captions + negatives)
+    data.note_equal(dataset, "caption and negative", captions, negatives)
+    right = more_similar(images, data.encoder.texts(captions), data.encoder.texts(negatives)).numpy()
+    names = np.array([row.get("edit", "").strip() or "all" for row in table.rows])
     scores = {str(name): proportion(right[names == name], chance=0.5) for name in np.unique(names)}
     return scores if len(scores) == 1 else {"mean": mean_of(list(scores.values())), **scores}
 
 
 def pairs(data: Data, dataset: str) -> dict[str, Score]:
     """Winoground's scores of a user's TSV of (image_0, caption_0, image_1, caption_1)."""
-    file = Path(dataset)
-    rows = read_table(file, ("image_0", "caption_0", "image_1", "caption_1"))
-    images = torch.stack([data.pictures([file.parent / row[f"image_{i}"] for row in rows]) for i in (0, 1)], 1)
-    texts = torch.stack([data.encoder.texts([row[f"caption_{i}"] for row in rows]) for i in (0, 1)], 1)
+    table = read_table(Path(dataset), ("image_0", "caption_0", "image_1", "caption_1"))
+    table.check_different("caption_0", "caption_1")
+    table.check_different("image_0", "image_1")
+    data.note(dataset, *table.read)
+    files = [table.pictures(f"image_{i}") for i in (0, 1)]
+    images = torch.stack([data.pictures(dataset, each) for each in files], 1)
+    captions = [[row[f"caption_{i}"] for row in table.rows] for i in (0, 1)]
+    data.note_cut(dataset, captions[0] + captions[1])
+    data.note_equal(dataset, "both captions", *captions)
+    texts = torch.stack([data.encoder.texts(each) for each in captions], 1)
     chances = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
     right = zip(chances.items(), group_scores(images, texts), strict=True)
     return {name: proportion(answers.numpy(), chance) for (name, chance), answers in right}
+
+
+def _note_texts(data: Data, name: str, rows: dict[str, list[Row]], *fields: str) -> None:
+    """Note the captions that the model cannot see whole, and those that it cannot tell from their negatives."""
+    everything = [row for found in rows.values() for row in found]
+    texts = {field: [getattr(row, field) for row in everything] for field in fields}
+    data.note_cut(name, [text for each in texts.values() for text in each])
+    for field in fields[:-1]:
+        data.note_equal(name, f"{field} and {fields[-1]}", texts[field], texts[fields[-1]])
 
 
 def _texts(data: Data, rows: list[Row], *fields: str) -> list[torch.Tensor]:
     return [data.encoder.texts([getattr(row, field) for row in rows]) for field in fields]
 
 
-def _images(data: Data, folder: str, rows: dict[str, list[Row]]) -> dict[str, torch.Tensor]:
+def _images(data: Data, name: str, folder: str, rows: dict[str, list[Row]]) -> dict[str, torch.Tensor]:
     """Features of each category's pictures; each file is encoded once."""
     where = _val2017(folder, data.root)
     everything = [row for found in rows.values() for row in found]
@@ -133,7 +155,7 @@ def _images(data: Data, folder: str, rows: dict[str, list[Row]]) -> dict[str, to
             f"{len(missing)} of the pictures are not in {where}, e.g. {missing[0]}: it has to hold COCO's val2017"
             " (val2017.zip of cocodataset.org)"
         )
-    features = data.pictures([where / row.file for row in everything])
+    features = data.pictures(name, [where / row.file for row in everything])
     return dict(zip(rows, features.split([len(found) for found in rows.values()]), strict=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -18,10 +18,12 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.evaluate.metrics import class_features
+from polygen_stream.evaluate.weights import load_weights
 from polygen_stream.train.augment import preprocess
 from polygen_stream.train.model import ClipModel, Tokenizer, create_clip, image_size, load_clip, open_clip_name
 
 BATCH = 256
+BIG_VISION = (".npz", ".npy")  # weights of SigLIP as its authors published them, which open_clip reads
 
 
 class Encoder:
@@ -58,6 +60,18 @@ class Encoder:
     def batches(self, batches: Iterable[Tensor]) -> Tensor:
         """Features [n, d] of batches of transformed pictures, float32 [b, 3, size, size]."""
         return self._encode(self.model.encode_image, (batch.to(self.device) for batch in batches))
+
+    def tokens(self, texts: list[str]) -> Tensor:
+        """What the model sees of n texts: int64 [n, context length]."""
+        return self.tokenizer(texts)
+
+    def cut(self, texts: list[str]) -> Tensor:
+        """Whether each text is longer than the model's context: bool [n]."""
+        tokens = self.tokenizer(texts)
+        length = tokens.shape[1]
+        # Every tokenizer of open_clip takes a context length; one more token shows what was cut off.
+        longer = cast(Any, self.tokenizer)(texts, context_length=length + 1)
+        return (longer[:, :length] != tokens).any(1)
 
     def texts(self, texts: list[str]) -> Tensor:
         """Features [n, d] of n texts."""
@@ -123,17 +137,18 @@ def _load_pretrained(name: str, pretrained: str, device: str) -> Encoder:
     create_clip(name)  # names the nearest model when there is none of this name
     known = open_clip_name(name)
     try:
-        model, _, transform = open_clip.create_model_and_transforms(known, pretrained=pretrained, device=device)
-    except Exception as problem:  # safetensors, the unpickler and load_state_dict each raise their own
-        raise UserError(f"cannot use {pretrained} as weights of {name}: {_reason(problem)}") from None
+        if pretrained not in tags and file.suffix not in BIG_VISION:
+            model, _, transform = open_clip.create_model_and_transforms(
+                known, load_weights=False, pretrained_text=False, device=device
+            )
+            load_weights(model, file, name)
+        else:
+            model, _, transform = open_clip.create_model_and_transforms(known, pretrained=pretrained, device=device)
+    except UserError:
+        raise
+    except Exception as problem:  # of the hub, the network, or numpy
+        raise UserError(f"cannot use {pretrained} as weights of {name}: {' '.join(str(problem).split())}") from None
     return Encoder(model.eval(), open_clip.get_tokenizer(known), device, transform)
-
-
-def _reason(problem: Exception) -> str:
-    """One line of an error that may have hundreds, as load_state_dict's has."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
-    first = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[1]}"
-    return first if len(first) <= 300 else first[:297] + "..."
 
 
 def _stacked(tensors: Iterable[Tensor]) -> Iterable[Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -11,6 +13,7 @@ from polygen_stream.base.seeding import rng
 
 COSTS = tuple(10.0**exponent for exponent in range(-2, 5))  # inverse regularisation C; features have length 1
 ITERATIONS = 1000
+HELD_OUT = 0.2  # of the training set, to choose C by
 
 
 def linear_probe(
@@ -29,10 +32,11 @@ def linear_probe(
         test_labels: int64 [m].
 
     Raises:
-        UserError: fewer than two classes have finite features.
+        UserError: fewer than two classes have finite features, or there are too few for a fifth to be held out.
     """
     features, labels = _finite(features, labels)
-    split = StratifiedShuffleSplit(1, test_size=0.2, random_state=0)
+    _check_enough(labels)
+    split = StratifiedShuffleSplit(1, test_size=HELD_OUT, random_state=0)
     [(train, held_out)] = split.split(features, labels)
     scores = [_right(features[train], labels[train], features[held_out], labels[held_out], c).mean() for c in COSTS]
     return _right(features, labels, test_features, test_labels, COSTS[int(np.argmax(scores))])
@@ -79,6 +83,22 @@ def _right(
     if usable.any():
         right[usable] = probe.predict(test_features[usable]) == test_labels[usable]
     return right
+
+
+def _check_enough(labels: np.ndarray) -> None:
+    """Whether a part can be held out that has every class, as what is left has.
+
+    Raises:
+        UserError: it cannot.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    held_out = math.ceil(HELD_OUT * len(labels))
+    if counts.min() < 2 or held_out < len(names):
+        raise UserError(
+            f"{len(labels)} pictures of {len(names)} classes are too few for training, {counts.min()} of the smallest"
+            " class: a fifth of them is held out to choose C, and it needs one of every class, as the rest does; add"
+            " pictures, or use few_shot"
+        )
 
 
 def _finite(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

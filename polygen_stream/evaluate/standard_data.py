@@ -1,7 +1,7 @@
 """Standard datasets by the name clip_benchmark gives them, from the user's folder or, as WebDatasets, from a URL.
 
-clip_benchmark builds them and knows their class names and prompt templates. Nothing is downloaded here: where its
-builder would call wget, the missing file is named first.
+clip_benchmark builds them and knows their class names and prompt templates; WebDatasets bring their own. Nothing is
+downloaded here: where its builder would call wget, the missing file is named first.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform, idx_images
+from polygen_stream.evaluate import web_dataset
+from polygen_stream.evaluate.idx_files import idx_images
+from polygen_stream.evaluate.prompts import check_templates
+from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform
 
+WEB = "wds/"
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
@@ -44,6 +48,8 @@ def labelled(name: str, root: str, split: str, transform: Transform) -> Labelled
     folder = dataset_folder(name, root)
     if name == "fashion_mnist":
         return LabelledImages(idx_images(Path(folder), split, transform), FASHION_CLASSES, ("a photo of a {c}.",))
+    if name.startswith(WEB):
+        return web_dataset.labelled(folder, split, transform)
     if split == "train":
         if name in NO_SPLITS:
             raise UserError(
@@ -54,7 +60,10 @@ def labelled(name: str, root: str, split: str, transform: Transform) -> Labelled
     dataset = _build(name, folder, split, transform, "zeroshot_classification")
     if getattr(dataset, "classes", None) is None or getattr(dataset, "templates", None) is None:
         raise UserError(f"{name} in {folder} names no classes or no templates, so it cannot be classified zero-shot")
-    return LabelledImages(dataset, list(dataset.classes), dataset.templates)
+    templates = dataset.templates
+    if not isinstance(templates, dict):
+        check_templates(templates, f"the prompts of {name}")
+    return LabelledImages(dataset, list(dataset.classes), templates)
 
 
 def captioned(name: str, root: str, transform: Transform) -> CaptionedImages:
@@ -63,8 +72,10 @@ def captioned(name: str, root: str, transform: Transform) -> CaptionedImages:
     Raises:
         UserError: unknown, or not there.
     """
-    if name not in RETRIEVAL and not name.startswith("wds/"):
+    if name not in RETRIEVAL and not name.startswith(WEB):
         raise UserError(f"{name} has no captions: use {', '.join(RETRIEVAL)}, wds/NAME, or a TSV file")
+    if name.startswith(WEB):
+        return web_dataset.captioned(dataset_folder(name, root), "test", transform)
     return CaptionedImages(_build(name, dataset_folder(name, root), "test", transform, "zeroshot_retrieval"))
 
 
@@ -74,11 +85,13 @@ def dataset_folder(name: str, root: str) -> str:
     Raises:
         UserError: no such folder, or something that has to lie in it does not.
     """
-    short = name.removeprefix("wds/")
+    short = name.removeprefix(WEB)
     cleaned = short.replace("/", "-")
-    folder = root.format(dataset=short, dataset_cleaned=cleaned) if "{" in root else f"{root.rstrip('/')}/{cleaned}"
+    folder = root.replace("{dataset}", short).replace("{dataset_cleaned}", cleaned)
+    if folder == root:
+        folder = f"{root.rstrip('/')}/{cleaned}"
     if "://" in folder:
-        if not name.startswith("wds/"):
+        if not name.startswith(WEB):
             raise UserError(f"{name}: only WebDatasets can be read from a URL such as {folder}; say wds/{name}")
         return folder
     missing = [part for part in ("", *NEEDED.get(name, ())) if not (Path(folder) / part).exists()]
@@ -99,13 +112,11 @@ def _build(name: str, folder: str, split: str, transform: Transform, task: str):
         return build_dataset(name, root=folder, transform=transform, split=split, download=False, task=task)
     except ValueError as problem:
         if "Unsupported dataset" not in str(problem):
-            raise UserError(f"{name} in {folder}: {problem}") from None
+            raise UserError(f"{name} in {folder}: {' '.join(str(problem).split())}") from None
         known = sorted({one for group in dataset_collection.values() for one in group} | {"cifar10", "cifar100"})
         near = get_close_matches(name, known, n=1)
         hint = f": did you mean {near[0]}?" if near else ""
         raise UserError(f"clip_benchmark knows no dataset {name}, and there is no such folder or file{hint}") from None
-    except AssertionError as problem:
-        raise UserError(f"{name}: {problem}") from None
-    except (OSError, RuntimeError, ImportError) as problem:  # torchvision: "Dataset not found or corrupted. ..."
-        reason = str(problem).split(" You can use download=True")[0]
+    except Exception as problem:  # torchvision: "Dataset not found or corrupted. ..."; parsers raise their own
+        reason = " ".join(str(problem).split(" You can use download=True")[0].split()) or type(problem).__name__
         raise UserError(f"{name} in {folder}: {reason}") from None

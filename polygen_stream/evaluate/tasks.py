@@ -33,7 +33,7 @@ def zero_shot(data: Data, dataset: str) -> dict[str, Score]:
     """Top-1, top-5 and mean per-class recall, each class being the mean of its prompts' features."""
     found = data.labelled(dataset)
     classes = len(found.classes)
-    place = ranks(found.features, data.encoder.classes(found.prompts), found.labels)
+    place = ranks(found.features, data.class_features(dataset, found), found.labels)
     first, labels = (place == 1).numpy(), found.labels.numpy()
     scores = {"acc1": proportion(first, 1 / classes)}
     if classes >= 5:
@@ -82,8 +82,13 @@ TASKS: dict[str, EvalTask] = {
 NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs")
 
 
-def run_tasks(data: Data, names: Sequence[str], started: Callable[[str], None]) -> dict[str, dict[str, Score]]:
-    """{name: {score: Score}} of tasks called KIND or KIND:DATASET; `started(name)` before each.
+def run_tasks(
+    data: Data,
+    names: Sequence[str],
+    started: Callable[[str], None],
+    finished: Callable[[str, dict[str, Score]], object] = lambda name, scores: None,
+) -> dict[str, dict[str, Score]]:
+    """{name: {score: Score}} of tasks called KIND or KIND:DATASET; `started(name)` before each, `finished` after.
 
     Raises:
         UserError: an unknown task, or one that needs a dataset and names none; before anything is computed.
@@ -93,6 +98,7 @@ def run_tasks(data: Data, names: Sequence[str], started: Callable[[str], None]) 
     for name, (kind, dataset) in zip(names, split, strict=True):
         started(name)
         results[name] = TASKS[kind](data, dataset)
+        finished(name, results[name])
     return results
 
 

@@ -1,25 +1,22 @@
-"""A user's own pictures: folders with one subfolder per class, TSV files of captions, MNIST's idx files."""
+"""A user's own pictures as data sets: folders with one subfolder per class, and tables of captions."""
 
 from __future__ import annotations
 
-import csv
-import gzip
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 
-from polygen_stream.base.errors import UserError
+from polygen_stream.base.pictures import open_picture
+from polygen_stream.evaluate.class_folders import class_pictures
+from polygen_stream.evaluate.prompts import TEMPLATES, TEMPLATES_FILE, read_templates
+from polygen_stream.evaluate.tables import read_table
 
 Transform = Callable[[Image.Image], Tensor]
-
-TEMPLATES = ("a photo of a {c}.",)  # where the folder has none
-TEMPLATES_FILE = "zeroshot_classification_templates.txt"  # as clip_benchmark's WebDatasets have it, one a line
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,7 @@ class LabelledImages:
     dataset: Dataset
     classes: Sequence[str]
     templates: Sequence[str] | dict[str, list[str]]  # "{c}" stands for the class; or the prompts of every class
+    read: list[str] = field(default_factory=list)  # what was read of a user's data and what was left out
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class CaptionedImages:
     """Pictures with at least one caption each. `dataset` gives (float32 [3, size, size], [caption, ...])."""
 
     dataset: Dataset
+    read: list[str] = field(default_factory=list)
 
 
 def image_folder(folder: Path, split: str, transform: Transform) -> LabelledImages:
@@ -44,22 +43,12 @@ def image_folder(folder: Path, split: str, transform: Transform) -> LabelledImag
     A class is called as its folder, with spaces for underscores; prompts can stand in FOLDER/TEMPLATES_FILE.
 
     Raises:
-        UserError: no such split, or no pictures.
+        UserError: no such split, a class without pictures, fewer than two classes, or prompts that cannot be used.
     """
-    templates = folder / TEMPLATES_FILE
-    where = folder / split
-    if not where.is_dir():
-        if split != "test" or (folder / "train").is_dir():
-            raise UserError(f"{folder} has no folder {split}/ with one folder of pictures per class")
-        where = folder
-    try:
-        dataset = ImageFolder(str(where), transform, loader=_open)
-    except FileNotFoundError as problem:
-        raise UserError(f"{where} is no folder of one folder of pictures per class: {problem}") from None
-    lines = templates.read_text(encoding="utf-8").splitlines() if templates.exists() else TEMPLATES
-    return LabelledImages(
-        dataset, [name.replace("_", " ") for name in dataset.classes], [t for t in lines if t.strip()]
-    )
+    file = folder / TEMPLATES_FILE
+    templates = read_templates(file) if os.path.lexists(file) else list(TEMPLATES)
+    found = class_pictures(folder, split)
+    return LabelledImages(ImageFiles(found.files, found.labels, transform), found.classes, templates, found.read)
 
 
 class ImageFiles(Dataset):
@@ -75,94 +64,19 @@ class ImageFiles(Dataset):
         return self.transform(_open(self.files[index])), self.targets[index]
 
 
-def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a TSV file whose first line names at least these columns.
-
-    Raises:
-        UserError: no such file, another header, or a row that is cut short.
-    """
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            rows = list(reader)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {file}") from None
-    missing = [c for c in columns if c not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(
-            f"{file}: the first line names the columns {', '.join(reader.fieldnames or ()) or 'nothing'}, and"
-            f" {', '.join(missing)} is missing; a tab stands between columns"
-        )
-    for number, row in enumerate(rows, start=2):
-        if not all(row[c] for c in columns):
-            raise UserError(f"{file}, line {number}: one of {', '.join(columns)} is empty")
-    if not rows:
-        raise UserError(f"{file} has no rows below its first line")
-    return rows
-
-
 def caption_table(file: Path, transform: Transform) -> CaptionedImages:
-    """A TSV of (image, caption); paths are relative to the file, and rows of one image are its captions."""
-    captions: dict[str, list[str]] = {}
-    for row in read_table(file, ("image", "caption")):
-        captions.setdefault(row["image"], []).append(row["caption"])
-    return CaptionedImages(ImageFiles([file.parent / name for name in captions], list(captions.values()), transform))
-
-
-class IdxImages(Dataset):
-    """Grey pictures and labels in MNIST's idx format."""
-
-    def __init__(self, pictures: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
-        self.pictures, self.labels, self.transform = pictures, labels, transform
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pictures[index]).convert("RGB")), int(self.labels[index])
-
-
-def idx_images(folder: Path, split: str, transform: Transform) -> IdxImages:
-    """Files train-* or t10k-*, plain or gzipped, in the folder itself or anywhere below it (torchvision: */raw).
+    """A table of (image, caption); paths are relative to the file, and rows of one image are its captions.
 
     Raises:
-        UserError: a file is missing, cut short, or of another format.
+        UserError: the table cannot be used, or a picture is not there.
     """
-    prefix = "train" if split == "train" else "t10k"
-    parts = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-    pictures, labels = (_read_idx(_find(folder, part)) for part in parts)
-    if len(pictures) != len(labels):
-        raise UserError(f"{folder}: {len(pictures)} pictures but {len(labels)} labels in the {prefix} files")
-    return IdxImages(pictures, labels, transform)
-
-
-def _find(folder: Path, name: str) -> Path:
-    found = sorted(path for path in folder.rglob(f"{name}*") if path.name in (name, f"{name}.gz"))
-    if not found:
-        raise UserError(f"there is no {name}[.gz] in {folder} or below it")
-    return found[0]
-
-
-def _read_idx(file: Path) -> np.ndarray:
-    """uint8 array of an idx file: bytes 0, 0, 8 (= uint8), dimensions, their sizes (big-endian), the data."""
-    try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError) as problem:
-        raise UserError(f"cannot read {file}: {problem}") from None
-    if data[:3] != b"\0\0\x08" or len(data) < 4:
-        raise UserError(f"{file} is no idx file of uint8")
-    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
-    if len(values) != shape.prod():
-        raise UserError(f"{file} holds {len(values)} values, its header says {shape.prod()}: it is cut short")
-    return values.reshape(shape)
+    table = read_table(file, ("image", "caption"))
+    captions: dict[Path, list[str]] = {}
+    for picture, row in zip(table.pictures("image"), table.rows, strict=True):
+        captions.setdefault(picture, []).append(row["caption"])
+    read = [*table.read, f"{len(captions)} pictures"]
+    return CaptionedImages(ImageFiles(list(captions), list(captions.values()), transform), read)
 
 
 def _open(file: Path | str) -> Image.Image:
-    try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"there is no picture {file}") from None
-    except (UnidentifiedImageError, OSError) as problem:
-        raise UserError(f"cannot read {file} as a picture: {problem}") from None
+    return open_picture(Path(file), str(file))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.pictures import open_picture, picture_size
 from polygen_stream.base.text_files import decode_text
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
@@ -48,22 +46,12 @@ class StoredSample:
         Raises:
             UserError: the data is no image, or one of another size.
         """
-        found, pixels = "", None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(self.data)) as image:
-                    found = f"{image.width}x{image.height} pixels"
-                    if image.size == (size, size):  # nothing larger is decoded
-                        pixels = np.asarray(image.convert("RGB"))
-        except Image.DecompressionBombError:
-            found = "an image of too many pixels to be decoded"
-        except Exception as problem:  # Pillow and its decoders have an error for each way in which a file can be wrong
-            why = "its format is unknown" if isinstance(problem, UnidentifiedImageError) else problem
-            raise UserError(f"{self.where} is no image that can be read: {why}") from None
-        if pixels is None:
-            raise UserError(f"{self.where} is {found}, but ring.image_size = {size}: set the shards' own size")
-        return pixels
+        width, height = picture_size(self.data, self.where)
+        if (width, height) != (size, size):  # before it is decoded
+            raise UserError(
+                f"{self.where} is {width}x{height} pixels, but ring.image_size = {size}: set the shards' own size"
+            )
+        return np.asarray(open_picture(self.data, self.where))
 
 
 def read_tasks(folder: Path, generators: Sequence[str]) -> Iterator[list[StoredSample]]:

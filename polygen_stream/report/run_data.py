@@ -13,6 +13,7 @@ from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import RunConfig, load_config
+from polygen_stream.evaluate.scores_file import read_scores
 from polygen_stream.report import gallery
 from polygen_stream.report.gallery import Gallery
 from polygen_stream.ring.inspection import Inspection, inspect_state
@@ -101,7 +102,7 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
         ring=ring or _ring(run.ring_snapshot),
         gallery=gallery.load(run.gallery),
         analysis=read_json(run.analysis, required=ANALYSIS) or None,
-        tables=read_json(evaluated[-1], required=("scores",))["scores"] if evaluated else {},
+        tables=read_scores(evaluated[-1])["scores"] if evaluated else {},
         provenance=read_json(run.provenance),
         summary=read_json(run.summary),
     )

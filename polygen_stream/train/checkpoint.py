@@ -246,7 +246,7 @@ def read_model_state(folder: Path, *, averaged: bool = False) -> dict[str, torch
         return safetensors.torch.load_file(file)
     except FileNotFoundError:
         raise UserError(damaged(file, "it is missing")) from None
-    except SafetensorError as problem:
+    except (OSError, SafetensorError) as problem:
         raise UserError(damaged(file, str(problem))) from None
 
 
