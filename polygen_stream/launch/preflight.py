@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
+from polygen_stream.base.cuda_driver import too_old, torch_cuda_version
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import nearest_existing
 from polygen_stream.base.json_files import read_json
+from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
+from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.ring import ring_bytes
 
 MIB = 2**20
@@ -20,6 +24,39 @@ MIB = 2**20
 REST_BYTES = 256 * MIB
 # What tar adds to a picture, its text and its JSON: three headers, and each file filled up to 512 bytes.
 TAR_BYTES = 3072
+
+
+def check_driver(plan: ProcessPlan) -> None:
+    """Refuse GPUs whose driver is too old for the torch of the processes that are to use them.
+
+    Whether there are GPUs at all, these processes say; an interpreter of the captioner's own has a torch of its own.
+
+    Raises:
+        UserError: the driver is too old.
+    """
+    on_gpu = any(p.device.startswith("cuda") and p.command[0] == sys.executable for p in plan.processes)
+    cuda = torch_cuda_version() if on_gpu else None
+    if cuda is None:
+        return
+    try:
+        [(driver,), *_] = query_gpus("driver_version")
+    except NoNvidiaSmi:
+        return
+    if needed := too_old(driver, cuda):
+        raise UserError(
+            f"the NVIDIA driver here is {driver}, but the installed torch is built for CUDA {cuda}, which needs driver "
+            f"{needed} or newer: update the driver, or install a build of torch for an older CUDA"
+        )
+
+
+def check_rendezvous(config: RunConfig) -> None:
+    """Refuse a rendezvous of several nodes that this node cannot reach, or others cannot from where it would connect.
+
+    Raises:
+        UserError: of either kind.
+    """
+    if config.launch.rendezvous:
+        rendezvous_environment(config.launch.rendezvous)
 
 
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:

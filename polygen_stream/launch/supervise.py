@@ -41,12 +41,15 @@ def supervise(
         at once.
 
     Raises:
-        UserError: A part of the user's own cannot be used, the run folder is taken, or the ring does not fit into
-            memory, or its checkpoints not on the disk. Nothing was started.
+        UserError: A part of the user's own cannot be used, the driver is too old, the rendezvous cannot be reached, the
+            run folder is taken, or the ring does not fit into memory, or its checkpoints not on the disk. Nothing was
+            started.
     """
     started = time.monotonic()
     own_parts = check_own_parts(config)
     plan = plan or build_process_plan(config)
+    preflight.check_driver(plan)
+    preflight.check_rendezvous(config)
     with Signals() as signals, ExitStack() as stack:
         if resumed:
             if run_dir is None:
