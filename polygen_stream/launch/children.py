@@ -10,7 +10,6 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -217,24 +216,6 @@ class Children:
         # Broken: the guardian is dead, and check_guardian() says so at the next turn of the loop.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, f"{line}\n".encode())
-
-
-def rendezvous_environment(rendezvous: str = "") -> dict[str, str]:
-    """Return where the ranks of a trainer find each other, as torchrun's environment variables.
-
-    That is at `rendezvous`, HOST:PORT, or else at a free port of this machine. If another process takes that port
-    before rank 0 does, rank 0 reports it and the run ends.
-    """
-    if rendezvous:
-        host, _, port = rendezvous.rpartition(":")
-        # What torchrun leaves in the environment of its children makes its own store of ours.
-        place = {"MASTER_ADDR": host, "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
-        return place | ({"GLOO_SOCKET_IFNAME": "lo"} if host in ("127.0.0.1", "localhost") else {})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # Without the last one gloo binds to what the machine's name resolves to, if it does.
-    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def how_it_ended(child: Child) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 
+from polygen_stream.base.cuda_driver import too_old, torch_cuda_version
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import nearest_existing
 from polygen_stream.base.json_files import read_json
+from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
+from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.ring import ring_bytes
 
 MIB = 2**20
@@ -29,9 +33,44 @@ def check_start(config: RunConfig, plan: ProcessPlan, run_dir: Path, resumed: bo
     Raises:
         UserError: As the checks below.
     """
+    check_driver(plan)
+    check_rendezvous(config)
     check_shards(config)
     check_record_shards(config, run_dir, resumed)
     check_disk(config, plan, run_dir)
+
+
+def check_driver(plan: ProcessPlan) -> None:
+    """Refuse GPUs whose driver is too old for the torch of the processes that are to use them.
+
+    Whether there are GPUs at all, these processes say; an interpreter of the captioner's own has a torch of its own.
+
+    Raises:
+        UserError: the driver is too old.
+    """
+    on_gpu = any(p.device.startswith("cuda") and p.command[0] == sys.executable for p in plan.processes)
+    cuda = torch_cuda_version() if on_gpu else None
+    if cuda is None:
+        return
+    try:
+        [(driver,), *_] = query_gpus("driver_version")
+    except NoNvidiaSmi:
+        return
+    if needed := too_old(driver, cuda):
+        raise UserError(
+            f"the NVIDIA driver here is {driver}, but the installed torch is built for CUDA {cuda}, which needs driver "
+            f"{needed} or newer: update the driver, or install a build of torch for an older CUDA"
+        )
+
+
+def check_rendezvous(config: RunConfig) -> None:
+    """Refuse a rendezvous of several nodes that this node cannot reach, or others cannot from where it would connect.
+
+    Raises:
+        UserError: of either kind.
+    """
+    if config.launch.rendezvous:
+        rendezvous_environment(config.launch.rendezvous)
 
 
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:

@@ -42,8 +42,9 @@ def supervise(
         at once. Nothing of that depends on whether anybody reads the output.
 
     Raises:
-        UserError: A part of the user's own cannot be used, the run folder is taken, or the ring does not fit into
-            memory, or its checkpoints not on the disk. Nothing was started.
+        UserError: A part of the user's own cannot be used, the driver is too old, the rendezvous cannot be reached, the
+            run folder is taken, or the ring does not fit into memory, or its checkpoints not on the disk. Nothing was
+            started.
     """
     started = time.monotonic()
     own_parts = check_own_parts(config)

@@ -24,13 +24,14 @@ from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig
 from polygen_stream.launch import resume, summary
-from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended, rendezvous_environment
+from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended
 from polygen_stream.launch.compute_clock import ComputeClock, give_normal_priority
 from polygen_stream.launch.degraded import without
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.health import Heartbeats
 from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec
 from polygen_stream.launch.progress import RunProgress
+from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.role_table import IN_RING, PRODUCERS, IfLost
 from polygen_stream.launch.signals import Interrupted, Signals
@@ -149,7 +150,8 @@ class Supervisor:
 
     def _start(self, *processes: ProcessSpec) -> None:
         """Start processes; the ranks of a trainer have to be among them all or none."""
-        rendezvous = rendezvous_environment(self.config.launch.rendezvous)
+        ranks = any(process.rank is not None for process in processes)
+        rendezvous = rendezvous_environment(self.config.launch.rendezvous) if ranks else {}
         # First: it may raise LockTimeout, with nothing started.
         work = [process.kind.work(self.progress, process) for process in processes]
         for process, work_before in zip(processes, work, strict=True):

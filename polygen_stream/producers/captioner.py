@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
@@ -40,7 +41,7 @@ def main(context: RoleContext, source_factory: Callable[[CaptionsConfig], Captio
     config, ring = context.config, context.ring
     with closing(CaptionJournal(context.run_folder.journal)) as journal:
         device_lock = context.device_lock(config.captions.device)
-        cursor = _open_journaled(context, read_journal(context.run_folder.journal), device_lock)
+        cursor = _open_journaled(context, read_journal(context.run_folder.journal))
         if cursor is not None and cursor.opened < target_groups(config) and ring.spec.mode != "replay":
             if not device_lock.acquire(ring.heartbeat, lambda: context.stopping):
                 return
@@ -52,10 +53,8 @@ def main(context: RoleContext, source_factory: Callable[[CaptionsConfig], Captio
         ring.finish_opening()
 
 
-def _open_journaled(
-    context: RoleContext, entries: Iterable[JournalEntry], device_lock: DeviceLock
-) -> TaskCursor | None:
-    """Open, in order, the journal's groups that the ring never got or has lost.
+def _open_journaled(context: RoleContext, entries: Iterable[JournalEntry]) -> TaskCursor | None:
+    """Open, in order, the journal's groups that the ring never got or has lost. This uses no device.
 
     Returns:
         Where to continue, or None if the run stops first.
@@ -67,7 +66,7 @@ def _open_journaled(
         if entry.task.task_id >= known:
             while not context.stopping and count_open_groups(ring.stats()) >= config.captions.backlog:
                 pause.wait()
-            if context.stopping or not _open(context, entry, device_lock):
+            if context.stopping or not _open(context, entry, lambda: context.stopping):
                 return None
         if ring.spec.deterministic:
             # A task must not depend on where a run was interrupted. In throughput mode it depends on the pace of all
@@ -96,6 +95,7 @@ class _Writer:
         self._selector.replay(read_journal(context.run_folder.journal))
         self._scheduler = TaskScheduler(context, source, cursor)
         self._failures, self._pause = FailureStreak(), Pause(context, source)
+        self._written: deque[JournalEntry] = deque()  # journaled, and not in the ring yet
 
     def run(self) -> None:
         """Write until the target is reached or the process is asked to stop."""
@@ -115,7 +115,8 @@ class _Writer:
                 self._wait_for_renderers()
                 continue
             ring.heartbeat(f"writing {source.pending} captions")
-            if not self._open_groups(self._collect()):
+            self._collect()
+            if not self._open_groups():
                 return
             ring.heartbeat("writing captions", busy_s=time.monotonic() - start)
 
@@ -127,11 +128,22 @@ class _Writer:
     def _wait_for_renderers(self) -> None:
         """Wait a moment, with no caption pending; another process may have the device meanwhile."""
         if self._device_lock.contested():
-            self._source.sleep()
-            self._device_lock.release()
+            self._release_device()
         self._pause.wait()
 
-    def _collect(self) -> list[JournalEntry]:
+    def _release_device(self) -> None:
+        """Give the device to another process, without the language models' weights and caches on it.
+
+        The only way to do so: models sleep when they have no request, so what they are writing is finished first.
+        """
+        while self._source.pending and not self._context.stopping:
+            self._context.ring.heartbeat(f"finishing {self._source.pending} captions before another process's turn")
+            self._collect()
+        if not self._context.stopping:
+            self._source.sleep()
+            self._device_lock.release()
+
+    def _collect(self) -> None:
         """Take the captions that are written, select among them, and journal the outcome."""
         caption_bytes = self._context.ring.spec.caption_bytes
         entries = []
@@ -141,13 +153,24 @@ class _Writer:
             entries.append(JournalEntry(task, kind is Kind.PAIR, outcome))
         if entries:
             self._journal.write(entries)
-        return entries
+            self._written += entries
 
-    def _open_groups(self, entries: Iterable[JournalEntry]) -> bool:
-        """Open the entries' groups; False if the run stops first."""
-        for entry in entries:
+    def _open_groups(self) -> bool:
+        """Open the groups of what is written; False if the run stops first.
+
+        While the ring has no room other processes may have the device: without their work there never will be any.
+        """
+
+        def stop() -> bool:
+            if self._device_lock.idle_while_contested():
+                self._release_device()
+            return self._context.stopping
+
+        while self._written:
+            entry = self._written.popleft()
             self._failures.record(entry.outcome)
-            if not _open(self._context, entry, self._device_lock):
+            self._device_lock.touch()
+            if not _open(self._context, entry, stop):
                 return False
             self._cursor.opened += isinstance(entry.outcome, Caption)
         return True
@@ -162,19 +185,9 @@ def _check_length(caption: Caption | Dropped, caption_bytes: int) -> Caption | D
     return caption
 
 
-def _open(context: RoleContext, entry: JournalEntry, device_lock: DeviceLock) -> bool:
-    """Open the task's group, or skip the task; False if the run stops first.
-
-    While the ring has no room other processes may have the device: without their work there never will be any.
-    """
+def _open(context: RoleContext, entry: JournalEntry, stop: Callable[[], bool]) -> bool:
+    """Open the task's group, or skip the task; False if `stop`, asked while the ring has no room, says so first."""
     config, ring, task = context.config, context.ring, entry.task
-    device_lock.touch()
-
-    def stop() -> bool:
-        if device_lock.idle_while_contested():
-            device_lock.release()
-        return context.stopping
-
     waiting = (config.ring.open_timeout_s, stop)
     try:
         if isinstance(entry.outcome, Dropped):

@@ -12,6 +12,10 @@ from torch import Tensor
 from polygen_stream.train.chunked_cross_entropy import PADDING
 from polygen_stream.train.text_image_index import TextImageIndex
 
+# torch 2.14 has new names for both, and warns of the old ones.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 @dataclass(frozen=True)
 class GatheredBatch:
@@ -103,7 +107,7 @@ def gather_images(features: Tensor, gathered: GatheredBatch, group: dist.Process
 def all_gather(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Concatenate [n, ...] of every rank, in the order of ranks: [world_size * n, ...]. n is the same on all ranks."""
     gathered = tensor.new_empty(dist.get_world_size(group) * len(tensor), *tensor.shape[1:])
-    dist.all_gather_into_tensor(gathered, tensor.contiguous(), group=group)
+    _all_gather(gathered, tensor.contiguous(), group=group)
     return gathered
 
 
@@ -122,7 +126,7 @@ class _GatherWithGradient(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         [gradient] = grad_outputs
         local = gradient.new_empty(len(gradient) // dist.get_world_size(ctx.group), *gradient.shape[1:])
-        dist.reduce_scatter_tensor(local, gradient.contiguous(), group=ctx.group)
+        _reduce_scatter(local, gradient.contiguous(), group=ctx.group)
         return local, None
 
 

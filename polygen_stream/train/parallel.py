@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -10,6 +13,10 @@ from polygen_stream.train.batch_norm import synchronize_batch_norms
 from polygen_stream.train.forward import ClipTowers
 from polygen_stream.train.lost_ranks import reporting_lost_ranks
 from polygen_stream.train.model import ClipModel
+
+# Buffers are statistics of batch norms, which come out equal on every rank: no step sends them.
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
+_BUFFERS_STAY: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def wrap_in_ddp(clip: ClipModel, device: torch.device) -> DistributedDataParallel:
@@ -24,8 +31,7 @@ def wrap_in_ddp(clip: ClipModel, device: torch.device) -> DistributedDataParalle
     synchronize_batch_norms(clip, device)
     devices = [device.index] if device.type == "cuda" else None
     with reporting_lost_ranks("the ranks were to get the weights of rank 0"):
-        # Buffers are statistics of batch norms, which come out equal on every rank.
-        return DistributedDataParallel(ClipTowers(clip), device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(ClipTowers(clip), device_ids=devices, **_BUFFERS_STAY)
 
 
 def average_gradients(clip: ClipModel, group: dist.ProcessGroup) -> None:

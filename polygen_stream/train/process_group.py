@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event, Thread
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from polygen_stream.base.errors import UserError
-from polygen_stream.base.seeding import key
+from polygen_stream.base.errors import PolygenError, RankLost, UserError
 from polygen_stream.config import RunConfig, settings
 from polygen_stream.train.lost_ranks import reporting_lost_ranks
 from polygen_stream.train.step_barrier import StepBarrier, build_step_barrier, no_barrier
 
 HEARTBEAT_S = 1.0
+JOIN_LIMIT_S = 600.0  # for all ranks to meet, and again to connect: nodes start together, and imports take a minute
 
 
 @dataclass(frozen=True)
@@ -120,36 +122,89 @@ def join_ranks(config: RunConfig, device: torch.device, heartbeat: Callable[[str
 
     Raises:
         UserError: the environment variables are missing or contradict the config.
-        RankLost: a rank ended before all had joined.
+        RankLost: a rank ended before all had joined, or some did not come, or cannot be reached.
     """
     local_world_size = config.train.ranks
     world_size = local_world_size * config.launch.nodes
     rank, local_rank = rank_from_environment(world_size)
     if world_size == 1:
         return RankGroup(rank, world_size, local_rank, local_world_size, no_barrier, device)
+    doing = f"waiting for the other {world_size - 1} ranks to start"
+    with _heartbeats(heartbeat, doing, 2 * JOIN_LIMIT_S):
+        store = _meet(rank, world_size)
+        connected = _connect(store, rank, world_size)
     # A rank waits at the step barrier while rank 0 waits for a batch or writes a checkpoint. A rank that hangs instead
     # is found by the supervisor after launch.hang_timeout_s; this limit is for ranks that were started without one.
     timeout = timedelta(seconds=config.ring.draw_timeout_s + 2 * config.launch.hang_timeout_s)
-    doing = f"waiting for the other {world_size - 1} ranks to start"
-    with reporting_lost_ranks(f"rank {rank} was joining the others"), _heartbeats(heartbeat, doing):
+    # Heartbeats end here too, for NCCL has no limit of its own: then the supervisor finds the rank.
+    with reporting_lost_ranks(f"rank {rank} was joining the others"), _heartbeats(heartbeat, doing, JOIN_LIMIT_S):
+        place: dict[str, Any] = {"store": store, "rank": rank, "world_size": world_size, "timeout": timeout}
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            dist.init_process_group("nccl", device_id=device, timeout=timeout)
+            dist.init_process_group("nccl", device_id=device, **place)
         else:
-            dist.init_process_group("gloo", timeout=timeout)
+            dist.init_process_group("gloo", **place)
         barrier_group = dist.new_group(backend="gloo", timeout=timeout)
+        del connected  # all ranks have got over it: they are in a later group
     assert isinstance(barrier_group, dist.ProcessGroup), "every rank is a member of the group of all ranks"
     barrier = build_step_barrier(barrier_group, heartbeat)
     return RankGroup(rank, world_size, local_rank, local_world_size, barrier, device)
 
 
+def _meet(rank: int, world_size: int) -> dist.Store:
+    """Return the store of all ranks, which rank 0 serves, once every rank is at it.
+
+    Raises:
+        PolygenError: rank 0 cannot serve it, because another process uses the port.
+        RankLost: they are not within JOIN_LIMIT_S.
+    """
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_LIMIT_S)))
+    except dist.DistError as problem:
+        if "EADDRINUSE" in str(problem):
+            raise PolygenError(
+                f"rank 0 cannot listen at {place}, which another process uses: give another port in --rendezvous"
+            ) from problem
+        raise RankLost(
+            f"rank {rank} waited {JOIN_LIMIT_S / 60:.0f} minutes at {place} for all {world_size} ranks, in vain "
+            f"({_first_line(problem)}): start every node, each with the same --rendezvous, an address and open port of "
+            "node 0 that all of them reach"
+        ) from problem
+    return store
+
+
+def _connect(store: dist.Store, rank: int, world_size: int) -> dist.ProcessGroup:
+    """Connect every pair of ranks over gloo, to learn within JOIN_LIMIT_S whether they can.
+
+    The groups of the run are made afterwards, with a limit that is right for the longest step.
+
+    Raises:
+        RankLost: they cannot.
+    """
+    try:
+        limit = timedelta(seconds=JOIN_LIMIT_S)
+        return dist.ProcessGroupGloo(dist.PrefixStore("connect", store), rank, world_size, limit)
+    except RuntimeError as problem:  # gloo has no type of its own
+        chosen = os.environ.get("GLOO_SOCKET_IFNAME") or "the interface of this machine's name"
+        raise RankLost(
+            f"rank {rank} met the other ranks and cannot connect to them by {chosen} ({_first_line(problem)}): on "
+            "every node set GLOO_SOCKET_IFNAME, and NCCL_SOCKET_IFNAME if train.device is a GPU, to the network "
+            "interface that reaches the other nodes (ip -br address)"
+        ) from problem
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).splitlines()[0]
+
+
 @contextmanager
-def _heartbeats(heartbeat: Callable[[str], None], doing: str) -> Iterator[None]:
-    """Send a heartbeat every second while this thread is inside a call that cannot."""
-    over = Event()
+def _heartbeats(heartbeat: Callable[[str], None], doing: str, limit_s: float) -> Iterator[None]:
+    """Send a heartbeat every second, for `limit_s` at most, while this thread is inside a call that cannot."""
+    over, until = Event(), time.monotonic() + limit_s
 
     def keep_on() -> None:
-        while not over.wait(HEARTBEAT_S):
+        while not over.wait(HEARTBEAT_S) and time.monotonic() < until:
             heartbeat(doing)
 
     thread = Thread(target=keep_on, name="heartbeat", daemon=True)

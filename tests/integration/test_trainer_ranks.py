@@ -26,8 +26,8 @@ from polygen_stream.config import (
     TrainConfig,
     dump_config,
 )
-from polygen_stream.launch.children import rendezvous_environment
 from polygen_stream.launch.process_plan import ring_spec
+from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.ring import Kind, Member, Ring
 from polygen_stream.train.checkpoint import load_checkpoint
 

@@ -46,6 +46,9 @@ _SETTINGS = {
     # and the number of threads to OMP_NUM_THREADS.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # FlashInfer's sampler is compiled by nvcc when the engine measures its memory, which ends the engine where there is
+    # no CUDA toolkit. Requests with a seed, which all of ours have, are sampled by torch in any case.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
     # captions.structured_output_regex is compiled once for all requests, which can take minutes on a busy machine.
     "VLLM_REGEX_COMPILATION_TIMEOUT_S": "120",
     # The engine sets its process title. Without this, the title overwrites the environment variables by which the
