@@ -80,6 +80,6 @@ def _kept(problem: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # nobody reads it
+    with suppress(OSError):  # stderr is closed
         print(f"error: {redact(message)}", file=sys.stderr)
     return code

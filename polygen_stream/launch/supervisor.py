@@ -386,7 +386,7 @@ class Supervisor:
         self.children.stop(limits, lambda: len(self.signals.received) > self._signals_heeded)
 
     def _explain(self, error: Exception) -> str:
-        """Say in a line what ended the run; an error that nobody foresaw leaves its traceback in a log."""
+        """Say in a line what ended the run; an unexpected error leaves its traceback in a log."""
         if isinstance(error, PolygenError):
             return str(error)
         log = self.folder.logs / "supervisor.log"

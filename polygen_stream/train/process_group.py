@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from polygen_stream.base.errors import PolygenError, RankLost, UserError
+from polygen_stream.base.seeding import key
 from polygen_stream.config import RunConfig, settings
 from polygen_stream.train.lost_ranks import reporting_lost_ranks
 from polygen_stream.train.step_barrier import StepBarrier, build_step_barrier, no_barrier
