@@ -1,4 +1,4 @@
-"""Output that nothing depends on: a run goes on when nobody reads what it prints.
+"""Output that nothing depends on: a run goes on without a reader of what it prints.
 
 The reader of a pipe may have ended or stand still, the terminal may be closed or stopped (Ctrl-S), the disk of a log be
 full. What cannot be written at once is dropped.

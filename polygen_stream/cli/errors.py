@@ -79,6 +79,6 @@ def _kept(problem: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # nobody reads it
+    with suppress(OSError):  # its reader has gone
         print(f"error: {message}", file=sys.stderr)
     return code

@@ -54,7 +54,7 @@ def main(context: RoleContext) -> None:
 
 
 def training_is_over(run_dir: Path) -> bool:
-    """Whether the newest checkpoint is the final one, so that nobody else needs the cores."""
+    """Whether the newest checkpoint is the final one, so that no other process needs the cores."""
     checkpoint = last_checkpoint(run_dir)
     return checkpoint is not None and read_meta(checkpoint[1])["final"]
 

@@ -384,7 +384,7 @@ class Supervisor:
         self.children.stop(limits, lambda: len(self.signals.received) > self._signals_heeded)
 
     def _explain(self, error: Exception) -> str:
-        """Say in a line what ended the run; an error that nobody foresaw leaves its traceback in a log."""
+        """Say in a line what ended the run; an unforeseen one leaves its traceback in a log."""
         if isinstance(error, PolygenError):
             return str(error)
         log = self.folder.logs / "supervisor.log"
@@ -427,7 +427,7 @@ class Supervisor:
         except (OSError, PolygenError) as problem:  # a file cannot be read: how the run ended is known
             result = summary.incomplete(status, message, seconds, problem)
         try:
-            write_json(self.folder.summary, result, durable=True)
+            write_json(self.folder.summary, result)
         except OSError as problem:
             return result, problem
         return result, None
