@@ -80,7 +80,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     """Replace meta.json: readers see the old one or the new one."""
-    write_json(folder / META, meta, indent=1, durable=True)
+    write_json(folder / META, meta, indent=1)
 
 
 def check(folder: Path, config: RunConfig) -> None:

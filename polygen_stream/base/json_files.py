@@ -69,7 +69,7 @@ def parse_user_json(text: str, named: str) -> Any:
 
 
 def write_json(
-    path: Path, content: Mapping[str, Any], *, indent: int = 2, allow_nan: bool = True, durable: bool = False
+    path: Path, content: Mapping[str, Any], *, indent: int = 2, allow_nan: bool = True, durable: bool = True
 ) -> None:
     """Write an object as a JSON file, atomically.
 
@@ -78,7 +78,8 @@ def write_json(
         content: The object.
         indent: Spaces per level.
         allow_nan: Write NaN and infinities, which JSON has no words for, as Python does; False: raise ValueError.
-        durable: Return when the file would survive a power failure.
+        durable: Return when the file would survive a power failure. A rename that gets to the disk before the content
+            does would leave an empty file.
 
     Raises:
         OSError: The file cannot be written.

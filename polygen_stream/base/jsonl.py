@@ -130,7 +130,7 @@ def cut_jsonl(path: Path, first_step: int) -> None:
         if isinstance(step, int) and step < first_step:
             kept.append(content[start : line.end])
         start = line.end
-    write_atomically(path, b"".join(kept))
+    write_atomically(path, b"".join(kept), durable=True)
 
 
 _reported: set[Path] = set()  # files whose damage this process has told of

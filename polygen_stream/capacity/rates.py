@@ -97,7 +97,7 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    found = read_user_json(file, "file of --rates")
+    found = read_user_json(file, "--rates file")
     if not isinstance(found, dict) or not {"results", "step_ms"} & found.keys():
         raise _foreign(file)
     return found

