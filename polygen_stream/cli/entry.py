@@ -6,6 +6,7 @@ Commands import what they need when they run, so that `polygen-stream --help` ta
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -96,6 +97,8 @@ def main() -> None:
     An error that a user can cause ends in one line on stderr and exit code 2, see `polygen_stream.cli.errors`.
     """
     os.environ.update(SAFE_PATH)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal in ASCII, or a path that is no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except Explained as problem:

@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock, Timeout
 from huggingface_hub import constants, get_session, get_token, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -28,6 +28,8 @@ from polygen_stream.base.secrets import redact, secret
 from polygen_stream.fetch.repositories import GB, Repository
 
 LOCK = ".polygen-stream-fetch.lock"
+# What the hub's HTTP library raises, of which there are two (httpx, httpx2): the first base of the hub's own error.
+HTTPError = cast(type[Exception], HfHubHTTPError.__bases__[0])
 
 
 def check_terms(needed: Sequence[Repository], accepted: Collection[str]) -> None:

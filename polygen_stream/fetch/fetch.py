@@ -80,5 +80,6 @@ def engines_gb(config: RunConfig, remote: bool = False) -> float:
     """
     if config.generators.backend in ("eager", "torch-compile"):
         return 0.0
-    recipes = [recipe for recipe in map(load_recipe, generators_on(config, remote)) if recipe.engine]
-    return sum(2 * recipe.bytes_of(part) for recipe in recipes for part in recipe.engine.parts) / GB
+    recipes = map(load_recipe, generators_on(config, remote))
+    compiled = [(recipe, part) for recipe in recipes if recipe.engine for part in recipe.engine.parts]
+    return sum(2 * recipe.bytes_of(part) for recipe, part in compiled) / GB

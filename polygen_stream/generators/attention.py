@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 
-from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from polygen_stream.base.errors import PolygenError
 

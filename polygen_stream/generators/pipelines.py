@@ -6,12 +6,15 @@ import inspect
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch.nn.functional import interpolate
 
 from polygen_stream.base.errors import UserError
@@ -31,7 +34,7 @@ class Generator:
 
     def __init__(self, recipe: Recipe, pipeline: DiffusionPipeline, size: int | None = None) -> None:
         self.recipe = recipe
-        self.pipeline = pipeline
+        self.pipeline: Any = pipeline  # can be called, as every subclass; the base class does not say so
         self.size = size
 
     @torch.inference_mode()
@@ -57,7 +60,7 @@ class Generator:
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def diffusers_classes(recipe: Recipe) -> tuple[type[DiffusionPipeline], type[SchedulerMixin] | None]:
+def diffusers_classes(recipe: Recipe) -> tuple[type[DiffusionPipeline], type[ConfigMixin] | None]:
     """Return the classes of diffusers that a recipe names: its pipeline, and its scheduler if it names one.
 
     Raises:
@@ -70,7 +73,8 @@ def diffusers_classes(recipe: Recipe) -> tuple[type[DiffusionPipeline], type[Sch
         return pipeline_class, None
     name = recipe.scheduler.name
     scheduler = getattr(diffusers, name, None)
-    if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
+    mixins = (SchedulerMixin, ConfigMixin)
+    if not (isinstance(scheduler, type) and all(issubclass(scheduler, mixin) for mixin in mixins)):
         raise UserError(f"{recipe.origin}: scheduler.class: diffusers has no scheduler {name!r}")
     unknown = set(recipe.scheduler.arguments) - set(inspect.signature(scheduler.__init__).parameters)
     if unknown:  # diffusers would say so in its log, and sample without them
@@ -131,7 +135,7 @@ def cast_latents(vae: torch.nn.Module) -> None:
     StableDiffusionXLPipeline hands the denoiser's latents to the decoder as they are, and a half-precision denoiser
     may stand beside a decoder that overflows in half precision.
     """
-    first = getattr(vae, "post_quant_conv", None) or vae.decoder  # AutoencoderDC has none
+    first = getattr(vae, "post_quant_conv", None) or vae.get_submodule("decoder")  # AutoencoderDC has none
     first.register_forward_pre_hook(lambda module, latents: latents[0].to(next(module.parameters()).dtype))
 
 

@@ -24,11 +24,11 @@ class TensorRtSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    optimization_level: int | None = Field(None, ge=0, le=5)  # 5: longest search; None: the library's own
+    optimization_level: int | None = Field(default=None, ge=0, le=5)  # 5: longest search; None: the library's own
     refit: bool = False  # plans whose weights can be exchanged; those of other weights are then made from them
     cuda_graphs: bool = False  # replay a call that was recorded once, instead of launching its kernels one by one
     quantize: dict[str, Literal["fp8", "int8"]] = {}  # parts whose products and convolutions compute in 8 bits
-    quantized_tolerance: float = Field(2e-1, gt=0)  # part_tolerance of those
+    quantized_tolerance: float = Field(default=2e-1, gt=0)  # part_tolerance of those
 
 
 class EngineSpec(BaseModel):
@@ -191,7 +191,7 @@ def read_recipe(path: Path, name: str, own: bool = False) -> Recipe:
     except ValidationError as problem:
         first = problem.errors()[0]
         if first["type"] == "value_error":  # of a check of ours: it names the keys itself
-            raise UserError(f"{path}: {first['ctx']['error']}") from None
+            raise UserError(f"{path}: {first.get('ctx', {})['error']}") from None
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None
 

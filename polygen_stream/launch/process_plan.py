@@ -281,6 +281,9 @@ def _environment(device: str, threads: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
         **SAFE_PATH,
+        # Logs and files are UTF-8 whatever the locale is.
+        "PYTHONUTF8": "1",
+        "PYTHONIOENCODING": "",
         # Stacks of a crashed or hung process (which gets SIGABRT) go into its log.
         "PYTHONFAULTHANDLER": "1",
     }
