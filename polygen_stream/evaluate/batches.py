@@ -1,7 +1,7 @@
 """Batches of a dataset of pictures, decoded here or by worker processes; whatever goes wrong there is one line.
 
 Workers send their batches through pipes as numpy arrays. torch would put tensors into /dev/shm, which in a container
-often holds less than a batch, and a lost batch would go unnoticed.
+often holds less than a batch, and the batch is lost without an error.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def evaluate(
     try:
         with console.status("evaluating") as status:
             run_tasks(data, tasks, lambda task: status.update(f"evaluating {_shown(task)}"), found.__setitem__)
-    finally:  # what was computed is kept, also when a later task fails or is interrupted
+    finally:  # what was computed is kept, also when a later task fails, or at Ctrl-C
         if found:
             _show(found, data.read, console)
             scores = {task: {key: one.to_dict() for key, one in part.items()} for task, part in found.items()}
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def _can_be_kept(kept: Path, as_json: Path | None, console: Console) -> bool:
-    """Whether the run's own file can take scores; that of another user may be read-only.
+    """Whether the run's own file can take scores; a run of another user may be read-only.
 
     Raises:
         UserError: there are scores that nothing can be added to.
