@@ -137,8 +137,8 @@ def _has_moved_here(state: dict[str, Any], folder: Path) -> bool:
     """Whether `folder` has the shards that the recorder of this run wrote, there or in a folder that is no more."""
     if state.get("folder") == str(folder):
         return True
-    moved = state.get("folder") and not Path(state["folder"]).exists()
-    return bool(moved) and len(list(folder.glob("*.tar"))) == state.get("shards")
+    moved = bool(state.get("folder")) and not Path(state["folder"]).exists() and any(folder.glob("*.tar*"))
+    return moved and len(list(folder.glob("*.tar"))) == state.get("shards")
 
 
 def check_shards(config: RunConfig) -> None:

@@ -15,10 +15,8 @@ from polygen_stream.base.secrets import redact
 
 def provenance() -> dict:
     """Return code, package versions, machine, command line and time of this process."""
-    packages = {}
-    for dist in importlib.metadata.distributions():
-        if name := (dist.metadata or {}).get("Name"):  # none of a package that is half installed
-            packages[name] = dist.version
+    found = [(dist.metadata["Name"], dist) for dist in importlib.metadata.distributions()]
+    packages = {name: dist.version for name, dist in found if name}  # a package that is half installed has none
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "argv": [redact(word) for word in sys.argv],

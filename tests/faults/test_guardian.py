@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from polygen_stream.launch import guardian
 
@@ -52,3 +53,11 @@ def test_helpers_of_a_dead_leader_are_ended_although_they_hide_their_mark(tmp_pa
     finally:
         if helper.is_running():
             helper.kill()
+
+
+@pytest.mark.quick
+def test_a_machine_without_shared_memory_has_nothing_to_remove_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(guardian, "SHARED_MEMORY", str(tmp_path / "none"))
+    (tmp_path / ".partial-left").write_text("")
+    guardian.remove_temporary(str(tmp_path / "scratch-mark"), str(tmp_path))
+    assert not list(tmp_path.iterdir())

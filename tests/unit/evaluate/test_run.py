@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from polygen_stream.config import RunConfig, TrainConfig
-from polygen_stream.evaluate.run import next_checkpoint
+from polygen_stream.evaluate.run import next_checkpoint, training_is_over
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
@@ -47,3 +47,12 @@ def test_a_step_that_becomes_final_after_it_was_scored_is_scored_again(tmp_path:
     save(tmp_path, 20, final=True)
     assert next_checkpoint(tmp_path, {(20, False)}, every=20)[:2] == (20, True)
     assert next_checkpoint(tmp_path, {(20, False), (20, True)}, every=20) is None
+
+
+def test_training_is_over_with_the_final_checkpoint(tmp_path: Path) -> None:
+    """From then on the evaluator leaves the cores to nobody."""
+    assert not training_is_over(tmp_path)
+    save(tmp_path, 0)
+    assert not training_is_over(tmp_path)
+    save(tmp_path, 20, final=True)
+    assert training_is_over(tmp_path)
