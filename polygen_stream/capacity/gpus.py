@@ -77,10 +77,16 @@ def local_gpus() -> list[GpuSpec]:
 
 
 def _memory_by_torch(index: int) -> int:
-    """Return the memory of a GPU for which nvidia-smi has none: one with unified memory, or a MIG instance."""
+    """Return the memory of a GPU for which nvidia-smi has none: one with unified memory, or a MIG instance.
+
+    0 where this torch sees no such GPU: it was built without CUDA, or the driver does not answer it.
+    """
     import torch
 
-    return torch.cuda.get_device_properties(index).total_memory
+    try:
+        return torch.cuda.get_device_properties(index).total_memory
+    except (AssertionError, RuntimeError):
+        return 0
 
 
 def index_of(device: str) -> int | None:

@@ -314,6 +314,18 @@ def test_the_gpus_of_this_machine_are_those_that_may_be_seen(
     assert all((gpu.name, gpu.capability) == ("NVIDIA A10", "SM86") for gpu in found)
 
 
+def test_a_gpu_whose_memory_nvidia_smi_does_not_know_is_asked_of_torch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("polygen_stream.capacity.gpus.query_gpus", lambda *fields: [("GB10", "[N/A]", "12.1")])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def without_cuda(index: int) -> object:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr("torch.cuda.get_device_properties", without_cuda)
+    [gpu] = local_gpus()
+    assert (gpu.name, gpu.nbytes) == ("GB10", 0)
+
+
 def test_nothing_is_missing_for_the_micro_preset(tmp_path: Path):
     config = RunConfig()
     assert missing(config, ["micro"], build_process_plan(config), [GpuSpec(0, "H100-80G", 80 * GIB)]) == []

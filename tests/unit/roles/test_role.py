@@ -127,3 +127,18 @@ def test_a_role_that_yields_its_cores_does_so_for_other_sessions_too(session):
     assert nice == 19
     # No group's value stands there where the kernel does not group by session, or not these processes.
     assert after == ("19" if session and before else before), "a terminal's session is not touched"
+
+
+def test_no_secret_reaches_a_log(start, monkeypatch):
+    """Of what a process prints and logs, and of the traceback of an error that it does not know."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-example-0000-not-a-key\n")
+    process, _ = start(
+        "import logging\n"
+        "key = os.environ['OPENAI_API_KEY']\n"
+        "print(key, 'http://me:hunter22@host/v1')\n"
+        "logging.warning('sent %r', key)\n"
+        "raise ValueError(f\"Illegal header value b'Bearer {key!r}'\")"
+    )
+    code, out, err = ended(process)
+    assert code == 1 and "Traceback" in err and err.splitlines()[-1].startswith("error: ValueError: Illegal header")
+    assert "sk-example" not in out + err and "hunter22" not in out + err
