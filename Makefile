@@ -41,9 +41,10 @@ $(TRT_STAMP): $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# The others: whole runs, processes that are killed, engine builds. One after the other, for they use several processes.
+# The others: whole runs, processes that are killed, engine builds.
 test-all: $(TRT_STAMP)
-	$(VENV)/bin/python -m pytest -m "extended and not gpu and not slow and not vllm and not ray and not browser" $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
+		-m "extended and not gpu and not slow and not vllm and not ray and not browser" $(ARGS)
 
 # The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
 # vLLM's wants vLLM, here or in an environment of its own.

@@ -39,6 +39,7 @@ def training(start_toy, *words: str) -> Launched:
     return run
 
 
+@pytest.mark.quick
 def test_a_running_run_one_of_whose_processes_died(start_toy):
     run = training(start_toy)
     run.process("captioner").kill()

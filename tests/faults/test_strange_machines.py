@@ -51,7 +51,6 @@ def strange(name: str) -> dict:
 needs_user = pytest.mark.skipif(not next(others()), reason="needs user namespaces")
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=needs_user if name == "homeless" else ()) for name in SURROUNDINGS]
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 
+
+@pytest.mark.quick
 def test_completed_run_leaves_its_folder_and_nothing_else(start_toy):
     run = start_toy("--captions.target", "60")
     assert run.wait() == 0

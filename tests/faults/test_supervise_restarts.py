@@ -6,6 +6,8 @@ import json
 import signal
 import time
 
+import pytest
+
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.ring.stats import ring_stats
@@ -51,6 +53,7 @@ def run_events(run) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.quick
 def test_a_killed_trainer_goes_on_from_its_last_checkpoint(start_toy):
     began = time.monotonic()
     run = start_toy(*LONG)
@@ -103,6 +106,7 @@ def test_a_silent_process_leaves_its_stacks_and_comes_back(start_toy):
     run.assert_nothing_left()
 
 
+@pytest.mark.quick
 def test_an_unfinished_run_is_taken_up_and_only_one_supervisor_may(start_toy, resume_toy):
     run = start_toy(*LONG)
     run.wait_until(lambda: run.steps() > 35, "35 steps")

@@ -11,6 +11,7 @@ import pytest
 ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.max_restarts", "0")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_stops_with_a_checkpoint(start_toy, number):
     run = start_toy(*ENDLESS)

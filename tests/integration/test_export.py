@@ -48,6 +48,7 @@ def shards(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.quick
 def test_webdataset_reads_every_sample_once(shards):
     names = sorted(path.name for path in shards.iterdir())
     assert names == ["000000.tar", "000001.tar", "000002.tar", "sizes.json"]
