@@ -76,9 +76,10 @@ def discard_unwritable(stream: TextIO | None) -> OSError | None:
     Returns:
         Why it could not be written.
     """
+    if stream is None:
+        return None
     try:
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     except ValueError:  # it is closed
         return None
     except OSError as problem:
