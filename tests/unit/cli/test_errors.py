@@ -39,7 +39,7 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["run", "--ring.slots", "4000000000", "--dry-run"], ["MiB", "available", "ring.slots"]),
         (["run", "--gpus", "8"], ["--gpus 8", "--dry-run"]),
         (["run", "--dry-run", "--gpus", "many"], ["--gpus many", "8xH100-80G"]),
-        (["plan", "--gpus", "8", "--rates", "nosuch.json"], ["--rates nosuch.json", "No such file"]),
+        (["plan", "--gpus", "8", "--rates", "nosuch.json"], ["there is no file of --rates nosuch.json"]),
         (["plan", "--gpus", "8", "--steps", "9", "--images", "9"], ["two budgets"]),
         (["run", "--run-dir", "x" * 300], ["File name too long", "x" * 300]),
         (["run", "--launch.captioner_python", "nosuchpy"], ["launch.captioner_python nosuchpy"]),
