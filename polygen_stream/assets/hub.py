@@ -48,7 +48,9 @@ def hub_cache() -> Path:
         UserError: It would be in the home folder, and there is none.
     """
     folder = Path(constants.HF_HUB_CACHE)
-    if folder.parts[:1] == ("~",):  # the library leaves it where it cannot replace it, and writes into a folder called so
+    if folder.parts[:1] == (
+        "~",
+    ):  # the library leaves it where it cannot replace it, and writes into a folder called so
         raise UserError(f"{why_no_home()}: set HF_HOME to a folder that can be written")
     return folder
 
