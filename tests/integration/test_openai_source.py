@@ -251,7 +251,8 @@ def test_a_server_that_disappears_is_a_one_line_error(serve, monkeypatch):
 
 
 def test_a_key_with_a_line_break_is_sent_without_it(serve, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-example-0000\n")
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "sk-example-0000\n")
     server = serve(right)
     asking = source(server.url)
     assert asking.write([fish()], [True]) == [PAIR]

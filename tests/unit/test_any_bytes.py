@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from polygen_stream.ring.draw_log import DrawLog, read_draw_log
 from polygen_stream.schedule.ledger import Ledger
 
 EXAMPLES = settings(
-    max_examples=60, deadline=None, database=None, derandomize=True,
+    max_examples=150, deadline=None, database=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -46,17 +47,28 @@ def _journal() -> bytes:
     return "".join(f"{line}\n" for line in ['{"provenance": {"concepts": "x"}}', *lines]).encode()
 
 
-def _shard() -> bytes:
-    image, data = io.BytesIO(), io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(image, "png")
-    about = {"task": 0, "member": 0, "polarity": "positive", "generator": "g", "seed": 1}
-    with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        files = {"0.png": image.getvalue(), "0.txt": b"a red car", "0.json": json.dumps(about).encode()}
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+def _image() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(data, "png")
     return data.getvalue()
+
+
+ABOUT = {"task": 0, "member": 0, "polarity": "positive", "generator": "g", "seed": 1}
+FILES = {"0.png": _image(), "0.txt": b"a red car", "0.json": json.dumps(ABOUT).encode()}
+
+
+def _shard(files: Mapping[str, bytes], names: Sequence[str] = tuple(FILES)) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(files[name])
+            tar.addfile(member, io.BytesIO(files[name]))
+    return data.getvalue()
+
+
+def _without_comments(file: Path) -> bytes:
+    return b"".join(line.partition(b"#")[0].rstrip() + b"\n" for line in file.read_bytes().splitlines())
 
 
 def _read_config(file: Path) -> None:
@@ -81,13 +93,13 @@ def _read_shards(file: Path) -> None:
 
 
 READERS: dict[str, tuple[Callable[[Path], Any], str, bytes]] = {
-    "config": (_read_config, "run.toml", config_path("micro").read_bytes()),
-    "recipe": (lambda file: load_recipe(str(file)), "mine.toml", recipe_path("micro/sd15").read_bytes()),
-    "experiment": (load_experiment, "e.toml", experiment_path("reuse").read_bytes()),
+    "config": (_read_config, "run.toml", _without_comments(config_path("micro"))),
+    "recipe": (lambda file: load_recipe(str(file)), "mine.toml", _without_comments(recipe_path("micro/sd15"))),
+    "experiment": (load_experiment, "e.toml", _without_comments(experiment_path("reuse"))),
     "bank": (lambda file: load_bank(str(file)), "bank.json", b'["dog", "cr\\u00e8me br\xc3\xbbl\xc3\xa9e", "a cat"]'),
     "captions": (lambda file: read_lines(file, "captions"), "captions.txt", b"a dog\r\na caf\xc3\xa9\n"),
     "model config": (read_model_config, "clip.json", b'{"embed_dim": 32, "vision_cfg": {}, "text_cfg": {"width": 3}}'),
-    "shards": (_read_shards, "0.tar", _shard()),
+    "shards": (_read_shards, "0.tar", _shard(FILES)),
     "journal": (_read_journal, "journal.jsonl", _journal()),
     "draw log": (
         _read_draw_log,
@@ -104,16 +116,70 @@ PIECES = (
 )  # fmt: skip
 
 
+TOKEN = re.compile(rb'"[^"\n]*"|\[[^\]\n]*\]|\{[^}\n]*\}|[-+.\w]+|[=:,]')
+
+
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file with a few places replaced, or cut, or anything at all."""
-    if draw(st.integers(0, 9)) == 0:
+    """A file with a value or two in the place of others, or with a few bytes changed, or cut, or anything at all."""
+    way = draw(st.sampled_from(["values", "values", "values", "bytes", "anything"]))
+    if way == "anything":
         return draw(st.binary(max_size=64))
     content = bytearray(whole)
-    for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, len(content)))
-        content[place : place + draw(st.integers(0, 12))] = draw(st.sampled_from(PIECES) | st.binary(max_size=4))
-    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.integers(0, 4)) == 0 else content)
+    for _ in range(draw(st.integers(1, 2))):
+        if way == "values" and (tokens := [match.span() for match in TOKEN.finditer(content)]):
+            start, end = draw(st.sampled_from(tokens))
+            content[start:end] = draw(st.sampled_from(PIECES))
+        else:
+            place = draw(st.integers(0, len(content)))
+            content[place : place + draw(st.integers(0, 12))] = draw(st.sampled_from(PIECES) | st.binary(max_size=4))
+    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.integers(0, 7)) == 0 else content)
+
+
+JSON_VALUES = (
+    None, True, 0, -1, 1.5, float("nan"), 2**63, 10**400, "", "x", "\ud800", [], [1], ["x"], [[]], {}, {"a": 1},
+)  # fmt: skip
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every list and object of a value, with the index or key of each thing in it."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield value, key
+        yield from _places(inner)
+
+
+@st.composite
+def damaged_json(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Lines of JSON with one value replaced or left out, which is still JSON; or damaged as any other file."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(damaged(whole))
+    lines = [json.loads(line) for line in whole.splitlines()]
+    places = list(_places(lines))
+    holder, key = places[draw(st.integers(0, len(places) - 1))]
+    if draw(st.integers(0, 5)) == 0:
+        del holder[key]
+    else:
+        holder[key] = draw(st.sampled_from(JSON_VALUES))
+    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+
+
+@st.composite
+def damaged_shards(draw: st.DrawFn) -> bytes:
+    """A tar with other contents of its files, in another order, or damaged as a file."""
+    if draw(st.integers(0, 2)) == 0:
+        return draw(damaged(_shard(FILES)))
+    name = draw(st.sampled_from(sorted(FILES)))
+    names = draw(st.lists(st.sampled_from(sorted(FILES)), min_size=1, max_size=4))
+    content = draw(damaged_json(FILES[name]) if name.endswith("json") else damaged(FILES[name]))
+    return _shard({**FILES, name: content}, names)
+
+
+def damaged_file(kind: str) -> st.SearchStrategy[bytes]:
+    """The strategy for a kind of file."""
+    whole = READERS[kind][2]
+    if kind == "shards":
+        return damaged_shards()
+    return damaged_json(whole) if kind in ("bank", "model config", "journal", "draw log") else damaged(whole)
 
 
 def read_or_refuse(kind: str, folder: Path, content: bytes) -> None:
@@ -139,7 +205,7 @@ def test_any_bytes_are_read_or_refused(kind, tmp_path):
     (tmp_path / "pool.toml").write_bytes(experiment_path("reuse").with_name("pool.toml").read_bytes())
 
     @EXAMPLES
-    @given(content=damaged(READERS[kind][2]))
+    @given(content=damaged_file(kind))
     @example(content=b"")
     @example(content=b"\xff" * 9)
     def check(content: bytes) -> None:

@@ -73,7 +73,12 @@ class OpenAIModel(AsyncLanguageModel):
         try:
             with proxies_for(endpoint):
                 self._client = openai.AsyncOpenAI(
-                    base_url=endpoint, api_key=api_key, timeout=timeout_s, max_retries=RETRIES
+                    base_url=endpoint,
+                    api_key=api_key,
+                    organization=secret("OPENAI_ORG_ID"),
+                    project=secret("OPENAI_PROJECT_ID"),
+                    timeout=timeout_s,
+                    max_retries=RETRIES,
                 )
         except UserError:
             raise
