@@ -8,7 +8,7 @@ from rich.console import Console
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.gpus import GIB, GpuSpec
-from polygen_stream.capacity.memory import SPARE, STAYS, Need, gpu_needs, problems, together
+from polygen_stream.capacity.memory import FREED, SPARE, STAYS, Need, gpu_needs, problems, together
 from polygen_stream.capacity.readiness import engine_builds
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
@@ -48,7 +48,7 @@ def _memory(needs: Mapping[int, Sequence[Need]], gpus: Sequence[GpuSpec], in_tur
 def _moved_gib(needs: Mapping[int, Sequence[Need]]) -> float:
     """Return the GiB that processes other than the trainer move to main memory between their turns."""
     moving = (need for users in needs.values() for need in users if need.process.role != "trainer")
-    return sum(item.gib for need in moving for item in need.items if item.what not in STAYS)
+    return sum(item.gib for need in moving for item in need.items if item.what not in (*STAYS, *FREED))
 
 
 def _engines(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec]) -> Iterator[str]:

@@ -1,4 +1,9 @@
-"""GPU memory of every process of a run, item by item. Estimates, not compared with a GPU."""
+"""GPU memory of every process of a run, item by item.
+
+Estimates, never compared with a GPU. Those of the trainer and of eager renderers have been compared with what torch's
+allocator counts for the same kernels on a device that does not compute (torch 2.14): the items are what is allocated,
+and "allocator" is what the allocator keeps beyond that, of blocks that were freed.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,30 @@ from dataclasses import dataclass
 
 from polygen_stream.assets.hub import language_model
 from polygen_stream.capacity.gpus import GIB, GpuSpec, index_of
-from polygen_stream.capacity.model_size import model_size
+from polygen_stream.capacity.model_size import ModelSize, model_size
 from polygen_stream.config import RunConfig
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec
 
 CONTEXT_GIB = 0.5  # CUDA context and libraries of one process
 SPARE = 0.05  # share of a GPU for its driver and for fragmentation
-# SD 1.5 at 512 pixels, batch 8, half precision took 10.6 GB on a V100 (onnxruntime's stable_diffusion README), of which
-# 2.1 GB are weights: 1.06 GB a picture, in the decoder mostly, which is twice that in float32.
-PICTURE_GIB = 1.0
+# Three tensors of the decoder's widest stage at full resolution, 256 channels in 16 bits: 384 MiB a picture of 512
+# pixels. Allocated beyond the weights, a picture of eight: 0.376 GiB of SD 1.5 and SD 2, 0.750 of SDXL-Turbo, whose
+# decoder computes in float32, and 0.411 of SANA, whose decoder is of another kind.
+EAGER_CHANNELS = 3 * 256
+# Its stages have tensors of many sizes, and freed blocks of one seldom fit the next: 1.87 to 1.91 times the above is
+# reserved.
+EAGER_KEPT = 0.9
+# Of compiled parts nothing was measured. SD 1.5 at 512 pixels, batch 8, half precision took 10.6 GB on a V100
+# (onnxruntime's stable_diffusion README), of which 2.1 GB are weights: 1.06 GB a picture, in the decoder mostly, which
+# is twice that in float32.
+WORKSPACE_GIB = 1.0
 NCCL_GIB = 1.0
 PROMPT_TOKENS = 1024  # longest context that captions/models/vllm_model.py serves
 VLLM_GRAPHS_GIB = 1.5  # its activations and CUDA graphs
 MIB = 2**20
-STAYS = ("CUDA context", "model state")  # on the GPU while another process works
+STAYS = ("CUDA context", "model state", "pixels")  # on the GPU while another process works
+FREED = ("activations", "allocator")  # neither there nor in main memory then
 
 
 @dataclass(frozen=True)
@@ -110,26 +124,30 @@ def _items(config: RunConfig, process: ProcessSpec, total: float) -> tuple[list[
     match process.role:
         case "renderer":
             assert process.generator is not None, "a renderer has a generator"
-            return _renderer(config, process.generator), None
+            return renderer_items(config, process.generator), None
         case "captioner":
             return _vllm(config, total) if config.captions.source == "vllm" else (_transformers(config), None)
         case "trainer":
-            return _trainer(config), None
+            return trainer_items(config), None
     size = model_size(config.train.model)
     return [Item("model", size.parameters * 4 / GIB, "float32")] if size else [], None
 
 
-def _renderer(config: RunConfig, generator: str) -> list[Item]:
+def renderer_items(config: RunConfig, generator: str) -> list[Item]:
+    """Return the memory of a renderer: weights, and what its pictures take while they are made."""
     recipe, batch = load_recipe(config.generators.recipe_of(generator)), config.generators.batch
     parts = [part for part in recipe.parameters if part not in recipe.without]
     weights = sum(recipe.bytes_of(part) for part in parts) / GIB
     how = " + ".join(f"{part} {recipe.parameters[part]:g} M {recipe.dtype_of(part)}" for part in parts)
-    area = recipe.width * recipe.height / 512**2
-    wide = 2 if recipe.dtype_of("vae") == "float32" else 1
-    compiled = config.generators.backend.startswith("tensorrt") and recipe.engine
-    of = "TensorRT workspace" if compiled else "activations"
-    each = f"{batch} pictures x {PICTURE_GIB * area * wide:g} GiB{' (float32 decoder)' if wide > 1 else ''}"
-    return [Item("weights", weights, how or "unknown"), Item(of, batch * PICTURE_GIB * area * wide, each)]
+    items = [Item("weights", weights, how or "unknown")]
+    pixels, wide = recipe.width * recipe.height, 2 if recipe.dtype_of("vae") == "float32" else 1
+    of = f"{batch} pictures x {{:.3g}} GiB{' (float32 decoder)' if wide > 1 else ''}"
+    if config.generators.backend.startswith("tensorrt") and recipe.engine:
+        each = WORKSPACE_GIB * pixels / 512**2 * wide
+        return [*items, Item("TensorRT workspace", batch * each, of.format(each))]
+    each = EAGER_CHANNELS * pixels * 2 * wide / GIB
+    kept = Item("allocator", batch * each * EAGER_KEPT, f"{EAGER_KEPT:g} x activations, freed and kept")
+    return [*items, Item("activations", batch * each, of.format(each)), kept]
 
 
 def _models(config: RunConfig) -> list[str]:
@@ -174,19 +192,49 @@ def _transformers(config: RunConfig) -> list[Item]:
     return items
 
 
-def _trainer(config: RunConfig) -> list[Item]:
+def trainer_items(config: RunConfig) -> list[Item]:
+    """Return the memory of a rank: of its part of the batch, and for its part of the backward pass.
+
+    Pixels and crops are there for the whole step. With gradient accumulation the activations of one micro-batch are,
+    and of one tower: images and texts are encoded, and their backward passes taken, one after another. Compared with
+    what the allocator counts for one step, without the CUDA context: paper.toml 38.4 GiB by this, 37.9 allocated; with
+    the item "allocator" 42.9, 40.7 reserved (with one batch of pixels instead of two).
+    """
     train, size = config.train, model_size(config.train.model)
     if size is None:
         return [Item("model", 0.0, f"the size of {train.model} is unknown here")]
+    ranks = train.ranks * config.launch.nodes
+    texts = train.batch / train.ranks
+    images, stored = texts * config.generators.positives, config.ring.image_size
     copies = 20 if train.ema_decay else 16
-    state = Item("model state", size.parameters * copies / GIB, f"{size.parameters / 1e6:.0f} M x {copies} B (AdamW)")
-    texts = train.batch / train.ranks / train.accum_freq
-    images = texts * config.generators.positives
-    kept = Item(
-        "activations",
-        (images * size.image_bytes + texts * size.text_bytes) / GIB,
-        f"{images:.0f} images x {size.image_bytes / MIB:.0f} MiB + {texts:.0f} texts x {size.text_bytes / MIB:.0f} MiB",
-    )
-    logits = train.batch * config.generators.positives * train.batch * 4 * 3 / train.ranks / GIB
-    items = [state, kept, Item("logits", logits, f"{images * train.accum_freq:.0f} x {train.batch} x 4 B x 3")]
-    return [*items, Item("NCCL", NCCL_GIB, "buffers")] if train.ranks * config.launch.nodes > 1 else items
+    items = [
+        Item("model state", size.parameters * copies / GIB, f"{size.parameters / 1e6:.0f} M x {copies} B (AdamW)"),
+        Item("pixels", 2 * images * 3 * stored**2 / GIB, f"2 batches x {images:.0f} images x 3 x {stored}^2 B"),
+        Item("crops", images * 12 * size.image_size**2 / GIB, f"{images:.0f} images x 3 x {size.image_size}^2 x 4 B"),
+        _activations(train.accum_freq, images, texts, size),
+    ]
+    candidates = train.batch * config.launch.nodes
+    items.append(Item("logits", images * candidates * 4 * 3 / GIB, f"{images:.0f} x {candidates} x 4 B x 3"))
+    # Pixels in 32 bits and the grid of the crops, which are gone when activations are made: blocks of a size of their
+    # own. Up to 1.0 times that was kept in the steps that were looked at, 0.2 times at the least.
+    passing = images * (12 * stored**2 + 8 * size.image_size**2) / GIB
+    items.append(Item("allocator", passing, f"{images:.0f} images x (12 x {stored}^2 + 8 x {size.image_size}^2) B of "
+                      "augmentation, freed and kept"))  # fmt: skip
+    if ranks > 1:
+        items.append(Item("gradient buckets", size.parameters * 4 / GIB, f"{size.parameters / 1e6:.0f} M x 4 B (DDP)"))
+        items.append(Item("NCCL", NCCL_GIB, "buffers"))
+    return items
+
+
+def _activations(accum_freq: int, images: float, texts: float, size: ModelSize) -> Item:
+    """Return what the backward pass needs of a batch at once."""
+    images, texts = images / accum_freq, texts / accum_freq
+    of_images = f"{images:.0f} images x {size.image_bytes / MIB:.1f} MiB"
+    of_texts = f"{texts:.0f} texts x {size.text_bytes / MIB:.1f} MiB"
+    if accum_freq == 1:
+        return Item(
+            "activations", (images * size.image_bytes + texts * size.text_bytes) / GIB, f"{of_images} + {of_texts}"
+        )
+    larger = max(images * size.image_bytes, texts * size.text_bytes)
+    how = of_images if larger == images * size.image_bytes else of_texts
+    return Item("activations", larger / GIB, f"{how}, 1 of {accum_freq} micro-batches")

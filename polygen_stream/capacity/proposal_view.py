@@ -101,10 +101,20 @@ def _settings(config: RunConfig, p: Proposal) -> list[str]:
         f"  train.ranks = {p.trainers}",
     ]
     if p.gpus == 1:
-        return [*lines, "  launch.time_slice_s = 120.0"]
+        return [*lines, *_time_slices(config)]
     for name, gpus in p.allocation.gpus.items():
         devices = ", ".join(f'"cuda:{gpu}"' for gpu in gpus)
         lines.append(f'  launch.renderers."{name}" = [{devices}]')
+    return lines
+
+
+def _time_slices(config: RunConfig) -> list[str]:
+    """Return what lets every process use one GPU in turn, each leaving it as empty as it found it."""
+    lines = ["  launch.time_slice_s = 120.0"]
+    if config.generators.backend not in ("eager", "torch-compile"):
+        lines.append(f'  generators.backend = "eager"    # engines cannot release a GPU: {config.generators.backend}')
+    if config.captions.source == "vllm" and not config.captions.sleep_after_s:
+        lines.append("  captions.sleep_after_s = 5.0    # or vLLM would keep its weights on the GPU")
     return lines
 
 

@@ -18,6 +18,9 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig
 
 REFERENCE = Path(__file__).with_name("reference_rates.toml")
+# A backward pass costs two forward passes. With gradient accumulation every image is encoded once more, for the loss of
+# the whole batch (train/grad_cache.py): four parts of work instead of three. No rate is measured with it.
+ACCUMULATED = 3 / 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Rates:
         gpu: The device; "as measured" for measured rates.
         generators: Images per second, by recipe name.
         captions: Captions with their hard negatives per second, both language models on one device.
-        trainer: Images per second, forward and backward.
+        trainer: Images per second, forward and backward, as often as train.accum_freq has them encoded.
     """
 
     gpu: str
@@ -54,6 +57,8 @@ class Rates:
 
 def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     """Return the rates of a config's roles, from the files where these have them, else from the reference figures.
+
+    The trainer's is that of its model, less what gradient accumulation costs.
 
     Args:
         config: The config.
@@ -89,6 +94,9 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
             f"no rate of train.model = {config.train.model!r}: measure it (polygen-stream bench trainer --model "
             f"{config.train.model} --json rates.json) and give --rates rates.json"
         )
+    if config.train.accum_freq > 1:
+        how = f"x 3/4, for train.accum_freq = {config.train.accum_freq} encodes twice; {trainer.source}"
+        trainer = Rate(trainer.per_s * ACCUMULATED, trainer.basis, how)
     gpu = "as measured" if files else reference["gpu"]
     return Rates(gpu, {name: generators[name] for name in config.generators.names}, captions, trainer)
 

@@ -60,6 +60,17 @@ def test_a_rate_that_nobody_knows_is_asked_for_with_the_command_that_measures_it
     assert find_rates(config_of(), [measured]).trainer.basis == "estimate", "of another model"
 
 
+def test_gradient_accumulation_encodes_twice(tmp_path):
+    """Three parts of work, forward and backward, become four."""
+    once = config_of()
+    twice = once.model_copy(update={"train": once.train.model_copy(update={"accum_freq": 8})})
+    measured = written(tmp_path, {"model": "ViT-B-16", "batch": 64, "step_ms": {"ours": 80.0, "open_clip": 90.0}})
+    for files in ([], [measured]):
+        fast, slow = find_rates(once, files).trainer, find_rates(twice, files).trainer
+        assert slow.per_s == pytest.approx(0.75 * fast.per_s) and slow.basis == fast.basis
+        assert slow.source == f"x 3/4, for train.accum_freq = 8 encodes twice; {fast.source}"
+
+
 @pytest.mark.parametrize("content", [[], {}, {"steps": 3}])
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     with pytest.raises(UserError, match="is not what `bench generators`"):
