@@ -47,9 +47,9 @@ test-all: $(TRT_STAMP)
 		-m "extended and not gpu and not slow and not vllm and not ray and not browser" $(ARGS)
 
 # The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
-# vLLM's wants vLLM, here or in an environment of its own.
+# vLLM's wants vLLM, here or in an environment of its own; xformers' wants a build of it that loads beside this torch.
 gpu-test: $(STAMP)
-	$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx,xformers]'
+	$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx]'
 	$(VENV)/bin/polygen-stream doctor
 	$(VENV)/bin/python -m pytest -m gpu -v $(ARGS)
 

@@ -56,6 +56,10 @@ def build_engines(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Compile the architecture only: no download, nothing to render.")
     ] = False,
+    accept_difference: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Publish parts out of tolerance, too; the manifest says who and why."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again what the cache has.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Generators to build at once.")] = 1,
     dry_run: Annotated[
@@ -73,7 +77,7 @@ def build_engines(
 
     The cache is the folder POLYGEN_STREAM_CACHE, else polygen-stream in the user's cache folder.
     """
-    _check_options(context, generators or [])
+    _check_options(context, generators or [], accept_difference)
     from polygen_stream.engine import build_engines as command
     from polygen_stream.engine.cache import EngineCache
 
@@ -93,10 +97,10 @@ def build_engines(
         return command.show_plan(requests, cache, console())
     if collect:
         return command.collect(requests, cache, console())
-    return command.build_engines(requests, cache, console(), force, jobs)
+    return command.build_engines(requests, cache, console(), force, jobs, accept_difference)
 
 
-def _check_options(context: typer.Context, generators: list[str]) -> None:
+def _check_options(context: typer.Context, generators: list[str], accept: str | None) -> None:
     """Refuse two modes at once, and options of a build beside a mode that builds nothing."""
     given = given_options(context)
     modes = [option for option in given if option in ("--dry-run", "--list", "--verify", "--collect")]
@@ -110,3 +114,7 @@ def _check_options(context: typer.Context, generators: list[str]) -> None:
             )
     if modes == ["--collect"]:
         refuse_options(context, ["--force", "--jobs"], "cannot be used with --collect, which builds nothing")
+    if modes:
+        refuse_options(context, ["--accept-difference"], f"cannot be used with {modes[0]}, which builds nothing")
+    if accept is not None and not accept.strip():
+        raise UserError("--accept-difference wants a reason in words: it is what the engines' manifest will say")

@@ -14,7 +14,7 @@ from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.python import python_command
 from polygen_stream.engine.backends import get_backend
 from polygen_stream.engine.backends.gpu import gpu
-from polygen_stream.engine.cache import CachedEngine, CacheError, EngineCache
+from polygen_stream.engine.cache import LOOK, CachedEngine, CacheError, EngineCache
 from polygen_stream.engine.forecast import forecast, parameters
 from polygen_stream.engine.key import EngineKey, engine_key
 from polygen_stream.generators.recipe import Recipe, load_recipe
@@ -141,9 +141,22 @@ def collect(orders: Sequence[BuildRequest], cache: EngineCache, console: Console
 
 
 def build_engines(
-    orders: Sequence[BuildRequest], cache: EngineCache, console: Console, force: bool = False, jobs: int = 1
+    orders: Sequence[BuildRequest],
+    cache: EngineCache,
+    console: Console,
+    force: bool = False,
+    jobs: int = 1,
+    accept: str | None = None,
 ) -> None:
     """Build what is missing (with `force`: everything), each generator in a process of its own.
+
+    Args:
+        orders: What is needed.
+        cache: Where it is published.
+        console: Gets the progress.
+        force: Build what the cache has, too.
+        jobs: Generators that are built at once.
+        accept: Why parts that are out of tolerance are published all the same; None: they are not.
 
     Raises:
         PolygenError: a build failed; the others were finished first.
@@ -153,12 +166,12 @@ def build_engines(
         if each not in todo:
             console.print(f"{each} are in the cache", soft_wrap=True)
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        errors = [error for error in pool.map(lambda each: _build(each, cache, console, force), todo) if error]
+        errors = [error for error in pool.map(lambda each: _build(each, cache, console, force, accept), todo) if error]
     if errors:
         raise PolygenError("; ".join(errors))
 
 
-def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool) -> str | None:
+def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool, accept: str | None) -> str | None:
     """Run one worker to its end. Returns its error, or None."""
     name, began = each.recipe.name, time.monotonic()
     command = python_command("-m", "polygen_stream.engine.worker")
@@ -166,6 +179,7 @@ def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool
     command += [word for target in each.targets if target for word in ("--target", target)]
     command += ["--cache", str(cache.root), *(["--force"] if force else [])]
     command += ["--random-weights"] if each.random_weights else []
+    command += ["--accept-difference", accept] if accept is not None else []
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     try:
         with ThreadPoolExecutor(max_workers=1) as reader:  # a full pipe would stop the worker
@@ -185,7 +199,20 @@ def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool
         if entry is None:
             return f"{name}: weights or versions changed while the engines were built: run it again"
         console.print(f"{name}: {key.backend} {key.target}: {summary(entry)}", soft_wrap=True)
+        if advice := _look_at(entry, each.recipe):
+            console.print(f"{name}: {advice}", soft_wrap=True)
     return None
+
+
+def _look_at(entry: CachedEngine, recipe: Recipe) -> str | None:
+    """Return which pictures to look at, if they differ from eager's by more than the recipe expects."""
+    difference = entry.report["parity"].get("pictures", 0.0)
+    if difference <= recipe.engine.picture_tolerance:
+        return None
+    return (
+        f"its pictures differ from eager's by {difference:.2f} grey levels, {recipe.engine.picture_tolerance:g} were "
+        f"expected: look at {entry.folder / LOOK}, eager's are above its own"
+    )
 
 
 def summary(entry: CachedEngine) -> str:
@@ -198,4 +225,8 @@ def summary(entry: CachedEngine) -> str:
     else:
         same = "never compared with eager (it does not run on the machine that built it)"
     seconds = sum(report["seconds"].values())
-    return f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {report['peak_mib']} MiB of memory, {same}"
+    size = f"{entry.nbytes / MIB:.0f} MiB, built in {seconds:.0f} s with {report['peak_mib']} MiB of memory, {same}"
+    accepted = report.get("accepted")
+    if not accepted:
+        return size
+    return f"{size}; {'; '.join(accepted['differences'])}; accepted by {accepted['by']}: {accepted['reason']}"

@@ -1,9 +1,10 @@
 """The engine cache: one folder per key, complete or absent, never half.
 
-    engines/<generator>/<backend>-<digest>/   manifest.json and one engine file per part
+    engines/<generator>/<backend>-<digest>/   manifest.json, one engine file per part, pictures.png
     staging/                                  what is being built; nothing is ever loaded from here
     locks/                                    one file per key: two builds of one key make one engine
     kept/                                     what makes later builds faster (TensorRT's timings); safe to remove
+    refused/                                  pictures of builds that were not published; safe to remove
 
 A build works in a staging folder and renames it into place as its last act, so that killing it at any moment leaves
 either no entry or a whole one. Whoever loads an entry compares its key first and the hash of each file second.
@@ -32,6 +33,7 @@ from polygen_stream.engine.profile import Profile
 
 VARIABLE = "POLYGEN_STREAM_CACHE"
 MANIFEST = "manifest.json"
+LOOK = "pictures.png"  # what eager renders, and below it what the engines do
 
 
 class CacheError(PolygenError):
@@ -45,7 +47,7 @@ class CachedEngine:
     folder: Path
     key: EngineKey
     parts: Mapping[str, Mapping[str, Any]]  # part -> engine (file name), files (name -> sha256, bytes), profile
-    report: Mapping[str, Any]  # seconds, peak memory, parity
+    report: Mapping[str, Any]  # seconds, peak memory, parity, differences that a person accepted
 
     @property
     def nbytes(self) -> int:
@@ -119,6 +121,12 @@ class EngineCache:
     def kept(self) -> Path:
         """Folder of what makes later builds faster."""
         return self.root / "kept"
+
+    def keep_refused(self, key: EngineKey, look: Path) -> Path:
+        """Move the pictures of a build that is not published out of its staging folder. Returns where they are."""
+        place = self.root / "refused" / f"{key.generator.replace('/', '-')}-{key.digest}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return look.rename(place)
 
     def with_other_weights(self, key: EngineKey) -> CachedEngine | None:
         """An intact entry that differs from a key in nothing but its weights."""

@@ -1,4 +1,9 @@
-"""The parity gate: an engine that does not do what eager does is not published."""
+"""The parity gate: an engine whose parts do not do what eager's do is not published.
+
+Parts are held to a tolerance, each on its own. Whole pictures are not: after 25 to 50 steps, each of which starts from
+the last one's rounding, two pictures of one caption and seed may be equally good and not the same. Their difference is
+measured and shown, and only pictures that show nothing are refused.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from polygen_stream.base.errors import PolygenError
@@ -17,14 +23,14 @@ SEEDS = (11, 12, 13, 14)
 
 
 class ParityError(PolygenError):
-    """An engine differs from eager by more than its recipe allows."""
+    """An engine differs from eager by more than its recipe allows, or renders nothing."""
 
 
-def check_part(name: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor], tolerance: float) -> float:
-    """Largest difference over all outputs, relative to the larger of 1 and eager's largest value.
+def part_difference(name: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> float:
+    """Return the largest difference over all outputs, relative to the larger of 1 and eager's largest value.
 
     Raises:
-        ParityError: not finite, of another shape, or above the tolerance.
+        ParityError: a value is not finite, or an output of another shape.
     """
     worst = 0.0
     for output, reference in expected.items():
@@ -35,24 +41,25 @@ def check_part(name: str, expected: Mapping[str, Tensor], got: Mapping[str, Tens
             raise ParityError(f"{name}.{output}: {int((~torch.isfinite(found)).sum())} values are not finite")
         scale = max(1.0, reference.float().abs().max().item())
         worst = max(worst, (found.float() - reference.float()).abs().max().item() / scale)
-    if worst > tolerance:
-        raise ParityError(f"{name}: differs from eager by {worst:.2e}, allowed are {tolerance:.0e}")
     return worst
 
 
-def check_pictures(expected: np.ndarray, got: np.ndarray, tolerance: float) -> float:
-    """Mean absolute difference in grey levels (0 to 255) of pictures uint8 [n, height, width, 3], the worst picture's.
+def picture_difference(expected: np.ndarray, got: np.ndarray) -> float:
+    """Return the mean absolute difference in grey levels (0 to 255) of the worst picture, uint8 [n, height, width, 3].
 
     Raises:
-        ParityError: a black or constant picture, or a difference above the tolerance.
+        ParityError: a black or constant picture, which is also what not a number becomes.
     """
     refused = _refused(refuse_reasons(got))
     if refused:
         raise ParityError(f"{len(refused)} of {len(got)} pictures would be refused: {refused[0]}")
-    worst = np.abs(expected.astype(np.int16) - got).mean(axis=(1, 2, 3)).max().item()
-    if worst > tolerance:
-        raise ParityError(f"a picture differs from eager's by {worst:.2f} grey levels, allowed are {tolerance}")
-    return worst
+    return np.abs(expected.astype(np.int16) - got).mean(axis=(1, 2, 3)).max().item()
+
+
+def side_by_side(expected: np.ndarray, got: np.ndarray) -> Image.Image:
+    """Return two rows of pictures, eager's above the engines' of the same caption; each uint8 [n, height, width, 3]."""
+    rows = [np.concatenate(list(pictures), axis=1) for pictures in (expected, got)]  # [height, n x width, 3] each
+    return Image.fromarray(np.concatenate(rows, axis=0))
 
 
 def _refused(reasons: Sequence[str | None]) -> list[str]:

@@ -45,6 +45,7 @@ def install(generator: Generator, sessions: Mapping[str, Session]) -> None:
     """Put sessions in the place of the generator's modules of those names; the torch weights are freed."""
     for name, session in sessions.items():
         setattr(generator.pipeline, name, EngineModule(getattr(generator.pipeline, name), session))
+    generator.use_own_stream()
     torch.cuda.empty_cache()  # TensorRT does not allocate from torch's pool, where the weights' memory would stay
 
 

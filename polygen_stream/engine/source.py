@@ -65,7 +65,7 @@ class Source(ABC):
     def release(self, part: str) -> None:  # noqa: B027 - most sources keep theirs
         """The graph of a part is written: its module is not needed for a while."""
 
-    def compare_pictures(self, sessions: Mapping[str, Session]) -> dict[str, float]:
+    def compare_pictures(self, sessions: Mapping[str, Session], look: Path) -> dict[str, float]:
         """{"pictures": largest difference from eager}, or nothing where there are no pictures."""
         return {}
 
@@ -115,8 +115,12 @@ class Source(ABC):
         )
 
     @torch.inference_mode()
-    def compare(self, name: str, session: Session, tolerance: float) -> float:
-        """A part's largest difference from eager, in its calls and in a row of each."""
+    def compare(self, name: str, session: Session) -> float:
+        """A part's largest difference from eager, in its calls and in a row of each.
+
+        Raises:
+            ParityError: A value of the engine's is not finite, or an output of another shape.
+        """
         module = self.module(name)
         part, worst = part_of(module), 0.0
         # A GPU's convolutions of float32 are TF32 by default, and the engine's are not.
@@ -125,7 +129,7 @@ class Source(ABC):
                 single = {key: tensor[:1].contiguous() for key, tensor in inputs.items()}
                 for rows in (inputs, single):
                     expected = part.call(module, rows)
-                    worst = max(worst, parity.check_part(name, expected, session.run(rows), tolerance))
+                    worst = max(worst, parity.part_difference(name, expected, session.run(rows)))
         return worst
 
     @contextmanager
@@ -203,19 +207,22 @@ class RenderedSource(LoadedSource):
             self._calls = calls
         return self._calls[part]
 
-    def compare_pictures(self, sessions: Mapping[str, Session]) -> dict[str, float]:
+    def compare_pictures(self, sessions: Mapping[str, Session], look: Path) -> dict[str, float]:
         """Render the example captions with the engines and compare the pictures with eager's.
 
         Args:
             sessions: By part.
+            look: Gets both as a PNG file, eager's above the engines'.
 
         Returns:
             {"pictures": mean absolute difference of the worst picture, in grey levels (0 to 255)}.
 
         Raises:
-            ParityError: A picture is black or constant, or differs by more than the recipe tolerates.
+            ParityError: A picture is black or constant.
         """
+        assert self._pictures is not None, "parts are compared first, by calls recorded while these were rendered"
         compiled = load_generator(self.recipe, self.device)
         install(compiled, sessions)
         got = compiled.render(parity.CAPTIONS, parity.SEEDS)
-        return {"pictures": parity.check_pictures(self._pictures, got, self.spec.picture_tolerance)}
+        parity.side_by_side(self._pictures, got).save(look)
+        return {"pictures": parity.picture_difference(self._pictures, got)}

@@ -1,7 +1,7 @@
 """Builds one generator's engines as a process of its own, so that a compiler's crash or memory is not the caller's.
 
 python -m polygen_stream.engine.worker --recipe micro/sd15 --backend tensorrt-rtx --target SM89 --cache DIR [--force]
-    [--random-weights]
+    [--random-weights] [--accept-difference REASON]
 
 Progress goes to standard output, one line per stage; an error is the last line of standard error, "error: ...".
 """
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--random-weights", action="store_true")
+    parser.add_argument("--accept-difference")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
 
@@ -44,6 +45,7 @@ def main() -> None:
         arguments.force,
         arguments.random_weights,
         say=lambda line: print(line, flush=True),
+        accept=arguments.accept_difference,
     )
 
 

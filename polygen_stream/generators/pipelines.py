@@ -36,13 +36,29 @@ class Generator:
         self.recipe = recipe
         self.pipeline: Any = pipeline  # can be called, as every subclass; the base class does not say so
         self.size = size
+        self._stream: torch.cuda.Stream | None = None
 
-    @torch.inference_mode()
+    def use_own_stream(self) -> None:
+        """Render on a CUDA stream of its own from now on, where the pipeline is on a GPU.
+
+        TensorRT has to wait for the whole device at every call that it gets on the default stream.
+        """
+        if self.pipeline.device.type == "cuda":
+            self._stream = torch.cuda.Stream(self.pipeline.device)
+
     def render(self, captions: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Pictures uint8 [n, height, width, 3], one per (caption, seed); [n, size, size, 3] where there is a `size`.
 
         Values that are not finite become 0: the quality gate sees a black picture.
         """
+        if self._stream is None:
+            return self._render(captions, seeds)
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))  # which has loaded the weights
+        with torch.cuda.stream(self._stream):
+            return self._render(captions, seeds)  # in main memory, and so computed, when it returns
+
+    @torch.inference_mode()
+    def _render(self, captions: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         recipe = self.recipe
         images = self.pipeline(
             prompt=list(captions),

@@ -42,7 +42,7 @@ class EngineSpec(BaseModel):
     bf16: tuple[str, ...] = ()  # parts that CPU backends may compute in bfloat16
     bf16_tolerance: float = Field(5e-2, gt=0)  # part_tolerance of those
     float32_attention: tuple[str, ...] = ()  # UNets whose exported graph multiplies queries and keys in float32
-    picture_tolerance: float = Field(2.0, gt=0)  # mean difference of a picture, grey levels of 255
+    picture_tolerance: float = Field(2.0, gt=0)  # expected difference of a picture, grey levels of 255; no limit
     tensorrt: TensorRtSpec = TensorRtSpec()
 
     @model_validator(mode="after")

@@ -123,6 +123,7 @@ def join_ranks(config: RunConfig, device: torch.device, heartbeat: Callable[[str
 
     Raises:
         UserError: the environment variables are missing or contradict the config.
+        PolygenError: rank 0 cannot listen where the ranks meet.
         RankLost: a rank ended before all had joined, or some did not come, or cannot be reached.
     """
     local_world_size = config.train.ranks
@@ -189,14 +190,14 @@ def _connect(store: dist.Store, rank: int, world_size: int) -> dist.ProcessGroup
     except RuntimeError as problem:  # gloo has no type of its own
         chosen = os.environ.get("GLOO_SOCKET_IFNAME") or "the interface of this machine's name"
         raise RankLost(
-            f"rank {rank} met the other ranks and cannot connect to them by {chosen} ({_first_line(problem)}): on "
-            "every node set GLOO_SOCKET_IFNAME, and NCCL_SOCKET_IFNAME if train.device is a GPU, to the network "
-            "interface that reaches the other nodes (ip -br address)"
+            f"rank {rank} met the other ranks and cannot connect to them by {chosen} ({_first_line(problem)}): if no "
+            "other rank has ended, set GLOO_SOCKET_IFNAME, and NCCL_SOCKET_IFNAME if train.device is a GPU, on every "
+            "node to the network interface that reaches the other nodes (ip -br address)"
         ) from problem
 
 
 def _first_line(problem: Exception) -> str:
-    return str(problem).splitlines()[0]
+    return str(problem).partition("\n")[0]
 
 
 @contextmanager

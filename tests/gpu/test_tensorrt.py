@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from polygen_stream.engine.backends import tensorrt_runtime
 from polygen_stream.engine.build import build
 from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.runtime import accelerate, use_engines
@@ -38,6 +39,17 @@ def test_tensorrt_renders_what_eager_renders(name: str, tmp_path: Path):
     recipe = load_recipe(name)
     (entry,) = build(recipe, "tensorrt", EngineCache(tmp_path))
     assert entry.report["parity"]["pictures"] <= recipe.engine.picture_tolerance
+
+
+def test_a_generator_with_plans_renders_on_a_stream_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache, recipe = EngineCache(tmp_path), recipe_with(parts=("unet",))
+    build(recipe, "tensorrt", cache)
+    generator, seen = load_generator(recipe, "cuda"), set()
+    assert use_engines(generator, "tensorrt", 1, cache)
+    ask = tensorrt_runtime.current_stream
+    monkeypatch.setattr(tensorrt_runtime, "current_stream", lambda: seen.add(stream := ask()) or stream)
+    generator.render(CAPTIONS, SEEDS)
+    assert len(seen) == 1 and seen != {torch.cuda.default_stream().cuda_stream}
 
 
 @pytest.mark.parametrize("name", MICRO)
@@ -104,8 +116,7 @@ def test_eight_bits_render_pictures_that_pass_the_gate(kind: str, tmp_path: Path
     if kind == "fp8" and torch.cuda.get_device_capability() < (8, 9):
         pytest.skip("this GPU has no fp8: that begins with SM89")
     recipe = recipe_with(parts=("unet",), quantize={"unet": kind})
-    loose = recipe.engine.model_copy(update={"picture_tolerance": 20.0})
-    (entry,) = build(recipe.model_copy(update={"engine": loose}), "tensorrt", EngineCache(tmp_path))
+    (entry,) = build(recipe, "tensorrt", EngineCache(tmp_path))
     assert entry.report["parity"]["unet"] <= recipe.engine.tensorrt.quantized_tolerance
 
 

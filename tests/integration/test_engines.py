@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import subprocess
@@ -11,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from polygen_stream.base.errors import PolygenError
+from polygen_stream.engine import source
 from polygen_stream.engine.build import build
-from polygen_stream.engine.cache import CacheError, EngineCache
+from polygen_stream.engine.cache import LOOK, CacheError, EngineCache
+from polygen_stream.engine.parity import CAPTIONS as CAPTIONS_OF_THE_GATE
+from polygen_stream.engine.parity import SEEDS as SEEDS_OF_THE_GATE
 from polygen_stream.engine.parity import ParityError
 from polygen_stream.engine.runtime import EngineModule, use_engines
-from polygen_stream.generators.pipelines import load_generator
+from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
 
 torch.set_num_threads(1)
@@ -106,10 +111,52 @@ def test_a_tampered_engine_is_never_opened(backend: str, tmp_path: Path, caplog:
     assert not isinstance(generator.pipeline.text_encoder, EngineModule)
 
 
-def test_engines_beyond_the_tolerance_are_not_published(backend: str, tmp_path: Path):
+def test_engines_beyond_the_tolerance_are_not_published_without_a_reason(backend: str, tmp_path: Path):
+    cache, recipe = EngineCache(tmp_path), small(part_tolerance=1e-12, bf16_tolerance=1e-12)
+    with pytest.raises(
+        ParityError, match=r"text_encoder: differs from eager by .*--accept-difference REASON"
+    ) as refused:
+        build(recipe, backend, cache)
+    assert cache.entries() == []
+    (look,) = (cache.root / "refused").iterdir()
+    assert str(look) in str(refused.value)
+    assert Image.open(look).size == (4 * recipe.width, 2 * recipe.height)
+
+    (entry,) = build(recipe, backend, cache, accept="rounding of this processor")
+    accepted = entry.report["accepted"]
+    assert accepted["reason"] == "rounding of this processor" and accepted["by"].startswith(f"{getpass.getuser()}@")
+    assert len(accepted["differences"]) == 1 and "text_encoder: differs from eager by" in accepted["differences"][0]
+    (again,) = cache.entries()
+    assert again.report["accepted"] == accepted
+    listed = polygen_stream("--list", cache=cache.root).stdout
+    assert f"accepted by {accepted['by']}: rounding of this processor" in listed
+
+
+def test_pictures_that_differ_from_eagers_are_published_and_shown(backend: str, tmp_path: Path):
+    """After its chaotic steps a picture may be another one, and no worse."""
+    recipe = small(picture_tolerance=1e-9)
+    (entry,) = build(recipe, backend, EngineCache(tmp_path))
+    assert entry.report["parity"]["pictures"] >= 0 and entry.report["accepted"] is None
+    look = np.asarray(Image.open(entry.folder / LOOK))
+    assert look.shape == (2 * recipe.height, 4 * recipe.width, 3)
+    eager = load_generator(recipe).render(CAPTIONS_OF_THE_GATE, SEEDS_OF_THE_GATE)
+    assert np.array_equal(look[: recipe.height], np.concatenate(list(eager), axis=1))
+    entry.verify()
+
+
+def test_black_pictures_are_refused_and_no_reason_helps(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As where half precision overflows: the parts are within tolerance in the calls that were recorded."""
+    install = source.install
+
+    def install_and_overflow(generator: Generator, sessions: object) -> None:
+        install(generator, sessions)
+        decode = generator.pipeline.vae.decode
+        generator.pipeline.vae.decode = lambda *a, **k: tuple(torch.full_like(x, torch.nan) for x in decode(*a, **k))
+
+    monkeypatch.setattr(source, "install", install_and_overflow)
     cache = EngineCache(tmp_path)
-    with pytest.raises(ParityError, match="text_encoder: differs from eager by"):
-        build(small(part_tolerance=1e-12, bf16_tolerance=1e-12), backend, cache)
+    with pytest.raises(ParityError, match=r"4 of 4 pictures would be refused: black picture.*refused/micro-sd15-.*png"):
+        build(small(), backend, cache, accept="looks fine to me")
     assert cache.entries() == []
 
 

@@ -33,6 +33,8 @@ from polygen_stream.cli import app
                                                      "micro/sd15, --jobs out"),
         ("build-engines --verify --backend onnxruntime", "--verify is about the whole cache"),
         ("build-engines --collect --force", "--force cannot be used with --collect, which builds nothing"),
+        ("build-engines --dry-run --accept-difference fine", "--accept-difference cannot be used with --dry-run"),
+        ("build-engines --accept-difference=", "--accept-difference wants a reason in words"),
         ("plan --gpus 8 --steps 9 --images 9", "--steps 9 and --images 9 are two budgets"),
         ("simulate --against runs/x --gpus 8", "--against runs/x takes no config, override or option, and here are "
                                                "--gpus"),
