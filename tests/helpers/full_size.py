@@ -1,4 +1,4 @@
-"""Full-size pipelines on a null GPU: the architectures of the shipped recipes, with weights that were never written."""
+"""Full-size pipelines on a GPU: the architectures of the shipped recipes, with weights that were never written."""
 
 from __future__ import annotations
 
