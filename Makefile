@@ -12,7 +12,11 @@ VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM2 := .models/smollm2-135m-instruct
 
-.PHONY: install run engines test test-all gpu-test browser lint types pre-commit vllm-env vllm-test ray-test
+# For a machine whose .venv has a CPU build of torch: the CUDA build, which can be installed without a GPU.
+CUDA_VENV := .venv-cuda
+CUDA_STAMP := $(CUDA_VENV)/.installed
+
+.PHONY: install run engines test test-all gpu-rehearsal rehearse gpu-test browser lint types pre-commit vllm-env vllm-test ray-test
 
 install: engines
 
@@ -44,7 +48,21 @@ test: $(STAMP)
 # The others: whole runs, processes that are killed, engine builds.
 test-all: $(TRT_STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
-		-m "extended and not gpu and not slow and not vllm and not ray and not browser" $(ARGS)
+		-m "extended and not gpu and not slow and not vllm and not ray and not browser and not rehearsal" $(ARGS)
+
+# A GPU run as far as it goes without one: full-size parts on CUDA devices that compute nothing (docs/gpu-rehearsal.md).
+# It takes the CUDA build of torch, which an environment of its own gets where .venv has the CPU build.
+$(CUDA_STAMP): pyproject.toml
+	test -x $(CUDA_VENV)/bin/python || $(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/python -m pip install -e '.[dev,onnxruntime]'
+	touch $@
+
+gpu-rehearsal: $(STAMP)
+	@if $(VENV)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; \
+		then $(MAKE) rehearse REHEARSED_BY=$(VENV); else $(MAKE) $(CUDA_STAMP) rehearse REHEARSED_BY=$(CUDA_VENV); fi
+
+rehearse:
+	OMP_NUM_THREADS=1 $(REHEARSED_BY)/bin/python -m pytest -m rehearsal tests/null_gpu $(ARGS)
 
 # The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
 # vLLM's wants vLLM, here or in an environment of its own; xformers' wants a build of it that loads beside this torch.

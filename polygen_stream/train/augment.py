@@ -20,6 +20,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from polygen_stream.base.seeding import key, mixed
 from polygen_stream.config import TrainConfig
+from polygen_stream.train.staging import copy_to_device
 
 DOWNSAMPLE_FACTORS = (1 / 4, 1 / 2)  # of the side, for random_downsample
 
@@ -33,7 +34,7 @@ def preprocess(images: Tensor, size: int) -> Tensor:
     x = images.permute(0, 3, 1, 2).float().div_(255)  # [N, 3, H, W], channels last because HWC was dense
     if x.shape[-2:] != (size, size):
         x = interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (copy_to_device(torch.tensor(v), x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
@@ -86,7 +87,7 @@ def random_resized_crop(
     theta = torch.zeros(count, 2, 3)  # maps output coordinates in [-1, 1] to input coordinates
     theta[:, 0, 0], theta[:, 0, 2] = width, (2 * x - 1) * (1 - width)
     theta[:, 1, 1], theta[:, 1, 2] = height, (2 * y - 1) * (1 - height)
-    theta = theta.to(images.device, images.dtype, non_blocking=True)
+    theta = copy_to_device(theta.to(images.dtype), images.device)
     grid = affine_grid(theta, [count, 3, size, size], align_corners=False)
     crops = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return crops.contiguous(memory_format=torch.channels_last)
@@ -112,7 +113,7 @@ def random_downsample(images: Tensor, *, probability: float, seed: int, step: in
     selected, choice = chance < probability, (choice * len(DOWNSAMPLE_FACTORS)).long()
     images = images.clone()
     for number, factor in enumerate(DOWNSAMPLE_FACTORS):
-        rows = torch.nonzero(selected & (choice == number)).flatten().to(images.device, non_blocking=True)
+        rows = copy_to_device(torch.nonzero(selected & (choice == number)).flatten(), images.device)
         if not len(rows):  # a CUDA kernel cannot be launched on an empty tensor
             continue
         small = max(1, round(factor * side))

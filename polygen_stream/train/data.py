@@ -18,7 +18,7 @@ from polygen_stream.schedule.curriculum import Curriculum, DrawMix
 from polygen_stream.schedule.leftover import Group, Lane, LeftoverQueue
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.replay_schedule import ReplaySchedule
-from polygen_stream.train.staging import Staging
+from polygen_stream.train.staging import Staging, copy_to_device
 from polygen_stream.train.step_barrier import Readiness, StepBarrier, no_barrier
 from polygen_stream.train.text_image_index import TextImageIndex
 
@@ -273,7 +273,7 @@ class RingReader(BaseNode[TrainBatch]):
             step=draw.step,
             mix=mix,
             images=self._staging.load(self._ring, [slot for slots_of_text in slots for slot in slots_of_text]),
-            tokens=self._tokenizer(texts).to(self._device, non_blocking=True),
+            tokens=copy_to_device(self._tokenizer(texts), self._device),
             index=index.to(self._device),
             texts=tuple(texts),
             image_ids=image_ids,

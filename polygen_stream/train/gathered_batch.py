@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from polygen_stream.train.chunked_cross_entropy import PADDING
+from polygen_stream.train.staging import copy_to_device
 from polygen_stream.train.text_image_index import TextImageIndex
 
 # torch 2.14 has new names for both, and warns of the old ones.
@@ -69,8 +70,8 @@ def gather_batch(local: GatheredBatch, group: dist.ProcessGroup) -> GatheredBatc
     rank receives what the rows of all ranks contribute to its images and texts. The sizes are copied to the host, the
     one place where a step waits for the device.
     """
-    sizes = torch.tensor([*local.image_counts, *local.text_counts], device=local.images.device)
-    counts = all_gather(sizes, group).view(-1, 4)  # [world_size, 4]
+    sizes = copy_to_device(torch.tensor([*local.image_counts, *local.text_counts]), local.images.device)
+    counts = all_gather(sizes, group).view(-1, 4).cpu()  # [world_size, 4]
     world_size = counts.shape[0]
     max_images, max_texts = int(counts[:, :2].sum(1).max()), int(counts[:, 2:].sum(1).max())
     image_labels = torch.stack([local.image_caption, local.image_polarity], dim=1)  # [N, 2]

@@ -69,7 +69,7 @@ class RankGroup:
         gathered = [torch.empty_like(local_values) for _ in range(self.world_size)]
         with reporting_lost_ranks(f"rank {self.rank} was asking the others where to begin"):
             dist.all_gather(gathered, local_values)
-        values: list[list[int]] = torch.stack(gathered).tolist()  # [world_size, 2]
+        values: list[list[int]] = [other.tolist() for other in gathered]  # [world_size, 2]
         for rank, (other_hash, _) in enumerate(values):
             if other_hash != local[0]:
                 raise UserError(

@@ -1,4 +1,4 @@
-"""Staging: copying a batch's pixels from the ring to the training device."""
+"""Staging: copying a batch from the ring and the host to the training device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from torch import Tensor
 from polygen_stream.ring import Ring
 
 PINNED_BUFFERS = 3  # one being filled, one being copied, one being read by the step
+
+
+def copy_to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Copy a small tensor from the host to a device, without waiting for what the device is doing.
+
+    A GPU reads it out of pinned memory: a copy from ordinary memory makes the host wait until it has begun.
+    """
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Staging(Protocol):

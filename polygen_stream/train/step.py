@@ -23,6 +23,7 @@ from polygen_stream.train.objectives import find_objective
 from polygen_stream.train.optim import set_learning_rate
 from polygen_stream.train.parallel import average_gradients
 from polygen_stream.train.precision import autocast_dtype
+from polygen_stream.train.staging import copy_to_device
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def reduce_over_ranks(
     """Return the mean of the ranks' losses, which is the loss of the whole batch, and the sums of their counts."""
     if group is None:
         return loss.item(), counts
-    sums = torch.tensor([0.0, *counts], dtype=torch.float64, device=loss.device)
+    sums = copy_to_device(torch.tensor([0.0, *counts], dtype=torch.float64), loss.device)
     sums[0] = loss.detach()
     dist.all_reduce(sums, group=group)
     total, images, texts, negatives = sums.tolist()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polygen_stream.train.staging import copy_to_device
+
 
 @dataclass(frozen=True)
 class TextImageIndex:
@@ -62,9 +64,9 @@ class TextImageIndex:
     def to(self, device: torch.device | str) -> TextImageIndex:
         """Return the same index with its tensors on a device."""
         return TextImageIndex(
-            self.image_text.to(device, non_blocking=True),
-            self.text_negative.to(device, non_blocking=True),
-            self.text_caption.to(device, non_blocking=True),
+            copy_to_device(self.image_text, device),
+            copy_to_device(self.text_negative, device),
+            copy_to_device(self.text_caption, device),
             self.positives,
             self.negatives,
             self.positive_images,
