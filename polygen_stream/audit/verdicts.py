@@ -103,7 +103,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
     Raises:
         UserError: it cannot be read, or is no such file, or nothing in it was judged.
     """
-    text = read_text(path, "file of verdicts")
+    text = read_text(path, "verdicts file")
     try:
         rows = list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else json.loads(text)["verdicts"]
         said = {"true": True, "false": False, True: True, False: False, "": None, None: None}

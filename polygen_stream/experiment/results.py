@@ -89,8 +89,9 @@ def read_results(table: Path, experiment: Experiment) -> list[TrialResult]:
     if not table.exists():
         return []
     current = {arm.name: settings_hash(experiment, arm) for arm in experiment.arms}
+    text = read_text(table, "result table")
     try:
-        reader = csv.DictReader(io.StringIO(read_text(table, "result table")))
+        reader = csv.DictReader(io.StringIO(text))
         results = [_parse(row, reader.line_num) for row in reader]
     except (ValueError, csv.Error) as problem:
         raise UserError(f"{table} is not a result table ({problem}): move it away and start again") from None

@@ -58,7 +58,7 @@ def check_own_recipes(config: RunConfig) -> None:
     """
     own = [recipe for recipe in config.generators.recipes if is_recipe_file(recipe)]
     if own and config.captions.source != "shards":
-        _ended_well([sys.executable, "-m", "polygen_stream.generators.check", *own], "looking up recipes")
+        _ended_well(python_command("-m", "polygen_stream.generators.check", *own), "looking up recipes")
 
 
 def _check_packages(config: RunConfig) -> None:
@@ -86,7 +86,8 @@ def _has_package(python: str, package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     question = f"import importlib.util, sys; sys.exit(0 if importlib.util.find_spec({package!r}) else 3)"
     try:
-        return subprocess.run([os.path.abspath(python), "-c", question], capture_output=True).returncode != 3
+        command = python_command("-c", question, python=os.path.abspath(python))
+        return subprocess.run(command, capture_output=True).returncode != 3
     except OSError:
         return True
 
