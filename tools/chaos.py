@@ -203,7 +203,7 @@ def main() -> int:
     command = [sys.executable, "-m", "polygen_stream", "run", "--run-dir", str(arguments.run_dir)]
     before = set(os.listdir("/dev/shm"))
     # A process that is killed again while it starts makes no progress. The run must not end because of that.
-    overrides = ["--launch.max_restarts", "1000", *overrides]
+    overrides = ["--launch.restarts", "1000", *overrides]
     run = subprocess.Popen([*command, *overrides], stdin=subprocess.DEVNULL, stdout=sys.stderr)
     try:
         chaos = Chaos(arguments.run_dir, run, load_config(None, overrides).train.steps)

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
@@ -36,7 +36,7 @@ def is_address(url: str) -> bool:
 def bypasses_proxies(url: str) -> bool:
     """Whether a URL is asked for without a proxy: it is on this machine, or no_proxy names its host."""
     host = _host(url)
-    return _is_loopback(host) or bool(urllib.request.proxy_bypass_environment(host))
+    return _is_loopback(host) or bool(urllib.request.proxy_bypass(host))
 
 
 def through(url: str) -> str:
@@ -120,12 +120,12 @@ def _shown(value: str) -> str:
 
 def _fault(value: str) -> str | None:
     address = value if "://" in value else f"http://{value}"
-    try:
-        parts = urlsplit(address)
-        usable = bool(parts.hostname) and parts.port != 0 and not any(c.isspace() or c < " " for c in value)
-    except ValueError:
-        usable = False
-    if not usable:
+    parts = None
+    with suppress(ValueError):
+        split = urlsplit(address)
+        if split.hostname and split.port != 0 and not any(c.isspace() or c < " " for c in value):
+            parts = split
+    if parts is None:
         return "it is no address; write http://HOST:PORT"
     if parts.scheme not in ("http", "https", "socks5", "socks5h"):
         return f"a proxy of the kind {parts.scheme} is not supported; write http://HOST:PORT"

@@ -564,7 +564,7 @@ class EvaluateConfig(Section):
         description="Steps between evaluations, a multiple of train.checkpoint_every; 0 = only the untrained and the "
         "final model.",
     )
-    images_per_class: int = Field(
+    images_per_thing: int = Field(
         default=20, ge=1, json_schema_extra=FREE, description="Test images of each class in zero-shot classification."
     )
     device: Device = Field(
@@ -615,7 +615,7 @@ class LaunchConfig(Section):
         json_schema_extra=FREE,
         description="Seconds to write the last checkpoint before a process is killed.",
     )
-    max_restarts: int = Field(
+    restarts: int = Field(
         default=5,
         ge=0,
         json_schema_extra=FREE,

@@ -43,7 +43,7 @@ def architecture(recipe: Recipe, part: str) -> tuple[str, dict[str, Any]]:
 
 def random_weights_name(recipe: Recipe) -> str:
     """What stands in an engine's key in the place of a weight hash; no hash of real weights looks like it."""
-    known = {part: architecture(recipe, part) for part in sorted(recipe.engine.parts)}
+    known = {part: architecture(recipe, part) for part in sorted(recipe.compiled.parts)}
     return f"random-{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]}"
 
 

@@ -98,9 +98,11 @@ def _forecast(each: BuildRequest, cache: EngineCache) -> str:
     if each.random_weights:
         from polygen_stream.engine.random_weights import count_parameters  # imports torch and diffusers
 
-        counts = {part: count_parameters(each.recipe, part) for part in each.recipe.engine.parts}
+        counts = {part: count_parameters(each.recipe, part) for part in each.recipe.compiled.parts}
     else:
-        counts = {part: parameters(each.recipe.folder / part) for part in each.recipe.engine.parts}
+        weights = each.recipe.folder
+        assert weights is not None, "the engines' key is of them"
+        counts = {part: parameters(weights / part) for part in each.recipe.compiled.parts}
     return forecast(each.recipe, each.backend, counts, cache)
 
 
@@ -181,10 +183,12 @@ def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool
     command += ["--random-weights"] if each.random_weights else []
     command += ["--accept-difference", accept] if accept is not None else []
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+    output, errors = worker.stdout, worker.stderr
+    assert output is not None and errors is not None, "both are pipes"
     try:
         with ThreadPoolExecutor(max_workers=1) as reader:  # a full pipe would stop the worker
-            complaints = reader.submit(worker.stderr.read)
-            for line in worker.stdout:
+            complaints = reader.submit(errors.read)
+            for line in output:
                 console.print(f"{name}: {time.monotonic() - began:4.0f} s  {line.rstrip()}", soft_wrap=True)
             words = complaints.result().strip().splitlines()
         code = worker.wait()
@@ -207,10 +211,10 @@ def _build(each: BuildRequest, cache: EngineCache, console: Console, force: bool
 def _look_at(entry: CachedEngine, recipe: Recipe) -> str | None:
     """Return which pictures to look at, if they differ from eager's by more than the recipe expects."""
     difference = entry.report["parity"].get("pictures", 0.0)
-    if difference <= recipe.engine.picture_tolerance:
+    if difference <= recipe.compiled.picture_tolerance:
         return None
     return (
-        f"its pictures differ from eager's by {difference:.2f} grey levels, {recipe.engine.picture_tolerance:g} were "
+        f"its pictures differ from eager's by {difference:.2f} grey levels, {recipe.compiled.picture_tolerance:g} were "
         f"expected: look at {entry.folder / LOOK}, eager's are above its own"
     )
 

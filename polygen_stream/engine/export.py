@@ -88,6 +88,7 @@ def export_part(
             input_names=list(example),
             output_names=list(part.outputs),
         )
+    assert exported is not None, "the dynamo exporter returns a program"
     # Folding turns what torch calls a split into the operator of that name; TensorRT has no sequences.
     optimizer.fold_constants(exported.model)
     optimizer.remove_unused_nodes(exported.model)

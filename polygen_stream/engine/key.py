@@ -59,8 +59,6 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend, random_weigh
     Raises:
         UserError: The recipe compiles nothing, its weights are missing, or the backend is not installed.
     """
-    if recipe.engine is None:
-        raise UserError(f"{recipe.origin} has no [engine] table: nothing to compile")
     return EngineKey(
         generator=recipe.name,
         backend=backend_name,
@@ -75,7 +73,7 @@ def engine_key(recipe: Recipe, backend_name: str, backend: Backend, random_weigh
         onnx=package_version("onnx"),
         onnxscript=package_version("onnxscript"),
         opset=str(OPSET),
-        flags=_flags(recipe.engine, backend),
+        flags=_flags(recipe.compiled, backend),
     )
 
 
@@ -91,7 +89,7 @@ def _weights(recipe: Recipe) -> str:
             f"generator {recipe.name}: its weights are not on this machine: {recipe.download}; or build "
             "with --random-weights, to see whether everything compiles"
         )
-    return weights_hash(recipe.folder or Path(recipe.source), recipe.engine.parts)
+    return weights_hash(recipe.folder or Path(recipe.source), recipe.compiled.parts)
 
 
 def recipe_hash(recipe: Recipe) -> str:

@@ -17,4 +17,6 @@ def reset_peak() -> None:
 
 def peak_mib() -> int:
     """Resident memory at its highest since `reset_peak`, MiB."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="ascii"))[1]) // 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="ascii"))
+    assert found is not None, f"{STATUS} has no VmHWM"
+    return int(found[1]) // 1024

@@ -8,7 +8,7 @@ what a pipeline calls, to export the module, and to stand in for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from diffusers.models.autoencoders.vae import DecoderOutput
@@ -28,11 +28,13 @@ class Part(Protocol):
 
     def inputs(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """The tensors in a pipeline's call, by name, contiguous and with one row per batch element."""
+        ...
 
     def call(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the module makes of them, by name. This is what is exported."""
+        ...
 
-    def result(self, outputs: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+    def result(self, outputs: Mapping[str, Tensor], /, *args: Any, **kwargs: Any) -> Any:
         """The outputs in the form in which the pipeline expects them of this call."""
 
 
@@ -49,8 +51,8 @@ def part_of(module: torch.nn.Module) -> Part:
 
 
 class _Denoiser:
-    method = "forward"
-    outputs = ("noise",)
+    method: str = "forward"
+    outputs: tuple[str, ...] = ("noise",)
     output = Transformer2DModelOutput
 
     def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
@@ -230,8 +232,8 @@ class SD3Transformer(_Denoiser):
 class Decoder:
     """The decoding half of AutoencoderKL and AutoencoderDC."""
 
-    method = "decode"
-    outputs = ("image",)
+    method: str = "decode"
+    outputs: tuple[str, ...] = ("image",)
 
     def inputs(
         self, z: Tensor, return_dict: bool = True, generator: object = None, **unsupported: Any
@@ -263,7 +265,7 @@ class Decoder:
         Returns:
             image: [rows, 3, height, width].
         """
-        return {"image": module.decode(inputs["latents"], return_dict=False)[0]}
+        return {"image": cast(Any, module).decode(inputs["latents"], return_dict=False)[0]}
 
     def result(self, outputs: Mapping[str, Tensor], *_: Any, return_dict: bool = True, **__: Any) -> Any:
         """Wrap the decoded image as diffusers does: a DecoderOutput, or a tuple if `return_dict` is False."""
@@ -277,8 +279,8 @@ class TextEncoder:
     to have both.
     """
 
-    method = "forward"
-    outputs = ("first", "penultimate")
+    method: str = "forward"
+    outputs: tuple[str, ...] = ("first", "penultimate")
 
     def inputs(
         self,
@@ -324,7 +326,7 @@ class TextEncoder:
         """Wrap the outputs as transformers does; the last hidden state is None among `hidden_states`."""
         # The last hidden state is not among the outputs: None in its place, so that using it fails.
         return BaseModelOutputWithPooling(
-            last_hidden_state=outputs["first"], hidden_states=(outputs["penultimate"], None)
+            last_hidden_state=outputs["first"], hidden_states=cast(Any, (outputs["penultimate"], None))
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -53,7 +53,7 @@ def _create(name: str, config: dict[str, Any]) -> torch.nn.Module:
     if module_class is None or not issubclass(module_class, transformers.PreTrainedModel):
         raise UserError(f"neither diffusers nor transformers has a model {name}")
     settings = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
-    return module_class(module_class.config_class(**settings))
+    return module_class(cast(Any, module_class.config_class)(**settings))
 
 
 def _fill(module: torch.nn.Module) -> None:

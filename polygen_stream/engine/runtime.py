@@ -107,4 +107,4 @@ def _matching_entry(generator: Generator, backend_name: str, cache: EngineCache)
 
 def _open(entry: CachedEngine, recipe: Recipe, backend_name: str, threads: int) -> Mapping[str, Session]:
     engines = {part: (entry.engine(part), entry.profile(part)) for part in entry.parts}
-    return get_backend(backend_name).open(engines, recipe.engine.tensorrt, threads)
+    return get_backend(backend_name).open(engines, recipe.compiled.tensorrt, threads)

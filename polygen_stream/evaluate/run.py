@@ -25,7 +25,7 @@ def main(context: RoleContext) -> None:
     logging.basicConfig(level=logging.INFO)
     if not training_is_over(context.run_dir):
         yield_cores()
-    suites = {split: build_suite(split, config.images_per_class) for split in Split}
+    suites = {split: build_suite(split, config.images_per_thing) for split in Split}
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
     done = {
         (line["step"], line["final"]) for line in read_jsonl(context.run_folder.eval_log, required=("step", "final"))

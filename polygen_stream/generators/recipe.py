@@ -105,6 +105,17 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def compiled(self) -> EngineSpec:
+        """The [engine] table.
+
+        Raises:
+            UserError: The recipe has none, so its generator always runs eager.
+        """
+        if self.engine is None:
+            raise UserError(f"{self.origin} has no [engine] table: nothing to compile")
+        return self.engine
+
+    @property
     def reference(self) -> str:
         """The recipe as a command line names it from any directory: its name, or the path of its file."""
         return self.name if self.file is None else str(self.file)

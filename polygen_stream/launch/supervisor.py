@@ -76,7 +76,7 @@ class Supervisor:
         self.tail.start_again()
         self.children = Children(run_dir, ring.fd)
         self.monitor = RunMonitor(config, run_dir, page)
-        self.restarts = Restarts(config.launch.max_restarts)
+        self.restarts = Restarts(config.launch.restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
         self._ended: list[Child] = []  # not dealt with yet
         self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be started again, and when

@@ -11,7 +11,7 @@ import pytest
 SMALL = (
     "--captions.source", "grammar", "--captions.target", "120", "--generators.recipes", "micro/sdxl_turbo,micro/sana",
     "--generators.backend", "eager", "--ring.min_fill", "16", "--train.batch", "16", "--train.steps", "60",
-    "--train.checkpoint_every", "10", "--evaluate.every", "0", "--evaluate.images_per_class", "1",
+    "--train.checkpoint_every", "10", "--evaluate.every", "0", "--evaluate.images_per_thing", "1",
 )  # fmt: skip
 
 

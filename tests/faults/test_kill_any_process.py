@@ -15,9 +15,9 @@ TINY = (
     "--generators.recipes", "micro/sd15,micro/sana",
     "--train.batch", "8",
     "--ring.min_fill", "8",
-    "--evaluate.images_per_class", "2",
+    "--evaluate.images_per_thing", "2",
 )  # fmt: skip
-ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.max_restarts", "0")
+ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.restarts", "0")
 LABELS = {
     "trainer": "trainer",
     "renderer-micro-sana": "renderer micro/sana",
@@ -85,7 +85,7 @@ def test_kill_at_any_moment(start, victim, seed):
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # trains and evaluates to the end first
 def test_kill_of_the_report(start):
-    run = start("--train.steps", "2", "--captions.target", "20", "--launch.max_restarts", "0")
+    run = start("--train.steps", "2", "--captions.target", "20", "--launch.restarts", "0")
     run.wait_until(lambda: "report" in run.processes(), "the report", limit_s=840)
     run.process("report").send_signal(signal.SIGKILL)
     assert run.wait() == 1

@@ -120,7 +120,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(start, expected):
 @pytest.mark.timeout(900)
 def test_processes_that_die_and_come_back_change_no_bit(start, expected):
     """The trainer goes on from its last checkpoint with the ring of that time; producers go on where they were."""
-    run = start("launch.max_restarts", "5")
+    run = start("launch.restarts", "5")
     victims = ["captioner", "trainer", "renderer-micro-sana", "trainer"]
     for moment, victim in zip((8, 14, 22, 29), victims, strict=True):
         run.wait_until(lambda: run.steps() >= moment, f"step {moment}", START_S)  # noqa: B023

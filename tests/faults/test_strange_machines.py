@@ -21,7 +21,7 @@ SURROUNDINGS = {
 TINY = (
     "--captions.source", "grammar", "--captions.target", "60", "--generators.recipes", "micro/sdxl_turbo",
     "--generators.positives", "1", "--generators.negatives", "1", "--train.batch", "8", "--train.steps", "2",
-    "--ring.slots", "256", "--ring.min_fill", "16", "--evaluate.every", "0", "--evaluate.images_per_class", "1",
+    "--ring.slots", "256", "--ring.min_fill", "16", "--evaluate.every", "0", "--evaluate.images_per_thing", "1",
 )  # fmt: skip
 
 

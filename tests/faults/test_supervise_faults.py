@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.max_restarts", "0")
+ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.restarts", "0")
 
 
 @pytest.mark.parametrize("role", ["trainer", "captioner", "renderer", "evaluator"])
@@ -51,7 +51,7 @@ def test_a_role_that_stops_with_the_mutex_as_the_first_step_is_seen_is_named_and
 
 
 def test_a_renderer_of_several_is_given_up_alone_and_its_generator_stays(start_toy):
-    two = ("--launch.renderers", '{"micro/sana" = ["cpu", "cpu"]}', "--launch.max_restarts", "0")
+    two = ("--launch.renderers", '{"micro/sana" = ["cpu", "cpu"]}', "--launch.restarts", "0")
     run = start_toy("--train.steps", "120", "--captions.target", "0", *two, TOY_STEP_S="0.05",
                     TOY_FAULT="renderer-micro-sana-2:failure")  # fmt: skip
     assert run.wait() == 0, run.stderr
@@ -73,7 +73,7 @@ def test_trainer_stopped_from_outside_is_not_a_completed_run(start_toy):
 
 
 def test_evaluator_that_leaves_early_fails_the_run(start_toy):
-    run = start_toy("--captions.target", "60", "--launch.max_restarts", "0", TOY_STEP_S="1")
+    run = start_toy("--captions.target", "60", "--launch.restarts", "0", TOY_STEP_S="1")
     run.wait_until(lambda: run.handles("evaluator", signal.SIGTERM), "the evaluator's handler")
     run.process("evaluator").send_signal(signal.SIGTERM)
     assert run.wait() == 1

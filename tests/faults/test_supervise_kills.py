@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.max_restarts", "0")
+ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.restarts", "0")
 LABELS = {
     "trainer": "trainer",
     "renderer-micro-sana": "renderer micro/sana",
@@ -49,7 +49,7 @@ def test_killed_supervisor_takes_everything_with_it(start_toy, moment):
 
 
 def test_killed_report_is_named(start_toy):
-    run = start_toy("--captions.target", "60", "--launch.max_restarts", "0", TOY_FAULT="report:silence")
+    run = start_toy("--captions.target", "60", "--launch.restarts", "0", TOY_FAULT="report:silence")
     run.process("report").send_signal(signal.SIGKILL)
     assert run.wait() == 1
     assert "error: report died with signal SIGKILL" in run.stderr

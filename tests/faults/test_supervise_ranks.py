@@ -9,7 +9,7 @@ from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.train.checkpoint import load_checkpoint
 
 GANG = ("--train.ranks", "2", "--train.steps", "100000", "--train.checkpoint_every", "100000", "--evaluate.every", "0",
-        "--captions.target", "0", "--launch.max_restarts", "0")  # fmt: skip
+        "--captions.target", "0", "--launch.restarts", "0")  # fmt: skip
 START_S = 250.0  # two imports of torch and all that comes with it
 
 

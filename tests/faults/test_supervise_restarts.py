@@ -1,4 +1,4 @@
-"""Processes that die are restarted up to launch.max_restarts times; then a run goes on without them, or ends."""
+"""Processes that die are restarted up to launch.restarts times; then a run goes on without them, or ends."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(start_toy):
 
 
 def test_a_run_goes_on_without_a_generator_that_dies_too_often(start_toy):
-    run = start_toy(*LONG, "--launch.max_restarts", "1", TOY_FAULT="renderer-micro-sana:crash")
+    run = start_toy(*LONG, "--launch.restarts", "1", TOY_FAULT="renderer-micro-sana:crash")
     assert run.wait(LIMIT_S) == 0, run.stderr
     assert [restart["process"] for restart in run.summary["restarts"]] == ["renderer-micro-sana"]
     [degraded] = run.summary["degraded"]
@@ -87,7 +87,7 @@ def test_a_run_goes_on_without_a_generator_that_dies_too_often(start_toy):
 
 
 def test_a_captioner_that_dies_too_often_ends_the_run(start_toy):
-    run = start_toy(*LONG, "--launch.max_restarts", "2", TOY_FAULT="captioner:crash")
+    run = start_toy(*LONG, "--launch.restarts", "2", TOY_FAULT="captioner:crash")
     assert run.wait(LIMIT_S) == 1
     assert "error: captioner exited with code 1: error: RuntimeError: unforeseen (2 restarts without" in run.stderr
     assert "logs/captioner.3.log" in run.stderr

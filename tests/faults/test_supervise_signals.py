@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.max_restarts", "0")
+ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.restarts", "0")
 
 
 @pytest.mark.quick

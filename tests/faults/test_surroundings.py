@@ -16,7 +16,7 @@ from launched_runs import TOY, Launched
 
 COMMAND = [sys.executable, str(TOY), "supervise"]
 SHORT = ("--captions.target", "60", "--train.checkpoint_every", "40")
-ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.max_restarts", "0")
+ENDLESS = ("--train.steps", "100000", "--captions.target", "0", "--launch.restarts", "0")
 
 
 @pytest.fixture

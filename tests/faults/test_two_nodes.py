@@ -85,7 +85,7 @@ def test_two_nodes_train_one_model_on_tasks_of_their_own(start_nodes):
 
 
 def test_a_starved_node_is_named_by_the_other(start_nodes):
-    nodes = start_nodes("--ring.draw_timeout_s", "8", "--launch.max_restarts", "0", image_s=(QUICK, NEVER))
+    nodes = start_nodes("--ring.draw_timeout_s", "8", "--launch.restarts", "0", image_s=(QUICK, NEVER))
     assert ended(nodes) == [1, 1]
     assert "trainer rank 1 exited with code 1" in nodes[1].stderr and "renderer-micro-sd15" in nodes[1].stderr
     assert "step 0: rank 1 (node 1) has no batch: see the error in its log" in nodes[0].stderr

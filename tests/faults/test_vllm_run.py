@@ -28,7 +28,7 @@ TINY = (
     "--ring.min_fill", "64",
     "--ring.draw_timeout_s", "900",
     "--train.batch", "64",
-    "--evaluate.images_per_class", "2",
+    "--evaluate.images_per_thing", "2",
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ OVERRIDES = {
     "train.checkpoint_every": str(CHECKPOINT_EVERY),
     "train.ema_decay": "0.9",
     "evaluate.every": "0",
-    "launch.max_restarts": "0",
+    "launch.restarts": "0",
 }
 
 

@@ -31,7 +31,7 @@ SMALL = {
     "train.warmup": "4",
     "train.checkpoint_every": "20",
     "evaluate.every": "0",
-    "evaluate.images_per_class": "1",
+    "evaluate.images_per_thing": "1",
 }
 
 

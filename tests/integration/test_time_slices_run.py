@@ -14,7 +14,7 @@ WORDS = (
     "--launch.time_slice_s", "1", "--train.steps", "30", "--train.batch", "32", "--ring.min_fill", "64",
     "--ring.slots", "1024", "--captions.source", "grammar", "--captions.target", "200", "--captions.backlog", "64",
     "--generators.recipes", "micro/sdxl_turbo,micro/sana", "--generators.backend", "eager",
-    "--train.checkpoint_every", "30", "--evaluate.every", "0", "--evaluate.images_per_class", "2",
+    "--train.checkpoint_every", "30", "--evaluate.every", "0", "--evaluate.images_per_thing", "2",
 )  # fmt: skip
 
 

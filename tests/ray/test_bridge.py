@@ -74,14 +74,14 @@ def test_a_lost_machine_costs_no_picture_once_another_one_is_there(cluster, star
 
 def test_without_another_machine_the_run_goes_on_without_the_generator(cluster, start):
     machine = cluster.add()
-    run = start("--generators.remote_timeout_s", "6", "--launch.max_restarts", "1")
+    run = start("--generators.remote_timeout_s", "6", "--launch.restarts", "1")
     run.wait_until(lambda: rendered(run) > 40, "pictures from the other machine", 120)
     cluster.remove_node(machine, allow_graceful=False)
     run.assert_goes_on_without(f"renderer {THERE}", killed_by="exited with code 1: error: no Ray actor of micro/sana")
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path):
-    run = Launched(tmp_path, [sys.executable, str(RUN), "127.0.0.1:1"], ("--launch.max_restarts", "0"))
+    run = Launched(tmp_path, [sys.executable, str(RUN), "127.0.0.1:1"], ("--launch.restarts", "0"))
     try:
         run.wait_until(lambda: (run.run_dir / "events.jsonl").exists(), "the bridge to give up", 120)
         [event] = [event for event in read_jsonl(run.run_dir / "events.jsonl") if event["event"] == "degraded"]

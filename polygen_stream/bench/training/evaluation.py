@@ -151,7 +151,7 @@ def _environment(role: str, threads: int) -> dict[str, str]:
 def evaluate_for_ever(checkpoint: Path) -> None:
     """What the evaluator role does with a checkpoint, again and again."""
     torch.set_num_threads(1)
-    images = EvaluateConfig().images_per_class
+    images = EvaluateConfig().images_per_thing
     suites = {split: build_suite(split, images) for split in Split}
     yield_cores()  # now: on a busy machine it would never come so far
     print("started", flush=True)

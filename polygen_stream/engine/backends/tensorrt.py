@@ -149,6 +149,7 @@ class TensorRt:
         """
         trt = self._library()
         logger = trt.Logger(trt.Logger.ERROR)
+        assert job.base is not None, "only a job with a base is refitted"
         engine = trt.Runtime(logger).deserialize_cuda_engine(job.base.read_bytes())
         if engine is None:
             raise PolygenError(f"{job.base} does not load here: remove it with build-engines --collect")
@@ -166,7 +167,7 @@ class TensorRt:
 
     def open(
         self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
-    ) -> dict[str, Session]:
+    ) -> Mapping[str, Session]:
         """Load a generator's plans onto the GPU.
 
         Args:

@@ -12,8 +12,6 @@ OLD_AND_NEW = [
     ("captions.memory_share", "captions.gpu_memory_utilization"),
     ("captions.pattern", "captions.structured_output_regex"),
     ("captions.rest_after_s", "captions.sleep_after_s"),
-    ("evaluate.images_per_thing", "evaluate.images_per_class"),
-    ("launch.restarts", "launch.max_restarts"),
     ("launch.tee", "launch.record_shards"),
     ("launch.tee_pictures", "launch.shard_images"),
     ("launch.turn_s", "launch.time_slice_s"),
