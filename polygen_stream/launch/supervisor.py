@@ -375,7 +375,8 @@ class Supervisor:
         where = f"step {checkpoint[0]}, checkpoint at {checkpoint[1]}" if checkpoint else "step 0, no checkpoint yet"
         message = f"stopped at {where} ({signal.Signals(number).name})"
         for trainer in trainers:
-            if trainer.returncode:
+            # SIGTERM ends a trainer only while it starts, with nothing to lose; later it writes its checkpoint.
+            if trainer.returncode and trainer.returncode != -signal.SIGTERM:
                 message += f"\nerror: while stopping, {how_it_ended(trainer)}\n  log: {trainer.log}"
         return message
 
