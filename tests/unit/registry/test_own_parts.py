@@ -101,7 +101,7 @@ def test_what_a_run_takes_from_outside_is_recorded(here: Path):
             "ViT-B-33",
             "train.model = 'ViT-B-33' is not a model open_clip knows: did you mean 'ViT-B-32'?",
         ),
-        ("train.model", "nosuch.json", "nosuch.json: No such file"),
+        ("train.model", "nosuch.json", "there is no train.model "),
         ("generators.recipes", "nosuch.toml", "nosuch.toml does not exist"),
     ],
     ids=lambda value: value if ":" in value else "",
