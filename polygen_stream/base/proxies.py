@@ -75,7 +75,7 @@ def proxies_for(url: str) -> Iterator[None]:
         check_proxies(url)
         yield
         return
-    kept = {name: os.environ.pop(name) for name, _ in _proxies()}
+    kept = {name: os.environ.pop(name) for name in [*os.environ] if name.lower() in _NAMES}
     try:
         yield
     finally:
