@@ -36,7 +36,7 @@ def is_address(url: str) -> bool:
 def bypasses_proxies(url: str) -> bool:
     """Whether a URL is asked for without a proxy: it is on this machine, or no_proxy names its host."""
     host = _host(url)
-    return _is_loopback(host) or bool(urllib.request.proxy_bypass_environment(host))
+    return _is_loopback(host) or bool(urllib.request.proxy_bypass(host))
 
 
 def through(url: str) -> str:
@@ -119,14 +119,14 @@ def _shown(value: str) -> str:
 
 
 def _fault(value: str) -> str | None:
-    address = value if "://" in value else f"http://{value}"
+    no_address = "it is no address; write http://HOST:PORT"
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(value if "://" in value else f"http://{value}")
         usable = bool(parts.hostname) and parts.port != 0 and not any(c.isspace() or c < " " for c in value)
     except ValueError:
-        usable = False
+        return no_address
     if not usable:
-        return "it is no address; write http://HOST:PORT"
+        return no_address
     if parts.scheme not in ("http", "https", "socks5", "socks5h"):
         return f"a proxy of the kind {parts.scheme} is not supported; write http://HOST:PORT"
     if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
