@@ -137,7 +137,7 @@ class Experiment(Table, frozen=True):
     steps: int = Field(ge=1)
     images_per_step: int = Field(ge=2)
     baseline: str
-    learning_rates: Annotated[tuple[float, ...], BeforeValidator(tuple), Field(min_length=1)]
+    learning_rates: tuple[float, ...] = Field(min_length=1)
     tuning_seed: int = 1000
     seeds: int = Field(default=3, ge=2)
     config: dict[str, Any] = {}

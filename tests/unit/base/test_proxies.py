@@ -52,6 +52,14 @@ def test_a_server_on_this_machine_is_asked_without_a_proxy(environment, server, 
     assert os.environ[name] == value and through(server) == ""
 
 
+def test_neither_spelling_of_a_variable_is_left(environment, server):
+    environment.setenv("http_proxy", DEAD)
+    environment.setenv("HTTP_PROXY", DEAD)
+    with open_url(server, 5.0) as answer:
+        assert answer.read() == b"ok"
+    assert os.environ["http_proxy"] == os.environ["HTTP_PROXY"] == DEAD
+
+
 @pytest.mark.parametrize(
     ("url", "none"),
     [

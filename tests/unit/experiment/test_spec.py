@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from polygen_stream.assets.resources import experiment_path
 from polygen_stream.base.errors import UserError
 from polygen_stream.experiment.load import load_experiment
 from polygen_stream.experiment.results import read_results
@@ -166,6 +167,14 @@ def test_a_ring_needs_size_and_reuse(tmp_path: Path):
 def test_a_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(UserError, match=r"there is no experiment .*no\.toml"):
         load_experiment(tmp_path / "no.toml")
+
+
+def test_learning_rates_that_are_no_list(tmp_path: Path):
+    text = experiment_path("table1").read_text().replace("learning_rates = [", "learning_rates = 3 # [")
+    (tmp_path / "e.toml").write_text(text)
+    (tmp_path / "pool.toml").write_text(experiment_path("table1").with_name("pool.toml").read_text())
+    with pytest.raises(UserError, match=r"e\.toml: learning_rates: Input should be a valid tuple"):
+        load_experiment(tmp_path / "e.toml")
 
 
 def test_a_file_that_is_no_toml(tmp_path: Path):
