@@ -46,13 +46,13 @@ def read_sugarcrepe_pp(category: str) -> list[Row]:
     return [Row(row["filename"], row["caption"], row["negative_caption"], row["caption2"]) for row in rows]
 
 
-def sugarcrepe(data: Data, folder: str = "") -> dict[str, Score]:
+def sugarcrepe(data: Data, dataset: str = "") -> dict[str, Score]:
     """Share of pictures that are closer to their caption, by category, and the mean over categories.
 
-    folder: of the pictures; else val2017 below the data root.
+    dataset: folder of the pictures; else val2017 below the data root.
     """
     rows = {category: read_sugarcrepe(category) for category in CATEGORIES}
-    images = _images(data, "sugarcrepe", folder, rows)
+    images = _images(data, "sugarcrepe", dataset, rows)
     _note_texts(data, "sugarcrepe", rows, "caption", "negative")
     scores = {
         category: proportion(
@@ -63,13 +63,13 @@ def sugarcrepe(data: Data, folder: str = "") -> dict[str, Score]:
     return {"mean": mean_of(list(scores.values())), **scores}
 
 
-def sugarcrepe_pp(data: Data, folder: str = "") -> dict[str, Score]:
+def sugarcrepe_pp(data: Data, dataset: str = "") -> dict[str, Score]:
     """ITT (the picture is closer to both true captions), its two halves, and TOT; by category, and the means.
 
-    folder: of the pictures; else val2017 below the data root.
+    dataset: folder of the pictures; else val2017 below the data root.
     """
     rows = {category: read_sugarcrepe_pp(category) for category in CATEGORIES_PP}
-    images = _images(data, "sugarcrepe_pp", folder, rows)
+    images = _images(data, "sugarcrepe_pp", dataset, rows)
     _note_texts(data, "sugarcrepe_pp", rows, "caption", "paraphrase", "negative")
     scores: dict[str, Score] = {}
     for category, found in rows.items():

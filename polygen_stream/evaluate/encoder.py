@@ -23,6 +23,7 @@ from polygen_stream.train.augment import preprocess
 from polygen_stream.train.model import ClipModel, Tokenizer, create_clip, image_size, load_clip, open_clip_name
 
 BATCH = 256
+Transform = Callable[[Image.Image], Tensor]
 BIG_VISION = (".npz", ".npy")  # weights of SigLIP as its authors published them, which open_clip reads
 
 
@@ -38,12 +39,13 @@ class Encoder:
         model: ClipModel,
         tokenizer: Tokenizer,
         device: str = "cpu",
-        transform: Callable[[Image.Image], Tensor] | None = None,
+        transform: Transform | None = None,
     ) -> None:
         self.model, self.tokenizer, self.device = model, tokenizer, device
         self.size = image_size(model)
         self._ours = transform is None  # then arrays can skip PIL: `preprocess` is what the model was trained with
-        self.transform = transform or image_transform(self.size, is_train=False, interpolation="bilinear")
+        ours = image_transform(self.size, is_train=False, interpolation="bilinear")
+        self.transform = transform or cast(Transform, ours)  # open_clip declares what it may give for training too
 
     def images(self, images: np.ndarray) -> Tensor:
         """Features [n, d] of square pictures uint8 [n, side, side, 3]."""
@@ -148,7 +150,8 @@ def _load_pretrained(name: str, pretrained: str, device: str) -> Encoder:
         raise
     except Exception as problem:  # of the hub, the network, or numpy
         raise UserError(f"cannot use {pretrained} as weights of {name}: {' '.join(str(problem).split())}") from None
-    return Encoder(model.eval(), open_clip.get_tokenizer(known), device, transform)
+    encoding = cast(ClipModel, model.eval())  # open_clip declares it as any torch module
+    return Encoder(encoding, open_clip.get_tokenizer(known), device, cast(Transform, transform))
 
 
 def _stacked(tensors: Iterable[Tensor]) -> Iterable[Tensor]:

@@ -122,9 +122,11 @@ def _shown(text: str) -> str:
 def _table(found: Mapping[str, Mapping[str, Score]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "score", "% [95 % interval]", "chance", "n"):
-        # A dataset's path may be long: it is what gives way, on lines of its own.
-        wraps = {"overflow": "fold"} if heading == "task" else {"no_wrap": True}
-        table.add_column(heading, justify="left" if heading in ("task", "score") else "right", **wraps)
+        justify = "left" if heading in ("task", "score") else "right"
+        if heading == "task":  # a dataset's path may be long: it is what gives way, on lines of its own
+            table.add_column(heading, justify=justify, overflow="fold")
+        else:
+            table.add_column(heading, justify=justify, no_wrap=True)
     for task, scores in found.items():
         for row, (name, s) in enumerate(scores.items()):
             shown = f"{100 * s.score:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]"

@@ -42,6 +42,6 @@ def mean_of(scores: Sequence[Score]) -> Score:
     value = sum(s.score for s in scores) / k
     low = value - math.sqrt(sum((s.score - s.low) ** 2 for s in scores)) / k
     high = value + math.sqrt(sum((s.high - s.score) ** 2 for s in scores)) / k
-    chances = [s.chance for s in scores]
-    chance = None if None in chances else sum(chances) / k
+    chances = [s.chance for s in scores if s.chance is not None]
+    chance = sum(chances) / k if len(chances) == k else None
     return Score(value, low, high, sum(s.n for s in scores), chance)

@@ -11,12 +11,12 @@ import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
 from open_clip.convert import convert_state_dict
-from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+from open_clip.model import CLIP, convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from torch import Tensor
 
 from polygen_stream.base.errors import UserError
@@ -69,7 +69,7 @@ def load_weights(model: torch.nn.Module, file: Path, name: str) -> None:
     """
     state = read_weights(file)
     try:
-        state = convert_state_dict(model, state)
+        state = convert_state_dict(cast(CLIP, model), state)  # or another class of open_clip's
         if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
             state = convert_to_custom_text_state_dict(state)
         own: dict[str, Tensor] = model.state_dict()
