@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from polygen_stream.base.errors import PolygenError, RankLost, UserError
 from polygen_stream.checkpoints import config_hash
@@ -146,7 +148,7 @@ def join_ranks(config: RunConfig, device: torch.device, heartbeat: Callable[[str
     return RankGroup(rank, world_size, local_rank, local_world_size, barrier, device)
 
 
-def _meet(rank: int, world_size: int) -> dist.Store:
+def _meet(rank: int, world_size: int) -> Store:
     """Return the store of all ranks, which rank 0 serves, once every rank is at it.
 
     Raises:
@@ -155,7 +157,7 @@ def _meet(rank: int, world_size: int) -> dist.Store:
     """
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_LIMIT_S)))
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_LIMIT_S)))
     except dist.DistError as problem:
         if "EADDRINUSE" in str(problem):
             raise PolygenError(
@@ -169,17 +171,20 @@ def _meet(rank: int, world_size: int) -> dist.Store:
     return store
 
 
-def _connect(store: dist.Store, rank: int, world_size: int) -> dist.ProcessGroup:
+def _connect(store: Store, rank: int, world_size: int) -> object:
     """Connect every pair of ranks over gloo, to learn within JOIN_LIMIT_S whether they can.
 
     The groups of the run are made afterwards, with a limit that is right for the longest step.
+
+    Returns:
+        The connections, which close with it.
 
     Raises:
         RankLost: they cannot.
     """
     try:
         limit = timedelta(seconds=JOIN_LIMIT_S)
-        return dist.ProcessGroupGloo(dist.PrefixStore("connect", store), rank, world_size, limit)
+        return dist.ProcessGroupGloo(PrefixStore("connect", store), rank, world_size, limit)
     except RuntimeError as problem:  # gloo has no type of its own
         chosen = os.environ.get("GLOO_SOCKET_IFNAME") or "the interface of this machine's name"
         raise RankLost(
