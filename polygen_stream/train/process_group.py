@@ -183,6 +183,9 @@ def _connect(store: Store, rank: int, world_size: int) -> object:
 
     The groups of the run are made afterwards, with a limit that is right for the longest step.
 
+    Returns:
+        The connections, which close with it.
+
     Raises:
         RankLost: they cannot.
     """
