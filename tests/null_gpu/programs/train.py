@@ -1,4 +1,4 @@
-"""A trainer's rank at the size of a shipped config takes two steps; prints what memory and host waits that takes.
+"""A trainer's rank at the size of a shipped config takes three steps; prints what memory and host waits that takes.
 
 python train.py CONFIG [SECTION.KEY=VALUE ...]
 
@@ -12,78 +12,22 @@ import json
 import os
 import resource
 import sys
-from contextlib import closing
 
-import numpy as np
 import torch
+from full_size_batch import draw, load, make_up
 from null_gpu import GIB, Counters, HostWaits
 
-from polygen_stream.config import RunConfig, curriculum_of, load_config
-from polygen_stream.launch.process_plan import ring_spec
-from polygen_stream.ring import Kind, Member, Ring
-from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import RingReader, TrainBatch, build_index
 from polygen_stream.train.device import training_device
-from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import wrap_in_ddp
-from polygen_stream.train.process_group import RankGroup, join_ranks, leave_ranks, rank_from_environment
-from polygen_stream.train.staging import build_staging
+from polygen_stream.train.process_group import join_ranks, leave_ranks, rank_from_environment
 from polygen_stream.train.step import train_step
 from polygen_stream.train.step_barrier import Readiness
 from polygen_stream.train.trainer import _build_model
 
 
-def load(name: str, *overrides: str) -> RunConfig:
-    """Load a shipped config for a ring that holds one batch, half of whose texts are hard negatives."""
-    values = dict(word.split("=", 1) for word in overrides)
-    config = load_config(name, {"curriculum.schedule": "constant", **values})
-    pairs, images = config.train.batch // 2, config.train.batch * config.generators.positives
-    ring = {"slots": images, "min_fill": pairs, "max_backlog": 0, "samples_per_insert": 0.0, "draw_timeout_s": 30.0}
-    return config.model_copy(update={"ring": config.ring.model_copy(update=ring)})
-
-
-def fill(ring: Ring, pairs: int, positives: int) -> None:
-    """Put a batch of pairs into the ring, with noise for images."""
-    noise = np.random.default_rng(0).integers(0, 256, (2 * positives, *ring.spec.image_shape), np.uint8)
-    generators = range(len(ring.spec.generators))
-    for task in range(pairs):
-        members = [Member(k % len(generators), p, k) for p in (0, 1) for k in range(positives)]
-        caption, negative = (f"photo {task} of {what} in the evening" for what in ("a dog", "no dog"))
-        ring.open_group(task, Kind.PAIR, caption, negative, members, timeout_s=1.0)
-        while claims := ring.claim(generators, len(members)):
-            ring.commit(claims, noise[: len(claims)])
-
-
-def draw(config: RunConfig, device: torch.device, tokenizer: Tokenizer) -> TrainBatch:
-    """Draw the batch of a single process from a ring."""
-    spec = ring_spec(config)
-    with closing(Ring.create(spec)) as ring:
-        ring.register("trainer", "trainer")
-        fill(ring, config.train.batch // 2, config.generators.positives)
-        staging = build_staging(device, spec.slots, spec.image_shape)
-        reader = RingReader(
-            ring, curriculum_of(config), tokenizer, staging, device, steps=1, timeout_s=30.0, stop=lambda: False
-        )
-        return next(iter(reader))
-
-
-def make_up(config: RunConfig, ranks: RankGroup, tokenizer: Tokenizer) -> TrainBatch:
-    """Make up this rank's part of a batch."""
-    pairs, images = config.train.batch // ranks.world_size // 2, config.generators.positives
-    first = pairs * ranks.rank
-    tasks = range(first, first + pairs)
-    texts = [f"photo {task} of {what} in the evening" for what in ("a dog", "no dog") for task in tasks]
-    index, image_ids = build_index(texts, [images] * len(texts), tasks, tasks)
-    side, device = config.ring.image_size, ranks.device
-    pixels = torch.empty(len(image_ids), side, side, 3, dtype=torch.uint8, device=device)
-    mix = DrawMix(plain=0, pair=config.train.batch // 2, share=0.5)
-    tokens = tokenizer(texts).to(device)
-    return TrainBatch(0, mix, pixels, tokens, index.to(device), tuple(texts), image_ids, (), None, 0.0)
-
-
 def main() -> None:
-    """Set up as train/trainer.py does, and take two steps with one batch."""
+    """Set up as train/trainer.py does, and take three steps with one batch."""
     config = load(*sys.argv[1:])
     world_size = config.train.ranks * config.launch.nodes
     device = training_device(config.train.device, rank_from_environment(world_size)[1])
@@ -98,7 +42,7 @@ def main() -> None:
     with drawing_waits:
         batch = make_up(config, ranks, tokenizer) if ddp else draw(config, device, tokenizer)
     drawn = {"pageable": drawing.pageable_copies_in, "bytes": drawing.bytes_in}
-    for _ in range(2):  # the first one makes the optimizer's states
+    for _ in range(3):  # the first one makes the optimizer's states, the second one DDP's final buckets
         counters, waits = Counters(), HostWaits()
         with waits:
             result = train_step(model, optimizer, batch, config, ddp)
