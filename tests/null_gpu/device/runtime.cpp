@@ -5,8 +5,8 @@
 // memory held before. What is not written here, nor a stub (tests/helpers/null_gpu.py), answers cudaErrorNotSupported.
 //
 // Environment: NULL_GPU_COUNT, NULL_GPU_GIB, NULL_GPU_CAPABILITY (80 or 90) describe the devices; NULL_GPU_COUNTERS is a
-// folder for a file of counters per process, NAME.PID; NULL_GPU_PICTURES=WORD:SIDE lets processes with WORD in their command line
-// read noise where they read pictures of SIDE x SIDE x 3 bytes.
+// folder for a file of counters per process, NAME.PID; NULL_GPU_PICTURES=WORD:SIDE lets processes with WORD in their
+// command line read noise where they read pictures of SIDE x SIDE x 3 bytes.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -45,7 +45,12 @@ int count_devices() {
     int installed = std::stoi(setting("NULL_GPU_COUNT", "8")), shown = 0;
     if (!visible) return installed;
     std::stringstream words(visible);
-    for (std::string word; std::getline(words, word, ',') && !word.empty() && std::atoi(word.c_str()) < installed;) shown++;
+    std::string word;
+    while (std::getline(words, word, ',') && !word.empty()) {  // ends at the first that is none, as CUDA does
+        int number = std::atoi(word.c_str());
+        if (number < 0 || number >= installed) break;
+        shown++;
+    }
     return shown;
 }
 
@@ -117,7 +122,8 @@ int device_of(const void* address) {  // -1: pinned, -2: ordinary memory
 }
 
 void* reserve(size_t size, size_t alignment) {
-    void* place = mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* place = mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, FLAGS, -1, 0);
     if (place == MAP_FAILED) return nullptr;
     char* first = static_cast<char*>(place);
     char* aligned = first + (alignment - reinterpret_cast<size_t>(first) % alignment) % alignment;
