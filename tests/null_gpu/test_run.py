@@ -89,9 +89,8 @@ def test_a_run_on_eight_gpus_completes_although_a_renderer_is_killed(start, tmp_
 
 
 def test_a_killed_rank_is_named_and_ends_the_run(start):
-    run = start(
-        {"generators.recipes": "micro/sdxl_turbo", "train.ranks": "2", "train.device": "cuda", "train.steps": "100000"}
-    )
+    ranks = {"train.ranks": "2", "train.device": "cuda", "train.steps": "100000", "launch.max_restarts": "0"}
+    run = start({"generators.recipes": "micro/sdxl_turbo", **ranks})
     run.wait_until(lambda: run.steps() > 3, "steps", 300)
     run.process("trainer-1").send_signal(signal.SIGKILL)
     assert run.wait(60) == 1
