@@ -11,7 +11,7 @@ import ipaddress
 import os
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
@@ -75,7 +75,7 @@ def proxies_for(url: str) -> Iterator[None]:
         check_proxies(url)
         yield
         return
-    kept = {name: os.environ.pop(name) for name, _ in _proxies()}
+    kept = {name: os.environ.pop(name) for name in [*os.environ] if name.lower() in _NAMES}
     try:
         yield
     finally:
@@ -119,14 +119,14 @@ def _shown(value: str) -> str:
 
 
 def _fault(value: str) -> str | None:
-    address = value if "://" in value else f"http://{value}"
-    parts = None
-    with suppress(ValueError):
-        split = urlsplit(address)
-        if split.hostname and split.port != 0 and not any(c.isspace() or c < " " for c in value):
-            parts = split
-    if parts is None:
-        return "it is no address; write http://HOST:PORT"
+    no_address = "it is no address; write http://HOST:PORT"
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        usable = bool(parts.hostname) and parts.port != 0 and not any(c.isspace() or c < " " for c in value)
+    except ValueError:
+        return no_address
+    if not usable:
+        return no_address
     if parts.scheme not in ("http", "https", "socks5", "socks5h"):
         return f"a proxy of the kind {parts.scheme} is not supported; write http://HOST:PORT"
     if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:

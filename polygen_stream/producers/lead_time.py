@@ -20,7 +20,7 @@ class LeadTime:
     oldest first, the mix is that of half a lead time later.
 
     Completions and steps are counted over the last RATE_WINDOW_S seconds, so that the lead time follows the pace of
-    producers and trainer.
+    producers and trainer. A trainer that is restarted goes back to its checkpoint: the count begins anew.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,8 @@ class LeadTime:
             now: seconds of any clock that only goes forward.
             stats: of the ring at that time.
         """
+        if self._history and stats.step < self._history[-1][2]:
+            self._history.clear()
         self._history.append((now, stats.groups_completed, stats.step))
         while now - self._history[0][0] > RATE_WINDOW_S:
             self._history.popleft()

@@ -26,7 +26,7 @@ WORDS = {
     "ring.slots": "4096", "ring.min_fill": "64", "ring.draw_timeout_s": "300",
     "train.model": MODEL, "train.batch": "64", "train.accum_freq": "2", "train.steps": "30",
     "train.checkpoint_every": "15", "train.device": "cuda:0", "launch.hang_timeout_s": "300",
-    "evaluate.every": "0", "evaluate.device": "cuda:1", "evaluate.images_per_class": "2",
+    "evaluate.every": "0", "evaluate.device": "cuda:1", "evaluate.images_per_thing": "2",
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_a_run_on_eight_gpus_completes_although_a_renderer_is_killed(start, tmp_
 
 
 def test_a_killed_rank_is_named_and_ends_the_run(start):
-    ranks = {"train.ranks": "2", "train.device": "cuda", "train.steps": "100000", "launch.max_restarts": "0"}
+    ranks = {"train.ranks": "2", "train.device": "cuda", "train.steps": "100000", "launch.restarts": "0"}
     run = start({"generators.recipes": "micro/sdxl_turbo", **ranks})
     run.wait_until(lambda: run.steps() > 3, "steps", 300)
     run.process("trainer-1").send_signal(signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import numpy as np
+from small_rings import open_plain, render
 
 from polygen_stream.producers.lead_time import LeadTime
 from polygen_stream.ring import DrawRequest, Kind, Member, Ring, RingSpec, RingTimeout
@@ -66,3 +67,20 @@ def test_production_ahead_of_the_draw_mix_takes_all_of_the_waiting_away_at_a_jum
     assert set(control) == {STEPS // 2}  # all of it at the jump
     assert len(control) > 0.15 * (STEPS + len(control))
     assert ahead == []
+
+
+def test_a_trainer_that_goes_back_to_a_checkpoint_begins_the_measurement_anew(new_ring):
+    ring, lead = new_ring(), LeadTime()
+    render(ring)
+    for second, (task, step) in enumerate([(0, 0), (1, 5), (2, 10)]):
+        open_plain(ring, task)
+        render(ring)
+        ring.set_step(step)
+        measured = lead.steps(float(second), ring.stats())
+    assert measured > 0
+    ring.set_step(4)
+    assert lead.steps(3.0, ring.stats()) == 0.0
+    open_plain(ring, 3)
+    render(ring)
+    ring.set_step(6)
+    assert lead.steps(4.0, ring.stats()) == 8.0  # 4 groups, 2 steps and 1 group since
