@@ -32,22 +32,22 @@ def room():
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd2", "sana", "sdxl_turbo", "sd35_medium"])
-def test_a_batch_takes_no_more_than_is_planned(name: str, room):
+def test_a_batch_takes_what_is_planned(name: str, room):
     from full_size import load_full_size  # imports diffusers, which takes seconds
 
     overrides = {"recipes": name, "batch": "8", "device": "cuda:0", "backend": "eager"}
     config = load_config("micro", {f"generators.{key}": value for key, value in overrides.items()})
-    planned = planned_gib(config, "renderer", name)
-    room(1.1 * planned)
+    planned, reserved = planned_gib(config, "renderer", name)
+    room(1.1 * reserved)
     load_full_size(name, "cuda:0").render(["a red dog on a beach"] * 8, list(range(8)))
-    assert torch.cuda.max_memory_allocated() / GIB <= planned
+    assert torch.cuda.max_memory_allocated() / GIB == pytest.approx(planned, rel=0.15)
 
 
 @pytest.mark.parametrize("name", ["single_gpu", "paper"])
 def test_a_step_takes_what_is_planned(name: str, room):
     device, config = torch.device("cuda:0"), load(name)
-    planned = planned_gib(load_config(name), "trainer")
-    room(1.25 * planned)
+    planned, reserved = planned_gib(load_config(name), "trainer")
+    room(1.1 * reserved)
     model, tokenizer = _build_model(config, None, device)
     optimizer = build_optimizer(model, config.train)
     batch = draw(config, device, tokenizer)
