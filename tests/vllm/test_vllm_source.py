@@ -128,9 +128,9 @@ def test_the_regex_constrains_the_replies_of_a_real_model(open_source, tasks, co
         batch=32, max_tokens=48, retries=3, structured_output_regex=pattern,
     )  # fmt: skip
     assert len(engines()) >= 1
-    asked = tasks(source, 96)
+    asked = tasks(source, 48)
     began = time.monotonic()
-    results = source.write(asked, [False] * 96)
+    results = source.write(asked, [False] * 48)
     seconds = time.monotonic() - began
     written = [(task, result) for task, result in zip(asked, results, strict=True) if isinstance(result, Caption)]
     for task, result in written:
@@ -138,10 +138,10 @@ def test_the_regex_constrains_the_replies_of_a_real_model(open_source, tasks, co
         assert set(content_stems(task.concept)) <= set(content_stems(result.text)), (task.concept, result.text)
         assert len(split_words(result.text)) <= 20
     refused = Counter(reason for result in results for reason in result.rejected)
-    assert sum(isinstance(result, Dropped) for result in results) + len(written) == 96
-    print(f"{len(written)} of 96 tasks, {len(written) / (len(written) + refused.total()):.0%} of replies accepted, "
+    assert sum(isinstance(result, Dropped) for result in results) + len(written) == 48
+    print(f"{len(written)} of 48 tasks, {len(written) / (len(written) + refused.total()):.0%} of replies accepted, "
           f"{seconds:.0f} s, refused: {dict(refused)}")  # fmt: skip
-    assert len(written) >= 10
+    assert len(written) >= 5
 
 
 def test_a_missing_model_is_a_one_line_error(tmp_path, open_source):
