@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import ValidationError
 
+from polygen_stream.base.validation import expected, first_error, shown
 from polygen_stream.config.keys import config_keys
 from polygen_stream.config.renamed import RENAMED_KEYS, renamed_option
+
+_OWN_WORDS = {
+    "tuple_type": "a list of strings",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', starting with a letter or digit",
+}
 
 
 def explain_unknown_key(dotted: str) -> str:
@@ -39,36 +44,14 @@ def explain_validation(problem: ValidationError, file: str, origins: Mapping[str
         file: File that the values come from.
         origins: Options that values come from instead, by dotted key.
     """
-    first = problem.errors()[0]
+    first = first_error(problem)
     # Positions inside a list are part of pydantic's location; the key is what a user can look up.
     dotted = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     if first["type"] == "extra_forbidden":
         return f"{file}: {explain_unknown_key(dotted)}"
     where = origins.get(dotted, f"{file}: {dotted}")
-    expected = _expected(first["type"], dotted, first.get("ctx", {})) or first["msg"]
-    return f"{where} = {first['input']!r}, expected {expected}"
-
-
-def _expected(kind: str, dotted: str, context: Mapping[str, Any]) -> str | None:
-    """Return what a value should have been, by pydantic's type of error; None for a type not known here."""
-    return {
-        "bool_type": "true or false",
-        "dict_type": f"a table, [{dotted}]",
-        "value_error": str(context.get("error")),
-        "int_type": "an integer",
-        "int_from_float": "an integer",
-        "float_type": "a number",
-        "finite_number": "a finite number",
-        "string_type": "a string",
-        "tuple_type": "a list of strings",
-        "model_type": f"a table, [{dotted}]",
-        "literal_error": f"one of {context.get('expected', '')}",
-        "greater_than": f"more than {context.get('gt')}",
-        "greater_than_equal": f"at least {context.get('ge')}",
-        "less_than": f"less than {context.get('lt')}",
-        "less_than_equal": f"at most {context.get('le')}",
-        "string_pattern_mismatch": "letters, digits, '.', '_' and '-', starting with a letter or digit",
-    }.get(kind)
+    wanted = str(first["ctx"]["error"]) if first["type"] == "value_error" else _OWN_WORDS.get(first["type"])
+    return f"{where} = {shown(first['input'])}, expected {wanted or expected(first, dotted)}"
 
 
 def _nearest(dotted: str, others: Sequence[str] = (), prefix: str = "") -> str:

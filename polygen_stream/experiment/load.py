@@ -12,7 +12,8 @@ from polygen_stream.assets.model_configs import absolute_model
 from polygen_stream.assets.resources import absolute_recipe
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.toml_files import read_toml
-from polygen_stream.experiment.spec import Arm, Contrast, Experiment, Layer, PoolSpec, draws_negatives
+from polygen_stream.base.validation import explain
+from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, draws_negatives
 from polygen_stream.generators.recipe import load_recipe
 
 
@@ -32,13 +33,7 @@ def load_experiment(path: Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        hint = ""
-        if first["type"] == "extra_forbidden":
-            near = get_close_matches(str(first["loc"][-1]), _keys(first["loc"]), n=1, cutoff=0)
-            hint = f": did you mean {near[0]}?"
-        raise UserError(f"{path}: {where}: {first['msg']}{hint}") from None
+        raise UserError(f"{path}: {explain(problem, Experiment)}") from None
     try:
         _check_names(experiment)
         _check_pool(experiment.pool)
@@ -126,10 +121,3 @@ def _check_images(arm: Arm, pool: PoolSpec, generator: str, copies: int, negativ
             f"arm {arm.name} needs {copies} {kind} by {generator} of {arm.captions} captions, and the pool has {have}"
             " (captions with copy 0, 1, ...): add a layer to the pool"
         )
-
-
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table that a location of pydantic's lies in."""
-    tables = {"arms": Arm, "contrasts": Contrast, "pool": PoolSpec, "layers": Layer}
-    inner = [tables[part] for part in location[:-1] if part in tables]
-    return list((inner[-1] if inner else Experiment).model_fields)

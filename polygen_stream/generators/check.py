@@ -1,5 +1,7 @@
 """Look up what recipes name of diffusers, in a process of its own: importing diffusers takes seconds.
 
+Classes are looked up, their parts and their arguments:
+
     python -m polygen_stream.generators.check RECIPE...
 
 An error is the last line of standard error, "error: ...".
@@ -18,9 +20,9 @@ def main(recipes: Sequence[str]) -> None:
     """Check recipes, given by name or path.
 
     Raises:
-        UserError: A recipe cannot be read, or names a class that diffusers does not have.
+        UserError: A recipe cannot be read, or names a class, a part or an argument that diffusers does not have.
     """
-    from polygen_stream.generators.pipelines import diffusers_classes
+    from polygen_stream.generators.classes import diffusers_classes
 
     for recipe in recipes:
         diffusers_classes(load_recipe(recipe))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Sequence
@@ -12,12 +11,11 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers.configuration_utils import ConfigMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch.nn.functional import interpolate
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.generators.classes import check_arguments, diffusers_classes
 from polygen_stream.generators.recipe import Recipe
 
 
@@ -76,28 +74,6 @@ class Generator:
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def diffusers_classes(recipe: Recipe) -> tuple[type[DiffusionPipeline], type[ConfigMixin] | None]:
-    """Return the classes of diffusers that a recipe names: its pipeline, and its scheduler if it names one.
-
-    Raises:
-        UserError: diffusers has no such class, or the scheduler takes no such argument.
-    """
-    pipeline_class = getattr(diffusers, recipe.pipeline, None)
-    if not (isinstance(pipeline_class, type) and issubclass(pipeline_class, DiffusionPipeline)):
-        raise UserError(f"{recipe.origin}: diffusers has no pipeline {recipe.pipeline!r}")
-    if recipe.scheduler is None:
-        return pipeline_class, None
-    name = recipe.scheduler.name
-    scheduler = getattr(diffusers, name, None)
-    mixins = (SchedulerMixin, ConfigMixin)
-    if not (isinstance(scheduler, type) and all(issubclass(scheduler, mixin) for mixin in mixins)):
-        raise UserError(f"{recipe.origin}: scheduler.class: diffusers has no scheduler {name!r}")
-    unknown = set(recipe.scheduler.arguments) - set(inspect.signature(scheduler.__init__).parameters)
-    if unknown:  # diffusers would say so in its log, and sample without them
-        raise UserError(f"{recipe.origin}: scheduler.arguments: {name} takes no {', '.join(sorted(unknown))}")
-    return pipeline_class, scheduler
-
-
 def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None) -> Generator:
     """Load a recipe's pipeline in inference mode. Never runs code from the weights' repository.
 
@@ -107,8 +83,8 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
         size: Side of the pictures in pixels, if not the recipe's.
 
     Raises:
-        UserError: No such diffusers class; weights missing, damaged, of another class, or not downloaded; a size that
-            the recipe's pictures cannot be made smaller to.
+        UserError: No such diffusers class, or it takes no such argument; weights missing, damaged, of another class,
+            or not downloaded; a size that the recipe's pictures cannot be made smaller to.
     """
     if size is not None:
         recipe.check_size(size)
@@ -133,6 +109,7 @@ def load_generator(recipe: Recipe, device: str = "cpu", size: int | None = None)
             f"generator {recipe.name}: cannot load {recipe.source} as {recipe.pipeline}: "
             f"{type(problem).__name__}: {problem}; {_remedy(recipe)}"
         ) from None
+    check_arguments(recipe, type(pipeline))  # "DiffusionPipeline" leaves it to the weights which class it is
     for part, module in pipeline.components.items():
         # diffusers leaves a module in the type of its files where the first tensor is a float32 table, as in SD 3.
         if isinstance(module, torch.nn.Module) and module.dtype != getattr(torch, recipe.dtype_of(part)):

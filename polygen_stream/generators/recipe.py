@@ -17,6 +17,10 @@ from polygen_stream.assets.resources import is_recipe_file, model_path, recipe_n
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.home import expand_home
 from polygen_stream.base.toml_files import read_toml
+from polygen_stream.base.validation import explain
+
+OF_THE_FILE = ("name", "file")  # fields of a recipe that its file gives it, and no key in it
+_ONE_IMAGE = ("prompt", "generator", "output_type", "return_dict", "num_images_per_prompt")
 
 
 class TensorRtSpec(BaseModel):
@@ -102,6 +106,15 @@ class Recipe(BaseModel):
         for part in self.engine.tensorrt.quantize if self.engine else ():
             if self.dtype_of(part) == "bfloat16":
                 raise ValueError(f"engine.tensorrt.quantize names {part}, which is bfloat16: quantised are the others")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_the_renderer_its_arguments(self) -> Recipe:
+        for name in self.sampling:
+            if name in ("width", "height"):
+                raise ValueError(f"sampling.{name}: write {name} above the tables, where it also sets the image's size")
+            if name in _ONE_IMAGE:
+                raise ValueError(f"sampling.{name} is set by the renderer, one image for each seed: leave it out")
         return self
 
     @property
@@ -192,7 +205,7 @@ def read_recipe(path: Path, name: str, own: bool = False) -> Recipe:
         UserError: Invalid TOML, unknown or missing key; one line naming file and key.
     """
     values = read_toml(path, "recipe")
-    for key in ("name", "file"):
+    for key in OF_THE_FILE:
         if key in values:
             raise UserError(f"{path}: unknown key {key}: a generator has the name of its file")
     if isinstance(values.get("weights"), str):
@@ -200,11 +213,7 @@ def read_recipe(path: Path, name: str, own: bool = False) -> Recipe:
     try:
         return Recipe.model_validate({**values, "name": name, "file": path.absolute() if own else None})
     except ValidationError as problem:
-        first = problem.errors()[0]
-        if first["type"] == "value_error":  # of a check of ours: it names the keys itself
-            raise UserError(f"{path}: {first.get('ctx', {})['error']}") from None
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None
+        raise UserError(f"{path}: {explain(problem, Recipe, OF_THE_FILE)}") from None
 
 
 def _weights_beside(path: Path, weights: str) -> str:

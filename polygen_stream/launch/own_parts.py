@@ -15,6 +15,7 @@ from polygen_stream.assets.model_configs import is_model_file, trainable_model_c
 from polygen_stream.assets.resources import is_recipe_file
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.python import python_command
+from polygen_stream.base.text_files import decode_text
 from polygen_stream.config import RunConfig
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.registry import CAPTION_SOURCES, REGISTRIES, is_own
@@ -27,8 +28,8 @@ def check_own_parts(config: RunConfig) -> dict[str, dict[str, Any]]:
     packages and the current directory have for this command, they have for them.
 
     Returns:
-        By config key what is of the user's own: file and SHA-256, and of a "module:attribute" its value; {} if
-        everything is the package's.
+        By config key what is of the user's own: file and SHA-256, the text of a recipe or a model config, and of a
+        "module:attribute" its value; {} if everything is the package's.
 
     Raises:
         UserError: A file or module is missing or cannot be used, a generator renders smaller images than the ring's, or
@@ -54,7 +55,7 @@ def check_own_recipes(config: RunConfig) -> None:
     """Look up the classes of diffusers that recipes of the user's own name, as their renderers will.
 
     Raises:
-        UserError: diffusers has no such class.
+        UserError: diffusers has no such class, or the class no such part or argument.
     """
     own = [recipe for recipe in config.generators.recipes if is_recipe_file(recipe)]
     if own and config.captions.source != "shards":
@@ -93,7 +94,10 @@ def _has_package(python: str, package: str) -> bool:
 
 
 def _described(file: Path) -> dict[str, str]:
-    return {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    """Return a file that a run is made of, with its text: an edit after the start does not lose what was run."""
+    content = file.read_bytes()
+    text = decode_text(content, f"the file {file}")
+    return {"file": str(file), "sha256": hashlib.sha256(content).hexdigest(), "text": text}
 
 
 def _by_interpreter(config: RunConfig) -> dict[str, dict[str, str]]:

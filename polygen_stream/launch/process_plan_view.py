@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws
+from polygen_stream.config import RunConfig, TrainConfig, curriculum_shares, expected_group_draws, learning_rate
 from polygen_stream.launch.process_plan import MIB, ProcessPlan
 from polygen_stream.ring import ring_bytes
 from polygen_stream.ring.memory import available_bytes
@@ -44,7 +44,7 @@ def show_process_plan(
     else:
         for label, device, threads, memory in rows:
             console.print(f"  {label:<28} {device:<8} {threads:>3}  {memory:>9}", soft_wrap=True)
-    for name, text in [*_amounts(config, plan), *checks]:
+    for name, text in [*_amounts(config, plan), *checks, *_warnings(config.train)]:
         console.print(f"{name + ':':<12} {text}", soft_wrap=True)
 
 
@@ -56,10 +56,10 @@ def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
     share = f"{first:g}" if first == last else f"{first:g} -> {last:g}"
     training = f"{train.steps} steps of {train.batch} texts (hard-negative share {share}), {draws} caption draws"
     if captions.target:
-        few = captions.target * generators.positives
-        many = captions.target * (generators.positives + generators.negatives)
-        production = f"{captions.target} captions x {generators.positives} images = {few} (with negatives {many})"
-        training += f", {draws / captions.target:.1f} of each caption"
+        positives, images = captions.target * generators.positives, generators.positives + generators.negatives
+        production = f"at most {captions.target} captions x {generators.positives} images = {positives}"
+        production += f" (with negatives {captions.target * images})"
+        training += f", at least {draws / captions.target:.1f} of each caption on average"
     else:
         production = f"captions until training ends, {generators.positives} images each"
     if captions.source == "shards":
@@ -74,6 +74,17 @@ def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
         ("training", training),
         ("evaluation", evaluation),
     ]
+
+
+def _warnings(train: TrainConfig) -> list[tuple[str, str]]:
+    if train.warmup <= train.steps:
+        return []
+    last = learning_rate(train.steps - 1, train)
+    text = (
+        f"train.warmup = {train.warmup} is more than train.steps = {train.steps}: the learning rate rises to "
+        f"{last:.2g} and never reaches train.lr = {train.lr:g}; lower train.warmup"
+    )
+    return [("warning", text)]
 
 
 def _checks(plan: ProcessPlan) -> list[tuple[str, str]]:

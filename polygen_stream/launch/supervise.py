@@ -12,7 +12,7 @@ from polygen_stream.base.output import lenient_output
 from polygen_stream.config import RunConfig, effects
 from polygen_stream.launch import preflight, resume, run_setup
 from polygen_stream.launch.events import record_event
-from polygen_stream.launch.own_parts import check_own_parts
+from polygen_stream.launch.own_parts import check_own_parts, check_own_recipes
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
 from polygen_stream.launch.signals import Signals
 from polygen_stream.launch.supervisor import Supervisor, say
@@ -48,6 +48,7 @@ def supervise(
     """
     started = time.monotonic()
     own_parts = check_own_parts(config)
+    check_own_recipes(config)
     plan = plan or build_process_plan(config)
     with lenient_output(), Signals() as signals, ExitStack() as stack:
         if resumed:

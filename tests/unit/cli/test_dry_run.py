@@ -71,6 +71,13 @@ def test_a_plan_for_another_machine_asks_nothing_of_this_one(cli):
     assert (done.returncode, done.stderr) == (0, ""), done
 
 
+def test_the_captions_of_a_plan_are_the_most_and_a_warm_up_beyond_the_end_is_told(cli):
+    plan = cli("run", *EAGER, "--train.steps", "20", "--captions.target", "400", "--dry-run").stdout
+    assert "at most 400 captions x " in plan and "at least " in plan.partition("caption draws, ")[2]
+    assert "warning:" in plan and "train.warmup = 50 is more than train.steps = 20: the learning rate rises to" in plan
+    assert "warning" not in cli("run", *EAGER, "--train.steps", "50", "--dry-run").stdout
+
+
 @pytest.mark.extended  # imports diffusers, in a process
 def test_a_class_that_diffusers_does_not_have_is_found_without_loading_weights(tmp_path, cli):
     file = own_recipe(tmp_path)

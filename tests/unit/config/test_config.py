@@ -82,6 +82,8 @@ def test_a_config_cannot_be_changed():
         ("[trian]\nlr = 3\n", ["unknown key trian", "train"]),
         ("[train]\nsteps = '3'\n", ["run.toml", "train.steps", "'3'", "an integer"]),
         ("[train]\nsteps = 1.5\n", ["train.steps", "1.5", "an integer"]),
+        ("[train]\nsteps = { a = 1, b = 2 }\n", ["train.steps = {...}, expected an integer"]),
+        ("[generators]\nrecipes = [{ a = 1 }]\n", ["generators.recipes = {...}, expected a string"]),
         ("[train]\nsteps = true\n", ["train.steps", "True", "an integer"]),
         ("[train]\nlr = 'fast'\n", ["train.lr", "'fast'", "a number"]),
         ("[train]\nlr = nan\n", ["train.lr", "nan", "a finite number"]),

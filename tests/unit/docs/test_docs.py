@@ -11,12 +11,20 @@ import pytest
 import typer.main
 from run_folders import make_run
 
+from polygen_stream.assets.resources import model_path
 from polygen_stream.cli import app
-from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.config import load_config
+from polygen_stream.generators.recipe import OF_THE_FILE, EngineSpec, Recipe, SchedulerSpec, TensorRtSpec, load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 QUICKSTART = ROOT / "docs" / "quickstart.md"
+
+
+def section(page: str, heading: str) -> str:
+    """The text of a page's section, up to the next heading."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.search(rf"^#+ {heading}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)[1]
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -88,6 +96,30 @@ def test_the_quickstarts_python_runs(number: int, tmp_path: Path):
     assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
 
 
+def test_the_keys_of_a_recipe_are_those_of_its_model():
+    rows = re.findall(r"^\| (`[^|]*`) \| [^|]+ \| ([^|]+) \|$", section("extending.md", "The keys of a recipe"), re.M)
+    told = {key.strip("[]"): default for keys, default in rows for key in re.findall(r"`([^`]+)`", keys)}
+    fields = {name: field for name, field in Recipe.model_fields.items() if name not in OF_THE_FILE}
+    for table, model in (("scheduler", SchedulerSpec), ("engine", EngineSpec)):
+        fields |= {f"{table}.{field.alias or name}": field for name, field in model.model_fields.items()}
+    assert set(told) == set(fields)
+    for key, field in fields.items():
+        assert (told[key] == "required") == field.is_required(), key
+        if not field.is_required() and isinstance(field.default, float):
+            assert float(told[key]) == field.default, key
+
+
+def test_the_keys_of_tensorrt_are_those_of_its_model():
+    rows = re.findall(r"^\| `(\w+)` \|", section("engines.md", "What a recipe can ask of TensorRT"), re.M)
+    assert rows and set(rows) == set(TensorRtSpec.model_fields)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd2", "sana", "sdxl_turbo"])
+def test_the_micro_weights_that_pages_name_are_there(name: str):
+    assert model_path(f"package:{name}") == str(ROOT / "polygen_stream" / "micro" / "weights" / name)
+    assert name in section("extending.md", "A generator")
+
+
 def test_the_recipe_of_the_page_on_extending_loads(tmp_path: Path):
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (tmp_path / "my_sd15").mkdir()
@@ -95,3 +127,16 @@ def test_the_recipe_of_the_page_on_extending_loads(tmp_path: Path):
     (tmp_path / "my_sd15.toml").write_text(re.search(r"^```toml\n(.*?)^```", page, re.M | re.S)[1])
     recipe = load_recipe(str(tmp_path / "my_sd15.toml"))
     assert (recipe.folder, recipe.engine) == (tmp_path / "my_sd15", None)
+
+
+def test_the_recipe_of_that_page_changed_as_it_says_renders_for_the_micro_ring(tmp_path: Path):
+    from polygen_stream.generators.pipelines import load_generator
+
+    text = re.search(r"^```toml\n(.*?)^```", section("extending.md", "A generator"), re.M | re.S)[1]
+    for old, new in (("512", "32"), ('"float16"', '"float32"'), ('"./my_sd15"', '"package:sd15"')):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "mine.toml").write_text(text)
+    size = load_config().ring.image_size
+    pictures = load_generator(load_recipe(str(tmp_path / "mine.toml")), size=size).render(["a red car"], [1])
+    assert pictures.shape == (1, size, size, 3) and pictures.std() > 3

@@ -173,7 +173,7 @@ def test_learning_rates_that_are_no_list(tmp_path: Path):
     text = experiment_path("table1").read_text().replace("learning_rates = [", "learning_rates = 3 # [")
     (tmp_path / "e.toml").write_text(text)
     (tmp_path / "pool.toml").write_text(experiment_path("table1").with_name("pool.toml").read_text())
-    with pytest.raises(UserError, match=r"e\.toml: learning_rates: Input should be a valid tuple"):
+    with pytest.raises(UserError, match=r"e\.toml: learning_rates: expected a list, got 3"):
         load_experiment(tmp_path / "e.toml")
 
 

@@ -95,7 +95,20 @@ def test_the_quality_gate_refuses_black_and_constant_pictures():
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("license", "licence", r"bad.toml: licen[cs]e: "),
+        ("license", "licence", r"bad.toml: unknown key licence: did you mean license\?$"),
+        ("[sampling]", "[samplng]", r"bad.toml: unknown key samplng: did you mean sampling\?$"),
+        ("[sampling]", "[engine.tensorrt]\nrefitt = 1\n[sampling]", "unknown key engine.tensorrt.refitt: .* refit\\?$"),
+        ("[sampling]", '[scheduler]\nclas = "X"\n[sampling]', r"unknown key scheduler.clas: did you mean class\?$"),
+        ("[sampling]", "[other]", r"bad.toml: unknown key other: did you mean \w+\?$"),
+        ('license = "Apache-2.0"', "", r"bad.toml: license is missing, and has no default$"),
+        ("width = 32", "width = { a = 1, b = [2] }", r"bad.toml: width: expected an integer, got {\.\.\.}$"),
+        ("parts = [", "parts = [{ a = 1 }, ", r"bad.toml: engine.parts.0: expected a string, got {\.\.\.}$"),
+        ("num_inference_steps = 14", "width = 64", r"sampling.width: write width above the tables"),
+        (
+            "num_inference_steps = 14",
+            "num_images_per_prompt = 2",
+            r"sampling.num_images_per_prompt is set by the renderer",
+        ),
         ("width = 32", 'width = "wide"', r"bad.toml: width: .*got 'wide'"),
         ("float32", "float8", r"bad.toml: dtype: "),
         ("[sampling]", "[sampling", r"bad.toml is not valid TOML"),

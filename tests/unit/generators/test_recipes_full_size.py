@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from polygen_stream.assets import resources
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.base.errors import UserError
+from polygen_stream.generators.classes import diffusers_classes
 from polygen_stream.generators.pipelines import Generator, load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
 
@@ -21,18 +23,63 @@ PAPER = ("sd15", "sd2", "sana", "sdxl_turbo")
 FULL_SIZE = (*PAPER, "sd35_medium", "flux_schnell")
 
 
-@pytest.mark.parametrize("name", FULL_SIZE)
-def test_every_name_in_a_recipe_is_one_that_diffusers_knows(name: str):
+@pytest.mark.parametrize("name", resources.recipe_names())
+def test_every_name_in_a_shipped_recipe_is_one_that_diffusers_knows(name: str):
     recipe = load_recipe(name)
-    pipeline = getattr(diffusers, recipe.pipeline)
-    accepted = inspect.signature(pipeline.__call__).parameters
-    assert set(recipe.sampling) <= set(accepted)
+    pipeline, scheduler = diffusers_classes(recipe)
+    assert pipeline.__name__ == recipe.pipeline and (scheduler is None) == (recipe.scheduler is None)
+    assert set(recipe.sampling) <= set(inspect.signature(pipeline.__call__).parameters)
     components = inspect.signature(pipeline.__init__).parameters
     assert {*recipe.dtypes, *recipe.without} <= set(components)
     assert set(recipe.engine.parts if recipe.engine else ()) <= set(components)
     if recipe.scheduler:
-        scheduler = getattr(diffusers, recipe.scheduler.name)
         assert set(recipe.scheduler.arguments) <= set(inspect.signature(scheduler.__init__).parameters)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "told"),
+    [
+        (
+            "StableDiffusionPipeline",  # takes **kwargs too, and ignores what is in them
+            {"sampling": {"num_inferense_steps": 6}},
+            "sampling: StableDiffusionPipeline takes no num_inferense_steps: did you mean num_inference_steps?",
+        ),
+        (
+            "SanaPipeline",
+            {"sampling": {"guidance": 1.0}},
+            "SanaPipeline takes no guidance: did you mean guidance_scale?",
+        ),
+        ("SanaPipeline", {"sampling": {"kwargs": {}}}, "SanaPipeline takes no kwargs"),
+        (
+            "StableDiffusionPipeline",
+            {"scheduler": {"class": "DDIMScheduler", "arguments": {"timestep_spacin": "trailing"}}},
+            "scheduler.arguments: DDIMScheduler takes no timestep_spacin: did you mean timestep_spacing?",
+        ),
+        (
+            "StableDiffusionPipeline",
+            {"without": ["safety_cheker"]},
+            "without: StableDiffusionPipeline has no part safety_cheker: did you mean safety_checker?",
+        ),
+        ("StableDiffusionPipeline", {"dtypes": {"vea": "float32"}}, "dtypes: .* no part vea: did you mean vae?"),
+        ("SanaPipeline", {"engine": {"parts": ["unet"]}}, "engine.parts: SanaPipeline has no part unet"),
+    ],
+)
+def test_a_name_that_diffusers_would_ignore_is_refused_with_the_nearest(pipeline: str, changes: dict, told: str):
+    values = micro().model_dump(exclude={"scheduler", "engine"}) | {"sampling": {}, "pipeline": pipeline} | changes
+    recipe = Recipe.model_validate(values)
+    pattern = ".*".join(map(re.escape, told.split(".*")))
+    for check in (diffusers_classes, load_generator):
+        with pytest.raises(UserError, match=f"^engines/micro/sd15.toml: .*{pattern}"):
+            check(recipe)
+
+
+def test_a_pipeline_that_the_weights_name_is_asked_once_it_is_loaded():
+    recipe = micro(pipeline="DiffusionPipeline", sampling={"num_inferense_steps": 6})
+    with pytest.raises(
+        UserError, match="StableDiffusionPipeline takes no num_inferense_steps: did you mean num_inference"
+    ):
+        load_generator(recipe)
+    diffusers_classes(recipe)  # which takes **kwargs alone, and so says nothing
 
 
 @pytest.mark.parametrize("name", [*PAPER, "sd35_medium"])

@@ -60,7 +60,8 @@ def test_what_a_run_takes_from_outside_is_recorded(here: Path):
         },
     )
     found = check_own_parts(config)
-    assert found["generators.recipes"]["mine"]["file"] == str(recipe)
+    mine = found["generators.recipes"]["mine"]
+    assert mine["file"] == str(recipe) and mine["text"] == recipe.read_text()  # a later edit does not lose it
     assert {key: part["value"] for key, part in found.items() if key != "generators.recipes"} == {
         "captions.source": "my_parts:Pets",
         "train.objective": "my_parts:image_to_text",
@@ -113,6 +114,17 @@ def test_a_wrong_part_ends_a_run_before_it_starts(here: Path, key: str, value: s
     with pytest.raises(UserError) as caught:
         supervise(config, here / "run")
     assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert not (here / "run").exists()
+
+
+def test_a_name_in_a_recipe_that_its_pipeline_ignores_ends_a_run_before_it_starts(here: Path):
+    recipe = own_recipe(here)
+    recipe.write_text(recipe.read_text().replace("num_inference_steps", "num_inferense_steps"))
+    config = load_config(None, {"generators.recipes": str(recipe)})
+    with pytest.raises(UserError) as caught:
+        supervise(config, here / "run")
+    told = "sampling: StableDiffusionPipeline takes no num_inferense_steps: did you mean num_inference_steps?"
+    assert str(caught.value) == f"{recipe}: {told}"
     assert not (here / "run").exists()
 
 
