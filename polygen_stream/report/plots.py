@@ -113,8 +113,25 @@ def _loss(run: RunData) -> Plot:
             axes.plot(steps, smooth(np.array(values)), linewidth=1, label=name.replace("_", " "))
         axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
 
-    ends = smooth(loss)
-    return plot("loss", "Loss", f"The loss falls from {ends[0]:.2f} to {ends[-1]:.2f} in {run.steps} steps.", draw)
+    said = _course(steps, smooth(loss), run.steps)
+    shares = _column(run, "p")
+    if shares.min() < shares.max():
+        said += (
+            " Its values at different steps are not comparable while the share of hard negatives changes"
+            f" ({shares.min():.2f} to {shares.max():.2f}): more hard negatives make a batch harder."
+        )
+    return plot("loss", "Loss", said, draw)
+
+
+def _course(steps: np.ndarray, loss: np.ndarray, taken: int) -> str:
+    """Return how a smoothed loss went from its first value to its last, and its minimum where that is neither."""
+    first, last, least = round(loss[0], 2), round(loss[-1], 2), round(loss.min(), 2)
+    if first == last:
+        said = f"The loss is {first:.2f} at the start and after {taken} steps"
+    else:
+        said = f"The loss {'falls' if last < first else 'rises'} from {first:.2f} to {last:.2f} in {taken} steps"
+    lowest = f"; its minimum is {least:.2f}, at step {steps[loss.argmin()]:.0f}" if least < min(first, last) else ""
+    return f"{said}{lowest} (moving average)."
 
 
 def _curriculum(run: RunData) -> Plot:

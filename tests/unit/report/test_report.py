@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ from polygen_stream.launch.process_plan import build_process_plan, dashboard_por
 from polygen_stream.report import dashboard, gallery, report
 from polygen_stream.report.compare import comparison_page
 from polygen_stream.report.page import run_page
-from polygen_stream.report.plots import smooth
+from polygen_stream.report.plots import smooth, training_plots
 from polygen_stream.report.ring_view import view_ring
 from polygen_stream.report.run_data import read_run_data
 from polygen_stream.ring import DrawRequest
@@ -194,6 +195,22 @@ def test_smoothing_keeps_a_constant_and_a_straight_line():
     assert smooth(np.full(80, 3.0)) == pytest.approx(np.full(80, 3.0))
     line = np.arange(200.0)
     assert smooth(line)[20:-20] == pytest.approx(line[20:-20])
+
+
+def about_the_loss(run, losses, shares) -> str:
+    lines = [{**run.metrics[0], "step": i, "loss": loss, "p": shares[i]} for i, loss in enumerate(losses)]
+    return next(plot.about for plot in training_plots(replace(run, metrics=lines)) if plot.key == "loss")
+
+
+def test_the_loss_is_said_to_go_where_it_goes(run_dir):
+    run, same = read_run_data(run_dir), [0.25] * 30
+    falls = about_the_loss(run, np.linspace(5, 3, 30), same)
+    assert falls.startswith("The loss falls from 4.9") and "minimum" not in falls and "comparable" not in falls
+    rises = about_the_loss(run, np.linspace(3, 5, 30), np.linspace(0, 0.5, 30))
+    assert rises.startswith("The loss rises from 3.0") and "minimum" not in rises
+    assert "not comparable while the share of hard negatives changes (0.00 to 0.50)" in rises
+    valley = about_the_loss(run, abs(np.linspace(-2, 2, 31)) + 2, [0.25] * 31)
+    assert re.match(r"The loss is 3\.\d\d at the start and after 31 steps; its minimum is 2\.\d\d, at step 15 ", valley)
 
 
 def test_runs_are_compared_with_the_first(run_dir, tmp_path):
