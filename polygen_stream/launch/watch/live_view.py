@@ -70,13 +70,21 @@ def line(config: RunConfig, shot: RunStatus) -> str:
             f"trainer waits {share(shot.trainer_wait_share)}  ETA {_eta(config, shot)}"
         )
     else:
-        progress = f"filling the ring: {complete} of {config.ring.min_fill} complete captions before the first step"
+        progress = _before_the_first_step(stats)
     rates = "  ".join(f"{name} {rate:.1f}" for name, rate in shot.images_per_second.items())
     return (
         f"[{clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
         f"{total}, reuse {stats.mean_reuse:.1f}  |  producers wait {share(producers_wait_share(stats))}"
-        f"{'  |  ' + shot.degraded if shot.degraded else ''}"
+        f"{''.join(f'  |  {said}' for said in (*stats.draw_bounds, shot.degraded) if said)}"
     )
+
+
+def _before_the_first_step(stats: RingStats) -> str:
+    completed, wanted = stats.groups_completed, int(stats.limiter["min_fill"])
+    if completed < wanted:
+        return f"filling the ring: {completed} of {wanted} complete captions before the first step"
+    doing = "the first step is being taken" if stats.draws else "the first batch is being drawn"
+    return f"{completed} captions are complete (ring.min_fill = {wanted}), {doing}"
 
 
 def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
@@ -115,7 +123,8 @@ def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
     upper = Table.grid(padding=(0, 4))
     upper.add_row(training, generators, ring)
     degraded = [Text(shot.degraded, style="bold red")] if shot.degraded else []
-    return Group(head, *degraded, Text(), upper, Text(), processes)
+    bounds = [Text(f"draws: {said}") for said in stats.draw_bounds]
+    return Group(head, *degraded, Text(), upper, *bounds, Text(), processes)
 
 
 def grid() -> Table:

@@ -153,6 +153,8 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "trainer_wait_share": shot.trainer_wait_share,
         "producers_wait_share": producers_wait_share(stats),
         "captions": stats.groups,
+        "captions_drawable": stats.drawable,
+        "draw_bounds": stats.draw_bounds,
         "captions_opened": stats.groups_opened,
         "mean_reuse": stats.mean_reuse,
         "slots": {"free": stats.free_slots, "all": config.ring.slots},

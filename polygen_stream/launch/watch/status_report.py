@@ -19,6 +19,8 @@ def show_status(found: dict, console: Console) -> None:
     for table in (_training(found), _ring(found), _generators(found), _processes(found)):
         console.print()
         console.print(table)
+    for said in found["draw_bounds"]:
+        console.print(Text(f"draws: {said}"), soft_wrap=True)
     if found["events"]:
         console.print()
     for event in found["events"]:
@@ -49,11 +51,12 @@ def _training(found: dict) -> Table:
 
 
 def _ring(found: dict) -> Table:
-    table = Table("captions", "open", "complete", "leased", box=None, pad_edge=False)
+    table = Table("captions", "open", "complete", "leased", "drawable", box=None, pad_edge=False)
     for kind, counts in found["captions"].items():
-        table.add_row(kind, *(str(counts[state]) for state in ("open", "complete", "leased")))
-    table.add_row("slots", f"{found['slots']['free']} of {found['slots']['all']} free", "", "")
-    table.add_row("mean reuse", f"{found['mean_reuse']:.2f}", "", "")
+        states = (str(counts[state]) for state in ("open", "complete", "leased"))
+        table.add_row(kind, *states, str(found["captions_drawable"][kind]))
+    table.add_row("slots", f"{found['slots']['free']} of {found['slots']['all']} free")
+    table.add_row("mean reuse", f"{found['mean_reuse']:.2f}")
     return table
 
 
