@@ -188,11 +188,9 @@ def _throughput(run: RunData) -> Plot:
 
 
 def _waiting(run: RunData) -> Plot:
-    shares = {
-        "trainer": float(
-            _column(run, "wait_s").sum() / max(1e-9, (_column(run, "wait_s") + _column(run, "step_s")).sum())
-        )
-    }
+    waited, worked = _column(run, "wait_s"), _column(run, "step_s")
+    # The first batch waits for the ring's fill, which would hide how the run went on.
+    shares = {"trainer": float(waited[1:].sum() / max(1e-9, (waited[1:] + worked[1:]).sum()))}
     for owner in run.ring.owners if run.ring else []:
         if owner.role in ("captioner", "renderer") and owner.wait_s + owner.busy_s:
             shares[owner.name.removeprefix("renderer-micro-").removeprefix("renderer-")] = owner.wait_s / (
@@ -207,9 +205,8 @@ def _waiting(run: RunData) -> Plot:
         axes.grid(False, axis="y")
 
     said = (
-        "Time spent waiting for the ring: "
-        + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-        + "."
+        f"The trainer waited {waited[0]:.1f} s for the first batch. Time spent waiting for the ring, the trainer's "
+        "since then: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()) + "."
     )
     return plot("waiting", "Waiting", said, draw)
 

@@ -62,7 +62,7 @@ def fill(ring, tmp_path):
 def test_screen_shows_training_generators_and_ring(tmp_path, ring):
     fill(ring, tmp_path)
     shown = show(tmp_path, ring, terminal=True)
-    for expected in ("100 / 600", "2.00", "4:10", "4.1250", "0.250", "25 %", "plain", "pair"):
+    for expected in ("100 / 600", "2.00", "4:10", "4.1250", "0.250", "25 % of the last 50 steps", "plain", "pair"):
         assert expected in shown, expected
 
 
@@ -71,7 +71,9 @@ def test_plain_lines_are_not_printed_at_every_update(tmp_path, ring):
     shown = show(tmp_path, ring, terminal=False, updates=3)
     lines = [line for line in shown.splitlines() if "steps/s" in line]
     assert len(lines) == 1
-    assert "step 100/600  2.00 steps/s  loss 4.125  p 0.25  trainer waits 25 %  ETA 4:10" in lines[0]
+    assert (
+        "step 100/600  2.00 steps/s  loss 4.125  p 0.25  trainer waits 25 % of the last 50 steps  ETA 4:10" in lines[0]
+    )
     assert "\x1b" not in shown
 
 

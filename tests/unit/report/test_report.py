@@ -213,6 +213,13 @@ def test_the_loss_is_said_to_go_where_it_goes(run_dir):
     assert re.match(r"The loss is 3\.\d\d at the start and after 31 steps; its minimum is 2\.\d\d, at step 15 ", valley)
 
 
+def test_the_wait_for_the_first_batch_is_told_apart(run_dir):
+    run = read_run_data(run_dir)
+    late = replace(run, metrics=[{**run.metrics[0], "wait_s": 18.0}, *run.metrics[1:]])
+    [said] = [plot.about for plot in training_plots(late) if plot.key == "waiting"]
+    assert "The trainer waited 18.0 s for the first batch." in said and "trainer 10 %" in said
+
+
 def test_runs_are_compared_with_the_first(run_dir, tmp_path):
     folders = [make_run(tmp_path / f"run-{i}", seed=i, score=0.4 + 0.1 * i) for i in range(2)]
     result = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "all.html")])
