@@ -183,7 +183,7 @@ def _throughput(run: RunData) -> Plot:
         other.set(ylabel="steps / s", ylim=(0, None))
         other.grid(False)
 
-    said = f"{seen:.2f} steps per second on average, {images[-1]:.0f} images rendered in all."
+    said = f"{seen:.2f} steps per second on average, {images[-1]:.0f} images rendered until the last step."
     return plot("throughput", "Throughput", said, draw)
 
 
@@ -227,7 +227,7 @@ def _fill(run: RunData) -> Plot:
         other.grid(False)
 
     said = (
-        f"The ring of {run.config.ring.slots} slots holds {complete[-1]:.0f} captions at the end; each was drawn"
+        f"The ring of {run.config.ring.slots} slots holds {complete[-1]:.0f} captions at the last step; each was drawn"
         f" {reuse[-1]:.1f} times on average."
     )
     return plot("fill", "Ring", said, draw)

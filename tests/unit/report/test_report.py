@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import threading
 import time
 import urllib.error
@@ -281,6 +282,21 @@ def test_the_dashboard_is_a_process_of_the_run_when_asked_for():
     [process] = build_process_plan(config, dashboard_port=8089).with_role("dashboard")
     assert process.env[dashboard.PORT_VARIABLE] == "8089"
     assert 0 < dashboard_port(0) < 65536
+
+
+def test_counts_are_those_of_the_ring_and_say_what_they_count(run_dir, ring):
+    """The last line of the metrics has 336 images; the ring, another run's, 18."""
+    after = Page(run_page(read_run_data(run_dir, view_ring(ring).inspection))).words
+    assert "18 rendered, " in after and "24 tasks written or dropped, 6 captions with all their images" in after
+    assert f"{STEPS} s from the trainer's start to its last logged step" in after
+    assert "336 images rendered until the last step" in after
+
+
+def test_a_page_during_a_resumed_run_does_not_show_the_earlier_attempts_end(run_dir, ring, tmp_path):
+    run_dir = shutil.copytree(run_dir, tmp_path / "run")
+    (run_dir / "summary.json").write_text(json.dumps({"status": "interrupted", "seconds": 12.0}))
+    assert "interrupted" in Page(run_page(read_run_data(run_dir))).words
+    assert "interrupted" not in Page(run_page(read_run_data(run_dir, view_ring(ring).inspection))).words
 
 
 def test_a_live_page_needs_no_checkpoint(run_dir, ring):
