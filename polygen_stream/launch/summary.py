@@ -208,8 +208,8 @@ def show(result: dict, run_dir: Path) -> None:
         console.print(table)
     first, waiting = result["seconds_to_first_step"], result["waiting"]
     console.print(
-        f"{result['steps']} steps in {result['seconds']:.0f} s, "
-        f"the first after {'-' if first is None else f'{first:.1f} s'}; mean reuse {result['mean_reuse']:.1f}"
+        f"{result['steps']} steps, {result['seconds']:.0f} s from start to end; "
+        f"the first step after {'-' if first is None else f'{first:.1f} s'}; mean reuse {result['mean_reuse']:.1f}"
     )
     console.print("images: " + ", ".join(f"{name} {count}" for name, count in result["images"].items()))
     fill, after = result["trainer_wait"]["first_batch_s"], result["trainer_wait"]["share_after_first_batch"]

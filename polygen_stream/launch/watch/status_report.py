@@ -72,7 +72,7 @@ def _generators(found: dict) -> Table:
 
 
 def _processes(found: dict) -> Table:
-    table = Table("process", "pid", "heartbeat", "waits, since its start", "doing", box=None, pad_edge=False)
+    table = Table("process", "pid", "heartbeat", "waits in all", "doing", box=None, pad_edge=False)
     for row in found["processes"]:
         age = row["heartbeat_age_s"]
         cells = (row["label"], str(row["pid"]), "-" if age is None else f"{age:.1f} s", share(row["wait_share"]))
