@@ -105,9 +105,11 @@ def limits(
     ] = None,
     min_fill: Annotated[int | None, typer.Option(help="Complete captions before the first step.")] = None,
     max_times_sampled: Annotated[
-        int | None, typer.Option(help="Draws after which a caption is evicted; 0 = no limit.")
+        int | None, typer.Option(help="Draws after which a caption is no longer drawn; 0 = no limit.")
     ] = None,
-    max_age: Annotated[int | None, typer.Option(help="Steps after which a caption is evicted; 0 = no limit.")] = None,
+    max_age: Annotated[
+        int | None, typer.Option(help="Steps after which a caption is no longer drawn; 0 = no limit.")
+    ] = None,
 ) -> None:
     """Change the limits of draws and reuse (ring.*) while a run goes on; without options, print them.
 

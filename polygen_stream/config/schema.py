@@ -328,8 +328,8 @@ class RingConfig(Section):
         default=0,
         ge=0,
         json_schema_extra=ONWARD,
-        description="Steps, from its opening on, during which a caption may be drawn; then it is evicted. 0 = no "
-        "limit.",
+        description="Steps, from its opening on, during which a caption may be drawn; then it stays until a new one "
+        "needs its room. 0 = no limit.",
     )
     max_backlog: int = Field(
         default=0,
@@ -339,7 +339,11 @@ class RingConfig(Section):
         "limit.",
     )
     max_times_sampled: int = Field(
-        default=0, ge=0, json_schema_extra=ONWARD, description="Draws after which a caption is evicted; 0 = no limit."
+        default=0,
+        ge=0,
+        json_schema_extra=ONWARD,
+        description="Draws after which a caption is no longer drawn; it stays until a new one needs its room. 0 = no "
+        "limit.",
     )
     samples_per_insert: float = Field(
         default=0.0,

@@ -67,6 +67,7 @@ def summarize(
                 row["name"]: wait_share(row) for row in stats.processes if row["role"] in PRODUCERS
             },
         },
+        "trainer_wait": training["trainer_wait"],
         "overlap": training["overlap"],
         "restarts": events(run_dir, "restart"),
         "degraded": events(run_dir, "degraded"),
@@ -159,6 +160,10 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
         "steps_per_second": round(logged / seconds, 4) if seconds else None,
         "images_seen": images_seen,
         "trainer_wait_share": round(wait_s / (wait_s + step_s), 4) if wait_s + step_s else None,
+        "trainer_wait": {
+            "first_batch_s": first and round(first["wait_s"], 3),
+            "share_after_first_batch": _share_after(first, wait_s, step_s) if first else None,
+        },
         "overlap": {
             "images_at_first_step_share": (
                 round(first["images_committed"] / images_total, 4) if first and images_total else None
@@ -166,6 +171,12 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
             "commit_step_share": round(grew / counted, 4) if counted else None,
         },
     }
+
+
+def _share_after(first: dict, wait_s: float, step_s: float) -> float | None:
+    """The share of waiting without the first line, whose wait is that for the ring's fill."""
+    waited, worked = wait_s - first["wait_s"], step_s - first["step_s"]
+    return round(waited / (waited + worked), 4) if waited + worked > 0 else None
 
 
 def conclude(result: dict, run_dir: Path) -> None:
@@ -197,12 +208,14 @@ def show(result: dict, run_dir: Path) -> None:
         console.print(table)
     first, waiting = result["seconds_to_first_step"], result["waiting"]
     console.print(
-        f"{result['steps']} steps in {result['seconds']:.0f} s, "
-        f"the first after {'-' if first is None else f'{first:.1f} s'}; mean reuse {result['mean_reuse']:.1f}"
+        f"{result['steps']} steps, {result['seconds']:.0f} s from start to end; "
+        f"the first step after {'-' if first is None else f'{first:.1f} s'}; mean reuse {result['mean_reuse']:.1f}"
     )
     console.print("images: " + ", ".join(f"{name} {count}" for name, count in result["images"].items()))
-    waits = {"trainer": waiting["trainer_share"], **waiting["producer_limiter_share"]}
-    console.print("waited: " + ", ".join(f"{name} {_share(share)}" for name, share in waits.items()))
+    fill, after = result["trainer_wait"]["first_batch_s"], result["trainer_wait"]["share_after_first_batch"]
+    producers = [f"{name} {_share(share)}" for name, share in waiting["producer_limiter_share"].items()]
+    trainer = f"trainer {'-' if fill is None else f'{fill:.1f} s'} for the first batch, then {_share(after)}"
+    console.print("waited: " + ", ".join([trainer, *producers]))
     if result["restarts"]:
         again = Counter(restart["process"] for restart in result["restarts"])
         console.print("started again: " + ", ".join(f"{name} {count}" for name, count in again.items()))

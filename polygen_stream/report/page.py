@@ -47,8 +47,8 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
         last = run.metrics[-1]
         facts += [
             ("steps", f"{run.steps} of {config.train.steps}, {last['texts']} texts each"),
-            ("time", f"{summary.get('seconds', last['time']):.0f} s"),
-            ("images", f"{last['images_committed']:.0f} rendered, {_seen(run)} seen"),
+            ("time", _time(run)),
+            ("images", f"{_rendered(run)}, {_seen(run)} seen by the trainer, with repetition"),
             ("reuse", f"{last['mean_reuse']:.1f} draws per caption"),
             (
                 "loss",
@@ -68,10 +68,25 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     made = config.generators
     facts.append(("generators", f"{', '.join(made.names)}; n+ = {made.positives}, negatives {made.negatives}"))
     refused = ", ".join(f"{reason} {count}" for reason, count in run.refused.most_common(3))
-    facts.append(("captions", f"{run.tasks} tasks" + (f"; refused replies: {refused}" if refused else "")))
+    written = f"{run.tasks} tasks written or dropped"
+    if run.ring:
+        written += f", {run.ring.stats.groups_completed} captions with all their images"
+    facts.append(("captions", written + (f"; refused replies: {refused}" if refused else "")))
     if commit := (run.provenance.get("git") or {}).get("commit"):
         facts.append(("code", f"commit {commit[:10]}"))
     return facts
+
+
+def _time(run: RunData) -> str:
+    if "seconds" in run.summary:
+        return f"{run.summary['seconds']:.0f} s in all"
+    return f"{run.metrics[-1]['time']:.0f} s from the trainer's start to its last logged step"
+
+
+def _rendered(run: RunData) -> str:
+    if run.ring:
+        return f"{sum(run.ring.stats.images_committed.values())} rendered"
+    return f"{run.metrics[-1]['images_committed']:.0f} rendered until the last logged step"
 
 
 def _seen(run: RunData) -> int:

@@ -113,8 +113,25 @@ def _loss(run: RunData) -> Plot:
             axes.plot(steps, smooth(np.array(values)), linewidth=1, label=name.replace("_", " "))
         axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
 
-    ends = smooth(loss)
-    return plot("loss", "Loss", f"The loss falls from {ends[0]:.2f} to {ends[-1]:.2f} in {run.steps} steps.", draw)
+    said = _course(steps, smooth(loss), run.steps)
+    shares = _column(run, "p")
+    if shares.min() < shares.max():
+        said += (
+            " Its values at different steps are not comparable while the share of hard negatives changes"
+            f" ({shares.min():.2f} to {shares.max():.2f}): more hard negatives make a batch harder."
+        )
+    return plot("loss", "Loss", said, draw)
+
+
+def _course(steps: np.ndarray, loss: np.ndarray, taken: int) -> str:
+    """Return how a smoothed loss went from its first value to its last, and its minimum where that is neither."""
+    first, last, least = round(loss[0], 2), round(loss[-1], 2), round(loss.min(), 2)
+    if first == last:
+        said = f"The loss is {first:.2f} at the start and after {taken} steps"
+    else:
+        said = f"The loss {'falls' if last < first else 'rises'} from {first:.2f} to {last:.2f} in {taken} steps"
+    lowest = f"; its minimum is {least:.2f}, at step {steps[loss.argmin()]:.0f}" if least < min(first, last) else ""
+    return f"{said}{lowest} (moving average)."
 
 
 def _curriculum(run: RunData) -> Plot:
@@ -166,16 +183,14 @@ def _throughput(run: RunData) -> Plot:
         other.set(ylabel="steps / s", ylim=(0, None))
         other.grid(False)
 
-    said = f"{seen:.2f} steps per second on average, {images[-1]:.0f} images rendered in all."
+    said = f"{seen:.2f} steps per second on average, {images[-1]:.0f} images rendered until the last step."
     return plot("throughput", "Throughput", said, draw)
 
 
 def _waiting(run: RunData) -> Plot:
-    shares = {
-        "trainer": float(
-            _column(run, "wait_s").sum() / max(1e-9, (_column(run, "wait_s") + _column(run, "step_s")).sum())
-        )
-    }
+    waited, worked = _column(run, "wait_s"), _column(run, "step_s")
+    # The first batch waits for the ring's fill, which would hide how the run went on.
+    shares = {"trainer": float(waited[1:].sum() / max(1e-9, (waited[1:] + worked[1:]).sum()))}
     for owner in run.ring.owners if run.ring else []:
         if owner.role in ("captioner", "renderer") and owner.wait_s + owner.busy_s:
             shares[owner.name.removeprefix("renderer-micro-").removeprefix("renderer-")] = owner.wait_s / (
@@ -190,9 +205,8 @@ def _waiting(run: RunData) -> Plot:
         axes.grid(False, axis="y")
 
     said = (
-        "Time spent waiting for the ring: "
-        + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-        + "."
+        f"The trainer waited {waited[0]:.1f} s for the first batch. Time spent waiting for the ring, the trainer's "
+        "since then: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()) + "."
     )
     return plot("waiting", "Waiting", said, draw)
 
@@ -213,7 +227,7 @@ def _fill(run: RunData) -> Plot:
         other.grid(False)
 
     said = (
-        f"The ring of {run.config.ring.slots} slots holds {complete[-1]:.0f} captions at the end; each was drawn"
+        f"The ring of {run.config.ring.slots} slots holds {complete[-1]:.0f} captions at the last step; each was drawn"
         f" {reuse[-1]:.1f} times on average."
     )
     return plot("fill", "Ring", said, draw)

@@ -37,6 +37,7 @@ class RunData:
         evaluations: lines of eval.jsonl, by step.
         refused: captions and negatives that validators refused, by reason.
         tasks: caption tasks in the journal.
+        summary: of the run's end, {} while it goes on.
         tables: {task: {name: score}} of `polygen-stream evaluate` on the newest step; keys of a score as in `Score`.
     """
 
@@ -104,7 +105,8 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
         analysis=read_json(run.analysis, required=ANALYSIS) or None,
         tables=read_scores(evaluated[-1])["scores"] if evaluated else {},
         provenance=read_json(run.provenance),
-        summary=read_json(run.summary),
+        # While the run goes on, the summary there may be is an earlier attempt's.
+        summary={} if ring else read_json(run.summary),
     )
 
 

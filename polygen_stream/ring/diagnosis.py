@@ -13,7 +13,8 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.groups import full_backlogs
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.picking import ended_tasks, ready_groups, window_now
+from polygen_stream.ring.limits import Limits, say_left
+from polygen_stream.ring.picking import ended_tasks, ready_groups, window_now, within_limits
 from polygen_stream.ring.records import DrawRequest, GroupState, Kind, Member, ProcessState, SlotState
 from polygen_stream.ring.sampler import NO_ROWS, Shortage, find_sampler
 from polygen_stream.ring.window import TaskWindow
@@ -57,7 +58,15 @@ def _missing_groups(control: Control, request: DrawRequest) -> str:
     if not isinstance(short, Shortage):
         return "the groups became ready at the last moment; raise ring.draw_timeout_s"
     lagging = _lagging_producer(control, Kind.PAIR if short.kind is Kind.PAIR else None)
-    return f"{short.ready} of {short.wanted} {short.kind.name} are ready; {lagging}"
+    return f"{short.ready} of {short.wanted} {short.kind.name} are ready{_used_up(control)}; {lagging}"
+
+
+def _used_up(control: Control) -> str:
+    """Return how many of the complete groups the limits still let a draw take, "" if that is all of them."""
+    c, limits = control.columns, Limits.read(control.columns)
+    left = int(np.count_nonzero(within_limits(c, limits)))
+    complete = int(np.count_nonzero(c.group_state == GroupState.COMPLETE))
+    return "" if left == complete else f"; {say_left(left, complete, limits.max_times_sampled, limits.max_age)}"
 
 
 def _open_window(control: Control, step: int) -> str:

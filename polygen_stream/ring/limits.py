@@ -22,7 +22,8 @@ class Limits:
         samples_per_insert: draws of groups per completed group (0 = no rate limiter), see limiter.py.
         error_buffer: half the width of the rate limiter's window, in draws of groups.
         min_fill: groups that must have been completed before the first draw.
-        max_times_sampled: draws after which a group is used up (0 = no limit).
+        max_times_sampled: draws after which a group is used up (0 = no limit): no longer drawn, and evicted when a new
+            group needs its room.
         max_age: training steps after its opening during which a group is drawn (0 = no limit). Older groups are the
             first to be evicted.
     """
@@ -91,3 +92,10 @@ class Limits:
                 f"than ring.max_times_sampled = {self.max_times_sampled} times: both sides would wait for ever; raise "
                 "ring.max_times_sampled or lower ring.samples_per_insert"
             )
+
+
+def say_left(left: int, complete: int, max_times_sampled: int, max_age: int) -> str:
+    """Return for a user that `left` of the `complete` groups may still be drawn, and which limits say so."""
+    reuse = {"max_times_sampled": max_times_sampled, "max_age": max_age}
+    limits = ", ".join(f"ring.{name} = {value}" for name, value in reuse.items() if value)
+    return f"{left} of {complete} complete captions may still be drawn ({limits})"

@@ -121,13 +121,17 @@ def _from_ready(control: Control, journal: UndoJournal, process: int, request: D
 
 def ready_groups(c: RingColumns) -> Candidates:
     """Return all groups that a draw may take now in throughput mode."""
-    limits = Limits.read(c)
+    return _candidates(c, within_limits(c, Limits.read(c)), c.group_round)
+
+
+def within_limits(c: RingColumns, limits: Limits) -> np.ndarray:
+    """Return which groups are complete and neither drawn as often nor as old as the limits let them be, bool [n]."""
     drawable = c.group_state == GroupState.COMPLETE
     if limits.max_times_sampled:
         drawable &= c.group_times < limits.max_times_sampled
     if limits.max_age:
         drawable &= c.group_step >= int(c.total[Total.STEP]) - limits.max_age
-    return _candidates(c, drawable, c.group_round)
+    return drawable
 
 
 def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray) -> None:

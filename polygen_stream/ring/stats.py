@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from polygen_stream.ring.layout import Total, get_text
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.limits import Limits, say_left
+from polygen_stream.ring.picking import within_limits
 from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.records import GroupState, Kind, ProcessState, SlotState
 
@@ -25,6 +26,8 @@ class RingStats:
     backlog: dict[str, int]  # members WANTED or WRITING now, per generator
     stale_commits: int
     groups: dict[str, dict[str, int]]  # "plain" | "pair" -> "open" | "complete" | "leased"
+    drawable: dict[str, int]  # complete groups that max_times_sampled and max_age still let a draw take, per kind
+    held_back: bool  # a draw waits because of the rate limiter
     groups_opened: int
     groups_completed: int
     evicted: int
@@ -53,6 +56,22 @@ class RingStats:
     finished_opening: bool
     processes: list[dict[str, Any]]
 
+    @property
+    def draw_bounds(self) -> list[str]:
+        """What keeps draws from complete groups now, in words for a user; [] if nothing does."""
+        most, age = int(self.limiter["max_times_sampled"]), int(self.limiter["max_age"])
+        left, complete = sum(self.drawable.values()), sum(counts["complete"] for counts in self.groups.values())
+        said = []
+        if left < complete:
+            said.append(say_left(left, complete, most, age))
+        if self.held_back:
+            per_insert = self.limiter["samples_per_insert"]
+            said.append(
+                "the rate limiter holds a draw back until more captions are complete "
+                f"(ring.samples_per_insert = {per_insert:g})"
+            )
+        return said
+
     def keys(self) -> list[str]:
         """Return the names of the numbers."""
         return [field.name for field in fields(self)]
@@ -69,13 +88,15 @@ def ring_stats(control: ReadableRing) -> RingStats:
         backlog = np.bincount(c.slot_generator[pending], minlength=len(names))
         reasons = {name: get_text(c.generator_reason[i]) for i, name in enumerate(names)}
         limits, limiter = Limits.read(c), RateLimiter.read(c)
-        return RingStats(
+        stats = RingStats(
             images_committed=dict(zip(names, c.generator_committed.tolist(), strict=True)),
             failed=dict(zip(names, c.generator_failed.tolist(), strict=True)),
             last_failure={name: reason for name, reason in reasons.items() if reason},
             backlog=dict(zip(names, backlog.tolist(), strict=True)),
             stale_commits=t(Total.STALE),
             groups={kind.name.lower(): _group_counts(control, kind) for kind in Kind},
+            drawable={},
+            held_back=t(Total.HELD_BACK) > 0,
             groups_opened=t(Total.OPENED),
             groups_completed=t(Total.COMPLETED),
             evicted=t(Total.EVICTED),
@@ -113,6 +134,18 @@ def ring_stats(control: ReadableRing) -> RingStats:
             finished_opening=bool(t(Total.FINISHED)),
             processes=_processes(control),
         )
+    # Outside of the mutex, which a draw may want: of a ring in use the count may be a few groups older or newer.
+    return replace(stats, drawable=_drawable(control, limits, stats))
+
+
+def _drawable(control: ReadableRing, limits: Limits, stats: RingStats) -> dict[str, int]:
+    complete = {kind: counts["complete"] for kind, counts in stats.groups.items()}
+    if not (limits.max_times_sampled or limits.max_age):
+        return complete
+    c = control.columns
+    within = within_limits(c, limits)
+    counted = {kind.name.lower(): int(np.count_nonzero(within & (c.group_kind == kind))) for kind in Kind}
+    return {kind: min(count, complete[kind]) for kind, count in counted.items()}
 
 
 def _group_counts(control: ReadableRing, kind: Kind) -> dict[str, int]:

@@ -31,9 +31,9 @@ def show(inspected: Inspected, found: Inspection, console: Console) -> None:
 
 def _captions(found: Inspection) -> Table:
     states = list(next(iter(found.stats.groups.values())))
-    table = _table("captions", *states)
+    table = _table("captions", *states, "drawable")
     for kind, counts in found.stats.groups.items():
-        table.add_row(kind, *(str(counts[state]) for state in states))
+        table.add_row(kind, *(str(counts[state]) for state in states), str(found.stats.drawable[kind]))
     return table
 
 
@@ -79,6 +79,8 @@ def _numbers(found: Inspection) -> Table:
         f"{stats.dropped} dropped, {stats.degraded} degraded, {stats.demoted} demoted",
     )
     table.add_row("draws", f"{stats.draws} of {stats.samples} captions, each {stats.mean_reuse:.1f} times")
+    for said in stats.draw_bounds:
+        table.add_row("", said)
     table.add_row("limiter", _limiter(stats))
     table.add_row(
         "pins", f"{stats.pinned} captions kept from eviction, {stats.pins_refused} refused, {stats.pins_gone} too late"

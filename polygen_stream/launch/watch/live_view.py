@@ -59,7 +59,7 @@ class StatusView:
 
 def line(config: RunConfig, shot: RunStatus) -> str:
     """One plain line: where the run stands."""
-    stats, metrics = shot.stats, shot.metrics
+    stats, metrics, waits = shot.stats, shot.metrics, shot.trainer_waits
     complete, total = _fill(stats)
     if shot.ending:
         return f"[{clock(shot.seconds)}] training is done, {shot.ending}"
@@ -67,21 +67,29 @@ def line(config: RunConfig, shot: RunStatus) -> str:
         progress = (
             f"step {metrics.get('step', 0) + 1}/{config.train.steps}  {shot.steps_per_second:.2f} steps/s  "
             f"loss {number(metrics.get('loss'), '.3f')}  p {number(metrics.get('p'), '.2f')}  "
-            f"trainer waits {share(shot.trainer_wait_share)}  ETA {_eta(config, shot)}"
+            f"trainer waits {recent_wait(waits.recent, waits.recent_steps)}  ETA {_eta(config, shot)}"
         )
     else:
-        progress = f"filling the ring: {complete} of {config.ring.min_fill} complete captions before the first step"
+        progress = _before_the_first_step(stats)
     rates = "  ".join(f"{name} {rate:.1f}" for name, rate in shot.images_per_second.items())
     return (
         f"[{clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
         f"{total}, reuse {stats.mean_reuse:.1f}  |  producers wait {share(producers_wait_share(stats))}"
-        f"{'  |  ' + shot.degraded if shot.degraded else ''}"
+        f"{''.join(f'  |  {said}' for said in (*stats.draw_bounds, shot.degraded) if said)}"
     )
+
+
+def _before_the_first_step(stats: RingStats) -> str:
+    completed, wanted = stats.groups_completed, int(stats.limiter["min_fill"])
+    if completed < wanted:
+        return f"filling the ring: {completed} of {wanted} complete captions before the first step"
+    doing = "the first step is being taken" if stats.draws else "the first batch is being drawn"
+    return f"{completed} captions are complete (ring.min_fill = {wanted}), {doing}"
 
 
 def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
     """The whole live screen."""
-    stats, metrics = shot.stats, shot.metrics
+    stats, metrics, waits = shot.stats, shot.metrics, shot.trainer_waits
     head = Text(
         f"polygen-stream {config.name}   {clock(shot.seconds)}   {run_dir}",
         style="bold",
@@ -94,7 +102,8 @@ def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
     training.add_row("ETA", shot.ending or _eta(config, shot))
     training.add_row("loss", number(metrics.get("loss"), ".4f"))
     training.add_row("p (hard negatives)", number(metrics.get("p"), ".3f"))
-    training.add_row("trainer waits", share(shot.trainer_wait_share))
+    training.add_row("trainer waits", recent_wait(waits.recent, waits.recent_steps))
+    training.add_row("for the first batch", "-" if waits.first_batch_s is None else f"{waits.first_batch_s:.1f} s")
     training.add_row("producers wait", share(producers_wait_share(stats)))
     training.add_row("mean reuse", f"{stats.mean_reuse:.2f}")
 
@@ -115,7 +124,8 @@ def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
     upper = Table.grid(padding=(0, 4))
     upper.add_row(training, generators, ring)
     degraded = [Text(shot.degraded, style="bold red")] if shot.degraded else []
-    return Group(head, *degraded, Text(), upper, Text(), processes)
+    bounds = [Text(f"draws: {said}") for said in stats.draw_bounds]
+    return Group(head, *degraded, Text(), upper, *bounds, Text(), processes)
 
 
 def grid() -> Table:
@@ -152,3 +162,8 @@ def number(value: float | None, spec: str) -> str:
 def share(value: float | None) -> str:
     """Return a share in per cent, and "-" where it is not known."""
     return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def recent_wait(value: float | None, steps: int) -> str:
+    """Return the share of the last steps that the trainer waited, with their number, and "-" where it is not known."""
+    return "-" if value is None else f"{share(value)} of the last {steps} steps"

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.jsonl import read_jsonl_lines, report_damage
+
+
+@dataclass(frozen=True)
+class TrainerWaits:
+    """How long the trainer waited for batches. The first batch waits for the ring's fill, so it counts apart.
+
+    Attributes:
+        first_batch_s: seconds for the first batch of the run, None before the first step.
+        after: share of its time since then, in [0, 1], None before the second logged step.
+        recent: the same over the last logged steps.
+        recent_steps: steps that `recent` is over.
+    """
+
+    first_batch_s: float | None = None
+    after: float | None = None
+    recent: float | None = None
+    recent_steps: int = 0
 
 
 class MetricsTail:
@@ -15,12 +33,15 @@ class MetricsTail:
     def __init__(self, path: Path, window: int = 50):
         self._path = path
         self._offset = self._number = 0
+        self._first: dict | None = None
+        self._waited = self._worked = 0.0  # seconds since the first line
         self.recent: deque[dict] = deque(maxlen=window)
         self.first_seen: float | None = None  # monotonic seconds when the first step's line was there
 
     def start_again(self) -> None:
         """Read a file that was cut, before it is written to again: `recent` is what it holds, nothing has been seen."""
         self._offset = self._number = 0
+        self._first, self._waited, self._worked = None, 0.0, 0.0
         self.recent.clear()
         self.read()
         self.first_seen = None
@@ -34,6 +55,11 @@ class MetricsTail:
                 damaged.append(line.number)
                 continue
             self.recent.append(line.record)
+            if self._first is None:
+                self._first = line.record
+            else:
+                self._waited += line.record.get("wait_s", 0.0)
+                self._worked += line.record.get("step_s", 0.0)
             if self.first_seen is None:
                 self.first_seen = time.monotonic()
         report_damage(self._path, damaged)
@@ -53,8 +79,19 @@ class MetricsTail:
         return (last.get("step", 0) - first.get("step", 0)) / seconds if seconds > 0 else 0.0
 
     @property
-    def wait_share(self) -> float | None:
-        """Share of the window's time the trainer waited for a batch."""
-        waited = sum(record.get("wait_s", 0.0) for record in self.recent)
-        worked = sum(record.get("step_s", 0.0) for record in self.recent)
-        return waited / (waited + worked) if waited + worked else None
+    def waits(self) -> TrainerWaits:
+        """How long the trainer waited, in all and over the window."""
+        if self._first is None:
+            return TrainerWaits()
+        counted = [record for record in self.recent if record is not self._first]
+        before = self._first if len(counted) < len(self.recent) else counted[0]
+        return TrainerWaits(
+            first_batch_s=self._first.get("wait_s", 0.0),
+            after=_share(self._waited, self._worked),
+            recent=_share(*(sum(record.get(name, 0.0) for record in counted) for name in ("wait_s", "step_s"))),
+            recent_steps=self.recent[-1]["step"] - before["step"] + (before is not self._first),
+        )
+
+
+def _share(waited: float, worked: float) -> float | None:
+    return waited / (waited + worked) if waited + worked else None

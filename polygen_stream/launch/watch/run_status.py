@@ -15,7 +15,7 @@ from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
 from polygen_stream.launch.role_table import PRODUCERS
 from polygen_stream.launch.summary import recorder_summary, wait_share
-from polygen_stream.launch.watch.metrics_tail import MetricsTail
+from polygen_stream.launch.watch.metrics_tail import MetricsTail, TrainerWaits
 from polygen_stream.ring import RingStats
 
 RATE_WINDOW_S = 10.0
@@ -43,7 +43,7 @@ class RunStatus:
     stats: RingStats
     metrics: dict  # newest line of metrics.jsonl, {} before the first step
     steps_per_second: float
-    trainer_wait_share: float | None
+    trainer_waits: TrainerWaits
     images_per_second: dict[str, float]
     processes: Sequence[ProcessStatus]
     ending: str  # what the run still does after the last step, "" before
@@ -83,7 +83,7 @@ class StatusTracker:
             stats=stats,
             metrics=tail.last,
             steps_per_second=tail.steps_per_second,
-            trainer_wait_share=tail.wait_share,
+            trainer_waits=tail.waits,
             images_per_second=self._rates(),
             processes=processes,
             ending=", ".join(busy) if trained else "",
@@ -115,7 +115,7 @@ def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
         for row in stats.processes
     ]
     rates = dict.fromkeys(stats.images_committed, 0.0)
-    return RunStatus(None, stats, tail.last, tail.steps_per_second, tail.wait_share, rates, processes, "", "")
+    return RunStatus(None, stats, tail.last, tail.steps_per_second, tail.waits, rates, processes, "", "")
 
 
 def producers_wait_share(stats: RingStats) -> float | None:
@@ -150,9 +150,14 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "loss": metrics.get("loss"),
         "p": metrics.get("p"),
         "steps_per_second": shot.steps_per_second,
-        "trainer_wait_share": shot.trainer_wait_share,
+        "trainer_wait_share": shot.trainer_waits.recent,
+        "trainer_wait_steps": shot.trainer_waits.recent_steps,
+        "trainer_first_batch_wait_s": shot.trainer_waits.first_batch_s,
+        "trainer_wait_share_after_first_batch": shot.trainer_waits.after,
         "producers_wait_share": producers_wait_share(stats),
         "captions": stats.groups,
+        "captions_drawable": stats.drawable,
+        "draw_bounds": stats.draw_bounds,
         "captions_opened": stats.groups_opened,
         "mean_reuse": stats.mean_reuse,
         "slots": {"free": stats.free_slots, "all": config.ring.slots},

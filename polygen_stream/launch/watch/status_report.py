@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polygen_stream.launch.watch.live_view import clock, grid, number, share
+from polygen_stream.launch.watch.live_view import clock, grid, number, recent_wait, share
 
 
 def show_status(found: dict, console: Console) -> None:
@@ -19,6 +19,8 @@ def show_status(found: dict, console: Console) -> None:
     for table in (_training(found), _ring(found), _generators(found), _processes(found)):
         console.print()
         console.print(table)
+    for said in found["draw_bounds"]:
+        console.print(Text(f"draws: {said}"), soft_wrap=True)
     if found["events"]:
         console.print()
     for event in found["events"]:
@@ -34,7 +36,10 @@ def _training(found: dict) -> Table:
     table.add_row("steps/s", f"{found['steps_per_second']:.2f}")
     table.add_row("loss", number(found["loss"], ".4f"))
     table.add_row("p (hard negatives)", number(found["p"], ".3f"))
-    table.add_row("trainer waits", share(found["trainer_wait_share"]))
+    table.add_row("trainer waits", recent_wait(found["trainer_wait_share"], found["trainer_wait_steps"]))
+    if (first := found["trainer_first_batch_wait_s"]) is not None:
+        after = share(found["trainer_wait_share_after_first_batch"])
+        table.add_row("trainer waited", f"{first:.1f} s for the first batch, then {after}")
     table.add_row("producers wait", share(found["producers_wait_share"]))
     if checkpoint is None:
         table.add_row("last checkpoint", "-")
@@ -49,11 +54,12 @@ def _training(found: dict) -> Table:
 
 
 def _ring(found: dict) -> Table:
-    table = Table("captions", "open", "complete", "leased", box=None, pad_edge=False)
+    table = Table("captions", "open", "complete", "leased", "drawable", box=None, pad_edge=False)
     for kind, counts in found["captions"].items():
-        table.add_row(kind, *(str(counts[state]) for state in ("open", "complete", "leased")))
-    table.add_row("slots", f"{found['slots']['free']} of {found['slots']['all']} free", "", "")
-    table.add_row("mean reuse", f"{found['mean_reuse']:.2f}", "", "")
+        states = (str(counts[state]) for state in ("open", "complete", "leased"))
+        table.add_row(kind, *states, str(found["captions_drawable"][kind]))
+    table.add_row("slots", f"{found['slots']['free']} of {found['slots']['all']} free")
+    table.add_row("mean reuse", f"{found['mean_reuse']:.2f}")
     return table
 
 
@@ -66,7 +72,7 @@ def _generators(found: dict) -> Table:
 
 
 def _processes(found: dict) -> Table:
-    table = Table("process", "pid", "heartbeat", "waits", "doing", box=None, pad_edge=False)
+    table = Table("process", "pid", "heartbeat", "waits in all", "doing", box=None, pad_edge=False)
     for row in found["processes"]:
         age = row["heartbeat_age_s"]
         cells = (row["label"], str(row["pid"]), "-" if age is None else f"{age:.1f} s", share(row["wait_share"]))

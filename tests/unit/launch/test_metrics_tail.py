@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polygen_stream.base.jsonl import read_jsonl
-from polygen_stream.launch.watch.metrics_tail import MetricsTail
+from polygen_stream.launch.watch.metrics_tail import MetricsTail, TrainerWaits
 
 
 def test_half_written_line_waits_for_its_end(tmp_path):
@@ -52,13 +52,23 @@ def test_damaged_lines_are_skipped(tmp_path):
     assert list(read_jsonl(tmp_path / "absent.jsonl")) == []
 
 
-def test_wait_share_is_waiting_over_all_time(tmp_path):
+def test_waits_are_those_after_the_first_batch_which_counts_apart(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    tail = MetricsTail(path)
-    assert tail.wait_share is None
-    path.write_text('{"step": 0, "time": 1, "wait_s": 1.0, "step_s": 3.0}\n')
+    tail = MetricsTail(path, window=4)
+    assert tail.waits == TrainerWaits()
+    path.write_text('{"step": 0, "time": 9, "wait_s": 9.0, "step_s": 1.0}\n')
     tail.read()
-    assert tail.wait_share == 0.25
+    assert tail.waits == TrainerWaits(first_batch_s=9.0)
+    with path.open("a") as file:
+        file.write('{"step": 1, "time": 10, "wait_s": 3.0, "step_s": 1.0}\n')
+        file.write('{"step": 2, "time": 11, "wait_s": 3.0, "step_s": 1.0}\n')
+    tail.read()
+    assert tail.waits == TrainerWaits(9.0, after=0.75, recent=0.75, recent_steps=2)
+    with path.open("a") as file:
+        for step in range(3, 7):
+            file.write(f'{{"step": {step}, "time": {9 + step}, "wait_s": 0.0, "step_s": 2.0}}\n')
+    tail.read()
+    assert tail.waits == TrainerWaits(9.0, after=0.375, recent=0.0, recent_steps=4)
 
 
 def test_after_a_cut_only_what_comes_then_is_news(tmp_path):

@@ -15,7 +15,7 @@ from polygen_stream.config import load_config
 from polygen_stream.launch.watch.live_view import StatusView
 from polygen_stream.launch.watch.metrics_tail import MetricsTail
 from polygen_stream.launch.watch.run_status import StatusTracker
-from polygen_stream.ring import Kind, Member, Ring, RingSpec
+from polygen_stream.ring import DrawRequest, Kind, Member, Ring, RingSpec
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def fill(ring, tmp_path):
 def test_screen_shows_training_generators_and_ring(tmp_path, ring):
     fill(ring, tmp_path)
     shown = show(tmp_path, ring, terminal=True)
-    for expected in ("100 / 600", "2.00", "4:10", "4.1250", "0.250", "25 %", "plain", "pair"):
+    for expected in ("100 / 600", "2.00", "4:10", "4.1250", "0.250", "25 % of the last 50 steps", "plain", "pair"):
         assert expected in shown, expected
 
 
@@ -71,7 +71,9 @@ def test_plain_lines_are_not_printed_at_every_update(tmp_path, ring):
     shown = show(tmp_path, ring, terminal=False, updates=3)
     lines = [line for line in shown.splitlines() if "steps/s" in line]
     assert len(lines) == 1
-    assert "step 100/600  2.00 steps/s  loss 4.125  p 0.25  trainer waits 25 %  ETA 4:10" in lines[0]
+    assert (
+        "step 100/600  2.00 steps/s  loss 4.125  p 0.25  trainer waits 25 % of the last 50 steps  ETA 4:10" in lines[0]
+    )
     assert "\x1b" not in shown
 
 
@@ -94,3 +96,20 @@ def test_process_table_names_what_each_process_does(tmp_path, ring):
     view.close()
     assert "renderer micro/sd15" in screen.getvalue()
     assert "painting" in screen.getvalue()
+
+
+def test_the_fill_before_the_first_step_and_the_first_batch(tmp_path):
+    spec = RingSpec(
+        slots=16, image_shape=(4, 4, 3), groups=8, members=1, caption_bytes=16, generators=("a",), seed=0, min_fill=2,
+        max_times_sampled=1,
+    )  # fmt: skip
+    with closing(Ring.create(spec)) as ring:
+        ring.register("renderer", "renderer-a")
+        for task, said in enumerate(("filling the ring: 1 of 2 complete", "the first batch is being drawn")):
+            ring.open_group(task, Kind.PLAIN, f"a fish {task}", None, [Member(0, 0, 1)], timeout_s=1)
+            ring.commit(ring.claim([0], 8), np.zeros((1, 4, 4, 3), np.uint8))
+            assert said in show(tmp_path, ring, terminal=False)
+        ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
+        for terminal in (False, True):
+            said = " ".join(show(tmp_path, ring, terminal).split())
+            assert "0 of 2 complete captions may still be drawn (ring.max_times_sampled = 1)" in said

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 
 import pytest
+from rich.console import Console
 
 from polygen_stream.config import RunConfig, dump_config
 from polygen_stream.launch.watch.status_query import status_of
+from polygen_stream.launch.watch.status_report import show_status
 
 RESUME = {"event": "resume", "step": 7}
 
@@ -25,6 +28,20 @@ def test_a_copy_without_its_times(tmp_path, resumed, resumes, state):
         for age, name in enumerate(order):
             os.utime(tmp_path / f"{name}.json", (10**9 + age, 10**9 + age))
         assert status_of(tmp_path)["state"] == state
+
+
+def test_the_wait_for_the_first_batch_is_shown_apart(tmp_path):
+    dump_config(RunConfig(), tmp_path / "config.toml")
+    lines = [
+        {"step": step, "time": step, "wait_s": 18.0 if step == 0 else 0.5, "step_s": 1.5, "loss": 4.0}
+        for step in range(5)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, screen = status_of(tmp_path), io.StringIO()
+    show_status(found, Console(file=screen, width=140))
+    assert (found["trainer_wait_share"], found["trainer_first_batch_wait_s"]) == (0.25, 18.0)
+    assert "25 % of the last 4 steps" in screen.getvalue()
+    assert "18.0 s for the first batch, then 25 %" in screen.getvalue()
 
 
 def test_a_run_without_a_summary_was_killed(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from polygen_stream.launch.summary import evaluation, refusals, summarize, wait_share
+from polygen_stream.launch.summary import evaluation, refusals, show, summarize, wait_share
 from polygen_stream.ring import Ring, RingSpec
 
 
@@ -55,6 +55,22 @@ def test_overlap_counts_steps_until_the_production_target_was_met(tmp_path, stat
     assert result["steps"] == 7
     assert result["steps_per_second"] == 1.0
     assert result["images_seen"] == 70
+
+
+def test_the_wait_for_the_first_batch_counts_apart(tmp_path, stats, capsys):
+    lines = [
+        {
+            "step": step, "time": step, "wait_s": 18.0 if step == 0 else 0.5, "step_s": 1.5, "images": 1,
+            "images_committed": 9,
+        }
+        for step in range(5)
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = summarize(tmp_path, "completed", None, 9.0, 1.5, stats)
+    assert result["waiting"]["trainer_share"] == round(20 / 27.5, 4)
+    assert result["trainer_wait"] == {"first_batch_s": 18.0, "share_after_first_batch": 0.25}
+    show(result, tmp_path)
+    assert "waited: trainer 18.0 s for the first batch, then 25.0 %" in capsys.readouterr().out
 
 
 def test_images_seen_counts_the_steps_between_logged_ones(tmp_path, stats):

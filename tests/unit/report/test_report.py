@@ -6,10 +6,12 @@ import base64
 import json
 import os
 import re
+import shutil
 import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +29,7 @@ from polygen_stream.launch.process_plan import build_process_plan, dashboard_por
 from polygen_stream.report import dashboard, gallery, report
 from polygen_stream.report.compare import comparison_page
 from polygen_stream.report.page import run_page
-from polygen_stream.report.plots import smooth
+from polygen_stream.report.plots import smooth, training_plots
 from polygen_stream.report.ring_view import view_ring
 from polygen_stream.report.run_data import read_run_data
 from polygen_stream.ring import DrawRequest
@@ -196,6 +198,29 @@ def test_smoothing_keeps_a_constant_and_a_straight_line():
     assert smooth(line)[20:-20] == pytest.approx(line[20:-20])
 
 
+def about_the_loss(run, losses, shares) -> str:
+    lines = [{**run.metrics[0], "step": i, "loss": loss, "p": shares[i]} for i, loss in enumerate(losses)]
+    return next(plot.about for plot in training_plots(replace(run, metrics=lines)) if plot.key == "loss")
+
+
+def test_the_loss_is_said_to_go_where_it_goes(run_dir):
+    run, same = read_run_data(run_dir), [0.25] * 30
+    falls = about_the_loss(run, np.linspace(5, 3, 30), same)
+    assert falls.startswith("The loss falls from 4.9") and "minimum" not in falls and "comparable" not in falls
+    rises = about_the_loss(run, np.linspace(3, 5, 30), np.linspace(0, 0.5, 30))
+    assert rises.startswith("The loss rises from 3.0") and "minimum" not in rises
+    assert "not comparable while the share of hard negatives changes (0.00 to 0.50)" in rises
+    valley = about_the_loss(run, abs(np.linspace(-2, 2, 31)) + 2, [0.25] * 31)
+    assert re.match(r"The loss is 3\.\d\d at the start and after 31 steps; its minimum is 2\.\d\d, at step 15 ", valley)
+
+
+def test_the_wait_for_the_first_batch_is_told_apart(run_dir):
+    run = read_run_data(run_dir)
+    late = replace(run, metrics=[{**run.metrics[0], "wait_s": 18.0}, *run.metrics[1:]])
+    [said] = [plot.about for plot in training_plots(late) if plot.key == "waiting"]
+    assert "The trainer waited 18.0 s for the first batch." in said and "trainer 10 %" in said
+
+
 def test_runs_are_compared_with_the_first(run_dir, tmp_path):
     folders = [make_run(tmp_path / f"run-{i}", seed=i, score=0.4 + 0.1 * i) for i in range(2)]
     result = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "all.html")])
@@ -257,6 +282,21 @@ def test_the_dashboard_is_a_process_of_the_run_when_asked_for():
     [process] = build_process_plan(config, dashboard_port=8089).with_role("dashboard")
     assert process.env[dashboard.PORT_VARIABLE] == "8089"
     assert 0 < dashboard_port(0) < 65536
+
+
+def test_counts_are_those_of_the_ring_and_say_what_they_count(run_dir, ring):
+    """The last line of the metrics has 336 images; the ring, another run's, 18."""
+    after = Page(run_page(read_run_data(run_dir, view_ring(ring).inspection))).words
+    assert "18 rendered, " in after and "24 tasks written or dropped, 6 captions with all their images" in after
+    assert f"{STEPS} s from the trainer's start to its last logged step" in after
+    assert "336 images rendered until the last step" in after
+
+
+def test_a_page_during_a_resumed_run_does_not_show_the_earlier_attempts_end(run_dir, ring, tmp_path):
+    run_dir = shutil.copytree(run_dir, tmp_path / "run")
+    (run_dir / "summary.json").write_text(json.dumps({"status": "interrupted", "seconds": 12.0}))
+    assert "interrupted" in Page(run_page(read_run_data(run_dir))).words
+    assert "interrupted" not in Page(run_page(read_run_data(run_dir, view_ring(ring).inspection))).words
 
 
 def test_a_live_page_needs_no_checkpoint(run_dir, ring):

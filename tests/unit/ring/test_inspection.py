@@ -16,7 +16,7 @@ from small_rings import open_pair, open_plain, pictures, render
 
 from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.launch.watch.inspect_view import show
-from polygen_stream.ring import DrawRequest, Ring
+from polygen_stream.ring import DrawRequest, Ring, RingTimeout, WaitStopped
 from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot import save_snapshot
 from polygen_stream.ring.state import copy_state
@@ -100,6 +100,48 @@ def test_tables_of_a_snapshot(new_ring, tmp_path):
     assert "-6 [------------|------------] 10, now 2 " in text
     assert "task 0: 4 openings and 5 steps ago" in text
     assert row(text, "test")[1:2] == ["?"]
+
+
+def test_captions_that_are_used_up_are_told_from_those_that_may_be_drawn(new_ring, tmp_path):
+    ring = new_ring(max_times_sampled=1)
+    for task in range(3):
+        open_plain(ring, task)
+    open_pair(ring, 3)
+    render(ring)
+    ring.release(ring.draw(DrawRequest(0, 2, 0), 0.0))
+    assert look(ring).stats.drawable == {"plain": 1, "pair": 1}
+    save_snapshot(ring, tmp_path / "ring", payload=False)
+    assert "2 of 4 complete captions may still be drawn (ring.max_times_sampled = 1)" in shown(tmp_path / "ring")
+    with pytest.raises(
+        RingTimeout, match=r"2 of 4 complete captions may still be drawn \(ring.max_times_sampled = 1\)"
+    ):
+        ring.draw(DrawRequest(1, 3, 0), 0.0)
+
+
+def test_captions_that_are_too_old_are_told_too(new_ring):
+    ring = new_ring(max_age=2)
+    open_plain(ring, 0)
+    ring.set_step(3)
+    open_plain(ring, 1)
+    render(ring)
+    assert ring.stats().draw_bounds == ["1 of 2 complete captions may still be drawn (ring.max_age = 2)"]
+
+
+def test_a_draw_that_the_limiter_holds_back_is_told(new_ring):
+    ring, told = new_ring(samples_per_insert=1.0, error_buffer=2.0), []
+    open_plain(ring, 0)
+    render(ring)
+
+    def stop() -> bool:
+        told.extend(ring.stats().draw_bounds)
+        return bool(told)
+
+    with pytest.raises(WaitStopped):
+        for step in range(9):
+            ring.release(ring.draw(DrawRequest(step, 1, 0), 1.0, stop))
+    [said] = told
+    assert "the rate limiter holds a draw back" in said and "ring.samples_per_insert = 1" in said
+    assert ring.stats().draw_bounds == []
 
 
 def inspect(*words: str | Path) -> subprocess.CompletedProcess[str]:
