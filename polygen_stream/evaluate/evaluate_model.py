@@ -43,12 +43,12 @@ def evaluate(
     Raises:
         UserError: a model, task or dataset that cannot be used, or a file that cannot be written.
     """
+    training_device(device, key="--device")
     if as_json:
         check_writable(as_json)
     kept = _file_in_run(resolve_checkpoint(name)) if pretrained is None else None
     if kept and not _can_be_kept(kept, as_json, console):
         kept = None
-    training_device(device, key="--device")
     torch.set_num_threads(threads)
     logging.getLogger().setLevel(logging.ERROR)  # open_clip reports what it loads
     data = Data(load_encoder(name, pretrained, device), root, workers)
