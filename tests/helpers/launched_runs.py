@@ -171,12 +171,20 @@ class Launched:
 
 
 def abandoned(names: set[str]) -> set[str]:
-    """The files of /dev/shm that no living process has mapped; tests beside this one have files of their own there."""
-    mapped = ""
+    """The files of /dev/shm that no living process has mapped; tests beside this one have files of their own there.
+
+    By inode: a process that made a named semaphore has mapped it under a name that it had before.
+    """
+    mapped = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):  # it has ended
-            mapped += maps.read_text()
-    return {name for name in names if f"/dev/shm/{name}" not in mapped}
+            mapped |= {line.split()[4] for line in maps.read_text().splitlines() if "/dev/shm/" in line}
+    left = set()
+    for name in names:
+        with suppress(FileNotFoundError):
+            if str(os.stat(f"/dev/shm/{name}").st_ino) not in mapped:
+                left.add(name)
+    return left
 
 
 def toy(folder: Path, *words: str, **environment: str) -> Launched:

@@ -216,7 +216,7 @@ def test_models_that_never_say_anything_usable_end_the_run_with_the_reason(start
     ring = Ring.create(ring_spec(config))
     captioner = start(config, ring, "captioner")
     _, stderr = captioner.communicate(timeout=240)
-    assert captioner.returncode == 1
+    assert captioner.returncode == 2
     assert stderr.splitlines()[-1].startswith("error: 512 tasks in a row got no caption: caption: ")
     entries = list(read_journal(tmp_path / "journal.jsonl"))
     assert len(entries) >= 512 and all(isinstance(entry.outcome, Dropped) for entry in entries)

@@ -77,12 +77,19 @@ def test_another_machine_is_said(measured):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("content", ["no JSON", "[]", '{"machine": {}, "quick": true, "parts": {"ring": {}}}'])
-def test_a_file_that_is_none_is_named_before_anything_is_measured(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("no JSON", "other.json is not JSON"),
+        ("[]", "was not written by polygen-stream bench all"),
+        ('{"machine": {}, "quick": true, "parts": {"ring": {}}}', "was not written by polygen-stream bench all"),
+    ],
+)
+def test_a_file_that_is_none_is_named_before_anything_is_measured(tmp_path, content, said):
     file = tmp_path / "other.json"
     file.write_text(content)
     done = bench("--compare", str(file))
-    assert done.returncode == 2 and "was not written by polygen-stream bench all" in done.stderr
+    assert done.returncode == 2 and said in done.stderr
     assert "Traceback" not in done.stderr and "bench ring" not in done.stderr
 
 

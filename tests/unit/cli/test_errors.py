@@ -45,7 +45,9 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["run", "--launch.captioner_python", "nosuchpy"], ["launch.captioner_python nosuchpy"]),
         (["evaluate", "micro", "--tasks", ","], ["--tasks ','", "names none"]),
         pytest.param(
-            ["evaluate", "micro", "--json", "folder"], ["cannot write folder: it is a folder"], marks=pytest.mark.extended
+            ["evaluate", "micro", "--json", "folder"],
+            ["cannot write folder: it is a folder"],
+            marks=pytest.mark.extended,
         ),  # imports torch and scikit-learn
         pytest.param(
             ["evaluate", "micro", "--device", "warp"], ["--device = 'warp' is not a device"], marks=pytest.mark.extended
