@@ -39,9 +39,9 @@ def quantized(kind: str, **changes: object) -> Recipe:
             'quantize = { vae_2 = "fp8" }',
             r"sd15\.toml: engine\.tensorrt\.quantize names vae_2, which engine\.parts does not$",
         ),
-        ('quantize = { unet = "int4" }', "quantize.unet: input should be 'fp8' or 'int8', got 'int4'"),
-        ("optimization_level = 6", "optimization_level: input should be less than or equal to 5, got 6"),
-        ("precision = 8", "engine.tensorrt.precision: extra inputs are not permitted"),
+        ('quantize = { unet = "int4" }', "quantize.unet: expected one of 'fp8' or 'int8', got 'int4'"),
+        ("optimization_level = 6", "optimization_level: expected at most 5, got 6"),
+        ("precision = 8", "unknown key engine.tensorrt.precision"),
     ],
 )
 def test_a_recipe_that_asks_for_what_there_is_not_is_refused(tmp_path: Path, table: str, told: str):
