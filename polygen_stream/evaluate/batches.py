@@ -41,7 +41,7 @@ class _Guarded(Dataset):
     def __getitem__(self, index: int) -> object:
         try:
             return self.dataset[index]
-        except Exception as problem:
+        except Exception as problem:  # raised where the batch is read, naming its dataset
             return _Problem(problem)
 
 
@@ -52,7 +52,7 @@ class _GuardedStream(IterableDataset):
     def __iter__(self) -> Iterator[object]:
         try:
             yield from self.dataset
-        except Exception as problem:
+        except Exception as problem:  # likewise
             yield _Problem(problem)
 
 

@@ -85,7 +85,7 @@ class RunMonitor:
     def _no_reason_to_end(self) -> Iterator[None]:
         try:
             yield
-        except Exception:
+        except Exception:  # a view that fails must not end a run
             if not self._told:
                 self._told = True
                 with suppress(OSError):
