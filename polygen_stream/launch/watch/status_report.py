@@ -16,6 +16,8 @@ def show_status(found: dict, console: Console) -> None:
     console.print(Text(f"{found['name']} {found['state']}{since}   {found['run']}", style="bold"), soft_wrap=True)
     if found["degraded"]:
         console.print(Text(found["degraded"], style="bold red"), soft_wrap=True)
+    if found["starting"]:
+        console.print(Text(found["starting"]), soft_wrap=True)
     for table in (_training(found), _ring(found), _generators(found), _processes(found)):
         console.print()
         console.print(table)
