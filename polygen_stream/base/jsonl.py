@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.records import Kinds, wrong_values
 
 
 class Line(NamedTuple):
@@ -55,7 +56,9 @@ def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
         stream.write(json.dumps(record) + "\n")
 
 
-def read_jsonl(path: Path, required: Collection[str] = (), *, strict: bool = False) -> Iterator[dict[str, Any]]:
+def read_jsonl(
+    path: Path, required: Collection[str] = (), kinds: Kinds | None = None, *, strict: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yield the records of a JSON-lines file, without a last line still being written; none if there is no such file.
 
     Damaged lines are skipped; how many, and where the first is, is printed to stderr once per file and process.
@@ -63,6 +66,7 @@ def read_jsonl(path: Path, required: Collection[str] = (), *, strict: bool = Fal
     Args:
         path: The file.
         required: Keys without which a record counts as damaged.
+        kinds: What the values of some keys have to be, where they are there; or the record counts as damaged.
         strict: Refuse a damaged line instead of skipping it.
 
     Raises:
@@ -72,7 +76,7 @@ def read_jsonl(path: Path, required: Collection[str] = (), *, strict: bool = Fal
     needed = {*required}
     try:
         for line in read_jsonl_lines(path):
-            if line.record is not None and line.record.keys() >= needed:
+            if line.record is not None and line.record.keys() >= needed and not wrong_values(line.record, kinds or {}):
                 yield line.record
             elif strict:
                 raise UserError(f"{path} line {line.number} is damaged, and every line is needed; restore the file")

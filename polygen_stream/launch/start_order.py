@@ -16,7 +16,7 @@ from polygen_stream.launch.children import Child
 from polygen_stream.launch.process_plan import ProcessSpec
 from polygen_stream.ring import RingStats
 
-# Longer than that a process holds up nobody: what takes so long waits for a disk, a network or another machine.
+# Longer than that no process holds up others: what takes so long waits for a disk, a network or another machine.
 HOLDS_UP_S = 20.0
 
 
@@ -30,7 +30,8 @@ class StartQueue:
 
     def __init__(self, processes: Sequence[ProcessSpec], at_once: int | None = None) -> None:
         self._at_once = at_once or len(os.sched_getaffinity(0))
-        self._groups = [[*group] for _, group in groupby(processes, lambda each: each.name if each.rank is None else "")]
+        by_trainer = groupby(processes, lambda each: each.name if each.rank is None else "the ranks")
+        self._groups = [[*group] for _, group in by_trainer]
 
     @property
     def left(self) -> list[ProcessSpec]:

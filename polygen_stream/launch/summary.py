@@ -12,11 +12,14 @@ from rich.table import Table
 
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.records import is_count, is_object
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.launch.events import events
 from polygen_stream.launch.role_table import PRODUCERS
+from polygen_stream.launch.watch.metrics_tail import METRIC_KINDS
 from polygen_stream.ring import RingStats
 
+METRICS = ("step", "time", "wait_s", "step_s", "images", "images_committed")
 EVALUATION_KEYS = (
     "zero_shot_things",
     "zero_shot_colours",
@@ -47,7 +50,7 @@ def summarize(
     """
     images = dict(stats.images_committed)
     run = RunFolder(run_dir)
-    training = _training(read_jsonl(run.metrics, required=("step",)), sum(images.values()))
+    training = _training(read_jsonl(run.metrics, METRICS, METRIC_KINDS), sum(images.values()))
     return {
         "status": status,
         "error": error,
@@ -74,7 +77,7 @@ def summarize(
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
         "recorder": recorder_summary(run_dir, stats),
-        "evaluation": evaluation(read_jsonl(run.eval_log)),
+        "evaluation": evaluation(read_jsonl(run.eval_log, kinds={"metrics": is_object, "chance": is_object})),
     }
 
 
@@ -88,7 +91,8 @@ def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
 
     Captions are missing that made room in the ring before the recorder got to them, or after it was given up.
     """
-    so_far, given_up = read_json(RunFolder(run_dir).recorder_state), events(run_dir, "recorder")
+    state = RunFolder(run_dir).recorder_state
+    so_far, given_up = read_json(state, kinds={"captions": is_count}), events(run_dir, "recorder")
     if not so_far and not given_up:
         return None
     missing = max(0, stats.groups_completed - so_far.get("captions", 0))

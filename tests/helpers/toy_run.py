@@ -59,13 +59,14 @@ def toy_plan(config):
     plan = build_process_plan(config)
     ranks = plan.with_role("trainer")
     processes = (
-        *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
+        *([process("captioner", "captioner")] if plan.with_role("captioner") else []),
         *(
             replace(process("renderer", real.name, real.generator), replica=real.replica)
             for real in plan.with_role("renderer")
         ),
-        *([process("captioner", "captioner")] if plan.with_role("captioner") else []),
-        *plan.with_role("reader", "recorder"),  # the real ones
+        *plan.with_role("reader"),  # the real ones
+        *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
+        *plan.with_role("recorder"),
         process("evaluator", "evaluator"),
         process("report", "report"),
     )

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.jsonl import read_jsonl_lines, report_damage
+from polygen_stream.base.records import is_count, is_number, wrong_values
+
+# What the numbers of a line that are worked with here, and in a summary, have to be.
+METRIC_KINDS = {
+    "step": is_count,
+    "images": is_count,
+    "images_committed": is_count,
+    **dict.fromkeys(("time", "loss", "p", "wait_s", "step_s"), is_number),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class MetricsTail:
         damaged: list[int] = []
         for line in read_jsonl_lines(self._path, self._offset, self._number):
             self._number, self._offset = line.number, line.end
-            if line.record is None or "step" not in line.record:
+            if line.record is None or "step" not in line.record or wrong_values(line.record, METRIC_KINDS):
                 damaged.append(line.number)
                 continue
             self.recent.append(line.record)
