@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damaged_files import EXAMPLES, damaged, damaged_json, read_or_refuse
+from damaged_files import EXAMPLES, LARGE, assert_cheap, damaged, damaged_json, read_or_refuse
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -229,6 +229,16 @@ def test_any_bytes_are_read_or_refused(kind, tmp_path):
         read_or_refuse(read, file, content)
 
     any_bytes()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", READERS)
+def test_a_file_costs_no_more_than_its_size_lets_one_expect(kind, tmp_path):
+    (read, _, whole), file = READERS[kind], _folder(kind, tmp_path)
+    file.write_bytes(whole)
+    read(file)  # what it imports is none of the file's cost
+    for content in LARGE.values():
+        assert_cheap(read, file, content)
 
 
 VALUES = (
