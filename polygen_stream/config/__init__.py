@@ -8,6 +8,7 @@ from polygen_stream.config.derived import (
     node_share,
     remote_generators,
     task_window,
+    warmup_warning,
 )
 from polygen_stream.config.keys import config_keys
 from polygen_stream.config.load import (
@@ -53,4 +54,5 @@ __all__ = [
     "settings",
     "split_config_name",
     "task_window",
+    "warmup_warning",
 ]

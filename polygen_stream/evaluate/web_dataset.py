@@ -29,7 +29,7 @@ from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, T
 IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")
 HUGGING_FACE = "https://huggingface.co/datasets"
 TIMEOUT_S = 60
-MAX_SHARDS = 1_000_000
+MAX_SHARDS = 100_000
 BLOCK = 512  # bytes: a tar file ends with two blocks of zeros
 
 

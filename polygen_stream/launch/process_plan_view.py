@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import RunConfig, TrainConfig, curriculum_shares, expected_group_draws, learning_rate
+from polygen_stream.config import RunConfig, TrainConfig, curriculum_shares, expected_group_draws, warmup_warning
 from polygen_stream.launch.process_plan import MIB, ProcessPlan
 from polygen_stream.ring import ring_bytes
 from polygen_stream.ring.memory import available_bytes
@@ -77,14 +77,8 @@ def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
 
 
 def _warnings(train: TrainConfig) -> list[tuple[str, str]]:
-    if train.warmup <= train.steps:
-        return []
-    last = learning_rate(train.steps - 1, train)
-    text = (
-        f"train.warmup = {train.warmup} is more than train.steps = {train.steps}: the learning rate rises to "
-        f"{last:.2g} and never reaches train.lr = {train.lr:g}; lower train.warmup"
-    )
-    return [("warning", text)]
+    text = warmup_warning(train)
+    return [("warning", text)] if text else []
 
 
 def _checks(plan: ProcessPlan) -> list[tuple[str, str]]:

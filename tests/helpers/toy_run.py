@@ -39,6 +39,7 @@ OVERRIDES = {
     "ring.min_fill": "8",
     "train.batch": "8",
     "train.steps": "40",
+    "train.warmup": "5",
     "train.checkpoint_every": "20",
 }
 
@@ -59,14 +60,13 @@ def toy_plan(config):
     plan = build_process_plan(config)
     ranks = plan.with_role("trainer")
     processes = (
-        *([process("captioner", "captioner")] if plan.with_role("captioner") else []),
+        *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
         *(
             replace(process("renderer", real.name, real.generator), replica=real.replica)
             for real in plan.with_role("renderer")
         ),
-        *plan.with_role("reader"),  # the real ones
-        *(ranks if len(ranks) > 1 else [process("trainer", "trainer")]),
-        *plan.with_role("recorder"),
+        *([process("captioner", "captioner")] if plan.with_role("captioner") else []),
+        *plan.with_role("reader", "recorder"),  # the real ones
         process("evaluator", "evaluator"),
         process("report", "report"),
     )
