@@ -41,13 +41,17 @@ $(TRT_STAMP): $(STAMP)
 	[ "$$(uname -m)" != x86_64 ] || $(VENV)/bin/python -m pip install -e '.[tensorrt-rtx]'
 	touch $@
 
-# The quick tests. Two workers with one compute thread each: thread pools that share cores slow each other down.
+# Two workers with one compute thread each: thread pools that share cores slow each other down. A worker that dies fails
+# its test and is not replaced: xdist waits for ever for the replacement's share under --dist loadfile.
+WORKERS := -n 2 --dist loadfile --max-worker-restart 0
+
+# The quick tests.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 # The others: whole runs, processes that are killed, engine builds.
 test-all: $(TRT_STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) \
 		-m "extended and not gpu and not slow and not vllm and not ray and not browser and not rehearsal" $(ARGS)
 
 # A GPU run as far as it goes without one: full-size parts on CUDA devices that compute nothing (docs/gpu-rehearsal.md).
