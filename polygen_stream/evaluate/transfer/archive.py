@@ -137,8 +137,8 @@ def _unusable(archive: Path, why: str) -> PolygenError:
 
 def _not_fetched(package: Package, said: str) -> PolygenError:
     return PolygenError(
-        f"npm cannot download {package.spec} ({said}): check the network and npm's settings (`npm config list`), and run"
-        " it again"
+        f"npm cannot download {package.spec} ({said}): check the network and npm's settings (`npm config list`), and"
+        " run it again"
     )
 
 

@@ -47,7 +47,8 @@ def icon_svg(icons: Mapping[str, Any], name: str) -> str:
     if _ELSEWHERE.search(icon["body"]):
         raise PolygenError(f"the icon {icons.get('prefix')}:{name} refers to something outside itself")
     left, top, width, height = (
-        icon.get(key, icons.get(key, default)) for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
+        icon.get(key, icons.get(key, default))
+        for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
     )
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black"'

@@ -23,9 +23,8 @@ def write_record(folder: Path, pictures: PictureList, renderer: str) -> None:
 def write_licenses(folder: Path, pictures: PictureList) -> None:
     """Write who drew which pictures, from which package, and on which terms."""
     lines = [
-        "Pictures that others drew, as `polygen-stream fetch-pictures` took them from packages of npm. Each was drawn",
-        "anew or scaled to one size, on white; nothing else was changed. The licence of a picture is its package's, also",
-        "of what is made of it.",
+        "Pictures that others drew, as `polygen-stream fetch-pictures` took them from packages of npm. Each was scaled",
+        "to one size and laid on white; nothing else was changed. Each keeps the licence of its package.",
     ]
     for package in pictures.packages:
         files = sorted(each.file for each in pictures if each.package == package)
