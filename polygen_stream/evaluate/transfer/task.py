@@ -53,4 +53,4 @@ def transfer(data: Data, dataset: str) -> dict[str, Score]:
     data.correct[dataset] = {each.file: bool(right) for each, right in zip(pictures, first, strict=True)}
     style = np.array([each.package.style for each in pictures])
     by_style = {f"acc1_{one}": proportion(first[style == one], CHANCE) for one in STYLES}
-    return {"acc1": proportion(first, CHANCE), "acc5": proportion(place <= 5, 5 * CHANCE), **by_style}
+    return {"acc1": proportion(first, CHANCE), "acc5": proportion(place <= 5, 5 / len(THINGS)), **by_style}

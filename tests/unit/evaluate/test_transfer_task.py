@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,28 +58,35 @@ class KnowsColours(nn.Module):
         return torch.stack([angles.cos(), angles.sin()], 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def encoder() -> Encoder:
     _, tokenizer = create_clip("micro")
     return Encoder(KnowsColours(tokenizer), tokenizer, transform=to_tensor)
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory) -> Path:
     """Every picture of the list in its thing's colour, but the houses in the trees'."""
+    folder = tmp_path_factory.mktemp("painted")
     for each in PICTURES:
-        file = tmp_path / "pictures" / each.file
+        file = folder / each.file
         file.parent.mkdir(parents=True, exist_ok=True)
         shown = "tree" if each.thing == "house" else each.thing
         Image.new("RGB", (4, 4), colour(THINGS.index(shown))).save(file)
-    write_record(tmp_path / "pictures", PICTURES, "painted by a test")
-    return tmp_path / "pictures"
+    write_record(folder, PICTURES, "painted by a test")
+    return folder
 
 
-def test_every_picture_is_asked_for_its_own_thing(encoder, folder):
+@pytest.fixture
+def folder(painted, tmp_path) -> Path:
+    """A copy of it that a test may change."""
+    return shutil.copytree(painted, tmp_path / "pictures")
+
+
+def test_every_picture_is_asked_for_its_own_thing(encoder, painted):
     data = Data(encoder)
-    [scores] = run_tasks(data, [f"transfer:{folder}"], lambda name: None).values()
-    right = data.correct[str(folder)]
+    [scores] = run_tasks(data, [f"transfer:{painted}"], lambda name: None).values()
+    right = data.correct[str(painted)]
     assert right == {each.file: each.thing != "house" for each in PICTURES}
     assert scores["acc1"].score == 23 / 24 and scores["acc1"].n == 432 and scores["acc1"].chance == 1 / 24
     assert scores["acc1"].low < 23 / 24 < scores["acc1"].high < 1
@@ -86,15 +94,15 @@ def test_every_picture_is_asked_for_its_own_thing(encoder, folder):
     for style in STYLES:
         own = [right[each.file] for each in PICTURES if each.package.style == style]
         assert (scores[f"acc1_{style}"].n, scores[f"acc1_{style}"].score) == (len(own), sum(own) / len(own))
-    assert data.read[str(folder)] == ["432 pictures of 24 things"]
+    assert data.read[str(painted)] == ["432 pictures of 24 things"]
 
 
-def test_the_command_keeps_the_answer_to_every_picture(encoder, folder, monkeypatch, tmp_path):
+def test_the_command_keeps_the_answer_to_every_picture(encoder, painted, monkeypatch, tmp_path):
     monkeypatch.setattr(evaluate_model, "load_encoder", lambda *_: encoder)
-    words = ["evaluate", "ViT-B-32", "--pretrained", "openai", "--tasks", f"transfer:{folder}"]
+    words = ["evaluate", "ViT-B-32", "--pretrained", "openai", "--tasks", f"transfer:{painted}"]
     done = CliRunner().invoke(app, [*words, "--json", str(tmp_path / "scores.json")])
     assert done.exit_code == 0, done.output
-    kept = json.loads((tmp_path / "scores.json").read_text())["correct"][str(folder)]
+    kept = json.loads((tmp_path / "scores.json").read_text())["correct"][str(painted)]
     assert len(kept) == 432 and sum(kept.values()) == 414 and not kept["house/twemoji--house.png"]
 
 
