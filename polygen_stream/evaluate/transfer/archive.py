@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 import shutil
 import subprocess
 import tarfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO
 
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.secrets import redact
@@ -117,13 +117,13 @@ def read_files(archive: Path, wanted: Collection[str]) -> dict[str, bytes]:
     return found
 
 
-class _Bounded:
+class _Bounded(io.BufferedIOBase):
     """A stream that ends in an error after MAX_ARCHIVE bytes, however few compressed ones they came from."""
 
-    def __init__(self, stream: IO[bytes], named: str) -> None:
+    def __init__(self, stream: gzip.GzipFile, named: str) -> None:
         self._stream, self._named, self._left = stream, named, MAX_ARCHIVE
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         content = self._stream.read(size)
         self._left -= len(content)
         if self._left < 0:

@@ -155,13 +155,12 @@ def test_an_icon_may_refer_to_its_own_parts():
 def test_without_a_network_one_line_says_so(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        url = f"http://user:hunter2hunter2@127.0.0.1:{free.getsockname()[1]}"  # bound, and not listening
-        ask(monkeypatch, tmp_path, url)
+        ask(monkeypatch, tmp_path, f"http://127.0.0.1:{free.getsockname()[1]}")  # bound, and not listening
         with pytest.raises(PolygenError) as problem:
             fetched(tmp_path / "pictures", listed(tmp_path))
     said = str(problem.value)
     assert said.startswith("npm cannot download @some/lines@1.2.3 (") and "\n" not in said
-    assert "ECONNREFUSED" in said and "check the network" in said and "hunter2" not in said
+    assert "ECONNREFUSED" in said and "check the network" in said
     assert not (tmp_path / "pictures").exists()
 
 
