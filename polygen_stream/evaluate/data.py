@@ -56,6 +56,7 @@ class Data:
 
     Attributes:
         read: of each dataset, by name, what was read of it, what was left out, and what its scores do not say.
+        correct: of datasets whose tasks tell, whether each picture was right: {dataset: {picture: right}}.
 
     Args:
         root: folder of datasets, or a URL template with {dataset_cleaned}; None when only paths are asked for.
@@ -65,6 +66,7 @@ class Data:
     def __init__(self, encoder: Encoder, root: str | None = None, workers: int = 0) -> None:
         self.encoder, self.root, self.workers = encoder, root, workers
         self.read: dict[str, list[str]] = {}
+        self.correct: dict[str, dict[str, bool]] = {}
         self._labelled: dict[tuple[str, str], LabelledFeatures] = {}
 
     def labelled(self, name: str, split: str = "test") -> LabelledFeatures:

@@ -16,6 +16,7 @@ from polygen_stream.evaluate.metrics import best_ranks, ranks
 from polygen_stream.evaluate.micro_suite import IMAGES_PER_THING, build_suite
 from polygen_stream.evaluate.score import Score, mean_of, proportion
 from polygen_stream.evaluate.score_suite import score_suite
+from polygen_stream.evaluate.transfer.task import transfer
 from polygen_stream.micro.world import Split
 
 RECALLS = (1, 5, 10)
@@ -78,8 +79,9 @@ TASKS: dict[str, EvalTask] = {
     "edits": compositional.edits,
     "pairs": compositional.pairs,
     "micro": micro,
+    "transfer": transfer,
 }
-NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs")
+NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs", "transfer")
 
 
 def run_tasks(
