@@ -26,18 +26,33 @@ class TrainerRate(BaseModel):
     accum_freq: PositiveInt = 1
 
 
+class CaptionRate(BaseModel):
+    """How fast one device writes captions.
+
+    Attributes:
+        captions_per_s: Captions per second.
+        writer: captions.writer of the measurement.
+        editor: captions.editor of the measurement.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    captions_per_s: PositiveFloat
+    writer: str
+    editor: str
+
+
 class MeasuredRates(BaseModel):
     """Rates of one device.
 
     Attributes:
         generators: Images per second, by recipe name.
-        captions: Captions per second, by caption source.
+        captions: By caption source.
         trainer: By open_clip model.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     generators: dict[str, PositiveFloat] = Field(default={})
-    captions: dict[str, PositiveFloat] = Field(default={})
+    captions: dict[str, CaptionRate] = Field(default={})
     trainer: dict[str, TrainerRate] = Field(default={})
 
     def as_json(self) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class Rates:
 def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     """Return the rates of a config's roles, from the files where these have them, else from the reference figures.
 
-    The trainer's is that of its model, less what gradient accumulation costs.
+    The trainer's is that of its model, less what gradient accumulation costs; that of captions counts for the language
+    models that it was measured with.
 
     Args:
         config: The config.
@@ -82,8 +83,9 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     for file in files:
         measured = read_measured_rates(file)
         generators |= {name: Rate(per_s, "measured", str(file)) for name, per_s in measured.generators.items()}
-        if (written := measured.captions.get(config.captions.source)) is not None:
-            captions = Rate(written, "measured", str(file))
+        written, section = measured.captions.get(config.captions.source), config.captions
+        if written and (written.writer, written.editor) == (section.writer, section.editor):
+            captions = Rate(written.captions_per_s, "measured", str(file))
         if (trained := measured.trainer.get(model)) is not None:
             rate = Rate(trained.images_per_s, "measured", str(file))
             trainer = _with_accumulation(rate, trained.accum_freq, accum_freq)

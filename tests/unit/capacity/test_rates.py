@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.capacity.measured_rates import MeasuredRates, TrainerRate
+from polygen_stream.capacity.measured_rates import CaptionRate, MeasuredRates, TrainerRate
 from polygen_stream.capacity.rates import find_rates
 from polygen_stream.config import RunConfig
 
@@ -47,9 +47,15 @@ def test_a_measured_rate_replaces_its_reference_and_a_later_file_an_earlier_one(
     assert rates.generators["sdxl_turbo"].basis == "literature" and rates.gpu == "as measured"
 
 
-def test_captions_count_for_the_configs_source_only(tmp_path):
-    file = written(tmp_path, MeasuredRates(captions={"vllm": 90.0, "transformers": 30.0}).as_json())
-    assert find_rates(config_of(), [file]).captions.per_s == 30.0  # the default source
+def test_captions_count_for_the_configs_source_and_models_only(tmp_path):
+    config = config_of()
+    models = {"writer": config.captions.writer, "editor": config.captions.editor}
+    sources = {"vllm": 90.0, "transformers": 30.0}  # the second one is the default
+    rates = {source: CaptionRate(captions_per_s=rate, **models) for source, rate in sources.items()}
+    file = written(tmp_path, MeasuredRates(captions=rates).as_json())
+    assert find_rates(config, [file]).captions.per_s == 30.0
+    other = config.captions.model_copy(update={"writer": "mistralai/Mistral-7B-Instruct-v0.2"})
+    assert find_rates(config.model_copy(update={"captions": other}), [file]).captions.basis == "estimate"
 
 
 def test_a_rate_that_nobody_knows_is_asked_for_with_the_command_that_measures_it(tmp_path):
@@ -97,7 +103,7 @@ def test_the_file_of_a_device_that_computes_nothing_is_refused(tmp_path):
     ("rates", "where"),
     [
         ({"generators": {"sd15": 0}}, "rates.generators.sd15"),
-        ({"captions": {"vllm": "fast"}}, "rates.captions.vllm"),
+        ({"captions": {"vllm": {"captions_per_s": "fast"}}}, "rates.captions.vllm.captions_per_s"),
         ({"trainer": {"ViT-B-16": {"images_per_s": -1}}}, "rates.trainer.ViT-B-16.images_per_s"),
         ({"renderers": {}}, "rates.renderers"),
     ],
