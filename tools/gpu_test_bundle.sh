@@ -54,8 +54,9 @@ if mib(wheels) < 2 * limit:  # more cannot become small enough
         packed = wheel.with_suffix(".part")
         with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as new:
             for entry in old.infolist():
+                content = old.read(entry)
                 entry.compress_type = zipfile.ZIP_LZMA
-                new.writestr(entry, old.read(entry.filename))
+                new.writestr(entry, content)
         packed.replace(wheel)
 size = mib(wheels)
 if size > limit:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def collected() -> dict[str, list[str]]:
     """The tests that pytest finds in each stage, by name."""
     wanted = {name: list(stage.tests) for name, stage in gpu_test.STAGES.items()}
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    done = subprocess.run([*command, *sum(wanted.values(), [])], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, *chain(*wanted.values())], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     found = [line for line in done.stdout.splitlines() if "::" in line]
     return {
@@ -43,7 +44,7 @@ def assumptions() -> list[tuple[str, str]]:
 
 def test_every_stage_has_tests_and_no_test_is_in_two():
     assert all(collected().values())
-    twice = [test for test, count in Counter(sum(collected().values(), [])).items() if count > 1]
+    twice = [test for test, count in Counter(chain(*collected().values())).items() if count > 1]
     assert not twice
 
 
@@ -54,12 +55,12 @@ def test_every_file_with_tests_for_a_gpu_is_in_a_stage():
         if re.search(r"^\s*(?:@|pytestmark = \[?)?pytest\.mark\.gpu\b|marks=pytest\.mark\.gpu", file.read_text(), re.M)
     }
     assert len(files) > 10
-    assert files == {test.partition("::")[0] for test in sum(collected().values(), [])}
+    assert files == {test.partition("::")[0] for test in chain(*collected().values())}
 
 
 @pytest.mark.parametrize(("assumed", "decided_by"), assumptions(), ids=range(len(assumptions())))
 def test_every_assumption_names_a_test_in_a_stage_or_a_command(assumed: str, decided_by: str):
-    tests = sum(collected().values(), [])
+    tests = list(chain(*collected().values()))
     named = re.findall(r"`(tests/[^`]+)`", decided_by)
     missing = [name for name in named if not any(re.split(r"\[", test)[0].startswith(name) for test in tests)]
     assert not missing, assumed
