@@ -74,7 +74,9 @@ def _kept(tokens: int, width: int, layers: int) -> int:
 def _passing(tokens: int, width: int) -> int:
     """Return the bytes of one sequence in a layer that keeps nothing for a backward pass, in 32 bits.
 
-    Of the multilayer perceptron, where it is most: the residual, the output of the layer norm, and the hidden layer,
-    four times as wide, before and after its activation.
+    Of the multilayer perceptron, where it is most: the hidden layer, four times as wide, before and after its
+    activation; the output of the layer norm, and the residual before and after attention and in a copy. Measured with
+    torch 2.14 and open_clip 3.3 with the model's input, for an image and a text: 7.5 and 1.8 MiB of ViT-B-16, 12.7 and
+    2.7 of ViT-L-14.
     """
-    return 4 * tokens * width * (1 + 1 + 4 + 4)
+    return 4 * tokens * width * (4 + 4 + 4)
