@@ -66,14 +66,17 @@ gpu-rehearsal: $(STAMP)
 		then $(MAKE) rehearse REHEARSED_BY=$(VENV); else $(MAKE) $(CUDA_STAMP) rehearse REHEARSED_BY=$(CUDA_VENV); fi
 
 rehearse:
+	-$(REHEARSED_BY)/bin/python -m pip install -q --no-deps tensorrt-cu13-bindings
 	OMP_NUM_THREADS=1 $(REHEARSED_BY)/bin/python -m pytest -m rehearsal tests/null_gpu $(ARGS)
 
-# The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
-# vLLM's wants vLLM, here or in an environment of its own; xformers' wants a build of it that loads beside this torch.
-gpu-test: $(STAMP)
-	$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx]'
-	$(VENV)/bin/polygen-stream doctor
-	$(VENV)/bin/python -m pytest -m gpu -v $(ARGS)
+# The first thing to run on a new GPU machine: what it is, then everything that needs one, in stages of at most eight
+# minutes: all, or STAGE=1. NCCL's part wants two GPUs; vLLM's wants vLLM, here or in an environment of its own; xformers'
+# wants a build of it that loads beside this torch. WHEELS=FOLDER: the Python of a machine that has torch and can download
+# nothing, with what tools/gpu_test_bundle.sh collected for the stage. OUT: where the JSON goes.
+gpu-test: $(if $(WHEELS),,$(STAMP))
+	-$(if $(WHEELS)$(filter-out 3,$(STAGE)),,$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx]')
+	$(if $(WHEELS),$(PYTHON),$(VENV)/bin/python) tools/gpu_test.py $(STAGE) $(if $(WHEELS),--wheels $(WHEELS)) \
+		$(if $(OUT),--out $(OUT)) $(if $(ARGS),-- $(ARGS))
 
 # The report in Chromium. What is missing of a browser comes from Debian's packages, which takes root.
 browser: $(STAMP)

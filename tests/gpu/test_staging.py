@@ -34,8 +34,9 @@ def test_batches_of_any_size_arrive_as_the_ring_has_them(full):
         np.testing.assert_array_equal(images.cpu().numpy(), full.read(slots))
 
 
-def test_a_batch_is_on_its_way_while_a_step_computes(full):
+def test_a_batch_is_on_its_way_while_a_step_computes(full, stage):
     """The host has it staged, and may give its slots back, before the step before has ended."""
+    stage.computes()
     staging = CudaStaging(torch.device("cuda:0"), 32, SHAPE)
     staging.load(full, [0])
     torch.cuda.synchronize()

@@ -37,6 +37,7 @@ from scipy import stats
 
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.bench.harness.workload import CAPTION_BYTES, caption_of
+from polygen_stream.capacity.measured_rates import MeasuredRates, TrainerRate
 from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
 from polygen_stream.ring import Draw, GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.roles.role import RoleContext
@@ -56,6 +57,8 @@ def bench_trainer(
     model: str, batch: int, pairs: int, threads: int, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Milliseconds of a step of every loop, and ours over each of the others, paired: {"median", "low", "high"}.
+
+    "rates" has images per second of ours (see capacity/measured_rates.py).
 
     One image per caption and no hard negatives, in which our loss is open_clip's. low and high bound the median of the
     paired ratios by the bootstrap, at 95 %.
@@ -90,6 +93,7 @@ def bench_trainer(
         for loop in loops:
             loop.finish()
     measured = {name: np.array(of_loop[WARM_UP:]) for name, of_loop in seconds.items()}
+    ours = TrainerRate(images_per_s=batch / float(np.median(measured[OURS])))
     return {
         "model": model_name(model),
         "batch": batch,
@@ -99,6 +103,7 @@ def bench_trainer(
         "autocast": str(autocast_dtype(config.train.precision, where)),
         "step_ms": {name: round(1e3 * float(np.median(of_loop)), 2) for name, of_loop in measured.items()},
         "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in (STOCK, OUR_WAY, FROM_PIXELS)},
+        **MeasuredRates(trainer={model_name(model): ours}).as_json(),
     }
 
 
