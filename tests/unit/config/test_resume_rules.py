@@ -26,6 +26,7 @@ FREE = {
     "train.keep_checkpoints": "9",
     "train.accum_freq": "2",
     "evaluate.every": "0",
+    "evaluate.tasks": "sugarcrepe_pp_tot",
     "launch.record_shards": "/moved/tee",
     "launch.hang_timeout_s": "900",
 }
