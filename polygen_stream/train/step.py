@@ -1,9 +1,13 @@
-"""One training step: augment -> CLIP -> loss -> backward -> clip gradients -> update."""
+"""One training step: augment -> CLIP -> loss -> backward -> clip gradients -> update.
+
+On a GPU the host only issues a step. What it measures is copied to the host when the GPU gets there, so that the host
+can issue the next step before it reads the results of this one.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,29 +55,82 @@ class StepResult:
     negatives: int
 
 
+class IssuedStep:
+    """A step that the device may still compute.
+
+    Args:
+        step: its number.
+        lr: its learning rate.
+        parts: names of the loss's terms.
+        values: float64 [6 + parts] on the device: loss, gradient norm, logit scale, images, texts, negatives, terms.
+    """
+
+    def __init__(self, step: int, lr: float, parts: Sequence[str], values: Tensor) -> None:
+        self._step, self._lr, self._parts = step, lr, parts
+        self._values, self._there = values, None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._there = torch.cuda.current_stream(values.device).record_event()
+
+    def read(self) -> StepResult:
+        """Wait for the step to end and return its measurements.
+
+        Raises:
+            PolygenError: its loss is not finite; the weights were left as they were.
+        """
+        if self._there is not None:
+            self._there.synchronize()
+        loss, grad_norm, logit_scale, images, texts, negatives, *terms = self._values.tolist()
+        parts = dict(zip(self._parts, terms, strict=True))
+        if not math.isfinite(loss):
+            shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
+            raise PolygenError(
+                f"step {self._step}: loss is {loss} ({shown}; logit scale {logit_scale:.4g}):"
+                " restart from the last checkpoint with a lower train.lr or train.grad_clip"
+            )
+        return StepResult(loss, parts, self._lr, grad_norm, logit_scale, int(images), int(texts), int(negatives))
+
+
 def train_step(
     model: ClipModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.AdamW,
     batch: TrainBatch,
     config: RunConfig,
     ddp: DistributedDataParallel | None = None,
 ) -> StepResult:
-    """Train on one batch, or on this rank's part of it.
-
-    Args:
-        model: the CLIP, in train mode.
-        optimizer: of its parameters.
-        batch: images and texts on the model's device.
-        config: of the run.
-        ddp: the model wrapped for several ranks, each of which calls this; None for a single process.
+    """Train on one batch, or on this rank's part of it, and wait for the results; see issue_step.
 
     Raises:
         PolygenError: the loss is not finite; the weights are left as they were.
     """
+    return issue_step(model, optimizer, batch, config, ddp).read()
+
+
+def issue_step(
+    model: ClipModel,
+    optimizer: torch.optim.AdamW,
+    batch: TrainBatch,
+    config: RunConfig,
+    ddp: DistributedDataParallel | None = None,
+) -> IssuedStep:
+    """Train on one batch, or on this rank's part of it, without waiting for the device.
+
+    If the loss is not finite, the weights are left as they are.
+
+    Args:
+        model: the CLIP, in train mode.
+        optimizer: of its parameters; fused, for only these can leave out an update that the host does not know of.
+        batch: images and texts on the model's device.
+        config: of the run.
+        ddp: the model wrapped for several ranks, each of which calls this; None for a single process.
+    """
     train, group = config.train, None if ddp is None else ddp.process_group
+    batch.wait_until_there()
     images = augment(
         batch.images, image_size(model), train, seed=config.seed, step=batch.step, image_ids=batch.image_ids
     )  # [N, 3, S, S]
+    batch.staged.images_read()
     output, caches = _forward(model, images, batch.tokens, config, ddp)
     loss, parts = find_objective(train)(
         output.image_features,
@@ -85,9 +142,7 @@ def train_step(
         group=group,
     )
     counts = (len(batch.images), len(batch.texts), batch.index.negatives)
-    loss_value, counts = reduce_over_ranks(loss, counts, group)
-    loss_parts = {name: part.item() for name, part in parts.items()}
-    _check_finite(loss_value, loss_parts, model, batch.step)
+    whole_loss, *counts = sum_over_ranks(loss, counts, group)
 
     optimizer.zero_grad()
     loss.backward()
@@ -98,9 +153,12 @@ def train_step(
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip or math.inf)
     lr = learning_rate(batch.step, train)
     set_learning_rate(optimizer, lr)
+    # What torch.amp.GradScaler says to a fused optimizer: 1 if the update is to be left out.
+    optimizer.found_inf = whole_loss.isfinite().logical_not().float()  # pyright: ignore[reportAttributeAccessIssue]
     optimizer.step()
     clamp_logit_scale(model)
-    return StepResult(loss_value, loss_parts, lr, grad_norm.item(), model.logit_scale.exp().item(), *counts)
+    values = [whole_loss, grad_norm, model.logit_scale.detach().exp(), *counts, *parts.values()]
+    return IssuedStep(batch.step, lr, tuple(parts), torch.stack([value.double() for value in values]))
 
 
 def _forward(
@@ -116,23 +174,14 @@ def _forward(
         return (ddp or ClipTowers(model))(images, tokens), []
 
 
-def _check_finite(loss: float, parts: Mapping[str, float], model: ClipModel, step: int) -> None:
-    if not math.isfinite(loss):
-        shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
-        raise PolygenError(
-            f"step {step}: loss is {loss} ({shown}; logit scale {model.logit_scale.exp().item():.4g}):"
-            " restart from the last checkpoint with a lower train.lr or train.grad_clip"
-        )
+def sum_over_ranks(loss: Tensor, counts: tuple[int, int, int], group: dist.ProcessGroup | None) -> tuple[Tensor, ...]:
+    """Return the mean of the ranks' losses, which is the loss of the whole batch, and the sums of their counts.
 
-
-def reduce_over_ranks(
-    loss: Tensor, counts: tuple[int, int, int], group: dist.ProcessGroup | None
-) -> tuple[float, tuple[int, int, int]]:
-    """Return the mean of the ranks' losses, which is the loss of the whole batch, and the sums of their counts."""
-    if group is None:
-        return loss.item(), counts
+    All are float64 [] on the device of the loss.
+    """
     sums = copy_to_device(torch.tensor([0.0, *counts], dtype=torch.float64), loss.device)
     sums[0] = loss.detach()
-    dist.all_reduce(sums, group=group)
-    total, images, texts, negatives = sums.tolist()
-    return total / dist.get_world_size(group), (int(images), int(texts), int(negatives))
+    if group is not None:
+        dist.all_reduce(sums, group=group)
+        sums[0] /= dist.get_world_size(group)
+    return sums.unbind()
