@@ -7,7 +7,7 @@ can issue the next step before it reads the results of this one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,17 +61,32 @@ class IssuedStep:
     Args:
         step: its number.
         lr: its learning rate.
-        parts: names of the loss's terms.
-        values: float64 [6 + parts] on the device: loss, gradient norm, logit scale, images, texts, negatives, terms.
+        ranks: number of ranks that took it.
+        loss: [], sum of their losses.
+        counts: [3], images, texts and negatives of all of them.
+        grad_norm: [].
+        logit_scale: [].
+        parts: terms of the loss, [] each.
     """
 
-    def __init__(self, step: int, lr: float, parts: Sequence[str], values: Tensor) -> None:
-        self._step, self._lr, self._parts = step, lr, parts
-        self._values, self._there = values, None
-        if values.is_cuda:
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
-            self._there = torch.cuda.current_stream(values.device).record_event()
+    def __init__(
+        self,
+        step: int,
+        lr: float,
+        ranks: int,
+        *,
+        loss: Tensor,
+        counts: Tensor,
+        grad_norm: Tensor,
+        logit_scale: Tensor,
+        parts: Mapping[str, Tensor],
+    ) -> None:
+        self._step, self._lr, self._ranks, self._parts = step, lr, ranks, tuple(parts)
+        # From a GPU into pinned memory, which is filled when the GPU gets there.
+        self._counts = counts.to("cpu", non_blocking=True)
+        values = (loss, grad_norm, logit_scale, *parts.values())
+        self._values = [value.detach().to("cpu", non_blocking=True) for value in values]
+        self._there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
 
     def read(self) -> StepResult:
         """Wait for the step to end and return its measurements.
@@ -81,15 +96,16 @@ class IssuedStep:
         """
         if self._there is not None:
             self._there.synchronize()
-        loss, grad_norm, logit_scale, images, texts, negatives, *terms = self._values.tolist()
-        parts = dict(zip(self._parts, terms, strict=True))
+        total, grad_norm, logit_scale, *terms = [float(value) for value in self._values]
+        loss, parts = total / self._ranks, dict(zip(self._parts, terms, strict=True))
         if not math.isfinite(loss):
             shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
             raise PolygenError(
                 f"step {self._step}: loss is {loss} ({shown}; logit scale {logit_scale:.4g}):"
                 " restart from the last checkpoint with a lower train.lr or train.grad_clip"
             )
-        return StepResult(loss, parts, self._lr, grad_norm, logit_scale, int(images), int(texts), int(negatives))
+        images, texts, negatives = map(int, self._counts.tolist())
+        return StepResult(loss, parts, self._lr, grad_norm, logit_scale, images, texts, negatives)
 
 
 def train_step(
@@ -142,7 +158,7 @@ def issue_step(
         group=group,
     )
     counts = (len(batch.images), len(batch.texts), batch.index.negatives)
-    whole_loss, *counts = sum_over_ranks(loss, counts, group)
+    total_loss, total_counts = sum_over_ranks(loss, counts, group)
 
     optimizer.zero_grad()
     loss.backward()
@@ -154,11 +170,19 @@ def issue_step(
     lr = learning_rate(batch.step, train)
     set_learning_rate(optimizer, lr)
     # What torch.amp.GradScaler says to a fused optimizer: 1 if the update is to be left out.
-    optimizer.found_inf = whole_loss.isfinite().logical_not().float()  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.found_inf = total_loss.isfinite().logical_not().float()  # pyright: ignore[reportAttributeAccessIssue]
     optimizer.step()
     clamp_logit_scale(model)
-    values = [whole_loss, grad_norm, model.logit_scale.detach().exp(), *counts, *parts.values()]
-    return IssuedStep(batch.step, lr, tuple(parts), torch.stack([value.double() for value in values]))
+    return IssuedStep(
+        batch.step,
+        lr,
+        1 if group is None else dist.get_world_size(group),
+        loss=total_loss,
+        counts=total_counts,
+        grad_norm=grad_norm,
+        logit_scale=model.logit_scale.exp(),
+        parts=parts,
+    )
 
 
 def _forward(
@@ -174,14 +198,13 @@ def _forward(
         return (ddp or ClipTowers(model))(images, tokens), []
 
 
-def sum_over_ranks(loss: Tensor, counts: tuple[int, int, int], group: dist.ProcessGroup | None) -> tuple[Tensor, ...]:
-    """Return the mean of the ranks' losses, which is the loss of the whole batch, and the sums of their counts.
-
-    All are float64 [] on the device of the loss.
-    """
+def sum_over_ranks(
+    loss: Tensor, counts: tuple[int, int, int], group: dist.ProcessGroup | None
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of the ranks' losses, [], and of their counts, [3]. The loss of the whole batch is the mean."""
+    if group is None:
+        return loss.detach(), torch.tensor(counts)
     sums = copy_to_device(torch.tensor([0.0, *counts], dtype=torch.float64), loss.device)
     sums[0] = loss.detach()
-    if group is not None:
-        dist.all_reduce(sums, group=group)
-        sums[0] /= dist.get_world_size(group)
-    return sums.unbind()
+    dist.all_reduce(sums, group=group)
+    return sums[0], sums[1:]

@@ -50,7 +50,7 @@ def test_a_step_takes_what_is_planned(name: str, room):
     room(1.1 * reserved)
     model, tokenizer = _build_model(config, None, device)
     optimizer = build_optimizer(model, config.train)
-    batch = draw(config, device, tokenizer)
+    batch, _staging = draw(config, device, tokenizer)
     for _ in range(2):
         train_step(model.train(), optimizer, batch, config)
     assert torch.cuda.max_memory_allocated() / GIB == pytest.approx(planned, rel=0.15)
