@@ -33,7 +33,7 @@ def main(context: RoleContext) -> None:
         raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.names)}")
     device_lock = context.device_lock(context.device)
     generator = _load_generator(context, name, "cpu" if device_lock.enabled else context.device)
-    weights = generator.frozen_weights() if device_lock.enabled else None
+    weights = generator.frozen_weights() if device_lock.enabled and context.device != "cpu" else None
     index = config.generators.names.index(name)
     min_batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:

@@ -3,7 +3,7 @@
 A thread of our own, for three things that torchdata's `Prefetcher` and `PinMemory` do not do. They draw at once when a
 batch is taken, so that a checkpoint would hold a ring, a leftover queue and pins that are a draw ahead of the reader's
 state; here nothing is drawn ahead of a checkpoint. They raise a copy of an error whose message is a traceback, where
-users get one line. And the heartbeats of their thread would hide a training thread that hangs.
+users get one line. And a reader that waits for the ring would send the heartbeats of a training thread that hangs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,14 @@ POLL_S = 0.05
 
 
 class ReaderHeartbeat:
-    """The heartbeats of the thread that reads batches, passed on only while the training thread waits for one.
+    """The heartbeats of the thread that reads batches. The training thread passes them on while it waits for a batch.
 
-    While it trains, the training thread alone says that the process is alive, or one that hangs would not be found.
-
-    Args:
-        heartbeat: of the process.
+    While it computes they are dropped: they would hide a step that hangs.
     """
 
-    def __init__(self, heartbeat: Callable[[str], None]) -> None:
-        self._heartbeat = heartbeat
-        self.training_waits = True  # until the first batch
+    def __init__(self) -> None:
         self.closed = False
+        self._doing: str | None = None
 
     def __call__(self, doing: str) -> None:
         """Say what the reader waits for.
@@ -44,8 +40,12 @@ class ReaderHeartbeat:
         """
         if self.closed:
             raise WaitStopped("the process is stopping")
-        if self.training_waits:
-            self._heartbeat(doing)
+        self._doing = doing
+
+    def take(self) -> str | None:
+        """Return what was said last, if that was after the last call."""
+        doing, self._doing = self._doing, None
+        return doing
 
 
 class Prefetcher(BaseNode[TrainBatch]):
@@ -55,7 +55,8 @@ class Prefetcher(BaseNode[TrainBatch]):
 
     Args:
         reader: a node whose state is that of the batches it has given.
-        heartbeat: what the reader says its heartbeats to.
+        said: what the reader says its heartbeats to.
+        heartbeat: of the process; called by the training thread while it waits for a batch and the reader waits, too.
         ahead: step -> whether its batch may be read before the step before it has ended. False where the state of the
             reader or the ring is needed in between.
         while_waiting: called every POLL_S while the training thread waits for a batch.
@@ -64,14 +65,15 @@ class Prefetcher(BaseNode[TrainBatch]):
     def __init__(
         self,
         reader: BaseNode[TrainBatch],
-        heartbeat: ReaderHeartbeat,
+        said: ReaderHeartbeat,
         *,
+        heartbeat: Callable[[str], None],
         ahead: Callable[[int], bool],
         while_waiting: Callable[[], None],
     ) -> None:
         super().__init__()
         self._reader = reader
-        self._heartbeat = heartbeat
+        self._said, self._heartbeat = said, heartbeat
         self._ahead = ahead
         self._while_waiting = while_waiting
         self._thread = ThreadPoolExecutor(1, "prefetch")
@@ -96,12 +98,13 @@ class Prefetcher(BaseNode[TrainBatch]):
             PolygenError: what the reader raised.
         """
         began = monotonic()
-        self._heartbeat.training_waits = True
         reading, self._reading = self._reading or self._thread.submit(next, self._reader), None
+        self._said.take()  # may be of long ago
         while not wait((reading,), POLL_S).done:
+            if doing := self._said.take():
+                self._heartbeat(doing)
             self._while_waiting()
         batch = reading.result()
-        self._heartbeat.training_waits = False
         if self._ahead(batch.step + 1):
             self._reading = self._thread.submit(next, self._reader)
         # Less waiting would have had the batch here earlier by no more than either.
@@ -109,5 +112,5 @@ class Prefetcher(BaseNode[TrainBatch]):
 
     def close(self) -> None:
         """End the thread. A batch that it is reading is lost."""
-        self._heartbeat.closed = True
+        self._said.closed = True
         self._thread.shutdown(cancel_futures=True)

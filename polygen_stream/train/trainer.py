@@ -84,8 +84,8 @@ def build_trainer(context: RoleContext) -> Trainer:
     """
     config, ring = context.config, context.ring
     train = config.train
-    heartbeat = ReaderHeartbeat(ring.heartbeat)
-    ranks = _join(context, heartbeat)
+    said = ReaderHeartbeat()
+    ranks = _join(context, said)
     device_lock = context.device_lock(str(ranks.device))
     model_config = read_model_config(Path(train.model)) if is_model_file(train.model) else None
     model, tokenizer = _build_model(config, model_config, ranks.device)
@@ -107,10 +107,11 @@ def build_trainer(context: RoleContext) -> Trainer:
     curriculum = curriculum_of(config)
     max_age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, max_age) if max_age and ranks.is_leader else None
-    reader = _build_reader(context, ranks, curriculum, tokenizer, leftover, heartbeat)
+    reader = _build_reader(context, ranks, curriculum, tokenizer, leftover, said)
     batches = Prefetcher(
         reader,
-        heartbeat,
+        said,
+        heartbeat=ring.heartbeat,
         ahead=lambda step: train.prefetch and not checkpoint_due(train, step),
         while_waiting=lambda: _yield_idle_device(device_lock, ranks.device),
     )
@@ -154,7 +155,7 @@ def _yield_idle_device(device_lock: DeviceLock, device: torch.device) -> None:
         yield_device(device_lock, device)
 
 
-def _join(context: RoleContext, heartbeat: ReaderHeartbeat) -> RankGroup:
+def _join(context: RoleContext, said: ReaderHeartbeat) -> RankGroup:
     """Choose this rank's device, log both, and join the other ranks."""
     config = context.config
     world_size = config.train.ranks * config.launch.nodes
@@ -164,7 +165,7 @@ def _join(context: RoleContext, heartbeat: ReaderHeartbeat) -> RankGroup:
         "rank %d of %d: %s, autocast %s", rank, world_size, device, autocast_dtype(config.train.precision, device)
     )
     prefer_plain_attention(device)
-    return join_ranks(config, device, heartbeat)
+    return join_ranks(config, device, context.ring.heartbeat, said)
 
 
 def _build_model(
@@ -217,7 +218,7 @@ def _build_reader(
     curriculum: Curriculum,
     tokenizer: Tokenizer,
     leftover: LeftoverQueue | None,
-    heartbeat: ReaderHeartbeat,
+    said: ReaderHeartbeat,
 ) -> RingReader:
     config, ring = context.config, context.ring
     images = most_texts(config.train.batch, config.train.ranks) * config.generators.positives
@@ -237,5 +238,5 @@ def _build_reader(
         step_barrier=ranks.step_barrier,
         leftover=leftover,
         replay_schedule=ReplaySchedule(context.run_folder.replay_schedule) if replayed else None,
-        heartbeat=heartbeat,
+        heartbeat=said,
     )

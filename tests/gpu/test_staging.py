@@ -26,6 +26,7 @@ def full(new_ring):
 
 def load(staging: CudaStaging, ring: Ring, slots: list[int]) -> tuple[torch.Tensor, OnItsWay]:
     with staging.batch() as staged:
+        assert isinstance(staged, OnItsWay)
         return staging.load(ring, slots), staged
 
 

@@ -43,7 +43,7 @@ class Reading:
     ):
         self.said: list[str] = []
         curriculum = Curriculum("constant", 0.0, share, steps=STEPS, texts=TEXTS)
-        heartbeat = ReaderHeartbeat(self.said.append)
+        heartbeat = ReaderHeartbeat()
         reader = RingReader(
             ring,
             curriculum,
@@ -57,7 +57,11 @@ class Reading:
             heartbeat=heartbeat,
         )
         self.batches = Prefetcher(
-            reader, heartbeat, ahead=lambda step: not pause(step), while_waiting=lambda: self.said.append("idle")
+            reader,
+            heartbeat,
+            heartbeat=self.said.append,
+            ahead=lambda step: not pause(step),
+            while_waiting=lambda: self.said.append("idle"),
         )
 
     def __enter__(self) -> Prefetcher:
