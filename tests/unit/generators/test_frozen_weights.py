@@ -20,7 +20,7 @@ class Parts(torch.nn.Module):
         self.head = torch.nn.Linear(6, 11, bias=False)
         self.head.weight = self.embedding.weight
         self.conv = torch.nn.Conv2d(3, 5, 3).half().to(memory_format=torch.channels_last)
-        self.double = torch.nn.Parameter(torch.randn(7, dtype=torch.float64))
+        self.wide = torch.nn.Parameter(torch.randn(7, dtype=torch.float64))
         self.register_buffer("transposed", torch.randn(4, 9).t())
         self.register_buffer("expanded", torch.randn(1, 3).expand(5, 3))
         self.register_buffer("positions", torch.arange(13), persistent=False)
@@ -48,7 +48,7 @@ def test_all_tensors_keep_their_values_in_one_block():
             assert tensor.data_ptr() % 16 == 0
         assert parts.head.weight is parts.embedding.weight
         assert parts.conv.weight.is_contiguous(memory_format=torch.channels_last)
-        assert isinstance(parts.double, torch.nn.Parameter)
+        assert isinstance(parts.wide, torch.nn.Parameter)
     assert blocks(parts) != {home}
     weights.to_host()
     assert blocks(parts) == {home}

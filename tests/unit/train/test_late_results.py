@@ -19,9 +19,8 @@ def test_each_step_is_finished_once_and_in_order_with_its_own_figures(lag: int):
     model, tokenizer, optimizer = setup(CONFIG)
     late, found, unread = LateResults(lag), [], 0
     for step in range(5):
-        added = late.add(
-            batch_of(tokenizer, step), issue_step(model, optimizer, batch_of(tokenizer, step), CONFIG), 0.0
-        )
+        batch = batch_of(tokenizer, step)
+        added = late.add(batch, issue_step(model, optimizer, batch, CONFIG), 0.0)
         unread += 1 - len(added)
         assert unread == min(step + 1, lag)
         found += added
