@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from statistics import median
 
@@ -92,6 +94,15 @@ def wait_for_draws(ring: Ring, draws: int) -> None:
         time.sleep(0.005)
 
 
+@contextmanager
+def later(function: Callable[..., object], *arguments: object) -> Iterator[None]:
+    """Call a function 0.3 s after the beginning of the block, which ends after the call."""
+    timer = threading.Timer(0.3, function, arguments)
+    timer.start()
+    yield
+    timer.join()
+
+
 def content(batch: TrainBatch) -> tuple:
     return batch.draw_record, batch.texts, batch.images.tolist(), batch.mix, batch.leftover
 
@@ -159,8 +170,7 @@ def test_a_batch_that_was_drawn_is_trained_on_before_a_stop(full):
 def test_a_reader_that_waits_ends_when_asked_to_stop(new_ring):
     stopping = threading.Event()
     with Reading(new_ring(), timeout_s=60, stop=stopping.is_set) as batches:
-        threading.Timer(0.2, stopping.set).start()
-        with pytest.raises(StopIteration):
+        with later(stopping.set), pytest.raises(StopIteration):
             next(batches)
         assert batches.state_dict()["step"] == 0
 
@@ -187,21 +197,19 @@ def test_only_a_training_thread_that_waits_is_said_to_wait(new_ring):
         reading.said.clear()
         time.sleep(0.3)
         assert reading.said == [], "the reader spoke while the training thread did not wait"
-        threading.Timer(0.3, twelve_captions, (ring, 12)).start()
-        assert next(batches).waited_s > 0.1
+        with later(twelve_captions, ring, 12):
+            assert next(batches).waited_s > 0.1
         assert "idle" in reading.said and "waiting to draw 6 plain + 0 pair" in reading.said
 
 
 def test_waiting_is_counted_as_far_as_it_stopped_the_training(new_ring):
     ring = new_ring(slots=256, groups=64, max_times_sampled=1)
     with Reading(ring, share=0.0, timeout_s=60) as batches:
-        threading.Timer(0.3, twelve_captions, (ring,)).start()
-        assert next(batches).waited_s > 0.1
+        with later(twelve_captions, ring):
+            assert next(batches).waited_s > 0.1
         next(batches)
-        threading.Timer(0.3, twelve_captions, (ring, 12)).start()
-        while ring.stats().draws < 3:  # a step in which the reader waits, and stops waiting
-            time.sleep(0.01)
-        time.sleep(0.3)
+        with later(twelve_captions, ring, 12):
+            wait_for_draws(ring, 3)  # a step in which the reader waits, and stops waiting
         assert next(batches).waited_s < 0.1
 
 
