@@ -473,6 +473,12 @@ class TrainConfig(Section):
     device: Device = Field(
         default="cpu", json_schema_extra=FREE, description='Device of the trainer: "cpu", "cuda" or "cuda:N".'
     )
+    prefetch: bool = Field(
+        default=True,
+        json_schema_extra=FREE,
+        description="Draw the next batch and copy it to the device while a step computes; on a GPU without, each step "
+        "waits for it.",
+    )
     lr: float = Field(
         default=1.5e-3,
         gt=0,

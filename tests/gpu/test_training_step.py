@@ -27,7 +27,7 @@ def take_a_step(name: str, room, stage) -> None:
     room(1.1 * reserved)
     model, tokenizer = _build_model(config, None, device)
     optimizer = build_optimizer(model, config.train)
-    batch = draw(config, device, tokenizer)
+    batch, _staging = draw(config, device, tokenizer)
     model.train()
     seconds = []
     for _ in range(WARM_UP + (0 if stage.null_gpu else TIMED)):
