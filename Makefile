@@ -41,13 +41,17 @@ $(TRT_STAMP): $(STAMP)
 	[ "$$(uname -m)" != x86_64 ] || $(VENV)/bin/python -m pip install -e '.[tensorrt-rtx]'
 	touch $@
 
-# The quick tests. Two workers with one compute thread each: thread pools that share cores slow each other down.
+# Two workers with one compute thread each: thread pools that share cores slow each other down. A worker that dies fails
+# its test and is not replaced: xdist waits for ever for the replacement's share under --dist loadfile.
+WORKERS := -n 2 --dist loadfile --max-worker-restart 0
+
+# The quick tests.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 # The others: whole runs, processes that are killed, engine builds.
 test-all: $(TRT_STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) \
 		-m "extended and not gpu and not slow and not vllm and not ray and not browser and not rehearsal" $(ARGS)
 
 # A GPU run as far as it goes without one: full-size parts on CUDA devices that compute nothing (docs/gpu-rehearsal.md).
@@ -62,14 +66,17 @@ gpu-rehearsal: $(STAMP)
 		then $(MAKE) rehearse REHEARSED_BY=$(VENV); else $(MAKE) $(CUDA_STAMP) rehearse REHEARSED_BY=$(CUDA_VENV); fi
 
 rehearse:
+	-$(REHEARSED_BY)/bin/python -m pip install -q --no-deps tensorrt-cu13-bindings
 	OMP_NUM_THREADS=1 $(REHEARSED_BY)/bin/python -m pytest -m rehearsal tests/null_gpu $(ARGS)
 
-# The first thing to run on a new GPU machine: what it is, then everything that needs one. NCCL's part wants two GPUs;
-# vLLM's wants vLLM, here or in an environment of its own; xformers' wants a build of it that loads beside this torch.
-gpu-test: $(STAMP)
-	$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx]'
-	$(VENV)/bin/polygen-stream doctor
-	$(VENV)/bin/python -m pytest -m gpu -v $(ARGS)
+# The first thing to run on a new GPU machine: what it is, then everything that needs one, in stages of at most eight
+# minutes: all, or STAGE=1. NCCL's part wants two GPUs; vLLM's wants vLLM, here or in an environment of its own; xformers'
+# wants a build of it that loads beside this torch. WHEELS=FOLDER: the Python of a machine that has torch and can download
+# nothing, with what tools/gpu_test_bundle.sh collected for the stage. OUT: where the JSON goes.
+gpu-test: $(if $(WHEELS),,$(STAMP))
+	-$(if $(WHEELS)$(filter-out 3,$(STAGE)),,$(VENV)/bin/python -m pip install -q -e '.[tensorrt,tensorrt-rtx]')
+	$(if $(WHEELS),$(PYTHON),$(VENV)/bin/python) tools/gpu_test.py $(STAGE) $(if $(WHEELS),--wheels $(WHEELS)) \
+		$(if $(OUT),--out $(OUT)) $(if $(ARGS),-- $(ARGS))
 
 # The report in Chromium. What is missing of a browser comes from Debian's packages, which takes root.
 browser: $(STAMP)

@@ -28,6 +28,7 @@ def measure(
     *,
     judge: Encoder | None = None,
     real: np.ndarray | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Return `generator_metrics` of the images, and the generator probe on the run's own models.
 
@@ -40,6 +41,7 @@ def measure(
         run_dir: the run whose models are probed.
         judge: a fixed CLIP.
         real: images uint8 [m, side, side, 3] for the reference spectrum; by default the painter's in the micro world.
+        device: where the run's models are probed.
     """
     images, texts = image_set.images, [image_set.captions[c] for c in image_set.caption]
     features = read = scores = None
@@ -51,7 +53,7 @@ def measure(
         features = judge.images(images).numpy()
         scores = clip_score(features, judge.texts([CLIP_SCORE_PREFIX + text for text in texts]).numpy())
     found = generator_metrics(image_set, features, classes, read=read, clip_scores=scores, reference=real)
-    return {**found, "invariance": _invariance(run_dir, image_set)}
+    return {**found, "invariance": _invariance(run_dir, image_set, device)}
 
 
 def _painted() -> np.ndarray:
@@ -59,15 +61,14 @@ def _painted() -> np.ndarray:
     return np.stack([paint(sample_scene(rng), rng) for _ in range(PAINTED)])
 
 
-def _invariance(run_dir: Path, image_set: ImageSet) -> dict[str, dict[str, float]]:
+def _invariance(run_dir: Path, image_set: ImageSet, device: str) -> dict[str, dict[str, float]]:
     """The generator probe on the run's last checkpoint, and on the untrained model beside it."""
     found = list_checkpoints(run_dir)
     if len(np.unique(image_set.generator)) < 2 or not found:
         return {}
     models = {"untrained" if step == 0 else "trained": folder for step, folder in (found[0], found[-1])}
-    return {
-        name: generator_probe(
-            load_encoder(str(folder)).images(image_set.images).numpy(), image_set.generator, image_set.caption
-        )
-        for name, folder in models.items()
-    }
+    probes = {}
+    for name, folder in models.items():
+        features = load_encoder(str(folder), device=device).images(image_set.images).numpy()
+        probes[name] = generator_probe(features, image_set.generator, image_set.caption)
+    return probes

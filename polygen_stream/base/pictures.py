@@ -20,12 +20,13 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _WHITE_IS_ZERO = 0
 
 
-def open_picture(source: Path | bytes, named: str) -> Image.Image:
-    """Decode a picture to mode RGB. Grey values of 16 bits are scaled to 8; transparency is dropped.
+def open_picture(source: Path | bytes, named: str, background: str | None = None) -> Image.Image:
+    """Decode a picture to mode RGB. Grey values of 16 bits are scaled to 8.
 
     Args:
         source: The file, or its content.
         named: What to call it in messages.
+        background: The colour behind transparent pixels; None: transparency is dropped.
 
     Raises:
         UserError: There is no such file, it is no picture, it is damaged or too large, or its pixels are numbers of
@@ -33,11 +34,13 @@ def open_picture(source: Path | bytes, named: str) -> Image.Image:
     """
     with _opened(source, named) as picture:
         _check_size(picture, named)
+        if background is not None and picture.has_transparency_data:
+            return _on(background, picture.convert("RGBA"))
         return _rgb(picture, named)
 
 
 def picture_size(source: Path | bytes, named: str) -> tuple[int, int]:
-    """Return the width and height of a picture without decoding it; arguments and errors are `open_picture`'s."""
+    """Return the width and height of a picture without decoding it; arguments and errors as `open_picture`'s."""
     with _opened(source, named) as picture:
         return picture.size
 
@@ -88,6 +91,13 @@ def _rgb(picture: Image.Image, named: str) -> Image.Image:
             " or 16 bits"
         )
     return picture.convert("RGB")
+
+
+def _on(background: str, picture: Image.Image) -> Image.Image:
+    """Lay a picture of mode RGBA on a colour."""
+    canvas = Image.new("RGBA", picture.size, background)
+    canvas.alpha_composite(picture)
+    return canvas.convert("RGB")
 
 
 def _eight_bits(picture: Image.Image, white: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from rich.console import Console
 from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.batch_view import batch_lines
 from polygen_stream.capacity.gpus import GIB, GpuSpec
-from polygen_stream.capacity.memory import FREED, SPARE, STAYS, Need, gpu_needs, problems, together
+from polygen_stream.capacity.memory import FREED, SPARE, STAYS, Need, gpu_needs, loading_gib, problems, together
 from polygen_stream.capacity.readiness import engine_builds
 from polygen_stream.config import RunConfig
 from polygen_stream.launch.process_plan import ProcessPlan
@@ -26,7 +26,12 @@ def show_budget(config: RunConfig, plan: ProcessPlan, gpus: Sequence[GpuSpec], c
     if not needs:
         console.print("GPUs:        none is used", soft_wrap=True, markup=False)
         return
-    lines = (*_memory(needs, gpus, in_turns), *batch_lines(config, plan, gpus), *_engines(config, plan, gpus))
+    lines = (
+        *_memory(needs, gpus, in_turns),
+        *_loading(config, needs),
+        *batch_lines(config, plan, gpus),
+        *_engines(config, plan, gpus),
+    )
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     if found := problems(needs, list(gpus), in_turns):
@@ -45,6 +50,14 @@ def _memory(needs: Mapping[int, Sequence[Need]], gpus: Sequence[GpuSpec], in_tur
         yield f"  in turns, waiting processes keep up to {_moved_gib(needs):.0f} GiB more in main memory"
     if idle := [gpu.index for gpu in gpus if gpu.index not in needs]:
         yield f"  unused     {', '.join(f'cuda:{index}' for index in idle)}"
+
+
+def _loading(config: RunConfig, needs: Mapping[int, Sequence[Need]]) -> Iterator[str]:
+    """Yield the main memory that renderers on GPUs load their weights through, if there are any."""
+    names = [need.process.generator for users in needs.values() for need in users if need.process.generator]
+    if gib := [loading_gib(config, name) for name in names]:
+        who = f"{len(gib)} renderer{'s' if len(gib) > 1 else ''} loading weights at once"
+        yield f"main memory: {who}: up to {sum(gib):.0f} GiB, pages of their files included"
 
 
 def _moved_gib(needs: Mapping[int, Sequence[Need]]) -> float:

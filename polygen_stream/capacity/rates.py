@@ -9,17 +9,17 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.assets.resources import is_recipe_file
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.json_files import read_user_json
+from polygen_stream.capacity.measured_rates import read_measured_rates
 from polygen_stream.config import RunConfig
 
 REFERENCE = Path(__file__).with_name("reference_rates.toml")
 # A backward pass costs two forward passes. With gradient accumulation every image is encoded once more, for the loss of
-# the whole batch (train/grad_cache.py): four parts of work instead of three. No rate is measured with it.
+# the whole batch (train/grad_cache.py): four parts of work instead of three.
 ACCUMULATED = 3 / 4
 
 
@@ -58,14 +58,15 @@ class Rates:
 def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     """Return the rates of a config's roles, from the files where these have them, else from the reference figures.
 
-    The trainer's is that of its model, less what gradient accumulation costs.
+    The trainer's is that of its model, less what gradient accumulation costs; that of captions counts for the language
+    models that it was measured with.
 
     Args:
         config: The config.
-        files: JSON of `bench generators`, `bench captions` or `bench trainer`; later ones win.
+        files: JSON of `bench generators`, `bench captions`, `bench trainer` or `make gpu-test`; later ones win.
 
     Raises:
-        UserError: A file is none of these, or neither files nor references have a rate for a role.
+        UserError: A file has no rates, or neither files nor references have a rate for a role.
     """
     reference = tomllib.loads(REFERENCE.read_text(encoding="utf-8"))
     # By name, and a recipe of the user's own may have the name of a shipped one.
@@ -76,16 +77,18 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
     trainer = Rate(**trainers[model]) if config.train.model in trainers else None
     if config.captions.source == "grammar":
         captions = Rate(1e6, "estimate", "captions.source = 'grammar' has no model to wait for")
+    accum_freq = config.train.accum_freq
+    if trainer is not None:
+        trainer = _with_accumulation(trainer, 1, accum_freq)
     for file in files:
-        measured = _read(file)
-        try:
-            rendered, written = _generators(measured), _captions(measured, config.captions.source)
-            trained = _trainer(measured, model)
-        except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError):
-            raise _foreign(file) from None
-        generators |= {name: Rate(rate, "measured", str(file)) for name, rate in rendered.items()}
-        captions = captions if written is None else Rate(written, "measured", str(file))
-        trainer = trainer if trained is None else Rate(trained, "measured", str(file))
+        measured = read_measured_rates(file)
+        generators |= {name: Rate(per_s, "measured", str(file)) for name, per_s in measured.generators.items()}
+        written, section = measured.captions.get(config.captions.source), config.captions
+        if written and (written.writer, written.editor) == (section.writer, section.editor):
+            captions = Rate(written.captions_per_s, "measured", str(file))
+        if (trained := measured.trainer.get(model)) is not None:
+            rate = Rate(trained.images_per_s, "measured", str(file))
+            trainer = _with_accumulation(rate, trained.accum_freq, accum_freq)
     for name, recipe in zip(config.generators.names, config.generators.recipes, strict=True):
         if name not in generators:
             raise UserError(
@@ -97,43 +100,16 @@ def find_rates(config: RunConfig, files: Sequence[Path] = ()) -> Rates:
             f"no rate of train.model = {config.train.model!r}: measure it (polygen-stream bench trainer --model "
             f"{config.train.model} --json rates.json) and give --rates rates.json"
         )
-    if config.train.accum_freq > 1:
-        how = f"x 3/4, for train.accum_freq = {config.train.accum_freq} encodes twice; {trainer.source}"
-        trainer = Rate(trainer.per_s * ACCUMULATED, trainer.basis, how)
     gpu = "as measured" if files else reference["gpu"]
     return Rates(gpu, {name: generators[name] for name in config.generators.names}, captions, trainer)
 
 
-def _read(file: Path) -> Mapping[str, Any]:
-    found = read_user_json(file, "--rates file")
-    if not isinstance(found, dict) or not {"results", "step_ms"} & found.keys():
-        raise _foreign(file)
-    return found
-
-
-def _foreign(file: Path) -> UserError:
-    return UserError(
-        f"--rates {file} is not what `bench generators`, `bench captions` or `bench trainer` write with --json"
-    )
-
-
-def _generators(measured: Mapping[str, Any]) -> dict[str, float]:
-    """Return the rate of each generator's fastest backend and batch size."""
-    best: dict[str, float] = {}
-    for row in measured.get("results", []):
-        if "generator" in row:
-            best[row["generator"]] = max(row["images_per_s"], best.get(row["generator"], 0.0))
-    return best
-
-
-def _captions(measured: Mapping[str, Any], source: str) -> float | None:
-    """Return a caption source's best rate over the concurrencies; None if it was not measured."""
-    rows = [row for row in measured.get("results", []) if row.get("source") == source]
-    return max((row["captions_per_s"]["median"] for row in rows), default=None)
-
-
-def _trainer(measured: Mapping[str, Any], model: str) -> float | None:
-    """Return the images per second of this project's loop; None if another model was measured, or none."""
-    if "step_ms" not in measured or measured["model"] != model:
-        return None
-    return measured["batch"] / measured["step_ms"]["ours"] * 1e3
+def _with_accumulation(rate: Rate, measured: int, wanted: int) -> Rate:
+    """Return a trainer's rate with gradient accumulation, where it was measured without, and the other way round."""
+    if (measured > 1) == (wanted > 1):
+        return rate
+    if wanted > 1:
+        how = f"x 3/4, for train.accum_freq = {wanted} encodes twice; {rate.source}"
+        return Rate(rate.per_s * ACCUMULATED, rate.basis, how)
+    how = f"x 4/3, for it was measured with train.accum_freq = {measured}, which encodes twice; {rate.source}"
+    return Rate(rate.per_s / ACCUMULATED, rate.basis, how)

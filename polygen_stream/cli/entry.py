@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, Command | typer.Typer]] = {
     },
     "Evaluate": {
         "evaluate": evaluate.evaluate,
+        "fetch-pictures": evaluate.fetch_pictures,
         "analyze": evaluate.analyze,
         "report": evaluate.report,
         "audit": audit.app,

@@ -19,7 +19,7 @@ def plan(
         list[Path] | None,
         typer.Option(
             metavar="FILE.json",
-            help="Rates measured by `bench generators`, `captions` or `trainer`; may be repeated.",
+            help="Rates measured by `make gpu-test` or `bench generators`, `captions`, `trainer`; may be repeated.",
         ),
     ] = None,
     reuse: Annotated[float, typer.Option(min=1.0, help="Draws of each caption.")] = 40.0,

@@ -56,6 +56,21 @@ def remote_generators(config: RunConfig) -> tuple[str, ...]:
     return tuple(name for name in generators.names if name in there)
 
 
+def evaluated_tasks(config: RunConfig) -> tuple[str, ...]:
+    """Return what a run's checkpoints are scored on, as `polygen-stream evaluate --tasks` names it."""
+    return (*(("micro",) if config.captions.bank == "micro" else ()), *config.evaluate.tasks)
+
+
+def no_scores(config: RunConfig) -> str:
+    """Return in words why a run's checkpoints are not scored; "" if they are."""
+    if evaluated_tasks(config):
+        return ""
+    return (
+        f"no scores: captions.bank = {config.captions.bank!r} has no test set of its own, and evaluate.tasks names no "
+        "task"
+    )
+
+
 def task_window(config: RunConfig) -> tuple[int, float]:
     """Compute the window of a ring in deterministic mode.
 

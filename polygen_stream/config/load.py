@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from polygen_stream.assets.model_configs import absolute_model
 from polygen_stream.assets.resources import absolute_recipe, config_path, is_recipe_file, recipe_name
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.home import expand_home
 from polygen_stream.base.toml_files import read_toml
 from polygen_stream.config.checks import check_possible
 from polygen_stream.config.explain import explain_validation
@@ -23,8 +25,9 @@ from polygen_stream.config.schema import RunConfig
 def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
     """Load, override and check a run config.
 
-    Paths of recipes and of a model config are made absolute, so that the result means the same in any directory:
-    relative paths in a TOML file are relative to that file's folder, those of overrides to the current directory.
+    Paths of recipes, of a model config and of evaluation data are made absolute, so that the result means the same in
+    any directory: relative paths in a TOML file are relative to that file's folder, those of overrides to the current
+    directory.
 
     Args:
         path: TOML file or preset name; None is the micro preset.
@@ -64,8 +67,9 @@ def dump_config(config: RunConfig, path: Path) -> None:
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make relative paths of recipes and of a model config absolute, in `folder`; values of other types stay."""
-    train, generators, launch = (_table(values, name) for name in ("train", "generators", "launch"))
+    """Make relative paths absolute, in `folder`: of recipes, a model config, evaluation data. Other types stay."""
+    names = ("train", "generators", "launch", "evaluate")
+    train, generators, launch, evaluate = (_table(values, name) for name in names)
     if isinstance(train.get("model"), str):
         train["model"] = absolute_model(train["model"], folder)
     recipes = generators.get("recipes")
@@ -78,6 +82,24 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     renderers = launch.get("renderers")
     if isinstance(renderers, dict):
         launch["renderers"] = {_generator_name(name): devices for name, devices in renderers.items()}
+    tasks, data = evaluate.get("tasks"), evaluate.get("data")
+    if isinstance(tasks, list):
+        evaluate["tasks"] = [_absolute_task(each, folder) if isinstance(each, str) else each for each in tasks]
+    if isinstance(data, str) and data and "://" not in data:
+        evaluate["data"] = _absolute(data, folder)
+
+
+def _absolute_task(task: str, folder: Path) -> str:
+    """Return KIND:DATASET with an absolute path if DATASET is in `folder`; else it may name a standard dataset."""
+    kind, _, dataset = task.partition(":")
+    if not dataset or "micro" in (kind, dataset):
+        return task
+    path = _absolute(dataset, folder)
+    return f"{kind}:{path}" if os.path.exists(path) else task
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return os.path.normpath(folder.absolute() / expand_home(path))
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -473,6 +473,12 @@ class TrainConfig(Section):
     device: Device = Field(
         default="cpu", json_schema_extra=FREE, description='Device of the trainer: "cpu", "cuda" or "cuda:N".'
     )
+    prefetch: bool = Field(
+        default=True,
+        json_schema_extra=FREE,
+        description="Draw the next batch and copy it to the device while a step computes; on a GPU without, each step "
+        "waits for it.",
+    )
     lr: float = Field(
         default=1.5e-3,
         gt=0,
@@ -559,7 +565,7 @@ class TrainConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Evaluation: scores of checkpoints on the micro suite while training goes on."""
+    """Evaluation: scores of checkpoints while training goes on, and of the final one when it is over."""
 
     every: int = Field(
         default=400,
@@ -568,11 +574,37 @@ class EvaluateConfig(Section):
         description="Steps between evaluations, a multiple of train.checkpoint_every; 0 = only the untrained and the "
         "final model.",
     )
+    tasks: Names = Field(
+        default=(),
+        json_schema_extra=FREE,
+        description="Tasks to score, as `polygen-stream evaluate --tasks` names them, e.g. "
+        '["zero_shot:/data/pictures", "sugarcrepe_pp_tot"]. The test set of the micro world is scored besides if '
+        "captions.bank is that world, and in no other run unless it is named.",
+    )
+    data: str = Field(
+        default="",
+        json_schema_extra=FREE,
+        description="Folder, or URL of WebDatasets, in which `tasks` find standard datasets, as with "
+        '`polygen-stream evaluate --data`; "" = none.',
+    )
     images_per_thing: int = Field(
-        default=20, ge=1, json_schema_extra=FREE, description="Test images of each class in zero-shot classification."
+        default=20,
+        ge=1,
+        json_schema_extra=FREE,
+        description="Test images of each class in the zero-shot classification of the micro world.",
     )
     device: Device = Field(
-        default="cpu", json_schema_extra=FREE, description='Device of the evaluator: "cpu", "cuda" or "cuda:N".'
+        default="cpu",
+        json_schema_extra=FREE,
+        description='Device of the evaluator during training: "cpu", "cuda" or "cuda:N". When training is over, '
+        "evaluator and report have the trainer's GPU if it had one, and the CPU threads of all processes.",
+    )
+    timeout_s: float = Field(
+        default=1800.0,
+        gt=0,
+        json_schema_extra=FREE,
+        description="Seconds that the last evaluation may compute when training is over, and the report after it. A "
+        "run whose scores or report are late is complete without them.",
     )
 
 

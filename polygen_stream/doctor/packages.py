@@ -47,6 +47,7 @@ OPTIONAL = {
     "webdataset": Extra("export", "shards: export, --record-shards, --source shards:DIR"),
     "prometheus_client": Extra("prometheus", "a run's metrics for Prometheus"),
     "simpy": Extra("simulate", "polygen-stream simulate"),
+    "resvg_py": Extra("transfer", "polygen-stream fetch-pictures"),
 }
 
 

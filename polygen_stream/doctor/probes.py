@@ -65,6 +65,7 @@ IMPORTS = {
     "prometheus_client": "import prometheus_client",
     "pandas": "import pandas",
     "simpy": "import simpy",
+    "resvg_py": "import resvg_py",
 }
 
 

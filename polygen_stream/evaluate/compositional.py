@@ -7,6 +7,7 @@ COCO's val2017.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.evaluate.data import Data
+from polygen_stream.evaluate.data import DATA_OPTION, Data
 from polygen_stream.evaluate.metrics import group_scores, more_similar, text_only
 from polygen_stream.evaluate.score import Score, mean_of, proportion
-from polygen_stream.evaluate.tables import read_table
+from polygen_stream.evaluate.tables import Table, read_table
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 CATEGORIES = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
@@ -87,10 +88,19 @@ def sugarcrepe_pp(data: Data, dataset: str = "") -> dict[str, Score]:
     return {**means, **scores}
 
 
-def sugarcrepe_pp_tot(data: Data, dataset: str = "") -> dict[str, Score]:
-    """TOT alone: the text tower, no pictures."""
+def check_no_dataset(dataset: str) -> None:
+    """Refuse a dataset of `sugarcrepe_pp_tot`.
+
+    Raises:
+        UserError: there is one.
+    """
     if dataset:
         raise UserError(f"sugarcrepe_pp_tot:{dataset}: this task needs no pictures and takes no dataset")
+
+
+def sugarcrepe_pp_tot(data: Data, dataset: str = "") -> dict[str, Score]:
+    """TOT alone: the text tower, no pictures."""
+    check_no_dataset(dataset)
     rows = {category: read_sugarcrepe_pp(category) for category in CATEGORIES_PP}
     _note_texts(data, "sugarcrepe_pp", rows, "caption", "paraphrase", "negative")
     scores = {}
@@ -100,12 +110,34 @@ def sugarcrepe_pp_tot(data: Data, dataset: str = "") -> dict[str, Score]:
     return {"mean": mean_of(list(scores.values())), **scores}
 
 
-def edits(data: Data, dataset: str) -> dict[str, Score]:
-    """A user's TSV of (image, caption, negative), with an optional column `edit` that names what was changed."""
+def read_edits(dataset: str) -> tuple[Table, list[Path]]:
+    """Return a user's TSV of (image, caption, negative), and its pictures.
+
+    Raises:
+        UserError: it cannot be used, or a picture is not there.
+    """
     table = read_table(Path(dataset), ("image", "caption", "negative"))
     table.check_different("caption", "negative")
+    return table, table.pictures("image")
+
+
+def read_pairs(dataset: str) -> tuple[Table, list[list[Path]]]:
+    """Return a user's TSV of (image_0, caption_0, image_1, caption_1), and the pictures of both columns.
+
+    Raises:
+        UserError: it cannot be used, or a picture is not there.
+    """
+    table = read_table(Path(dataset), ("image_0", "caption_0", "image_1", "caption_1"))
+    table.check_different("caption_0", "caption_1")
+    table.check_different("image_0", "image_1")
+    return table, [table.pictures(f"image_{i}") for i in (0, 1)]
+
+
+def edits(data: Data, dataset: str) -> dict[str, Score]:
+    """A user's TSV of (image, caption, negative), with an optional column `edit` that names what was changed."""
+    table, files = read_edits(dataset)
     data.note(dataset, *table.read)
-    images = data.pictures(dataset, table.pictures("image"))
+    images = data.pictures(dataset, files)
     captions, negatives = ([row[column] for row in table.rows] for column in ("caption", "negative"))
     data.note_cut(dataset, captions + negatives)
     data.note_equal(dataset, "caption and negative", captions, negatives)
@@ -117,11 +149,8 @@ def edits(data: Data, dataset: str) -> dict[str, Score]:
 
 def pairs(data: Data, dataset: str) -> dict[str, Score]:
     """Winoground's scores of a user's TSV of (image_0, caption_0, image_1, caption_1)."""
-    table = read_table(Path(dataset), ("image_0", "caption_0", "image_1", "caption_1"))
-    table.check_different("caption_0", "caption_1")
-    table.check_different("image_0", "image_1")
+    table, files = read_pairs(dataset)
     data.note(dataset, *table.read)
-    files = [table.pictures(f"image_{i}") for i in (0, 1)]
     images = torch.stack([data.pictures(dataset, each) for each in files], 1)
     captions = [[row[f"caption_{i}"] for row in table.rows] for i in (0, 1)]
     data.note_cut(dataset, captions[0] + captions[1])
@@ -147,16 +176,24 @@ def _texts(data: Data, rows: list[Row], *fields: str) -> list[torch.Tensor]:
 
 def _images(data: Data, name: str, folder: str, rows: dict[str, list[Row]]) -> dict[str, torch.Tensor]:
     """Features of each category's pictures; each file is encoded once."""
-    where = _val2017(folder, data.root)
-    everything = [row for found in rows.values() for row in found]
+    features = data.pictures(name, find_pictures(folder, data.root, [row for found in rows.values() for row in found]))
+    return dict(zip(rows, features.split([len(found) for found in rows.values()]), strict=True))
+
+
+def find_pictures(folder: str, root: str | None, everything: Sequence[Row]) -> list[Path]:
+    """Return the picture file of each row, in `folder`, or if that is "" in val2017 below the data root.
+
+    Raises:
+        UserError: there is no such folder, or a picture is not in it.
+    """
+    where = _val2017(folder, root)
     missing = sorted({row.file for row in everything if not (where / row.file).exists()})
     if missing:
         raise UserError(
             f"{len(missing)} of the pictures are not in {where}, e.g. {missing[0]}: it has to hold COCO's val2017"
             " (val2017.zip of cocodataset.org)"
         )
-    features = data.pictures(name, [where / row.file for row in everything])
-    return dict(zip(rows, features.split([len(found) for found in rows.values()]), strict=True))
+    return [where / row.file for row in everything]
 
 
 def _val2017(folder: str, root: str | None) -> Path:
@@ -164,7 +201,7 @@ def _val2017(folder: str, root: str | None) -> Path:
     for place in places:
         if place.is_dir():
             return place
-    looked = f"there is no {' and no '.join(map(str, places))}" if places else "no --data was given"
+    looked = f"there is no {' and no '.join(map(str, places))}" if places else f"no {DATA_OPTION} was given"
     raise UserError(
         f"SugarCrepe's pictures are missing, {looked}: unzip val2017.zip of cocodataset.org (1 GB) and name the folder"
         " above it with --data, or the folder itself as sugarcrepe:FOLDER; sugarcrepe_pp_tot needs no pictures"

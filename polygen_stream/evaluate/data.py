@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from polygen_stream.evaluate.batches import read_batches
 from polygen_stream.evaluate.class_folders import counted, listed
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.tables import is_table
+from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform
 from polygen_stream.micro import world
 from polygen_stream.micro.world import Split
+
+DATA_OPTION = "--data DIR (evaluate.data of a run)"
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,46 @@ class CaptionedFeatures:
     owner: Tensor
 
 
-def check_classes(name: str, found: LabelledFeatures) -> None:
+def check_classes(name: str, classes: Sequence[str]) -> None:
     """Refuse a dataset in which there is nothing to tell apart.
 
     Raises:
         UserError: it has one class.
     """
-    if len(found.classes) < 2:
-        raise UserError(f"{name} has one class, {listed(found.classes)}, and no other to tell it from: add one")
+    if len(classes) < 2:
+        raise UserError(f"{name} has one class, {listed(classes)}, and no other to tell it from: add one")
+
+
+def open_labelled(name: str, split: str, root: str | None, transform: Transform) -> LabelledImages:
+    """Open a folder of pictures or a standard dataset; pictures are read later.
+
+    Raises:
+        UserError: it is not there, has no such split, or cannot be read.
+    """
+    if os.path.isfile(name):
+        raise UserError(f"{name} is a file: classes need a folder with one folder of pictures per class")
+    if Path(name).is_dir():
+        return user_data.image_folder(Path(name), split, transform)
+    return standard_data.labelled(name, _in_root(name, root), split, transform)
+
+
+def open_captioned(name: str, root: str | None, transform: Transform) -> CaptionedImages:
+    """Open a table of (image, caption) or a standard dataset; pictures are read later.
+
+    Raises:
+        UserError: it is not there, or has no captions.
+    """
+    if is_table(name):
+        return user_data.caption_table(Path(name), transform)
+    if os.path.isdir(name):
+        raise UserError(f"{name} is a folder: retrieval needs a table of image and caption")
+    return standard_data.captioned(name, _in_root(name, root), transform)
+
+
+def _in_root(name: str, root: str | None) -> str:
+    if root is None:
+        raise UserError(f"{name} is no folder or file here: if it is a standard dataset, say where with {DATA_OPTION}")
+    return root
 
 
 class Data:
@@ -56,6 +91,7 @@ class Data:
 
     Attributes:
         read: of each dataset, by name, what was read of it, what was left out, and what its scores do not say.
+        correct: of datasets whose tasks tell, whether each picture was right: {dataset: {picture: right}}.
 
     Args:
         root: folder of datasets, or a URL template with {dataset_cleaned}; None when only paths are asked for.
@@ -65,6 +101,7 @@ class Data:
     def __init__(self, encoder: Encoder, root: str | None = None, workers: int = 0) -> None:
         self.encoder, self.root, self.workers = encoder, root, workers
         self.read: dict[str, list[str]] = {}
+        self.correct: dict[str, dict[str, bool]] = {}
         self._labelled: dict[tuple[str, str], LabelledFeatures] = {}
 
     def labelled(self, name: str, split: str = "test") -> LabelledFeatures:
@@ -83,12 +120,7 @@ class Data:
         Raises:
             UserError: it is not there, or has no captions.
         """
-        if is_table(name):
-            found = user_data.caption_table(Path(name), self.encoder.transform)
-        elif os.path.isdir(name):
-            raise UserError(f"{name} is a folder: retrieval needs a table of image and caption")
-        else:
-            found = standard_data.captioned(name, self._root(name), self.encoder.transform)
+        found = open_captioned(name, self.root, self.encoder.transform)
         self.note(name, *found.read)
         captions: list[str] = []
         owner: list[int] = []
@@ -133,7 +165,7 @@ class Data:
         Raises:
             UserError: there is one class, or all have the same prompts, as far as the model reads.
         """
-        check_classes(name, found)
+        check_classes(name, found.classes)
         self.note_cut(name, [prompt for prompts in found.prompts for prompt in prompts])
         by_tokens: dict[bytes, list[str]] = {}
         for called, prompts in zip(found.classes, found.prompts, strict=True):
@@ -155,12 +187,7 @@ class Data:
     def _encode_labelled(self, name: str, split: str) -> LabelledFeatures:
         if name == "micro":
             return self._micro(split)
-        if os.path.isfile(name):
-            raise UserError(f"{name} is a file: classes need a folder with one folder of pictures per class")
-        if Path(name).is_dir():
-            found = user_data.image_folder(Path(name), split, self.encoder.transform)
-        else:
-            found = standard_data.labelled(name, self._root(name), split, self.encoder.transform)
+        found = open_labelled(name, split, self.root, self.encoder.transform)
         self.note(name, *found.read)
         labels: list[int] = []
 
@@ -202,8 +229,3 @@ class Data:
         return LabelledFeatures(
             self.encoder.images(found.images), labels, list(world.THINGS), micro_suite.thing_prompts()
         )
-
-    def _root(self, name: str) -> str:
-        if self.root is None:
-            raise UserError(f"{name} is no folder or file here: if it is a standard dataset, say where with --data DIR")
-        return self.root

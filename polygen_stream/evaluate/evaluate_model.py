@@ -60,7 +60,12 @@ def evaluate(
         if found:
             _show(found, data.read, console)
             scores = {task: {key: one.to_dict() for key, one in part.items()} for task, part in found.items()}
-            content = {"model": describe_model(name, pretrained), "scores": scores, "read": data.read}
+            content = {
+                "model": describe_model(name, pretrained),
+                "scores": scores,
+                "read": data.read,
+                "correct": data.correct,
+            }
             _write(content, kept, as_json, console)
 
 

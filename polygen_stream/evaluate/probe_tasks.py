@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.class_folders import listed
@@ -30,13 +33,7 @@ def few_shot_task(data: Data, dataset: str) -> dict[str, Score]:
     """Mean accuracy over draws of SHOTS training pictures per class; the interval is that of one draw."""
     known, asked = _both_splits(data, dataset)
     labels = known.labels.numpy()
-    of_class = np.bincount(labels, minlength=len(known.classes))
-    fewest = int(of_class.argmin())
-    if of_class[fewest] < SHOTS:
-        raise UserError(
-            f"few_shot:{dataset}: the class {known.classes[fewest]} has {of_class[fewest]} pictures for training, and"
-            f" {SHOTS} are needed"
-        )
+    check_shots(dataset, known.classes, labels)
     draws = few_shot(
         known.features.numpy(), labels, asked.features.numpy(), asked.labels.numpy(), shots=SHOTS
     )  # bool [draws, n]
@@ -53,11 +50,34 @@ def _both_splits(data: Data, dataset: str) -> tuple[LabelledFeatures, LabelledFe
         UserError: there is one class, or one that is asked for has no picture for training.
     """
     known, asked = data.labelled(dataset, "train"), data.labelled(dataset, "test")
-    check_classes(dataset, known)
-    unknown = sorted(set(asked.labels.tolist()) - set(known.labels.tolist()))
-    if unknown:
-        names = listed(asked.classes[label] for label in unknown)
+    check_classes(dataset, known.classes)
+    check_taught(dataset, asked.classes, known.labels.tolist(), asked.labels.tolist())
+    return known, asked
+
+
+def check_taught(dataset: str, classes: Sequence[str], known: Sequence[int], asked: Sequence[int]) -> None:
+    """Refuse a class without a picture for training, by the labels of both splits.
+
+    Raises:
+        UserError: there is one that is asked for.
+    """
+    if unknown := sorted(set(asked) - set(known)):
+        names = listed(classes[label] for label in unknown)
         raise UserError(
             f"{dataset} has pictures of {names} for testing and none for training: add some, or remove them"
         )
-    return known, asked
+
+
+def check_shots(dataset: str, classes: Sequence[str], known: ArrayLike) -> None:
+    """Refuse a class with too few pictures for training, by the labels of those.
+
+    Raises:
+        UserError: one has fewer than SHOTS.
+    """
+    of_class = np.bincount(known, minlength=len(classes))
+    fewest = int(of_class.argmin())
+    if of_class[fewest] < SHOTS:
+        raise UserError(
+            f"few_shot:{dataset}: the class {classes[fewest]} has {of_class[fewest]} pictures for training, and"
+            f" {SHOTS} are needed"
+        )

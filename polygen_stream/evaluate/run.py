@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import append_jsonl, read_jsonl
 from polygen_stream.checkpoints import last_checkpoint, list_checkpoints, read_meta
+from polygen_stream.config import EvaluateConfig
+from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score_suite import score_suite
+from polygen_stream.evaluate.tasks import run_tasks
 from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import RoleContext, run_role, yield_cores
+from polygen_stream.train.device import training_device
 from polygen_stream.train.model import load_clip
 
 POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What every checkpoint of a run is scored on.
+
+    Attributes:
+        suites: Of the micro world, by split; empty in a run that has another.
+        tasks: Names of further tasks.
+        root: Where these find standard datasets, None = nowhere.
+    """
+
+    suites: dict[Split, MicroSuite]
+    tasks: tuple[str, ...] = ()
+    root: str | None = None
+
+    @classmethod
+    def of(cls, config: EvaluateConfig, bank: str) -> Evaluation:
+        """Return the evaluation of a run whose captions are about this bank's concepts."""
+        splits = Split if bank == "micro" else ()
+        suites = {split: build_suite(split, config.images_per_thing) for split in splits}
+        return cls(suites, config.tasks, config.data or None)
 
 
 def main(context: RoleContext) -> None:
@@ -25,7 +56,9 @@ def main(context: RoleContext) -> None:
     logging.basicConfig(level=logging.INFO)
     if not training_is_over(context.run_dir):
         yield_cores()
-    suites = {split: build_suite(split, config.images_per_thing) for split in Split}
+    training_device(context.device, key="evaluate.device")
+    logging.info("on %s, %d threads", context.device, torch.get_num_threads())
+    evaluation = Evaluation.of(config, context.config.captions.bank)
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
     done = {
         (line["step"], line["final"]) for line in read_jsonl(context.run_folder.eval_log, required=("step", "final"))
@@ -37,18 +70,21 @@ def main(context: RoleContext) -> None:
             time.sleep(POLL_S)
             continue
         step, final, folder = checkpoint
-        context.ring.heartbeat(f"evaluating step {step}")
+        doing = f"evaluating step {step}"
+        context.ring.heartbeat(doing)
         try:
-            line = {"step": step, "final": final, **evaluate(folder, suites, config.device)}
+            scores = evaluate(
+                folder, evaluation, context.device, lambda task, doing=doing: context.ring.heartbeat(f"{doing}: {task}")
+            )
         except UserError:
             if folder.exists():
                 raise
             logging.info("step %d was retired before it was evaluated", step)
             done.add((step, final))
             continue
-        append_jsonl(context.run_folder.eval_log, line)
+        append_jsonl(context.run_folder.eval_log, {"step": step, "final": final, **scores})
         done.add((step, final))
-        logging.info("step %d: zero-shot things %.3f", step, line["metrics"]["zero_shot_things"])
+        logging.info("step %d: %s", step, _headline(scores))
         if final:
             return
 
@@ -59,19 +95,57 @@ def training_is_over(run_dir: Path) -> bool:
     return checkpoint is not None and read_meta(checkpoint[1])["final"]
 
 
-def evaluate(checkpoint: Path, suites: dict[Split, MicroSuite], device: str) -> dict[str, object]:
-    """{"metrics": unseen scores with the seen ones under "seen", "intervals": ..., "chance": ...} of a checkpoint.
+def evaluate(
+    checkpoint: Path, evaluation: Evaluation, device: str, started: Callable[[str], None] = lambda task: None
+) -> dict[str, Any]:
+    """Return what eval.jsonl has of a checkpoint.
+
+    Args:
+        checkpoint: Its folder.
+        evaluation: What it is scored on.
+        device: Where it computes.
+        started: Called with the name of each further task before it.
+
+    Returns:
+        "metrics", "intervals" and "chance" of the micro suite: unseen scores, with the seen ones under "seen"; {}
+        without it. "tasks": {task: {score: {"score", "low", "high", "n", "chance"}}} of the further tasks. "failed":
+        {task: why} of those that could not be scored.
 
     Raises:
         UserError: the checkpoint is missing or damaged.
     """
     encoder = Encoder(*load_clip(checkpoint, device), device)
+    found: dict[str, Any] = {**_micro_suite(encoder, evaluation.suites), "tasks": {}, "failed": {}}
+    data = Data(encoder, evaluation.root)
+    for task in evaluation.tasks:
+        try:
+            [scores] = run_tasks(data, [task], started).values()
+            found["tasks"][task] = {name: score.to_dict() for name, score in scores.items()}
+        except UserError as problem:  # of one task: the others have scores all the same
+            found["failed"][task] = str(problem)
+            logging.warning("%s: %s", task, problem)
+    for name, lines in data.read.items():
+        logging.info("read %s: %s", name, "; ".join(lines))
+    return found
+
+
+def _micro_suite(encoder: Encoder, suites: dict[Split, MicroSuite]) -> dict[str, Any]:
+    if not suites:
+        return {"metrics": {}, "intervals": {}, "chance": {}}
     unseen, seen = (score_suite(encoder, suites[split]) for split in (Split.UNSEEN, Split.SEEN))
     return {
         "metrics": {**unseen.values(), "seen": seen.values()},
         "intervals": {**unseen.intervals(), "seen": seen.intervals()},  # 95 %
         "chance": chance(),
     }
+
+
+def _headline(scores: dict[str, Any]) -> str:
+    found = [("zero-shot things", scores["metrics"]["zero_shot_things"])] if scores["metrics"] else []
+    for task, parts in scores["tasks"].items():
+        name, first = next(iter(parts.items()))
+        found.append((f"{task} {name}", first["score"]))
+    return ", ".join(f"{name} {score:.3f}" for name, score in found)
 
 
 def next_checkpoint(run_dir: Path, done: set[tuple[int, bool]], every: int) -> tuple[int, bool, Path] | None:

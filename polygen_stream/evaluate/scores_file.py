@@ -1,6 +1,7 @@
 """Files of scores: checked before anything is computed, written whole, and merged by one process at a time.
 
-{"model": {...}, "scores": {TASK: {SCORE: {"score", "low", "high", "n", "chance"}}}, "read": {DATASET: [line, ...]}}
+{"model": {...}, "scores": {TASK: {SCORE: {"score", "low", "high", "n", "chance"}}}, "read": {DATASET: [line, ...]},
+"correct": {DATASET: {PICTURE: whether it was right}}}
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def read_scores(file: Path) -> dict[str, Any]:
     Raises:
         UserError: It cannot be read, or is no file of scores.
     """
-    found = {"scores": {}, "read": {}, **read_json(file)}
-    if not _are_scores(found["scores"]) or not isinstance(found["read"], dict):
+    found = {"scores": {}, "read": {}, "correct": {}, **read_json(file)}
+    if not _are_scores(found["scores"]) or not all(isinstance(found[key], dict) for key in ("read", "correct")):
         raise UserError(
             f"{file} is damaged (it holds no scores of `evaluate`): restore it, or delete it to go on without it"
         )
@@ -89,7 +90,7 @@ def add_scores(file: Path, content: Mapping[str, Any]) -> None:
         raise UserError(f"cannot write {file}: {problem.strerror} ({file.parent})") from None
     with _one_at_a_time(file.parent):
         earlier = read_scores(file)
-        merged = {key: {**earlier[key], **content[key]} for key in ("scores", "read")}
+        merged = {key: {**earlier[key], **content[key]} for key in ("scores", "read", "correct")}
         write_scores(file, {**content, **merged})
 
 

@@ -16,6 +16,7 @@ from polygen_stream.evaluate.metrics import best_ranks, ranks
 from polygen_stream.evaluate.micro_suite import IMAGES_PER_THING, build_suite
 from polygen_stream.evaluate.score import Score, mean_of, proportion
 from polygen_stream.evaluate.score_suite import score_suite
+from polygen_stream.evaluate.transfer.task import transfer
 from polygen_stream.micro.world import Split
 
 RECALLS = (1, 5, 10)
@@ -61,10 +62,19 @@ def retrieval(data: Data, dataset: str) -> dict[str, Score]:
 
 def micro(data: Data, dataset: str) -> dict[str, Score]:
     """The micro world's test set, on reserved combinations; `dataset` may be "seen"."""
+    found = score_suite(data.encoder, build_suite(micro_split(dataset), IMAGES_PER_THING))
+    return {**found.scores, **{f"edit_{edit}": score for edit, score in found.by_edit.items()}}
+
+
+def micro_split(dataset: str) -> Split:
+    """Return the split of the micro world that a dataset names.
+
+    Raises:
+        UserError: there is no such split.
+    """
     if dataset not in ("", "seen", "unseen"):
         raise UserError(f"micro:{dataset}: the micro suite has the splits unseen (default) and seen")
-    found = score_suite(data.encoder, build_suite(Split(dataset or "unseen"), IMAGES_PER_THING))
-    return {**found.scores, **{f"edit_{edit}": score for edit, score in found.by_edit.items()}}
+    return Split(dataset or "unseen")
 
 
 TASKS: dict[str, EvalTask] = {
@@ -78,8 +88,9 @@ TASKS: dict[str, EvalTask] = {
     "edits": compositional.edits,
     "pairs": compositional.pairs,
     "micro": micro,
+    "transfer": transfer,
 }
-NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs")
+NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs", "transfer")
 
 
 def run_tasks(
@@ -93,7 +104,7 @@ def run_tasks(
     Raises:
         UserError: an unknown task, or one that needs a dataset and names none; before anything is computed.
     """
-    split = [_split(name) for name in names]
+    split = [split_task(name) for name in names]
     results = {}
     for name, (kind, dataset) in zip(names, split, strict=True):
         started(name)
@@ -102,7 +113,12 @@ def run_tasks(
     return results
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_task(name: str) -> tuple[str, str]:
+    """Return kind and dataset ("" = none) of a task called KIND or KIND:DATASET.
+
+    Raises:
+        UserError: an unknown kind, or one that needs a dataset and has none.
+    """
     kind, _, dataset = name.partition(":")
     if kind not in TASKS:
         near = get_close_matches(kind, TASKS, n=1)

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.generators.classes import check_arguments, diffusers_classes
+from polygen_stream.generators.frozen_weights import FrozenWeights
 from polygen_stream.generators.recipe import Recipe
 
 
@@ -43,6 +44,10 @@ class Generator:
         """
         if self.pipeline.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.pipeline.device)
+
+    def frozen_weights(self) -> FrozenWeights:
+        """Move the weights of all parts, which are in main memory, into one block that can be copied to a GPU."""
+        return FrozenWeights(part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module))
 
     def render(self, captions: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Pictures uint8 [n, height, width, 3], one per (caption, seed); [n, size, size, 3] where there is a `size`.

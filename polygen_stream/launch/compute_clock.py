@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 PAUSE_S = 5.0  # between two looks: then the whole run was paused (Ctrl-Z, a stopped container)
@@ -38,17 +36,3 @@ def kept_waiting_s(pid: int) -> float:
         return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
     except (OSError, ValueError, IndexError):  # it has ended, or the kernel does not count
         return 0.0
-
-
-def give_normal_priority(pid: int) -> bool:
-    """Undo `roles.role.yield_cores` of a process. Return False where that takes a privilege that we do not have."""
-    with suppress(OSError):  # a kernel without such groups; to raise it again needs no privilege
-        Path(f"/proc/{pid}/autogroup").write_text("0", encoding="ascii")
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            os.setpriority(os.PRIO_PROCESS, int(thread), 0)
-    except PermissionError:
-        return False
-    except (FileNotFoundError, ProcessLookupError):  # it has ended
-        pass
-    return True

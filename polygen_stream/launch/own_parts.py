@@ -59,7 +59,7 @@ def check_own_recipes(config: RunConfig) -> None:
     """
     own = [recipe for recipe in config.generators.recipes if is_recipe_file(recipe)]
     if own and config.captions.source != "shards":
-        _ended_well(python_command("-m", "polygen_stream.generators.check", *own), "looking up recipes")
+        ended_well(python_command("-m", "polygen_stream.generators.check", *own), "looking up recipes")
 
 
 def _check_packages(config: RunConfig) -> None:
@@ -117,14 +117,18 @@ def _checked(python: str, parts: dict[str, str]) -> dict[str, dict[str, Any]]:
     words = [f"{key}={value}" for key, value in parts.items()]
     command = python_command("-m", "polygen_stream.registry.check", *words, python=python)
     try:
-        said = _ended_well(command, f"importing {' and '.join(parts.values())}")
+        said = ended_well(command, f"importing {' and '.join(parts.values())}")
     except OSError as problem:
         raise UserError(f"launch.captioner_python = {python!r} cannot be started: {problem.strerror}") from None
     return json.loads(said.splitlines()[-1])
 
 
-def _ended_well(command: list[str], doing: str) -> str:
-    """Run a check in a process and return what it printed.
+def ended_well(command: list[str], doing: str) -> str:
+    """Run a check in a process of its own and return what it printed.
+
+    Args:
+        command: Its command line.
+        doing: What it does, for the message.
 
     Raises:
         UserError: As the check raised it.

@@ -14,8 +14,10 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import nearest_existing
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
+from polygen_stream.base.python import python_command
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
+from polygen_stream.launch.own_parts import ended_well
 from polygen_stream.launch.process_plan import ProcessPlan
 from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.ring import ring_bytes
@@ -39,6 +41,7 @@ def check_start(config: RunConfig, plan: ProcessPlan, run_dir: Path, resumed: bo
     check_shards(config)
     check_record_shards(config, run_dir, resumed)
     check_disk(config, plan, run_dir)
+    check_evaluation(config, plan)
 
 
 def check_driver(plan: ProcessPlan) -> None:
@@ -139,6 +142,22 @@ def _has_moved_here(state: dict[str, Any], folder: Path) -> bool:
         return True
     moved = bool(state.get("folder")) and not Path(state["folder"]).exists() and any(folder.glob("*.tar*"))
     return moved and len(list(folder.glob("*.tar"))) == state.get("shards")
+
+
+def check_evaluation(config: RunConfig, plan: ProcessPlan) -> None:
+    """Refuse tasks of evaluate.tasks whose data cannot be used; as the evaluator opens it, in a process of its own.
+
+    Raises:
+        UserError: An unknown task, or data that is not there or cannot be used.
+    """
+    tasks, data = config.evaluate.tasks, config.evaluate.data
+    if not tasks or not plan.with_role("evaluator"):
+        return
+    command = python_command("-m", "polygen_stream.evaluate.check", data, *tasks)
+    try:
+        ended_well(command, "opening the data of evaluate.tasks")
+    except UserError as problem:
+        raise UserError(f"evaluate.tasks: {problem}") from None
 
 
 def check_shards(config: RunConfig) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.python import SAFE_PATH, python_command
-from polygen_stream.config import RunConfig, remote_generators, task_window
+from polygen_stream.config import RunConfig, evaluated_tasks, remote_generators, task_window
 from polygen_stream.launch.role_table import ROLES, Role
 from polygen_stream.ring import RingSpec, check_spec, ring_bytes
 
@@ -61,9 +61,17 @@ class ProcessSpec:
 
     def argv(self, run_dir: Path | str, ring_fd: int | str) -> list[str]:
         """Return the command line, with the arguments that all roles share."""
-        generator = ["--generator", self.generator, "--device", self.sees or self.device] if self.generator else []
         shared = ["--run-dir", str(run_dir), "--ring-fd", str(ring_fd), "--name", self.name]
-        return [*self.command, *shared, *generator]
+        generator = ["--generator", self.generator, "--device", self.sees or self.device] if self.generator else []
+        # Not by the config: when training is over they get another place.
+        place = ["--device", self.device, "--threads", str(self.threads)] if self.kind.after_training else []
+        return [*self.command, *shared, *generator, *place]
+
+    def moved(self, device: str, threads: int) -> ProcessSpec:
+        """Return the same process on another device, with another number of threads."""
+        here = _environment(self.device, self.threads)
+        kept = {name: value for name, value in self.env.items() if name not in here}
+        return replace(self, device=device, threads=threads, env={**kept, **_environment(device, threads)})
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,20 @@ class ProcessPlan:
     def with_role(self, *roles: str) -> list[ProcessSpec]:
         """Return the processes of these roles, in starting order."""
         return [process for process in self.processes if process.role in roles]
+
+    @property
+    def threads(self) -> int:
+        """Compute threads of all processes that work at once."""
+        return sum(process.threads for process in self.processes if process.role != "report")
+
+    def after_training(self, process: ProcessSpec) -> ProcessSpec:
+        """Return evaluator or report as it is when training is over: with the trainer's GPU, and everybody's threads.
+
+        The GPU is that of the node's first rank; where training was on the CPU, the process stays on its own device.
+        """
+        trainer = next((each.device for each in self.with_role("trainer")), "cpu")
+        device = process.device if trainer == "cpu" else trainer
+        return process.moved(device, min(self.threads, len(os.sched_getaffinity(0))))
 
     @property
     def memory_bytes(self) -> int:
@@ -102,7 +124,8 @@ def build_process_plan(config: RunConfig, dashboard_port: int | None = None, the
         *([_process("recorder", "cpu", 1)] if launch.record_shards else []),
     ]
     if launch.node == 0:  # every node has the same model
-        processes.append(_process("evaluator", config.evaluate.device, launch.evaluator_threads))
+        if evaluated_tasks(config):
+            processes.append(_process("evaluator", config.evaluate.device, launch.evaluator_threads))
         processes.append(_process("report", "cpu", 1))
     if dashboard_port is not None:
         dashboard = _process("dashboard", "cpu", 1)

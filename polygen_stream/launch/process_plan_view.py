@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import RunConfig, TrainConfig, curriculum_shares, expected_group_draws, warmup_warning
+from polygen_stream.config import (
+    RunConfig,
+    TrainConfig,
+    curriculum_shares,
+    evaluated_tasks,
+    expected_group_draws,
+    no_scores,
+    warmup_warning,
+)
 from polygen_stream.launch.process_plan import MIB, ProcessPlan
 from polygen_stream.ring import ring_bytes
 from polygen_stream.ring.memory import available_bytes
@@ -44,11 +52,11 @@ def show_process_plan(
     else:
         for label, device, threads, memory in rows:
             console.print(f"  {label:<28} {device:<8} {threads:>3}  {memory:>9}", soft_wrap=True)
-    for name, text in [*_amounts(config, plan), *checks, *_warnings(config.train)]:
+    for name, text in [*_amounts(config, plan, here), *checks, *_warnings(config.train)]:
         console.print(f"{name + ':':<12} {text}", soft_wrap=True)
 
 
-def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
+def _amounts(config: RunConfig, plan: ProcessPlan, here: bool) -> list[tuple[str, str]]:
     generators, captions, train, ring = config.generators, config.captions, config.train, plan.ring
     size = "x".join(str(side) for side in ring.image_shape[:2])
     draws = expected_group_draws(config)
@@ -66,14 +74,25 @@ def _amounts(config: RunConfig, plan: ProcessPlan) -> list[tuple[str, str]]:
         production += f", read from {captions.shards}"
     else:
         production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
-    every = config.evaluate.every
-    evaluation = f"at step 0, every {every} steps and at the end" if every else "at step 0 and at the end"
     return [
         ("ring", f"{ring.slots} images of {size}, {ring.groups} captions; {ring.min_fill} before step 0"),
         ("production", production),
         ("training", training),
-        ("evaluation", evaluation),
+        ("evaluation", _evaluation(config, plan, here)),
     ]
+
+
+def _evaluation(config: RunConfig, plan: ProcessPlan, here: bool) -> str:
+    every, text = config.evaluate.every, no_scores(config)
+    if not text:
+        when = f"at step 0, every {every} steps and at the end" if every else "at step 0 and at the end"
+        text = f"{', '.join(evaluated_tasks(config))}; {when}"
+    after = [plan.after_training(process) for process in plan.with_role("evaluator", "report")]
+    if after:
+        text += f"; when training is over: {', '.join(f'{process.label} on {process.device}' for process in after)}"
+    if after and here:  # no more threads than this machine has cores
+        text += f", with {after[0].threads} threads"
+    return text
 
 
 def _warnings(train: TrainConfig) -> list[tuple[str, str]]:
@@ -90,10 +109,9 @@ def _checks(plan: ProcessPlan) -> list[tuple[str, str]]:
         )
     needed, there = plan.memory_bytes / MIB, available / MIB
     fits = "fits" if needed <= there else "TOO LITTLE: use fewer generators, or close other programs"
-    threads = sum(process.threads for process in plan.processes if process.role != "report")
     cores = len(os.sched_getaffinity(0))
-    shared = ", which they share" if threads > cores else ""
+    shared = ", which they share" if plan.threads > cores else ""
     return [
         ("memory", f"about {needed:.0f} of {there:.0f} MiB available ({source}): {fits}"),
-        ("threads", f"{threads} compute threads on {cores} cores{shared}"),
+        ("threads", f"{plan.threads} compute threads on {cores} cores{shared}"),
     ]

@@ -61,7 +61,8 @@ def check_config(run_dir: Path, config: RunConfig) -> list[Change]:
     if not file.read_bytes().strip():  # it would stand for the defaults
         raise UserError(f"{file} is empty: restore it, for it says what this run is")
     done = newest[0] if newest else 0
-    if _is_finished(run_dir) and (newest is None or config.train.steps <= done):
+    over = _is_finished(run_dir) and not _lacks_something(run_dir)
+    if over and (newest is None or config.train.steps <= done):
         raise UserError(
             f"the run in {run_dir} is finished, see its summary.json: start a new one, or raise train.steps in its "
             "config.toml to train longer"
@@ -139,6 +140,11 @@ def _put_aside(folder: Path) -> Path:
 def _is_run(folder: Path) -> bool:
     run = RunFolder(folder)
     return run.config.is_file() and run.provenance.is_file()
+
+
+def _lacks_something(folder: Path) -> bool:
+    """Whether a completed run lacks its last scores or its report, which a resume makes up for."""
+    return bool(read_json(RunFolder(folder).summary).get("missing"))
 
 
 def _is_finished(folder: Path) -> bool:

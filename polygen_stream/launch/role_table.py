@@ -149,10 +149,19 @@ ROLES = {
             "polygen_stream.evaluate.run",
             800 * MIB,
             after_training=True,
+            if_lost=IfLost.WITHOUT_ROLE,
+            without="the run goes on without its scores",
             work=lambda progress, process: progress.evaluations(),
             left_undone=_final_evaluation_left,
         ),
-        Role("report", "polygen_stream.report.report", 900 * MIB, after_training=True),
+        Role(
+            "report",
+            "polygen_stream.report.report",
+            900 * MIB,
+            after_training=True,
+            if_lost=IfLost.WITHOUT_ROLE,
+            without="the run ends without it",
+        ),
         Role("dashboard", "polygen_stream.report.dashboard", 700 * MIB),
     )
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.records import is_count, is_object
 from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.config import RunConfig, evaluated_tasks
 from polygen_stream.launch.events import events
 from polygen_stream.launch.role_table import PRODUCERS
 from polygen_stream.launch.watch.metrics_tail import METRIC_KINDS
@@ -37,6 +39,8 @@ def summarize(
     seconds: float,
     seconds_to_first_step: float | None,
     stats: RingStats,
+    missing: Sequence[dict[str, str]] = (),
+    no_scores: str = "",
 ) -> dict:
     """Return the content of summary.json. Shares lie in [0, 1]; what never happened is None.
 
@@ -47,6 +51,8 @@ def summarize(
         seconds: From the supervisor's start to its end.
         seconds_to_first_step: From the supervisor's start to the end of the first optimizer step.
         stats: Of the ring, at the end.
+        missing: What a completed run lacks, see `missing_scores`.
+        no_scores: Why its checkpoints were not to be scored; "" = they were.
     """
     images = dict(stats.images_committed)
     run = RunFolder(run_dir)
@@ -77,8 +83,40 @@ def summarize(
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
         "recorder": recorder_summary(run_dir, stats),
-        "evaluation": evaluation(read_jsonl(run.eval_log, kinds={"metrics": is_object, "chance": is_object})),
+        "evaluation": evaluation(read_jsonl(run.eval_log, kinds={"metrics": is_object, "chance": is_object}))
+        | {"no_scores": no_scores},
+        "missing": list(missing),
     }
+
+
+def missing_scores(config: RunConfig, run_dir: Path, why: str) -> dict[str, str]:
+    """Return what a run lacks whose final checkpoint has no scores: {"what", "why", "command"}, which makes them."""
+    command = _evaluate_command(config, run_dir, evaluated_tasks(config))
+    return {"what": "scores of the final checkpoint", "why": why, "command": command}
+
+
+def missing_tasks(config: RunConfig, run_dir: Path) -> list[dict[str, str]]:
+    """Return the same of single tasks that could not be scored on the final checkpoint."""
+    failed: dict[str, str] = {}
+    for line in read_jsonl(RunFolder(run_dir).eval_log):
+        if line.get("final") and line.get("step") == config.train.steps:
+            failed = line.get("failed", {})
+    return [
+        {"what": f"scores of {task}", "why": why, "command": _evaluate_command(config, run_dir, (task,))}
+        for task, why in failed.items()
+    ]
+
+
+def missing_report(config: RunConfig, run_dir: Path, why: str) -> dict[str, str]:
+    """Return the same of a run without a report."""
+    return {"what": "report", "why": why, "command": shlex.join(["polygen-stream", "report", str(run_dir)])}
+
+
+def _evaluate_command(config: RunConfig, run_dir: Path, tasks: Sequence[str]) -> str:
+    words = ["polygen-stream", "evaluate", str(run_dir), "--tasks", ",".join(tasks)]
+    words += ["--data", config.evaluate.data] if config.evaluate.data else []
+    words += ["--device", config.train.device] if config.train.device != "cpu" else []
+    return shlex.join(words)
 
 
 def incomplete(status: str, error: str | None, seconds: float, problem: Exception) -> dict:
@@ -126,19 +164,50 @@ def wait_share(row: dict) -> float | None:
 
 
 def evaluation(lines: Iterable[dict]) -> dict:
-    """Return {trained, untrained, chance} from the lines of eval.jsonl; None for what was not evaluated."""
+    """Return what the lines of eval.jsonl say of the trained and the untrained model, None for what was not evaluated.
+
+    Returns:
+        "trained", "untrained" and "chance" of the micro suite; and "tasks": {task: {score: {the same three}}}.
+    """
     trained = untrained = chance = None
+    tasks: dict[str, dict[str, dict[str, float | None]]] = {}
     for line in lines:
         chance = _pick(line.get("chance"))
         if line.get("step") == 0:
             untrained = _pick(line.get("metrics"))
+            _add_tasks(tasks, line, "untrained")
         if line.get("final"):
             trained = _pick(line.get("metrics"))
-    return {"trained": trained, "untrained": untrained, "chance": chance}
+            _add_tasks(tasks, line, "trained")
+    return {"trained": trained, "untrained": untrained, "chance": chance, "tasks": tasks}
 
 
 def _pick(metrics: dict | None) -> dict | None:
-    return metrics and {key: metrics.get(key) for key in EVALUATION_KEYS}
+    return {key: metrics.get(key) for key in EVALUATION_KEYS} if metrics else None
+
+
+def _add_tasks(tasks: dict[str, dict[str, dict[str, float | None]]], line: dict, who: str) -> None:
+    for task, scores in line.get("tasks", {}).items():
+        for name, score in scores.items():
+            known = {"trained": None, "untrained": None, "chance": score.get("chance")}
+            tasks.setdefault(task, {}).setdefault(name, known)[who] = score["score"]
+
+
+def newest_scores(run_dir: Path) -> dict | None:
+    """Return the newest evaluation in a few numbers, {"step", "scores": {name: share}}; None before the first one.
+
+    Of every task its first score, which is its headline.
+    """
+    lines = [*read_jsonl(RunFolder(run_dir).eval_log, required=("step",))]
+    if not lines:
+        return None
+    newest = lines[-1]
+    metrics = newest.get("metrics", {})
+    scores = {key: metrics[key] for key in EVALUATION_KEYS[:-1] if key in metrics}
+    for task, parts in newest.get("tasks", {}).items():
+        for name, score in [*parts.items()][:1]:
+            scores[f"{task} {name}"] = score["score"]
+    return {"step": newest["step"], "scores": scores}
 
 
 def _training(lines: Iterable[dict], images_total: int) -> dict:
@@ -194,6 +263,11 @@ def conclude(result: dict, run_dir: Path) -> None:
         print(f"warning: no summary: {result['incomplete']}\n  run folder: {run_dir}", file=sys.stderr)
     else:
         show(result, run_dir)
+        for each in result["missing"]:
+            print(
+                f"warning: no {each['what']}: {each['why']}\n  to make up for it: {each['command']}",
+                file=sys.stderr,
+            )
 
 
 def show(result: dict, run_dir: Path) -> None:
@@ -210,6 +284,10 @@ def show(result: dict, run_dir: Path) -> None:
                 *(_percent(found[who], key) for who in ("trained", "untrained", "chance")),
             )
         console.print(table)
+    if found["tasks"]:
+        console.print(_tasks_table(found["tasks"]))
+    if found["no_scores"]:
+        console.print(found["no_scores"], soft_wrap=True)
     first, waiting = result["seconds_to_first_step"], result["waiting"]
     console.print(
         f"{result['steps']} steps, {result['seconds']:.0f} s from start to end; "
@@ -232,6 +310,18 @@ def show(result: dict, run_dir: Path) -> None:
             soft_wrap=True,
         )
     console.print(f"run folder: {run_dir}", soft_wrap=True)
+
+
+def _tasks_table(tasks: dict[str, dict[str, dict[str, float | None]]]) -> Table:
+    """Of every task its first score, which is its headline."""
+    table = Table("task", "score", "trained", "untrained", "chance", box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for task, scores in tasks.items():
+        for name, shares in [*scores.items()][:1]:
+            cells = (_share(shares[who]) for who in ("trained", "untrained", "chance"))
+            table.add_row(task, name.replace("_", " "), *cells)
+    return table
 
 
 def _percent(metrics: dict | None, key: str) -> str:

@@ -22,10 +22,10 @@ from polygen_stream.base.errors import PolygenError
 from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import last_checkpoint
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, no_scores
 from polygen_stream.launch import resume, summary
 from polygen_stream.launch.children import Child, ChildDied, Children, how_it_ended
-from polygen_stream.launch.compute_clock import ComputeClock, give_normal_priority
+from polygen_stream.launch.compute_clock import ComputeClock
 from polygen_stream.launch.degraded import without
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.health import Heartbeats
@@ -45,8 +45,7 @@ from polygen_stream.ring.snapshot import save_snapshot
 POLL_S = 0.1
 # Producers and the evaluator keep nothing worth waiting for; the trainer's checkpoint gets launch.grace_s.
 PRODUCER_GRACE_S = 5.0
-EVALUATION_LIMIT_S = 1800.0
-REPORT_LIMIT_S = 900.0
+EVALUATOR_GRACE_S = 1.0  # to end a line of eval.jsonl
 STACKS_LIMIT_S = 2.0  # a stopped process (SIGSTOP) never writes them
 RECORDER_LIMIT_S = 900.0  # after the last step, for what the ring still has
 GIVEN_UP = "given up"
@@ -84,6 +83,7 @@ class Supervisor:
         self._looked_at_ring = started
         self._to_start = StartQueue([])
         self.first_step_at: float | None = None  # of a trainer that died since
+        self.missing: list[dict[str, str]] = []  # what the run should have left, see summary.missing
         self._signals_heeded = 0
 
     def run(self) -> int:
@@ -117,6 +117,8 @@ class Supervisor:
         """Start trainer and producers, and return when the trainer has finished all steps."""
         if self.progress.steps_done() >= self.config.train.steps:  # a run that was interrupted while it was evaluated
             return
+        if self.config.launch.node == 0 and (said := no_scores(self.config)):
+            self.monitor.say(said)
         self._to_start = StartQueue(self.plan.with_role(*IN_RING))
         for process in self.plan.with_role("dashboard"):
             self.children.start(process).stopping = True  # a page that ends is no reason to end the run
@@ -131,6 +133,7 @@ class Supervisor:
 
         self._wait(trained)
         self._due.clear()
+        self._stop(self.children.with_role("evaluator"), EVALUATOR_GRACE_S)  # it starts anew where the trainer was
         self._stop(self.children.with_role(*PRODUCERS), PRODUCER_GRACE_S)
 
     def _start_next(self) -> None:
@@ -173,39 +176,39 @@ class Supervisor:
             self._start(*self.plan.with_role("evaluator"))
 
     def _evaluate(self) -> None:
-        """Wait until the evaluator has evaluated the final checkpoint."""
-        self._start_evaluator()
-        for process in self.plan.with_role("evaluator"):
-            child = self.children.named(process.name)
-            # It left the cores to training, which is over. Who may not give them back starts it once more.
-            if child.alive and not give_normal_priority(child.popen.pid):
-                self._stop([child], PRODUCER_GRACE_S)
-                self._start(process)
-            self._wait(self._has_done(process), EVALUATION_LIMIT_S, process)
+        """Have the final checkpoint evaluated, unless that happened before this run was resumed."""
+        if not self.progress.is_evaluated():
+            self._finish("evaluator", summary.missing_scores)
+        self.missing += summary.missing_tasks(self.config, self.run_dir)
 
     def _report(self) -> None:
-        for process in self.plan.with_role("report"):
-            self._start(process)
-            self._wait(self._has_done(process), REPORT_LIMIT_S, process)
+        self._finish("report", summary.missing_report)
 
-    def _has_done(self, process: ProcessSpec) -> Callable[[], bool]:
-        return lambda: self.children.named(process.name).done
+    def _finish(self, role: str, missing: Callable[..., dict[str, str]]) -> None:
+        """Have a role do what is left after training; late or dead too often, it is missing from a complete run."""
+        for process in self.plan.with_role(role):
+            process = self.plan.after_training(process)
+            self._start(process)
+            clock = ComputeClock()
+            self._wait(lambda process=process, clock=clock: self._is_over(process, clock))
+            if (child := self.children.named(process.name)).plans == GIVEN_UP:
+                self._ended += self.children.wait_for_killed()
+                self.missing.append(missing(self.config, self.run_dir, how_it_ended(child)))
+
+    def _is_over(self, process: ProcessSpec, clock: ComputeClock) -> bool:
+        child, limit_s = self.children.named(process.name), self.config.evaluate.timeout_s
+        if child.alive and clock.look(child.popen.pid) > limit_s:
+            self._give_up_role(child, f"{process.label} did not finish within {limit_s:g} s")
+        return child.done or child.plans == GIVEN_UP
 
     # ---- the loop
 
-    def _wait(
-        self, done: Callable[[], bool], limit_s: float = float("inf"), process: ProcessSpec | None = None
-    ) -> None:
-        """Run the loop until `done`; `process` is the culprit if it could compute for longer than the limit."""
-        clock = ComputeClock()
+    def _wait(self, done: Callable[[], bool]) -> None:
+        """Run the loop until `done`."""
         while True:
             try:
                 if done():
                     return
-                if process is not None:
-                    child = self.children.named(process.name)
-                    if clock.look(child.popen.pid) > limit_s:
-                        raise ChildDied(child, f"{process.label} did not finish within {limit_s:.0f} s")
                 self._look()
             except LockTimeout as error:
                 self._kill_holder(error)
@@ -366,7 +369,7 @@ class Supervisor:
         self.monitor.say(f"{reason}, too often in a row: the run goes on {text}")
 
     def _give_up_role(self, child: Child, reason: str) -> None:
-        child.stopping, child.plans = True, GIVEN_UP
+        child.stopping, child.plans, child.reason = True, GIVEN_UP, reason
         self.children.kill([child])
         record_event(self.run_dir, child.process.role, reason=reason)
         self.monitor.say(f"{reason}: {child.process.kind.without}, log: {child.log}")
@@ -437,7 +440,9 @@ class Supervisor:
         first_step_s = first_step_at - self.started if first_step_at else None
         seconds = time.monotonic() - self.started
         try:
-            result = summary.summarize(self.run_dir, status, message, seconds, first_step_s, self.stats)
+            result = summary.summarize(
+                self.run_dir, status, message, seconds, first_step_s, self.stats, self.missing, no_scores(self.config)
+            )
         except (OSError, PolygenError) as problem:  # a file cannot be read: how the run ended is known
             result = summary.incomplete(status, message, seconds, problem)
         try:

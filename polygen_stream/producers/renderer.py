@@ -17,6 +17,7 @@ from polygen_stream.roles.device_lock import DeviceLock
 from polygen_stream.roles.role import RoleContext, run_role
 
 if TYPE_CHECKING:
+    from polygen_stream.generators.frozen_weights import FrozenWeights
     from polygen_stream.generators.pipelines import Generator
 
 POLL_S = 0.02
@@ -33,19 +34,20 @@ def main(context: RoleContext) -> None:
         raise UserError(f"--generator {name} is not one of the run's: {', '.join(config.generators.names)}")
     device_lock = context.device_lock(context.device)
     generator = _load_generator(context, name, "cpu" if device_lock.enabled else context.device)
+    weights = generator.frozen_weights() if device_lock.enabled and context.device != "cpu" else None
     index = config.generators.names.index(name)
     min_batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:
         start = time.monotonic()
         ready = device_lock.held or (
-            ring.stats().backlog[name] > 0 and _acquire_device(device_lock, generator, context.device)
+            ring.stats().backlog[name] > 0 and _acquire_device(device_lock, weights, context.device)
         )
         claims = ring.claim([index], config.generators.batch) if ready else []
         if not claims:
             if is_finished(ring, name):
                 return
             if device_lock.contested():
-                _release_device(device_lock, generator)
+                _release_device(device_lock, weights)
             time.sleep(POLL_S)
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - start)
             continue
@@ -53,7 +55,7 @@ def main(context: RoleContext) -> None:
         publish(ring, claims, _render(generator, claims, min_batch))
         ring.heartbeat("rendered", busy_s=time.monotonic() - start)
         if device_lock.slice_expired():
-            _release_device(device_lock, generator)
+            _release_device(device_lock, weights)
 
 
 def _load_generator(context: RoleContext, name: str, device: str) -> Generator:
@@ -78,20 +80,21 @@ def _load_generator(context: RoleContext, name: str, device: str) -> Generator:
     return generator
 
 
-def _acquire_device(device_lock: DeviceLock, generator: Generator, device: str) -> bool:
+def _acquire_device(device_lock: DeviceLock, weights: FrozenWeights | None, device: str) -> bool:
     """Try to acquire the device, and move the weights there; False if another process has it."""
     if not device_lock.try_acquire():
         return False
-    if device_lock.enabled:
-        generator.pipeline.to(device)
+    if weights is not None:
+        weights.to_device(device)
     return True
 
 
-def _release_device(device_lock: DeviceLock, generator: Generator) -> None:
+def _release_device(device_lock: DeviceLock, weights: FrozenWeights | None) -> None:
     """Give back the device and its memory."""
     import torch
 
-    generator.pipeline.to("cpu")
+    if weights is not None:
+        weights.to_host()
     torch.cuda.empty_cache()
     device_lock.release()
 

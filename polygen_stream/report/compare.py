@@ -49,9 +49,9 @@ def comparison_page(runs: Sequence[RunData]) -> str:
     names = _names(runs)
     scores = [_scores(run) for run in runs]
     tasks = [task for task in scores[0] if all(task in one for one in scores)]
-    deltas = [_delta(one, scores[0], tasks) for one in scores]
+    deltas = [_delta(one, scores[0], tasks) for one in scores] if _in_delta(tasks) else []
     points = [coordinates(run.analysis) if run.analysis else {} for run in runs]
-    found = correlations(points, [delta for delta, _, _, _ in deltas])
+    found = correlations(points, [delta for delta, _, _, _ in deltas]) if deltas else {}
     return render(
         "compare.html",
         title=f"{len(runs)} runs",
@@ -62,7 +62,7 @@ def comparison_page(runs: Sequence[RunData]) -> str:
         score_rows=[(label(task), *(_cell(one[task]) for one in scores)) for task in tasks],
         delta_rows=[
             (name, f"{delta:+.1f} [{low:+.1f}, {high:+.1f}]", *(f"{terms[t]:+.1f}" for t in _in_delta(tasks)))
-            for name, (delta, low, high, terms) in zip(names[1:], deltas[1:], strict=True)
+            for name, (delta, low, high, terms) in zip(names[1:], deltas[1:], strict=bool(deltas))
         ],
         speed_rows=_speed_rows(runs),
         delta_tasks=[label(task) for task in _in_delta(tasks)],
@@ -86,7 +86,7 @@ def _scores(run: RunData) -> dict[str, Score]:
     last = run.last
     assert last is not None
     found = {}
-    for key in HEADLINE:
+    for key in HEADLINE if last["metrics"] else ():
         value = last["metrics"][key]
         low, high = last.get("intervals", {}).get(key, (value, value))
         found[key] = Score(value, low, high, 0, last["chance"][key])
@@ -143,6 +143,27 @@ def _plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:
             )
         axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
 
+    def points(axes: Axes) -> None:
+        for colour, run, name in zip(np.resize(COLOURS, len(runs)), runs, names, strict=True):
+            known = coordinates(run.analysis) if run.analysis else {}
+            if "diversity of the ensemble" in known and "recognizability (prototype)" in known:
+                y = known.get("recognizability (oracle)", known["recognizability (prototype)"])
+                axes.plot(known["diversity of the ensemble"], 100 * y, "o", color=colour, label=name)
+        axes.set(xlabel="diversity of the ensemble", ylabel="recognizability, %")
+
+    return [
+        plot("loss", "Loss", f"The loss of {', '.join(names)} by step.", loss),
+        *_score_plots(runs, names),
+        plot("ensembles", "Ensembles", "Recognizability and diversity of each run's generators together.", points),
+    ]
+
+
+def _score_plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:
+    """Return the scores on the micro world, if all runs are about it."""
+    last = [run.last["metrics"] for run in runs if run.last]
+    if not all(last):
+        return []
+
     def curve(key: str, x: str):
         def draw(axes: Axes) -> None:
             for run, name in zip(runs, names, strict=True):
@@ -153,23 +174,12 @@ def _plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:
 
         return draw
 
-    def points(axes: Axes) -> None:
-        for colour, run, name in zip(np.resize(COLOURS, len(runs)), runs, names, strict=True):
-            known = coordinates(run.analysis) if run.analysis else {}
-            if "diversity of the ensemble" in known and "recognizability (prototype)" in known:
-                y = known.get("recognizability (oracle)", known["recognizability (prototype)"])
-                axes.plot(known["diversity of the ensemble"], 100 * y, "o", color=colour, label=name)
-        axes.set(xlabel="diversity of the ensemble", ylabel="recognizability, %")
-
-    last = [run.last["metrics"] for run in runs if run.last]
     ends = {
         key: "; ".join(f"{name} {100 * metrics[key]:.1f} %" for name, metrics in zip(names, last, strict=True))
         for key in HEADLINE
     }
     return [
-        plot("loss", "Loss", f"The loss of {', '.join(names)} by step.", loss),
         *(plot(key, label(key), f"At the end: {ends[key]}.", curve(key, "step")) for key in HEADLINE),
         plot("by-time", "Zero-shot by time", "Zero-shot accuracy by seconds since the trainer started.",
              curve("zero_shot_things", "seconds")),
-        plot("ensembles", "Ensembles", "Recognizability and diversity of each run's generators together.", points),
     ]  # fmt: skip

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.base.secrets import redact
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, no_scores
 from polygen_stream.config.keys import all_keys
 from polygen_stream.config.render import toml_value
 from polygen_stream.registry import is_own
 from polygen_stream.report.caption_grid import Neighbours, caption_grid
 from polygen_stream.report.generator_plots import generator_plots
 from polygen_stream.report.html import render
-from polygen_stream.report.plots import label, score_plots, training_plots
+from polygen_stream.report.plots import label, score_plots, task_plots, training_plots
 from polygen_stream.report.run_data import HEADLINE, RunData
 
 
@@ -33,10 +33,12 @@ def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int
         scores=_score_rows(run),
         tables=_task_rows(run),
         score_plots=score_plots(run),
+        task_plots=task_plots(run),
         training_plots=training_plots(run),
         generator_plots=generator_plots(run.analysis),
         caption_grid=caption_grid(run.gallery) if run.gallery else [],
         neighbours=neighbours,
+        no_scores=no_scores(run.config),
         refresh_s=refresh_s,
     )
 
@@ -115,7 +117,7 @@ def _seen(run: RunData) -> int:
 
 def _score_rows(run: RunData) -> list[tuple[str, str, str, str, str]]:
     """(score, trained [interval], untrained, chance, seen combinations) in percent."""
-    if run.last is None:
+    if run.last is None or not run.last["metrics"]:
         return []
     last, before, rows = run.last, run.untrained, []
     for key in HEADLINE:
@@ -123,14 +125,14 @@ def _score_rows(run: RunData) -> list[tuple[str, str, str, str, str]]:
         trained = f"{100 * last['metrics'][key]:.1f}"
         if limits:
             trained += f" [{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
-        untrained = f"{100 * before['metrics'][key]:.1f}" if before else "-"
+        untrained = f"{100 * before['metrics'][key]:.1f}" if before and before["metrics"] else "-"
         seen = f"{100 * last['metrics']['seen'][key]:.1f}"
         rows.append((label(key), trained, untrained, f"{100 * last['chance'][key]:.1f}", seen))
     return rows
 
 
 def _task_rows(run: RunData) -> list[tuple[str, str, str, str, int]]:
-    """(task, score, percent with interval, chance, n) of what `polygen-stream evaluate` left in the run folder."""
+    """(task, score, percent with interval, chance, n) of the tasks that the newest model was scored on."""
     return [
         (
             task if row == 0 else "",

@@ -95,9 +95,15 @@ def training_plots(run: RunData) -> list[Plot]:
 
 def score_plots(run: RunData) -> list[Plot]:
     """Return plots of the scores by step and, of the newest checkpoint, by edit and against untrained and chance."""
-    if run.last is None:
+    if run.last is None or not run.last["metrics"]:
         return []
     return [_scores(run), _against(run), _edits(run)]
+
+
+def task_plots(run: RunData) -> list[Plot]:
+    """Return a plot of the tasks of evaluate.tasks by step, if any was scored more than once."""
+    scored = [line for line in run.evaluations if line.get("tasks")]
+    return [_tasks(scored)] if len(scored) > 1 else []
 
 
 def _loss(run: RunData) -> Plot:
@@ -248,6 +254,35 @@ def _reuse(run: RunData) -> Plot:
         axes.set(xlabel="times a caption was drawn", ylabel="captions in the ring")
 
     return plot("reuse", "Reuse", f"How often each caption in the ring was drawn: between 0 and {most} times.", draw)
+
+
+def _tasks(lines: Sequence[dict[str, Any]]) -> Plot:
+    """Of every task its first score, which is its headline."""
+    curves: dict[tuple[str, str], list[tuple[int, dict[str, float]]]] = {}
+    for line in lines:
+        for task, scores in line["tasks"].items():
+            name, first = next(iter(scores.items()))
+            curves.setdefault((task, name), []).append((line["step"], first))
+
+    def draw(axes: Axes) -> None:
+        for (task, name), points in curves.items():
+            steps, scores = [step for step, _ in points], [score for _, score in points]
+            [line] = axes.plot(
+                steps, [100 * each["score"] for each in scores], "o-", label=f"{_short(task)}, {label(name)}"
+            )
+            low, high = ([100 * each[end] for each in scores] for end in ("low", "high"))
+            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(xlabel="step", ylabel="%", ylim=(0, 100))
+
+    last = [(f"{task}, {label(name)}", *points[-1]) for (task, name), points in curves.items()]
+    ends = "; ".join(f"{called}: {100 * first['score']:.1f} % at step {step}" for called, step, first in last)
+    return plot("tasks", "Tasks by step", f"{ends}. Bands are 95 % intervals.", draw)
+
+
+def _short(task: str) -> str:
+    """Return a task without the folders that its data is in."""
+    kind, _, dataset = task.partition(":")
+    return f"{kind} {dataset.rpartition('/')[2]}".strip()
 
 
 def _scores(run: RunData) -> Plot:

@@ -46,19 +46,22 @@ def main(context: RoleContext) -> None:
     found = images_of_groups(seen.groups, seen.read, ring.spec.generators, concepts, MEASURED)
     if found:
         about = f"{len(found.images)} pictures that the run trained on; diversity is that of one concept's pictures."
-        analysis = {"about": about, "classes": "concept", **measure(found, found.concept, run.path)}
-        write_json(run.analysis, analysis, indent=1)
+        measured = measure(found, found.concept, run.path, device=context.device)
+        write_json(run.analysis, {"about": about, "classes": "concept", **measured}, indent=1)
     ring.heartbeat("writing the report")
-    write_report(run.path, ring=seen.inspection)
+    write_report(run.path, ring=seen.inspection, device=context.device)
 
 
-def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | None = None) -> Path:
+def write_report(
+    folder: Path, queries: Sequence[str] = (), ring: Inspection | None = None, device: str = "cpu"
+) -> Path:
     """Write RUN/report.html from what lies in the run folder.
 
     Args:
         folder: the run folder.
         queries: texts whose nearest images are shown; by default some of reserved combinations.
         ring: the state of the ring, while the run goes on.
+        device: where the model encodes the pictures that it is shown with.
 
     Returns:
         The path of the report.
@@ -68,15 +71,15 @@ def write_report(folder: Path, queries: Sequence[str] = (), ring: Inspection | N
     """
     run = read_run_data(folder, ring)
     file = RunFolder(folder).report
-    write_atomically(file, run_page(run, _neighbours(run, queries)))
+    write_atomically(file, run_page(run, _neighbours(run, queries, device)))
     return file
 
 
-def _neighbours(run: RunData, queries: Sequence[str]) -> list[Neighbours]:
+def _neighbours(run: RunData, queries: Sequence[str], device: str = "cpu") -> list[Neighbours]:
     found = list_checkpoints(run.folder)
     if run.gallery is None or not found:
         return []
-    return neighbours(run.gallery, load_encoder(str(found[-1][1])), queries or _default_queries(run))
+    return neighbours(run.gallery, load_encoder(str(found[-1][1]), device=device), queries or _default_queries(run))
 
 
 def _default_queries(run: RunData) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ class RunData:
         refused: captions and negatives that validators refused, by reason.
         tasks: caption tasks in the journal.
         summary: of the run's end, {} while it goes on.
-        tables: {task: {name: score}} of `polygen-stream evaluate` on the newest step; keys of a score as in `Score`.
+        tables: {task: {name: score}} of evaluate.tasks and `polygen-stream evaluate` on the newest trained model that
+            either has scored; keys of a score as in `Score`.
     """
 
     folder: Path
@@ -90,24 +92,36 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
     run = RunFolder.open(folder)
     journal = list(read_journal(run.journal))
     refused = Counter(reason for entry in journal for reason in entry.outcome.rejected)
-    evaluated = sorted(run.evaluations.glob("step_*.json"))
+    evaluations = sorted(
+        read_jsonl(run.eval_log, required=("step", "metrics", "chance")), key=lambda line: line["step"]
+    )
     return RunData(
         folder=folder.resolve(),
         config=load_config(run.config),
         metrics=list(read_jsonl(run.metrics, required=METRICS)),
-        evaluations=sorted(
-            read_jsonl(run.eval_log, required=("step", "metrics", "chance")), key=lambda line: line["step"]
-        ),
+        evaluations=evaluations,
         refused=refused,
         tasks=len(journal),
         ring=ring or _ring(run.ring_snapshot),
         gallery=gallery.load(run.gallery),
         analysis=read_json(run.analysis, required=ANALYSIS) or None,
-        tables=read_scores(evaluated[-1])["scores"] if evaluated else {},
+        tables=_tables(run, evaluations),
         provenance=read_json(run.provenance),
         # While the run goes on, the summary there may be is an earlier attempt's.
         summary={} if ring else read_json(run.summary),
     )
+
+
+def _tables(run: RunFolder, evaluations: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    files = sorted(run.evaluations.glob("step_*.json"))
+    logged = [line for line in evaluations if line.get("tasks") and line["step"] > 0]
+    if not logged:
+        return read_scores(files[-1])["scores"] if files else {}
+    step, tables = logged[-1]["step"], logged[-1]["tasks"]
+    if not files or files[-1] < run.evaluation(step):
+        return tables
+    later = read_scores(files[-1])["scores"]
+    return {**tables, **later} if files[-1] == run.evaluation(step) else later
 
 
 def _ring(file: Path) -> Inspection | None:

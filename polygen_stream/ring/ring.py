@@ -129,8 +129,10 @@ class Ring:
         """Call `observer` with each of this process's heartbeats, in the thread that makes it."""
         self._observer = observer
 
-    def _beat(self, doing: str) -> Callable[[], None]:
+    def _beat(self, doing: str, heartbeat: Callable[[str], None] | None = None) -> Callable[[], None]:
         """Return what keeps the heartbeat of this process fresh while it waits inside the ring."""
+        if heartbeat is not None:
+            return lambda: heartbeat(doing)
         return (lambda: self.heartbeat(doing)) if self._row is not None else (lambda: None)
 
     def _registered(self) -> int:
@@ -279,7 +281,13 @@ class Ring:
 
     # ---- trainer
 
-    def draw(self, request: DrawRequest, timeout_s: float, stop: Callable[[], bool] | None = None) -> Draw:
+    def draw(
+        self,
+        request: DrawRequest,
+        timeout_s: float,
+        stop: Callable[[], bool] | None = None,
+        heartbeat: Callable[[str], None] | None = None,
+    ) -> Draw:
         """Lease the batch of a step; wait until its groups are ready.
 
         Which groups: round by round in throughput mode, a function of (seed, step) in deterministic mode, the tasks of
@@ -289,6 +297,7 @@ class Ring:
             request: how many captions, and which ones if the caller says so.
             timeout_s: longest wait, in seconds.
             stop: asked while waiting; True ends the wait.
+            heartbeat: called with what the draw waits for, before every pause; None = this process's heartbeat.
 
         Raises:
             RingTimeout: the wait passed the deadline; the message says what lags.
@@ -298,7 +307,7 @@ class Ring:
             ValueError: the ring could never answer the request.
         """
         attempt = partial(drawing.try_draw, self._control, self._registered(), request)
-        leased, waited_s = self._wait_to_draw(request, attempt, timeout_s, stop)
+        leased, waited_s = self._wait_to_draw(request, attempt, timeout_s, stop, heartbeat)
         return self._as_draw(request.step, leased, waited_s)
 
     def try_draw(self, request: DrawRequest) -> Draw | None:
@@ -320,7 +329,12 @@ class Ring:
         return None if leased is None else self._as_draw(request.step, leased, 0.0)
 
     def broadcast(
-        self, request: DrawRequest, world: int, timeout_s: float, stop: Callable[[], bool] | None = None
+        self,
+        request: DrawRequest,
+        world: int,
+        timeout_s: float,
+        stop: Callable[[], bool] | None = None,
+        heartbeat: Callable[[str], None] | None = None,
     ) -> tuple[DrawSummary, float]:
         """Draw the batch of a step for the ranks of this node and put it on the draw board (board.py).
 
@@ -332,6 +346,7 @@ class Ring:
             world: number of ranks that share it.
             timeout_s: longest wait, in seconds.
             stop: asked while waiting; True ends the wait.
+            heartbeat: as in `draw`.
 
         Returns:
             What the batch consists of, and the seconds waited.
@@ -339,10 +354,16 @@ class Ring:
         if not 1 <= world <= board.MAX_RANKS:
             raise ValueError(f"a draw board for {world} ranks; it serves 1 to {board.MAX_RANKS}")
         attempt = partial(board.try_broadcast, self._control, self._registered(), request, world)
-        return self._wait_to_draw(request, attempt, timeout_s, stop)
+        return self._wait_to_draw(request, attempt, timeout_s, stop, heartbeat)
 
     def receive(
-        self, step: int, rank: int, world: int, timeout_s: float, stop: Callable[[], bool] | None = None
+        self,
+        step: int,
+        rank: int,
+        world: int,
+        timeout_s: float,
+        stop: Callable[[], bool] | None = None,
+        heartbeat: Callable[[str], None] | None = None,
     ) -> Draw:
         """Lease this rank's slice of the batch that was broadcast for a step; wait until it is there.
 
@@ -352,6 +373,7 @@ class Ring:
             world: number of ranks that share the batch.
             timeout_s: longest wait, in seconds.
             stop: asked while waiting; True ends the wait.
+            heartbeat: as in `draw`.
 
         Raises:
             RingTimeout: the wait passed the deadline; the message says what lags.
@@ -364,7 +386,7 @@ class Ring:
         groups, waited_s = wait_for(
             lambda: board.try_receive(control, row, step, rank, world),
             timeout_s,
-            self._beat(f"waiting for the broadcast of step {step}"),
+            self._beat(f"waiting for the broadcast of step {step}", heartbeat),
             stop,
         )
         if waited_s:
@@ -379,10 +401,11 @@ class Ring:
         attempt: Callable[[], Drawn | None],
         timeout_s: float,
         stop: Callable[[], bool] | None,
+        heartbeat: Callable[[str], None] | None,
     ) -> tuple[Drawn, float]:
         drawing.check_request(self.spec, request)
         control, row = self._control, self._registered()
-        waiting = self._beat(f"waiting to draw {request.plain} plain + {request.pair} pair")
+        waiting = self._beat(f"waiting to draw {request.plain} plain + {request.pair} pair", heartbeat)
         try:
             drawn, waited_s = wait_for(attempt, timeout_s, waiting, stop)
         except (RingExhausted, WaitStopped, UserError):

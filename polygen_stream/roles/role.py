@@ -38,7 +38,7 @@ class RoleContext:
         self.ring = ring
         self.name = name  # unique in the run, e.g. "renderer-micro-sd15"; its log is run_dir/logs/<name>.log
         self.generator = generator  # recipe name of a renderer, None for other roles
-        self.device = device or config.generators.device  # of a renderer
+        self.device = device or config.generators.device  # of a renderer, the evaluator, or the report
         self._stopping = False
 
     def device_lock(self, device: str) -> DeviceLock:
@@ -100,10 +100,11 @@ def _run(main: Callable[[RoleContext], None], role: str) -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--generator")
     parser.add_argument("--device", default="")
+    parser.add_argument("--threads", type=int, help="default: what the config has for the role")
     arguments = parser.parse_args()
 
     config = load_config(RunFolder(arguments.run_dir).config)
-    _limit_threads(role_threads(config.launch, role))
+    _limit_threads(arguments.threads or role_threads(config.launch, role))
     # Grandchildren (vLLM forks, engine builders) must not hold the ring open.
     os.set_inheritable(arguments.ring_fd, False)
 

@@ -18,7 +18,7 @@ from polygen_stream.schedule.curriculum import Curriculum, DrawMix
 from polygen_stream.schedule.leftover import Group, Lane, LeftoverQueue
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.replay_schedule import ReplaySchedule
-from polygen_stream.train.staging import Staging, copy_to_device
+from polygen_stream.train.staging import ON_HOST, Staged, Staging, copy_to_device
 from polygen_stream.train.step_barrier import Readiness, StepBarrier, no_barrier
 from polygen_stream.train.text_image_index import TextImageIndex
 
@@ -41,6 +41,8 @@ class TrainBatch:
         draw_record: what the draw log says of the step. On the leader of several ranks it covers the batch of all of
             them. None for a batch that does not come from a ring.
         waited_s: seconds of waiting for the ring and for other ranks.
+        leftover: counts of the leftover queue after the draw, if the reader has one.
+        staged: the copy of the batch to the device, which `train_step` waits for.
     """
 
     step: int
@@ -53,6 +55,13 @@ class TrainBatch:
     generators: tuple[int, ...]
     draw_record: DrawRecord | None
     waited_s: float
+    leftover: dict[str, dict[str, int]] | None = None
+    staged: Staged = ON_HOST
+
+    def wait_until_there(self) -> None:
+        """Let the device's current stream wait until the batch is there."""
+        index = self.index
+        self.staged.wait(self.tokens, index.image_text, index.text_negative, index.text_caption)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,7 @@ class RingReader(BaseNode[TrainBatch]):
         leftover: keeps what the batches left behind and has it drawn first. Leader only, with a ring in throughput
             mode. A ring delivers whole groups of whole batches, so that the ragged lane stays empty.
         replay_schedule: what another run drew, for a ring in replay mode. Leader only.
+        heartbeat: called with what the reader waits for in the ring; None = the heartbeat of this process.
     """
 
     def __init__(
@@ -123,6 +133,7 @@ class RingReader(BaseNode[TrainBatch]):
         step_barrier: StepBarrier = no_barrier,
         leftover: LeftoverQueue | None = None,
         replay_schedule: ReplaySchedule | None = None,
+        heartbeat: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         assert leftover is None or (local_rank == 0 and not ring.spec.deterministic), (
@@ -134,7 +145,6 @@ class RingReader(BaseNode[TrainBatch]):
         self._staging = staging
         self._device = device
         self._steps = steps
-        self._timeout_s = timeout_s
         self._stop = stop
         self._local_rank = local_rank
         self._local_world_size = local_world_size
@@ -142,6 +152,7 @@ class RingReader(BaseNode[TrainBatch]):
         self._step_barrier = step_barrier
         self._leftover = leftover
         self._replay_schedule = replay_schedule
+        self._waiting = (timeout_s, stop, heartbeat)
         self._step = 0
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
@@ -183,7 +194,7 @@ class RingReader(BaseNode[TrainBatch]):
         draw, waited_s = attempt.draw, attempt.waited_s
         if draw is None:  # the leader has broadcast it: it voted READY after that
             waited_s += time.monotonic() - barrier_start
-            draw = self._ring.receive(self._step, self._local_rank, self._local_world_size, self._timeout_s, self._stop)
+            draw = self._ring.receive(self._step, self._local_rank, self._local_world_size, *self._waiting)
         try:
             if attempt.summary is not None:
                 self._update_pins(attempt.summary, mix)
@@ -216,9 +227,9 @@ class RingReader(BaseNode[TrainBatch]):
             first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
         request = DrawRequest(self._step, mix.plain, mix.pair, first, exactly)
         if self._local_world_size > 1:
-            summary, waited_s = self._ring.broadcast(request, self._local_world_size, self._timeout_s, self._stop)
+            summary, waited_s = self._ring.broadcast(request, self._local_world_size, *self._waiting)
             return _DrawAttempt(Readiness.READY, None, summary, waited_s)
-        draw = self._ring.draw(request, self._timeout_s, self._stop)
+        draw = self._ring.draw(request, *self._waiting)
         return _DrawAttempt(Readiness.READY, draw, draw.summary, draw.waited_s)
 
     def _abandon(self, attempt: _DrawAttempt, verdict: Readiness, rank: int) -> NoReturn:
@@ -269,18 +280,22 @@ class RingReader(BaseNode[TrainBatch]):
             [group.task_id for group in draw.groups],
             [group.task_id for group in pairs],
         )
-        return TrainBatch(
-            step=draw.step,
-            mix=mix,
-            images=self._staging.load(self._ring, [slot for slots_of_text in slots for slot in slots_of_text]),
-            tokens=copy_to_device(self._tokenizer(texts), self._device),
-            index=index.to(self._device),
-            texts=tuple(texts),
-            image_ids=image_ids,
-            generators=tuple(g for generators_of_text in generators for g in generators_of_text),
-            draw_record=record,
-            waited_s=waited_s,
-        )
+        tokens = self._tokenizer(texts)
+        with self._staging.batch() as staged:
+            return TrainBatch(
+                step=draw.step,
+                mix=mix,
+                images=self._staging.load(self._ring, [slot for slots_of_text in slots for slot in slots_of_text]),
+                tokens=copy_to_device(tokens, self._device),
+                index=index.to(self._device),
+                texts=tuple(texts),
+                image_ids=image_ids,
+                generators=tuple(g for generators_of_text in generators for g in generators_of_text),
+                draw_record=record,
+                waited_s=waited_s,
+                leftover=None if self._leftover is None else self._leftover.counts(),
+                staged=staged,
+            )
 
 
 def _negative_caption(pair: DrawnGroup) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 
 from polygen_stream.checkpoints import remove_partial
 from polygen_stream.train.checkpoint import CheckpointWriter, capture
 from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.late_results import FinishedStep
 from polygen_stream.train.metrics_logger import MetricsLogger
-from polygen_stream.train.step import StepResult
 from polygen_stream.train.trainer import Trainer
 
 
@@ -31,7 +31,7 @@ class Leader:
         remove_partial(context.run_dir)
         self._ring.set_step(trainer.first_step)
         if not trainer.resumed:
-            self._save_checkpoint(0, final=False)
+            self.save_checkpoint(0)
 
     def record_draw(self, batch: TrainBatch) -> None:
         """Advance the ring's step past that of the batch, and log what was drawn for it."""
@@ -39,20 +39,18 @@ class Leader:
         self._ring.set_step(batch.step + 1)
         self._metrics.log_draw(batch.draw_record)
 
-    def record_step(self, batch: TrainBatch, result: StepResult, step_s: float) -> None:
-        """Log the metrics of a step and save a checkpoint, at the steps at which the config asks for them."""
-        train, steps_done = self._config.train, batch.step + 1
-        if batch.step % train.log_every == 0 or steps_done == train.steps:
-            self._metrics.log_step(
-                batch,
-                result,
-                self._ring.stats(),
-                self._trainer.leftover,
-                time_s=time.monotonic() - self._start_time,
-                step_s=step_s,
-            )
-        if steps_done % train.checkpoint_every == 0 and steps_done < train.steps:
-            self._save_checkpoint(steps_done, final=False)
+    def record_results(self, finished: Sequence[FinishedStep]) -> None:
+        """Log the metrics of those steps for which the config asks for them."""
+        train = self._config.train
+        for each in finished:
+            step = each.batch.step
+            if step % train.log_every == 0 or step + 1 == train.steps:
+                time_s = each.ended - self._start_time
+                self._metrics.log_step(each.batch, each.result, self._ring.stats(), time_s=time_s, step_s=each.step_s)
+
+    def save_checkpoint(self, steps_done: int) -> None:
+        """Save a checkpoint during training."""
+        self._save_checkpoint(steps_done, final=False)
 
     def finish(self, steps_done: int) -> None:
         """Save the final checkpoint, wait until it is on disk, and close the logs."""

@@ -8,7 +8,6 @@ from polygen_stream.base.jsonl import JsonLines, cut_jsonl, read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.ring import DrawRecord, RingStats
 from polygen_stream.ring.draw_log import DrawLog
-from polygen_stream.schedule.leftover import LeftoverQueue
 from polygen_stream.train.data import TrainBatch
 from polygen_stream.train.step import StepResult
 from polygen_stream.train.tensorboard import TensorBoard
@@ -39,7 +38,6 @@ class MetricsLogger:
         batch: TrainBatch,
         result: StepResult,
         stats: RingStats,
-        leftover: LeftoverQueue | None,
         *,
         time_s: float,
         step_s: float,
@@ -49,14 +47,13 @@ class MetricsLogger:
         Args:
             batch: what the step was trained on.
             result: what came of it.
-            stats: of the ring after the step.
-            leftover: the leftover queue, if the run has one.
-            time_s: seconds since this process started; those of earlier attempts are added.
+            stats: of the ring now; the next batch may have been drawn already.
+            time_s: seconds from the start of this process to the end of the step; those of earlier attempts are added.
             step_s: seconds of the step's work, without `batch.waited_s`.
         """
         record = step_record(batch, result, stats, time_s=self._earlier_s + time_s, step_s=step_s)
-        if leftover is not None:
-            record["leftover"] = leftover.counts()
+        if batch.leftover is not None:
+            record["leftover"] = batch.leftover
         self._metrics.write(record)
         self._tensorboard.write(record)
 

@@ -115,13 +115,19 @@ def rank_from_environment(world_size: int) -> tuple[int, int]:
     return rank, local_rank
 
 
-def join_ranks(config: RunConfig, device: torch.device, heartbeat: Callable[[str], None]) -> RankGroup:
+def join_ranks(
+    config: RunConfig,
+    device: torch.device,
+    heartbeat: Callable[[str], None],
+    barrier_heartbeat: Callable[[str], None] | None = None,
+) -> RankGroup:
     """Initialise the process group and return when all ranks are in it.
 
     Args:
         config: says how many ranks there are.
         device: this rank's training device, which no other rank uses.
         heartbeat: called with what this process is doing while it waits.
+        barrier_heartbeat: the same at the step barrier; None = `heartbeat`.
 
     Raises:
         UserError: the environment variables are missing or contradict the config.
@@ -151,7 +157,7 @@ def join_ranks(config: RunConfig, device: torch.device, heartbeat: Callable[[str
         barrier_group = dist.new_group(backend="gloo", timeout=timeout)
         del connected  # all ranks have got over it: they are in a later group
     assert isinstance(barrier_group, dist.ProcessGroup), "every rank is a member of the group of all ranks"
-    barrier = build_step_barrier(barrier_group, heartbeat)
+    barrier = build_step_barrier(barrier_group, barrier_heartbeat or heartbeat)
     return RankGroup(rank, world_size, local_rank, local_world_size, barrier, device)
 
 

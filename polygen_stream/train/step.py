@@ -1,4 +1,8 @@
-"""One training step: augment -> CLIP -> loss -> backward -> clip gradients -> update."""
+"""One training step: augment -> CLIP -> loss -> backward -> clip gradients -> update.
+
+On a GPU the host only issues a step. What it measures is copied to the host when the GPU gets there, so that the host
+can issue the next step before it reads the results of this one.
+"""
 
 from __future__ import annotations
 
@@ -51,29 +55,98 @@ class StepResult:
     negatives: int
 
 
+class IssuedStep:
+    """A step that the device may still compute.
+
+    Args:
+        step: its number.
+        lr: its learning rate.
+        ranks: number of ranks that took it.
+        loss: [], sum of their losses.
+        counts: [3], images, texts and negatives of all of them.
+        grad_norm: [].
+        logit_scale: [].
+        parts: terms of the loss, [] each.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        lr: float,
+        ranks: int,
+        *,
+        loss: Tensor,
+        counts: Tensor,
+        grad_norm: Tensor,
+        logit_scale: Tensor,
+        parts: Mapping[str, Tensor],
+    ) -> None:
+        self._step, self._lr, self._ranks, self._parts = step, lr, ranks, tuple(parts)
+        # From a GPU into pinned memory, which is filled when the GPU gets there.
+        self._counts = counts.to("cpu", non_blocking=True)
+        values = (loss, grad_norm, logit_scale, *parts.values())
+        self._values = [value.detach().to("cpu", non_blocking=True) for value in values]
+        self._there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+
+    def read(self) -> StepResult:
+        """Wait for the step to end and return its measurements.
+
+        Raises:
+            PolygenError: its loss is not finite; the weights were left as they were.
+        """
+        if self._there is not None:
+            self._there.synchronize()
+        total, grad_norm, logit_scale, *terms = [float(value) for value in self._values]
+        loss, parts = total / self._ranks, dict(zip(self._parts, terms, strict=True))
+        if not math.isfinite(loss):
+            shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
+            raise PolygenError(
+                f"step {self._step}: loss is {loss} ({shown}; logit scale {logit_scale:.4g}):"
+                " restart from the last checkpoint with a lower train.lr or train.grad_clip"
+            )
+        images, texts, negatives = map(int, self._counts.tolist())
+        return StepResult(loss, parts, self._lr, grad_norm, logit_scale, images, texts, negatives)
+
+
 def train_step(
     model: ClipModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.AdamW,
     batch: TrainBatch,
     config: RunConfig,
     ddp: DistributedDataParallel | None = None,
 ) -> StepResult:
-    """Train on one batch, or on this rank's part of it.
-
-    Args:
-        model: the CLIP, in train mode.
-        optimizer: of its parameters.
-        batch: images and texts on the model's device.
-        config: of the run.
-        ddp: the model wrapped for several ranks, each of which calls this; None for a single process.
+    """Train on one batch, or on this rank's part of it, and wait for the results; see issue_step.
 
     Raises:
         PolygenError: the loss is not finite; the weights are left as they were.
     """
+    return issue_step(model, optimizer, batch, config, ddp).read()
+
+
+def issue_step(
+    model: ClipModel,
+    optimizer: torch.optim.AdamW,
+    batch: TrainBatch,
+    config: RunConfig,
+    ddp: DistributedDataParallel | None = None,
+) -> IssuedStep:
+    """Train on one batch, or on this rank's part of it, without waiting for the device.
+
+    If the loss is not finite, the weights are left as they are.
+
+    Args:
+        model: the CLIP, in train mode.
+        optimizer: of its parameters; fused, for only these can leave out an update that the host does not know of.
+        batch: images and texts on the model's device.
+        config: of the run.
+        ddp: the model wrapped for several ranks, each of which calls this; None for a single process.
+    """
     train, group = config.train, None if ddp is None else ddp.process_group
+    batch.wait_until_there()
     images = augment(
         batch.images, image_size(model), train, seed=config.seed, step=batch.step, image_ids=batch.image_ids
     )  # [N, 3, S, S]
+    batch.staged.images_read()
     output, caches = _forward(model, images, batch.tokens, config, ddp)
     loss, parts = find_objective(train)(
         output.image_features,
@@ -85,9 +158,7 @@ def train_step(
         group=group,
     )
     counts = (len(batch.images), len(batch.texts), batch.index.negatives)
-    loss_value, counts = reduce_over_ranks(loss, counts, group)
-    loss_parts = {name: part.item() for name, part in parts.items()}
-    _check_finite(loss_value, loss_parts, model, batch.step)
+    total_loss, total_counts = sum_over_ranks(loss, counts, group)
 
     optimizer.zero_grad()
     loss.backward()
@@ -98,9 +169,20 @@ def train_step(
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip or math.inf)
     lr = learning_rate(batch.step, train)
     set_learning_rate(optimizer, lr)
+    # What torch.amp.GradScaler says to a fused optimizer: 1 if the update is to be left out.
+    optimizer.found_inf = total_loss.isfinite().logical_not().float()  # pyright: ignore[reportAttributeAccessIssue]
     optimizer.step()
     clamp_logit_scale(model)
-    return StepResult(loss_value, loss_parts, lr, grad_norm.item(), model.logit_scale.exp().item(), *counts)
+    return IssuedStep(
+        batch.step,
+        lr,
+        1 if group is None else dist.get_world_size(group),
+        loss=total_loss,
+        counts=total_counts,
+        grad_norm=grad_norm,
+        logit_scale=model.logit_scale.exp(),
+        parts=parts,
+    )
 
 
 def _forward(
@@ -116,23 +198,13 @@ def _forward(
         return (ddp or ClipTowers(model))(images, tokens), []
 
 
-def _check_finite(loss: float, parts: Mapping[str, float], model: ClipModel, step: int) -> None:
-    if not math.isfinite(loss):
-        shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
-        raise PolygenError(
-            f"step {step}: loss is {loss} ({shown}; logit scale {model.logit_scale.exp().item():.4g}):"
-            " restart from the last checkpoint with a lower train.lr or train.grad_clip"
-        )
-
-
-def reduce_over_ranks(
+def sum_over_ranks(
     loss: Tensor, counts: tuple[int, int, int], group: dist.ProcessGroup | None
-) -> tuple[float, tuple[int, int, int]]:
-    """Return the mean of the ranks' losses, which is the loss of the whole batch, and the sums of their counts."""
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of the ranks' losses, [], and of their counts, [3]. The loss of the whole batch is the mean."""
     if group is None:
-        return loss.item(), counts
+        return loss.detach(), torch.tensor(counts)
     sums = copy_to_device(torch.tensor([0.0, *counts], dtype=torch.float64), loss.device)
     sums[0] = loss.detach()
     dist.all_reduce(sums, group=group)
-    total, images, texts, negatives = sums.tolist()
-    return total / dist.get_world_size(group), (int(images), int(texts), int(negatives))
+    return sums[0], sums[1:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,10 @@ from polygen_stream.train.model import (
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import wrap_in_ddp
 from polygen_stream.train.precision import autocast_dtype, prefer_plain_attention
+from polygen_stream.train.prefetch import Prefetcher, ReaderHeartbeat
 from polygen_stream.train.process_group import RankGroup, join_ranks, rank_from_environment
 from polygen_stream.train.replay_schedule import ReplaySchedule
-from polygen_stream.train.staging import build_staging
+from polygen_stream.train.staging import build_staging, most_texts
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class Trainer:
         optimizer: of the model's parameters.
         average: exponential moving average of the weights; None where the run keeps none, and on all but the leaders.
         curriculum: the draw mix of each step.
-        leftover: the leftover queue; None where the run has none, and on all but the leaders.
-        reader: the batches.
+        reader: the batches; to be closed before the ring is.
         first_step: number of steps that the checkpoint has behind it; 0 if there is none.
         resumed: whether training continues from a checkpoint.
     """
@@ -68,11 +67,10 @@ class Trainer:
     model: ClipModel
     model_config: dict[str, Any] | None
     ddp: DistributedDataParallel | None
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     average: AveragedModel | None
     curriculum: Curriculum
-    leftover: LeftoverQueue | None
-    reader: RingReader
+    reader: Prefetcher
     first_step: int
     resumed: bool
 
@@ -86,7 +84,8 @@ def build_trainer(context: RoleContext) -> Trainer:
     """
     config, ring = context.config, context.ring
     train = config.train
-    ranks = _join(context)
+    said = ReaderHeartbeat()
+    ranks = _join(context, said)
     ring.heartbeat(f"building the model {model_name(train.model)}")
     device_lock = context.device_lock(str(ranks.device))
     model_config = read_model_config(Path(train.model)) if is_model_file(train.model) else None
@@ -109,9 +108,16 @@ def build_trainer(context: RoleContext) -> Trainer:
     curriculum = curriculum_of(config)
     max_age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, max_age) if max_age and ranks.is_leader else None
-    reader = _build_reader(context, ranks, device_lock, curriculum, tokenizer, leftover)
+    reader = _build_reader(context, ranks, curriculum, tokenizer, leftover, said)
+    batches = Prefetcher(
+        reader,
+        said,
+        heartbeat=ring.heartbeat,
+        ahead=lambda step: train.prefetch and not checkpoint_due(train, step),
+        while_waiting=lambda: _yield_idle_device(device_lock, ranks.device),
+    )
     if checkpoint is not None:
-        reader.reset(checkpoint.training["data"])
+        batches.reset(checkpoint.training["data"])
     return Trainer(
         context,
         ranks,
@@ -122,20 +128,35 @@ def build_trainer(context: RoleContext) -> Trainer:
         optimizer,
         average,
         curriculum,
-        leftover,
-        reader,
+        batches,
         first_step=0 if checkpoint is None else checkpoint.meta["step"],
         resumed=checkpoint is not None,
     )
 
 
-def yield_device(device_lock: DeviceLock) -> None:
-    """Let other processes use the training device. The memory of activations is freed; model and optimizer stay."""
-    torch.cuda.empty_cache()
+def checkpoint_due(train: TrainConfig, steps_done: int) -> bool:
+    """Return whether a checkpoint is saved after so many steps, besides the first and the final one."""
+    return steps_done % train.checkpoint_every == 0 and steps_done < train.steps
+
+
+def yield_device(device_lock: DeviceLock, device: torch.device) -> None:
+    """Let other processes use the training device, when the step under way has ended.
+
+    The memory of activations is freed; model, optimizer and batches stay.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
     device_lock.release()
 
 
-def _join(context: RoleContext) -> RankGroup:
+def _yield_idle_device(device_lock: DeviceLock, device: torch.device) -> None:
+    """Let other processes use the training device while this one waits for a batch."""
+    if device_lock.idle_while_contested():
+        yield_device(device_lock, device)
+
+
+def _join(context: RoleContext, said: ReaderHeartbeat) -> RankGroup:
     """Choose this rank's device, log both, and join the other ranks."""
     config = context.config
     world_size = config.train.ranks * config.launch.nodes
@@ -145,7 +166,7 @@ def _join(context: RoleContext) -> RankGroup:
         "rank %d of %d: %s, autocast %s", rank, world_size, device, autocast_dtype(config.train.precision, device)
     )
     prefer_plain_attention(device)
-    return join_ranks(config, device, context.ring.heartbeat)
+    return join_ranks(config, device, context.ring.heartbeat, said)
 
 
 def _build_model(
@@ -195,37 +216,28 @@ def _build_average(model: ClipModel, train: TrainConfig, checkpoint: Checkpoint 
 def _build_reader(
     context: RoleContext,
     ranks: RankGroup,
-    device_lock: DeviceLock,
     curriculum: Curriculum,
     tokenizer: Tokenizer,
     leftover: LeftoverQueue | None,
+    said: ReaderHeartbeat,
 ) -> RingReader:
     config, ring = context.config, context.ring
+    images = most_texts(config.train.batch, config.train.ranks) * config.generators.positives
     replayed = ring.spec.mode == "replay" and ranks.is_leader
     return RingReader(
         ring,
         curriculum,
         tokenizer,
-        build_staging(ranks.device, config.train.batch * config.generators.positives, ring.spec.image_shape),
+        build_staging(ranks.device, images, ring.spec.image_shape),
         ranks.device,
         steps=config.train.steps,
         timeout_s=config.ring.draw_timeout_s,
-        stop=_stop_function(context, device_lock),
+        stop=lambda: context.stopping,
         local_rank=ranks.local_rank,
         local_world_size=ranks.local_world_size,
         nodes=config.launch.nodes,
         step_barrier=ranks.step_barrier,
         leftover=leftover,
         replay_schedule=ReplaySchedule(context.run_folder.replay_schedule) if replayed else None,
+        heartbeat=said,
     )
-
-
-def _stop_function(context: RoleContext, device_lock: DeviceLock) -> Callable[[], bool]:
-    """Build what the reader asks while it waits for a batch; meanwhile other processes may use the device."""
-
-    def stop() -> bool:
-        if device_lock.idle_while_contested():
-            yield_device(device_lock)
-        return context.stopping
-
-    return stop

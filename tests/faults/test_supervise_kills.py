@@ -11,7 +11,6 @@ LABELS = {
     "trainer": "trainer",
     "renderer-micro-sana": "renderer micro/sana",
     "captioner": "captioner",
-    "evaluator": "evaluator",
     "guardian": "guardian",
 }
 
@@ -48,11 +47,23 @@ def test_killed_supervisor_takes_everything_with_it(start_toy, moment):
     assert "error: the supervisor was killed" in run.stderr
 
 
-def test_killed_report_is_named(start_toy):
-    run = start_toy("--captions.target", "60", "--launch.restarts", "0", TOY_FAULT="report:silence")
-    run.process("report").send_signal(signal.SIGKILL)
-    assert run.wait() == 1
-    assert "error: report died with signal SIGKILL" in run.stderr
+@pytest.mark.parametrize(("victim", "lost"), [("evaluator", "scores of the final checkpoint"), ("report", "report")])
+def test_what_is_killed_after_training_is_named_in_a_warning(start_toy, victim, lost):
+    run = start_toy("--captions.target", "60", "--launch.restarts", "0", TOY_FAULT=f"{victim}:silence")
+    log = run.run_dir / "logs" / {"evaluator": "evaluator.2.log", "report": "report.log"}[victim]
+    run.wait_until(log.exists, f"the last {victim}")
+    run.process(victim).send_signal(signal.SIGKILL)
+    assert run.wait() == 0, run.stderr
+    assert f"warning: no {lost}: {victim} died with signal SIGKILL" in run.stderr
+    run.assert_nothing_left()
+
+
+def test_killed_evaluator_ends_no_training(start_toy):
+    run = start_toy("--captions.target", "60", "--launch.restarts", "0", TOY_STEP_S="0.2")
+    run.process("evaluator").send_signal(signal.SIGKILL)
+    assert run.wait() == 0, run.stderr
+    assert "evaluator died with signal SIGKILL" in run.stdout
+    assert run.summary["missing"] == [] and run.summary["evaluation"]["trained"] is not None
     run.assert_nothing_left()
 
 

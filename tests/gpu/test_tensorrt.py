@@ -17,7 +17,7 @@ from polygen_stream.engine.source import LoadedSource
 from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, TensorRtSpec, load_recipe
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
 
 MICRO = ("micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo")
 CAPTIONS, SEEDS = ["a red car on a beach", "two small balls", "a dog"], [3, 4, 5]

@@ -14,7 +14,7 @@ from polygen_stream.schedule.curriculum import DrawMix
 from polygen_stream.train.data import RingReader, TrainBatch, build_index
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.process_group import RankGroup
-from polygen_stream.train.staging import build_staging
+from polygen_stream.train.staging import Staging, build_staging
 
 
 def load(name: str, *overrides: str) -> RunConfig:
@@ -38,8 +38,8 @@ def fill(ring: Ring, pairs: int, positives: int) -> None:
             ring.commit(claims, noise[: len(claims)])
 
 
-def draw(config: RunConfig, device: torch.device, tokenizer: Tokenizer) -> TrainBatch:
-    """Draw the batch of a single process from a ring."""
+def draw(config: RunConfig, device: torch.device, tokenizer: Tokenizer) -> tuple[TrainBatch, Staging]:
+    """Draw the batch of a single process from a ring; also what holds it and the room for the next one."""
     spec = ring_spec(config)
     with closing(Ring.create(spec)) as ring:
         ring.register("trainer", "trainer")
@@ -48,11 +48,11 @@ def draw(config: RunConfig, device: torch.device, tokenizer: Tokenizer) -> Train
         reader = RingReader(
             ring, curriculum_of(config), tokenizer, staging, device, steps=1, timeout_s=30.0, stop=lambda: False
         )
-        return next(iter(reader))
+        return next(iter(reader)), staging
 
 
-def make_up(config: RunConfig, ranks: RankGroup, tokenizer: Tokenizer) -> TrainBatch:
-    """Make up this rank's part of a batch."""
+def make_up(config: RunConfig, ranks: RankGroup, tokenizer: Tokenizer) -> tuple[TrainBatch, None]:
+    """Make up this rank's part of a batch, without room for another one."""
     pairs, images = config.train.batch // ranks.world_size // 2, config.generators.positives
     first = pairs * ranks.rank
     tasks = range(first, first + pairs)
@@ -62,4 +62,4 @@ def make_up(config: RunConfig, ranks: RankGroup, tokenizer: Tokenizer) -> TrainB
     pixels = torch.empty(len(image_ids), side, side, 3, dtype=torch.uint8, device=device)
     mix = DrawMix(plain=0, pair=config.train.batch // 2, share=0.5)
     tokens = tokenizer(texts).to(device)
-    return TrainBatch(0, mix, pixels, tokens, index.to(device), tuple(texts), image_ids, (), None, 0.0)
+    return TrainBatch(0, mix, pixels, tokens, index.to(device), tuple(texts), image_ids, (), None, 0.0), None

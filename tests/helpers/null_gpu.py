@@ -101,6 +101,29 @@ def _compile(target: Path, binaries: list[Path], headers: Path) -> None:
         path.unlink()
 
 
+def tensorrt_libraries(bindings: Path) -> Path:
+    """Compile TensorRT's libraries that do nothing, under the names that its Python bindings load.
+
+    Args:
+        bindings: Extension module of the package tensorrt_bindings.
+
+    Returns:
+        Their folder, which `environment` has programs look into.
+    """
+    built = library().with_name("libnulltensorrt.so")
+    if not built.exists():
+        partial = built.with_suffix(f".{os.getpid()}.so")
+        source = SOURCES / "tensorrt.cpp"
+        _command("g++", "-std=c++17", "-O1", "-fPIC", "-Wall", "-shared", "-o", partial, source)
+        partial.rename(built)
+    for line in _command("objdump", "-p", bindings).splitlines():
+        kind, _, name = line.strip().partition(" ")
+        if kind == "NEEDED" and name.strip().startswith("libnv"):
+            (built.parent / name.strip()).unlink(missing_ok=True)
+            (built.parent / name.strip()).symlink_to(built.name)
+    return built.parent
+
+
 def _stub(name: str) -> str:
     """Return a function in C for what is not written: of the runtime it fails; a computation is said to be done."""
     if name.startswith(("cuda", "__cuda")):

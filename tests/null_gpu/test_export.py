@@ -8,7 +8,8 @@ import pytest
 pytestmark = pytest.mark.rehearsal
 
 
-@pytest.mark.parametrize("name", ["micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo"])
+# micro/sd2 has the same classes as micro/sd15.
+@pytest.mark.parametrize("name", ["micro/sd15", "micro/sana", "micro/sdxl_turbo"])
 def test_a_graph_is_the_same_from_a_gpu_as_from_the_cpu(name: str, record):
     on_cpu, on_gpu = null_gpu.run("export", name, "cpu", "cuda:0")
     assert on_cpu.keys() == on_gpu.keys()

@@ -19,7 +19,7 @@ from polygen_stream.config import load_config
 from polygen_stream.launch.process_plan import build_process_plan
 
 pytestmark = [pytest.mark.rehearsal, pytest.mark.timeout(600)]
-MODEL = str(null_gpu.TESTS / "helpers" / "tiny_vit.json")  # the report encodes its gallery on the CPU
+MODEL = str(null_gpu.TESTS / "helpers" / "tiny_vit.json")
 WORDS = {
     "captions.source": "grammar", "captions.target": "0", "captions.backlog": "256",
     "generators.backend": "eager", "generators.device": "cuda:2", "generators.batch": "8",
@@ -76,11 +76,14 @@ def test_a_run_on_eight_gpus_completes_although_a_renderer_is_killed(start, tmp_
     assert (run.run_dir / "report.html").stat().st_size > 10_000
     assert [e["event"] for e in read_jsonl(run.run_dir / "events.jsonl")].count("restart") == 1
     run.assert_nothing_left()
+    log = (run.run_dir / "logs" / "evaluator.2.log").read_text()
+    assert "on cuda:0, " in log and "step 30: zero-shot things" in log, "in the trainer's place when training is over"
 
     config = load_config(run.run_dir / "config.toml")
     for name, value in null_gpu.environment().items():
         monkeypatch.setenv(name, value)
     needs, peaks = gpu_needs(config, build_process_plan(config), local_gpus()), allocated(tmp_path / "counters")
+    assert peaks["report"] > 0, "it encodes its pictures in the trainer's place too"
     for index, users in needs.items():
         for need in users:
             used = peaks[need.process.name] / null_gpu.GIB

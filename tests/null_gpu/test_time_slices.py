@@ -19,6 +19,8 @@ def test_a_renderer_leaves_less_than_100_mib_behind(record):
     for each in figures["slices"]:
         assert each["bytes_in"] > 0.98 * weights and each["held"] > 0.98 * weights
         assert each["left"] < 100 * MIB
+        assert each["copies_in"] == 1 and each["pageable_copies_in"] == 0 and each["waits"] == 0
+        assert each["copies_out"] == 0, "weights that no one changes are copied back"
     first, second = figures["slices"]
     assert second["left"] == first["left"], "what is left grows"
     record("sd15: left on the device after a time slice, MiB", f"{first['left'] / MIB:.0f}", "less than 100")

@@ -61,8 +61,8 @@ ALLOWED = {
     },
     "bench": BASE
     | {
-        "assets", "captions", "checkpoints", "config", "engine", "evaluate", "experiment", "export", "generators",
-        "launch", "micro", "producers", "ring", "roles", "schedule", "train",
+        "assets", "capacity", "captions", "checkpoints", "config", "engine", "evaluate", "experiment", "export",
+        "generators", "launch", "micro", "producers", "ring", "roles", "schedule", "train",
     },
     "cli": BASE
     | {

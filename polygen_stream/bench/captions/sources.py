@@ -19,6 +19,7 @@ import psutil
 from polygen_stream.bench.captions.vllm_server import vllm_server
 from polygen_stream.bench.ring.benchmark import machine
 from polygen_stream.bench.statistics import summarise
+from polygen_stream.capacity.measured_rates import CaptionRate, MeasuredRates
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.sources import caption_source
 from polygen_stream.config import RunConfig
@@ -52,7 +53,7 @@ def bench_captions(
 
     Returns:
         {"machine", "captions": the config's section, "tasks", "negatives", "threads", "results": [one row per source
-        and concurrency, see `_row`]}; ready for JSON.
+        and concurrency, see `_row`], "rates": each source's best (see capacity/measured_rates.py)}; ready for JSON.
     """
     # Read by the libraries of the processes that are started below.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -87,7 +88,18 @@ def bench_captions(
             for source, process in processes.items():
                 found["results"].append({"source": source, "in_flight": concurrency, **_row(process, answers[source])})
     found["machine"]["load_at_end"] = os.getloadavg()[0]
-    return found
+    return found | _rates(config, found["results"]).as_json()
+
+
+def _rates(config: RunConfig, rows: Sequence[dict[str, Any]]) -> MeasuredRates:
+    """Return each source's best rate over the concurrencies."""
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["source"]] = max(row["captions_per_s"]["median"], best.get(row["source"], 0.0))
+    models = {"writer": config.captions.writer, "editor": config.captions.editor}
+    return MeasuredRates(
+        captions={source: CaptionRate(captions_per_s=rate, **models) for source, rate in best.items() if rate > 0}
+    )
 
 
 def _row(process: _SourceProcess, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

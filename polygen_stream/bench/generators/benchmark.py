@@ -17,6 +17,7 @@ import psutil
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from polygen_stream.capacity.measured_rates import MeasuredRates
 from polygen_stream.engine.cache import EngineCache
 from polygen_stream.engine.parity import CAPTIONS
 from polygen_stream.engine.parts import part_of
@@ -50,7 +51,8 @@ def bench_generators(
         say: Called with a line of progress.
 
     Returns:
-        {"threads", "device", "results": [one row per generator, backend and batch, see `_measure`]}; ready for JSON.
+        {"threads", "device", "results": [one row per generator, backend and batch, see `_Row`], "ensemble",
+        "rates": each generator's best (see capacity/measured_rates.py)}; ready for JSON.
     """
     training_device(device, key="--device")
     torch.set_num_threads(threads)
@@ -65,7 +67,16 @@ def bench_generators(
                     rows[backend].add(generator, batch, counts=repeat > 0)
             for backend, (_, mib) in loaded.items():
                 results.append({"generator": name, "backend": backend, "mib": mib} | rows[backend].summary(batch))
-    return {"threads": threads, "device": device, "results": results, "ensemble": _ensemble(results)}
+    rates = MeasuredRates(generators=_best(results)).as_json()
+    return {"threads": threads, "device": device, "results": results, "ensemble": _ensemble(results), **rates}
+
+
+def _best(results: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Pictures per second of each generator under its fastest backend, at its fastest batch size."""
+    best: dict[str, float] = {}
+    for row in results:
+        best[row["generator"]] = max(row["images_per_s"], best.get(row["generator"], 0.0))
+    return best
 
 
 def _load(

@@ -29,10 +29,8 @@ from polygen_stream.bench.parent_death import die_with_parent
 from polygen_stream.bench.training.trainer import OURS, WARM_UP, Loop, median_ratio, our_loop, trainer_config
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.config import EvaluateConfig, load_config
-from polygen_stream.evaluate.micro_suite import build_suite
-from polygen_stream.evaluate.run import evaluate
+from polygen_stream.evaluate.run import Evaluation, evaluate
 from polygen_stream.launch.process_plan import build_process_plan
-from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import yield_cores
 
 MODULE = "polygen_stream.bench.training.evaluation"
@@ -151,12 +149,11 @@ def _environment(role: str, threads: int) -> dict[str, str]:
 def evaluate_for_ever(checkpoint: Path) -> None:
     """What the evaluator role does with a checkpoint, again and again."""
     torch.set_num_threads(1)
-    images = EvaluateConfig().images_per_thing
-    suites = {split: build_suite(split, images) for split in Split}
+    evaluation = Evaluation.of(EvaluateConfig(), "micro")
     yield_cores()  # now: on a busy machine it would never come so far
     print("started", flush=True)
     for _ in count():
-        evaluate(checkpoint, suites, "cpu")
+        evaluate(checkpoint, evaluation, "cpu")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 All loops live in one process and take turns step by step, so that whatever else the machine does hits them alike. Each
 runs in a thread of its own that stands still wherever its loop asks for the next batch; a step is the time from there
-to there, on the whole loop's account: ours is the `main` of a run's trainer, drawing from a ring, cropping, writing
-metrics; open_clip's is `open_clip_train.train.train_one_epoch`.
+to there, on the whole loop's account: ours is that of a run's trainer, drawing from a ring, cropping, writing metrics;
+open_clip's is `open_clip_train.train.train_one_epoch`.
 
     open_clip            as `open_clip_train.main` sets it up: NCHW, AdamW and attention as torch has them
     open_clip, our way   the same loop with what our trainer chooses beside the loop: channels last, fused AdamW, and on
@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -34,17 +34,22 @@ from open_clip_train.scheduler import cosine_lr
 from open_clip_train.train import train_one_epoch
 from PIL import Image
 from scipy import stats
+from torchdata.nodes import BaseNode
 
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.bench.harness.workload import CAPTION_BYTES, caption_of
+from polygen_stream.capacity.measured_rates import MeasuredRates, TrainerRate
 from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
-from polygen_stream.ring import Draw, GroupRequest, Kind, Member, Ring, RingSpec
+from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.train import run as trainer
+from polygen_stream.train.data import TrainBatch
 from polygen_stream.train.device import training_device
 from polygen_stream.train.model import create_clip, image_size
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
+from polygen_stream.train.prefetch import Prefetcher
+from polygen_stream.train.trainer import build_trainer
 
 WARM_UP = 10  # pairs that are not counted
 BATCHES = 8  # different ones that open_clip's loop goes round
@@ -56,6 +61,8 @@ def bench_trainer(
     model: str, batch: int, pairs: int, threads: int, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Milliseconds of a step of every loop, and ours over each of the others, paired: {"median", "low", "high"}.
+
+    "rates" has images per second of ours (see capacity/measured_rates.py).
 
     One image per caption and no hard negatives, in which our loss is open_clip's. low and high bound the median of the
     paired ratios by the bootstrap, at 95 %.
@@ -90,6 +97,7 @@ def bench_trainer(
         for loop in loops:
             loop.finish()
     measured = {name: np.array(of_loop[WARM_UP:]) for name, of_loop in seconds.items()}
+    ours = TrainerRate(images_per_s=batch / float(np.median(measured[OURS])))
     return {
         "model": model_name(model),
         "batch": batch,
@@ -99,6 +107,7 @@ def bench_trainer(
         "autocast": str(autocast_dtype(config.train.precision, where)),
         "step_ms": {name: round(1e3 * float(np.median(of_loop)), 2) for name, of_loop in measured.items()},
         "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in (STOCK, OUR_WAY, FROM_PIXELS)},
+        **MeasuredRates(trainer={model_name(model): ours}).as_json(),
     }
 
 
@@ -162,14 +171,20 @@ class Loop:
             raise self._problem
 
 
-class _RingInTurns(Ring):
-    """A ring that calls `turn` before every draw."""
+class _BatchesInTurns(BaseNode[TrainBatch]):
+    """A trainer's batches, with a call of `turn` wherever it asks for one, which by then has mostly been prefetched."""
 
-    turn: Callable[[], None]
+    def __init__(self, batches: Prefetcher, turn: Callable[[], None]) -> None:
+        super().__init__()
+        self._batches, self._turn = batches, turn
+        self.close = batches.close
 
-    def draw(self, *arguments: Any, **options: Any) -> Draw:
-        self.turn()
-        return super().draw(*arguments, **options)
+    def next(self) -> TrainBatch:
+        self._turn()
+        return next(self._batches)
+
+    def get_state(self) -> dict[str, Any]:
+        return self._batches.state_dict()
 
 
 def trainer_config(model: str, batch: int, steps: int, device: str) -> RunConfig:
@@ -183,9 +198,9 @@ def trainer_config(model: str, batch: int, steps: int, device: str) -> RunConfig
 
 
 def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
-    """A run's trainer in `folder` on a full ring of its own; calls `turn` before every draw."""
+    """A run's trainer in `folder` on a full ring of its own; calls `turn` where it asks for a batch."""
     size = image_size(create_clip(config.train.model)[0])
-    ring = _RingInTurns.create(
+    ring = Ring.create(
         RingSpec(
             slots=config.ring.slots,
             image_shape=(size, size, 3),
@@ -197,7 +212,6 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
             min_fill=config.ring.min_fill,
         )
     )
-    ring.turn = turn
     try:
         ring.register("trainer", "trainer")
         rng, batch = np.random.default_rng(config.seed), config.train.batch
@@ -209,7 +223,9 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
             )
             ring.commit(ring.claim([0], batch), rng.integers(0, 256, (batch, size, size, 3), np.uint8))
         ring.finish_opening()
-        trainer.main(RoleContext(config, folder, ring, "trainer", None))
+        start_time = time.monotonic()
+        built = build_trainer(RoleContext(config, folder, ring, "trainer", None))
+        trainer.train(replace(built, reader=_BatchesInTurns(built.reader, turn)), start_time)
     finally:
         ring.close()
 

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polygen_stream.base.json_files import read_json
+from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import last_checkpoint
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, no_scores
 from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
 from polygen_stream.launch.role_table import PRODUCERS
 from polygen_stream.launch.start_order import is_loading
-from polygen_stream.launch.summary import recorder_summary, wait_share
+from polygen_stream.launch.summary import newest_scores, recorder_summary, wait_share
 from polygen_stream.launch.watch.metrics_tail import MetricsTail, TrainerWaits
 from polygen_stream.ring import RingStats
 
@@ -197,6 +199,9 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
             for name, count in stats.images_committed.items()
         },
         "processes": [asdict(row) for row in shot.processes],
+        "evaluation": newest_scores(run_dir),
+        "no_scores": no_scores(config),
+        "missing": read_json(RunFolder(run_dir).summary).get("missing", []) if state == "completed" else [],
         "checkpoint": checkpoint and {"step": checkpoint[0], "age_s": _age_s(checkpoint[1])},
         "recorder": recorder_summary(run_dir, stats),
         "restarts": dict(Counter(event["process"] for event in happened if event["event"] == "restart")),

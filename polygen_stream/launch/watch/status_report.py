@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from polygen_stream.launch.summary import EVALUATION_KEYS
 from polygen_stream.launch.watch.live_view import clock, grid, number, recent_wait, share
 
 
@@ -18,6 +19,9 @@ def show_status(found: dict, console: Console) -> None:
         console.print(Text(found["degraded"], style="bold red"), soft_wrap=True)
     if found["starting"]:
         console.print(Text(found["starting"]), soft_wrap=True)
+    for each in found["missing"]:
+        said = f"no {each['what']}: {each['why']}; to make up for it: {each['command']}"
+        console.print(Text(said, style="bold red"), soft_wrap=True)
     for table in (_training(found), _ring(found), _generators(found), _processes(found)):
         console.print()
         console.print(table)
@@ -48,11 +52,25 @@ def _training(found: dict) -> Table:
     else:
         age = checkpoint["age_s"]
         table.add_row("last checkpoint", f"step {checkpoint['step']}" + ("" if age is None else f", {clock(age)} ago"))
+    table.add_row("scores", _scores(found))
     restarts = ", ".join(f"{name} {count}" for name, count in found["restarts"].items())
     table.add_row("started again", restarts or "nothing")
     if recorder := found["recorder"]:
         table.add_row("recorder", f"{recorder.get('captions', 0)} captions, {recorder.get('pictures', 0)} pictures")
     return table
+
+
+def _scores(found: dict) -> Text:
+    newest = found["evaluation"]
+    if newest is None:
+        return Text(found["no_scores"] or "-")
+    scores = ", ".join(f"{_called(name)} {100 * score:.1f} %" for name, score in newest["scores"].items())
+    return Text(f"step {newest['step']}: {scores}")
+
+
+def _called(score: str) -> str:
+    """Return a score of the micro world in words; that of a task as it is, for it may have a path in it."""
+    return score.replace("_", " ") if score in EVALUATION_KEYS else score
 
 
 def _ring(found: dict) -> Table:

@@ -23,6 +23,7 @@ def main() -> None:
     find_timesteps_by_position()
     counters = Counters()
     generator = load_full_size(sys.argv[1], "cpu")
+    weights = generator.frozen_weights()
     before = counters.allocated
     claims = [SimpleNamespace(caption="a red dog on a beach", seed=seed) for seed in range(4)]
     slices = []
@@ -30,12 +31,13 @@ def main() -> None:
         device_lock = DeviceLock(Path(folder), "cuda:0", 1.0)
         for _ in range(2):
             copied = Counters()
-            assert _acquire_device(device_lock, generator, "cuda:0")
-            arrived = {"bytes_in": copied.bytes_in, "copies_in": copied.copies_in, "waits": copied.waits}
+            assert _acquire_device(device_lock, weights, "cuda:0")
+            arrived = {name: getattr(copied, name) for name in ("bytes_in", "copies_in", "pageable_copies_in", "waits")}
             held = counters.allocated
             _render(generator, claims, min_batch=1)
-            _release_device(device_lock, generator)
-            slices.append({**arrived, "held": held, "left": counters.allocated})
+            leaving = Counters()
+            _release_device(device_lock, weights)
+            slices.append({**arrived, "copies_out": leaving.copies_out, "held": held, "left": counters.allocated})
     print(json.dumps({"before": before, "slices": slices}))
 
 

@@ -21,7 +21,7 @@ from polygen_stream.train.device import training_device
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.parallel import wrap_in_ddp
 from polygen_stream.train.process_group import join_ranks, leave_ranks, rank_from_environment
-from polygen_stream.train.step import train_step
+from polygen_stream.train.step import issue_step
 from polygen_stream.train.step_barrier import Readiness
 from polygen_stream.train.trainer import _build_model
 
@@ -40,12 +40,14 @@ def main() -> None:
     model.train()
     drawing, drawing_waits = Counters(), HostWaits()
     with drawing_waits:
-        batch = make_up(config, ranks, tokenizer) if ddp else draw(config, device, tokenizer)
+        batch, _staging = make_up(config, ranks, tokenizer) if ddp else draw(config, device, tokenizer)
     drawn = {"pageable": drawing.pageable_copies_in, "bytes": drawing.bytes_in}
     for _ in range(3):  # the first one makes the optimizer's states, the second one DDP's final buckets
-        counters, waits = Counters(), HostWaits()
+        counters, waits, reading = Counters(), HostWaits(), HostWaits()
         with waits:
-            result = train_step(model, optimizer, batch, config, ddp)
+            issued = issue_step(model, optimizer, batch, config, ddp)
+        with reading:
+            result = issued.read()
         taken = {"pageable": counters.pageable_copies_in, "kernels": counters.kernels}
     figures = {
         "peak": torch.cuda.max_memory_allocated(device) / GIB,
@@ -53,6 +55,7 @@ def main() -> None:
         "host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "drawing": {**drawn, "waits": drawing_waits.calls.most_common()},
         "step": {**taken, "waits": waits.calls.most_common(), "collectives": counters.collectives},
+        "reading": {"waits": reading.calls.most_common()},
         "images": result.images,
         "texts": result.texts,
         "negatives": result.negatives,

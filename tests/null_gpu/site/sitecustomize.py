@@ -29,6 +29,10 @@ CHANGES = {
         "EulerAncestralDiscreteScheduler",
         _begin_at_the_first,
     ),
+    "diffusers.schedulers.scheduling_flow_match_euler_discrete": (
+        "FlowMatchEulerDiscreteScheduler",
+        _begin_at_the_first,
+    ),
 }
 
 

@@ -43,6 +43,16 @@ def test_a_tiff_may_have_twelve_bits_and_zero_for_white():
     assert (np.asarray(open_picture(inverted, "x")) == 255 - GREY[..., None]).all()
 
 
+def test_a_background_shows_where_a_picture_is_transparent():
+    picture = Image.new("RGBA", (3, 1))
+    for x, alpha in enumerate((0, 51, 255)):
+        picture.putpixel((x, 0), (255, 0, 0, alpha))
+    seen = np.asarray(open_picture(encoded(picture, "PNG"), "x", background="white"))[0]
+    assert seen.tolist() == [[255, 255, 255], [255, 204, 204], [255, 0, 0]]
+    grey = encoded(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG")
+    assert (np.asarray(open_picture(grey, "x", background="white")) == GREY[..., None]).all(), "nothing shows through"
+
+
 @pytest.mark.parametrize("values", [GREY.astype(np.float32) / 255, GREY.astype(np.int32)])
 def test_numbers_without_a_white_are_refused(values):
     with pytest.raises(UserError, match=r"x has numbers of mode . for pixels, and nothing says which is white"):

@@ -20,7 +20,7 @@ from polygen_stream.experiment.load import load_experiment
 from polygen_stream.generators.recipe import load_recipe
 
 MODEL = {"embed_dim": 32, "vision_cfg": {}, "text_cfg": {}}
-RATES = {"results": [{"generator": "micro/sd15", "images_per_s": 3.5}]}
+RATES = {"rates": {"generators": {"micro/sd15": 3.5}, "trainer": {"micro": {"images_per_s": 12800.0}}}}
 
 
 def _rates(file: Path) -> object:
@@ -75,10 +75,11 @@ def test_another_encoding_is_refused_in_one_line_that_names_the_file(kind, tmp_p
     [
         "[]",
         "3",
-        '{"results": 3}',
-        '{"results": [3]}',
-        '{"results": [{"generator": []}]}',
-        '{"step_ms": {}}',
+        '{"rates": 3}',
+        '{"rates": {"generators": [3]}}',
+        '{"rates": {"generators": {"micro/sd15": []}}}',
+        '{"rates": {"trainer": {"micro": {}}}}',
+        '{"rates": {}}',
         "[" * 9999,
     ],
 )
@@ -89,9 +90,7 @@ def test_rates_of_another_form_are_refused(content, tmp_path):
 
 
 def test_rates_may_have_a_byte_order_mark(tmp_path):
-    (tmp_path / "rates.json").write_bytes(
-        json.dumps(RATES | {"step_ms": {"ours": 10.0}, "model": "micro", "batch": 128}).encode("utf-8-sig")
-    )
+    (tmp_path / "rates.json").write_bytes(json.dumps(RATES).encode("utf-8-sig"))
     assert _rates(tmp_path / "rates.json").generators["micro/sd15"].per_s == 3.5
 
 

@@ -14,7 +14,14 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.allocation import allocate
 from polygen_stream.capacity.budget_view import show_budget
 from polygen_stream.capacity.gpus import GIB, GpuSpec, local_gpus, parse_gpus
-from polygen_stream.capacity.memory import gpu_needs, largest_batch, problems, renderer_items, trainer_items
+from polygen_stream.capacity.memory import (
+    gpu_needs,
+    largest_batch,
+    loading_gib,
+    problems,
+    renderer_items,
+    trainer_items,
+)
 from polygen_stream.capacity.model_size import model_size
 from polygen_stream.capacity.proposal import arranged, demand_of, propose, remedies
 from polygen_stream.capacity.proposal_view import show_proposal
@@ -330,3 +337,19 @@ def test_nothing_is_missing_for_the_micro_preset(tmp_path: Path):
     config = RunConfig()
     assert missing(config, ["micro"], build_process_plan(config), [GpuSpec(0, "H100-80G", 80 * GIB)]) == []
     assert missing(config, ["micro"], build_process_plan(config), []) == []
+
+
+def test_an_evaluator_on_a_gpu_has_its_activations_planned():
+    """Measured on a device that computes nothing, in tests/null_gpu/test_evaluator.py."""
+    on_a_gpu = node(evaluate__device="cuda:0")
+    assert "evaluator" not in budget(node(), "8xA100-80G")
+    told = budget(on_a_gpu, "8xA100-80G")
+    assert "evaluator" in told and "activations" in told.partition("evaluator")[2].partition("captioner")[0]
+
+
+def test_the_main_memory_that_renderers_load_through_is_told():
+    """Every part once, and the largest twice: 6.28 GiB and the transformer's 4.60."""
+    config = load_config("micro", {"generators.recipes": "sd35_medium", "generators.device": "cuda:0"})
+    assert loading_gib(config, "sd35_medium") == pytest.approx(6.28 + 4.60, abs=0.01)
+    told = budget(config, "1xA100-80G")
+    assert "main memory: 1 renderer loading weights at once: up to 11 GiB, pages of their files included" in told

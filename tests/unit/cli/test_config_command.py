@@ -40,7 +40,7 @@ def test_without_words_it_is_the_micro_preset(printed):
 
 
 def test_a_section_of_a_config(printed):
-    assert tomllib.loads(printed("paper", "evaluate"))["evaluate"]["every"] == 0
+    assert tomllib.loads(printed("paper", "evaluate"))["evaluate"]["tasks"] == ["sugarcrepe_pp_tot"]
     assert list(tomllib.loads(printed("evaluate", "paper"))) == ["evaluate"]
 
 

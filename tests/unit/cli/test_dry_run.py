@@ -39,6 +39,7 @@ def taken_port():
         (["--record-shards", "file"], "file is a file"),
         (["--run-dir", "file/below"], "cannot make run folder"),
         (["--captions.source", "openai", "--captions.endpoint", "http://127.0.0.1:9/v1"], "no server answers"),
+        (["--evaluate.tasks", "zero_shot:cifar10"], "evaluate.tasks: cifar10 is no folder or file here: if it is a"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -84,3 +85,14 @@ def test_a_class_that_diffusers_does_not_have_is_found_without_loading_weights(t
     file.write_text(file.read_text().replace("StableDiffusionPipeline", "StableDifusionPipeline"))
     line = one_line_error(cli("run", *EAGER, "--generators.recipes", str(file), "--dry-run"))
     assert "mine.toml: diffusers has no pipeline 'StableDifusionPipeline'" in line
+
+
+def test_the_plan_says_what_is_scored_and_where(cli):
+    scored = cli("run", "--dry-run", "--gpus", "2", "--train.device", "cuda:1", "--evaluate.tasks", "sugarcrepe_pp_tot")
+    [line] = [line for line in scored.stdout.splitlines() if line.startswith("evaluation:")]
+    assert "micro, sugarcrepe_pp_tot; at step 0, every 400 steps and at the end" in line
+    assert line.endswith("; when training is over: evaluator on cuda:1, report on cuda:1"), "no threads: whose cores?"
+    own = ("--captions.source", "polygen_stream.captions.sources:grammar_source", "--captions.bank", "english")
+    [line] = [line for line in cli("run", "--dry-run", *own).stdout.splitlines() if line.startswith("evaluation:")]
+    assert "no scores: captions.bank = 'english' has no test set of its own, and evaluate.tasks names no task" in line
+    assert "; when training is over: report on cpu, with " in line

@@ -243,3 +243,19 @@ def test_a_preset_name_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
 def test_recipes_are_found_by_name():
     assert {"micro/sd15", "micro/sd2", "micro/sana", "micro/sdxl_turbo"} <= set(recipe_names())
     assert recipe_path("micro/sd15").is_file()
+
+
+def test_data_of_evaluation_is_found_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "configs" / "pictures").mkdir(parents=True)
+    (tmp_path / "here" / "own").mkdir(parents=True)
+    (tmp_path / "here" / "micro").mkdir()
+    file = tmp_path / "configs" / "mine.toml"
+    file.write_text('[evaluate]\ndata = "sets"\ntasks = ["zero_shot:pictures", "zero_shot:cifar10", "micro:seen"]\n')
+    monkeypatch.chdir(tmp_path / "here")
+    found = load_config(file).evaluate
+    assert found.tasks == (f"zero_shot:{tmp_path}/configs/pictures", "zero_shot:cifar10", "micro:seen")
+    assert found.data == f"{tmp_path}/configs/sets"
+    overridden = load_config(file, {"evaluate.tasks": "zero_shot:own,zero_shot:micro,sugarcrepe_pp_tot"}).evaluate
+    assert overridden.tasks == (f"zero_shot:{tmp_path}/here/own", "zero_shot:micro", "sugarcrepe_pp_tot")
+    url = "https://host/wds_{dataset_cleaned}"
+    assert load_config(None, {"evaluate.data": url}).evaluate.data == url

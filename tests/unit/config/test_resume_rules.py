@@ -25,7 +25,9 @@ FREE = {
     "train.checkpoint_images": "false",
     "train.keep_checkpoints": "9",
     "train.accum_freq": "2",
+    "train.prefetch": "false",
     "evaluate.every": "0",
+    "evaluate.tasks": "sugarcrepe_pp_tot",
     "launch.record_shards": "/moved/tee",
     "launch.hang_timeout_s": "900",
 }

@@ -1,13 +1,19 @@
-"""Which checkpoint the evaluator scores next."""
+"""Which checkpoint the evaluator scores next, and on what."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from PIL import Image
 
-from polygen_stream.config import RunConfig, TrainConfig
-from polygen_stream.evaluate.run import next_checkpoint, training_is_over
+from polygen_stream.config import EvaluateConfig, RunConfig, TrainConfig
+from polygen_stream.evaluate.encoder import load_encoder
+from polygen_stream.evaluate.run import Evaluation, evaluate, next_checkpoint, training_is_over
+from polygen_stream.evaluate.score_suite import score_suite
+from polygen_stream.micro.world import Split
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
@@ -56,3 +62,47 @@ def test_training_is_over_with_the_final_checkpoint(tmp_path: Path) -> None:
     assert not training_is_over(tmp_path)
     save(tmp_path, 20, final=True)
     assert training_is_over(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("run")
+    save(run_dir, 20)
+    return run_dir / "checkpoints" / "step_000020"
+
+
+def pictures(folder: Path, *classes: str) -> Path:
+    """FOLDER/CLASS/0.png; that of the class "damaged" is no picture."""
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / name / "0.png")
+        if name == "damaged":
+            (folder / name / "0.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_a_run_in_the_micro_world_is_scored_on_its_test_set_and_the_tasks_besides(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    micro = Evaluation.of(EvaluateConfig(images_per_thing=1), "micro")
+    task = f"zero_shot:{pictures(tmp_path / 'own', 'a', 'b')}"
+    found = evaluate(checkpoint, replace(micro, tasks=(task,)), "cpu")
+    encoder = load_encoder(str(checkpoint))
+    unseen, seen = (score_suite(encoder, micro.suites[split]) for split in (Split.UNSEEN, Split.SEEN))
+    assert found["metrics"] == {**unseen.values(), "seen": seen.values()}
+    assert found["intervals"] == {**unseen.intervals(), "seen": seen.intervals()}
+    assert found["chance"]["compositional"] == 0.5
+    assert found["tasks"][task]["acc1"]["n"] == 2
+
+
+def test_a_run_in_another_world_is_scored_on_its_tasks_alone_and_one_that_fails_costs_no_other(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    good, bad = pictures(tmp_path / "good", "a", "b"), pictures(tmp_path / "bad", "a", "damaged")
+    tasks = (f"zero_shot:{bad}", f"zero_shot:{good}")
+    asked: list[str] = []
+    found = evaluate(checkpoint, Evaluation.of(EvaluateConfig(tasks=tasks), "english"), "cpu", asked.append)
+    assert asked == [*tasks]
+    assert found["metrics"] == found["intervals"] == found["chance"] == {}
+    assert found["tasks"].keys() == {tasks[1]} and found["tasks"][tasks[1]]["acc1"]["chance"] == 0.5
+    assert found["failed"].keys() == {tasks[0]} and "0.png" in found["failed"][tasks[0]]

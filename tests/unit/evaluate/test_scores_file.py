@@ -17,16 +17,17 @@ SCORE = {"score": 0.5, "low": 0.4, "high": 0.6, "n": 10, "chance": None}
 
 
 def content(task: str) -> dict:
-    return {"model": {"checkpoint": "x"}, "scores": {task: {"acc1": SCORE}}, "read": {task: ["1 picture"]}}
+    scores, correct = {task: {"acc1": SCORE}}, {task: {"cat/0.png": True}}
+    return {"model": {"checkpoint": "x"}, "scores": scores, "read": {task: ["1 picture"]}, "correct": correct}
 
 
 def test_scores_are_added_to_what_is_there(tmp_path):
     file = tmp_path / "evaluations" / "step_000001.json"
-    assert read_scores(file) == {"scores": {}, "read": {}}
+    assert read_scores(file) == {"scores": {}, "read": {}, "correct": {}}
     add_scores(file, content("a"))
     add_scores(file, content("b"))
-    assert read_scores(file) == {**content("b"), "scores": {task: {"acc1": SCORE} for task in "ab"}, "read": {
-        "a": ["1 picture"], "b": ["1 picture"]}}  # fmt: skip
+    both = {key: {**content("a")[key], **content("b")[key]} for key in ("scores", "read", "correct")}
+    assert len(both["correct"]) == 2 and read_scores(file) == {**content("b"), **both}
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
@@ -46,7 +47,9 @@ def test_two_processes_lose_none_of_each_others_scores(tmp_path):
     assert sorted(map(int, read_scores(file)["scores"])) == list(range(20))
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}{", '{"scores": 3}', '{"scores": {"a": {"acc1": 1}}}', "\0" * 50])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "{}{", '{"scores": 3}', '{"correct": 3}', '{"scores": {"a": {"acc1": 1}}}', "\0" * 50]
+)
 def test_damage_is_one_line_and_stays_as_it_is(tmp_path, damage):
     file = tmp_path / "step_000001.json"
     file.write_text(damage)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from polygen_stream.launch.compute_clock import ComputeClock, give_normal_priority, kept_waiting_s
+from polygen_stream.launch.compute_clock import ComputeClock, kept_waiting_s
 
 BUSY = """
 import os, sys
@@ -18,13 +18,6 @@ os.nice(int(sys.argv[2]))
 print(flush=True)
 while True:
     pass
-"""
-THREADS = """
-import os, threading, time
-os.nice(19)
-threading.Thread(target=time.sleep, args=(60,)).start()
-print(flush=True)
-time.sleep(60)
 """
 
 
@@ -67,25 +60,4 @@ def test_seconds_of_sleep_count_and_a_pause_of_the_run_does_not(monkeypatch):
 def test_a_process_that_has_ended_waits_for_nothing():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    assert kept_waiting_s(ended.pid) == 0.0 and give_normal_priority(ended.pid)
-
-
-def test_all_threads_of_a_process_get_the_priority_back(monkeypatch):
-    child = subprocess.Popen([sys.executable, "-c", THREADS], stdout=subprocess.PIPE)
-    try:
-        child.stdout.readline()
-        threads = [int(name) for name in os.listdir(f"/proc/{child.pid}/task")]
-        assert len(threads) == 2
-        asked = []
-        monkeypatch.setattr(os, "setpriority", lambda which, who, nice: asked.append((who, nice)))
-        assert give_normal_priority(child.pid)
-        assert sorted(asked) == sorted((thread, 0) for thread in threads)
-
-        def refuse(*_: int) -> None:
-            raise PermissionError
-
-        monkeypatch.setattr(os, "setpriority", refuse)
-        assert not give_normal_priority(child.pid)
-    finally:
-        child.kill()
-        child.wait()
+    assert kept_waiting_s(ended.pid) == 0.0

@@ -67,6 +67,42 @@ def test_threads_and_device_reach_the_environment():
     assert renderer.env["CUDA_VISIBLE_DEVICES"] == ""
 
 
+@pytest.mark.parametrize("role", ["evaluator", "report"])
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [
+        ({"train.device": "cuda:2", "evaluate.device": "cuda:1"}, "cuda:2"),
+        ({"train.device": "cuda", "train.ranks": "2"}, "cuda:0"),
+        ({}, "cpu"),
+    ],
+)
+def test_after_training_evaluator_and_report_are_where_the_trainer_was(monkeypatch, role, words, device):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(12))
+    threads = {"launch.trainer_threads": "3", "generators.recipes": "micro/sd15,micro/sana"}
+    plan = build_process_plan(load_config(None, {**threads, **words}))
+    [process] = plan.with_role(role)
+    after = plan.after_training(process)
+    everybody = 3 * int(words.get("train.ranks", 1)) + 2 + 1 + 1  # trainers, renderers, captioner, evaluator
+    assert (after.name, after.device, after.threads) == (role, device, everybody)
+    assert after.argv("/runs/x", 7)[-4:] == ["--device", device, "--threads", str(everybody)]
+    assert after.env["OMP_NUM_THREADS"] == after.env["MKL_NUM_THREADS"] == str(everybody)
+    assert after.env.get("CUDA_VISIBLE_DEVICES") == ("" if device == "cpu" else None)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(4))
+    assert plan.after_training(process).threads == 4, "more than there are cores slow each other down"
+
+
+def test_an_evaluator_that_has_a_gpu_keeps_it_where_training_had_none():
+    plan = build_process_plan(load_config(None, {"evaluate.device": "cuda:1"}))
+    assert [plan.after_training(each).device for each in plan.with_role("evaluator", "report")] == ["cuda:1", "cpu"]
+
+
+def test_a_run_with_nothing_to_score_has_no_evaluator():
+    words = {"captions.source": "my:source", "captions.bank": "english"}
+    assert not build_process_plan(load_config(None, words)).with_role("evaluator")
+    tasks = {"evaluate.tasks": "sugarcrepe_pp_tot"}
+    assert build_process_plan(load_config(None, words | tasks)).with_role("evaluator")
+
+
 def test_the_captioner_may_have_an_interpreter_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()

@@ -9,7 +9,7 @@ import os
 import pytest
 from rich.console import Console
 
-from polygen_stream.config import RunConfig, dump_config
+from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.launch.watch.status_query import status_of
 from polygen_stream.launch.watch.status_report import show_status
 
@@ -47,3 +47,32 @@ def test_the_wait_for_the_first_batch_is_shown_apart(tmp_path):
 def test_a_run_without_a_summary_was_killed(tmp_path):
     dump_config(RunConfig(), tmp_path / "config.toml")
     assert status_of(tmp_path)["state"] == "killed"
+
+
+def shown(folder) -> str:
+    screen = io.StringIO()
+    show_status(status_of(folder), Console(file=screen, width=200))
+    return screen.getvalue()
+
+
+def test_the_newest_scores_are_shown(tmp_path):
+    dump_config(RunConfig(), tmp_path / "config.toml")
+    lines = [
+        {"step": step, "metrics": {"zero_shot_things": share}, "tasks": {"pairs:/my_t.tsv": {"text": {"score": 0.25}}}}
+        for step, share in ((0, 0.04), (400, 0.5))
+    ]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert status_of(tmp_path)["evaluation"] == {
+        "step": 400, "scores": {"zero_shot_things": 0.5, "pairs:/my_t.tsv text": 0.25},
+    }  # fmt: skip
+    assert "step 400: zero shot things 50.0 %, pairs:/my_t.tsv text 25.0 %" in shown(tmp_path)
+
+
+def test_a_run_without_scores_says_why_and_what_it_lacks(tmp_path):
+    dump_config(
+        load_config(None, {"captions.source": "my:source", "captions.bank": "english"}), tmp_path / "config.toml"
+    )
+    assert "no scores: captions.bank = 'english' has no test set of its own" in shown(tmp_path)
+    lost = {"what": "report", "why": "report died", "command": "polygen-stream report RUN"}
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "completed", "missing": [lost]}))
+    assert "no report: report died; to make up for it: polygen-stream report RUN" in shown(tmp_path)

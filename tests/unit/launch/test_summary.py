@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from polygen_stream.launch.summary import evaluation, refusals, show, summarize, wait_share
+from polygen_stream.config import load_config
+from polygen_stream.launch.summary import (
+    evaluation,
+    missing_scores,
+    missing_tasks,
+    refusals,
+    show,
+    summarize,
+    wait_share,
+)
 from polygen_stream.ring import Ring, RingSpec
 
 
@@ -42,7 +51,7 @@ def test_run_that_never_stepped(tmp_path, stats):
     assert result["seconds_to_first_step"] is None
     assert result["overlap"] == {"images_at_first_step_share": None, "commit_step_share": None}
     assert result["waiting"] == {"trainer_share": None, "producer_limiter_share": {}}
-    assert result["evaluation"] == {"trained": None, "untrained": None, "chance": None}
+    assert result["evaluation"] == {"trained": None, "untrained": None, "chance": None, "tasks": {}, "no_scores": ""}
     json.dumps(result)
 
 
@@ -93,6 +102,43 @@ def test_evaluation_takes_untrained_and_final_lines():
     assert found["untrained"]["zero_shot_things"] == 0.04
     assert found["chance"]["zero_shot_things"] == 0.04
     assert evaluation(lines[:2])["trained"] is None
+
+
+def test_tasks_stand_beside_the_micro_suite_and_alone(tmp_path, stats, capsys):
+    lines = [
+        {"step": step, "final": step > 0, "metrics": {}, "intervals": {}, "chance": {}, "failed": {},
+         "tasks": {"zero_shot:/p": {"acc1": score(acc1), "acc5": score(0.9)}}}
+        for step, acc1 in ((0, 0.1), (600, 0.4))
+    ]  # fmt: skip
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_metrics(tmp_path, [1, 2])
+    result = summarize(tmp_path, "completed", None, 9.0, 1.5, with_images(stats, 2))
+    assert result["evaluation"]["trained"] is None and result["evaluation"]["chance"] is None
+    acc1 = result["evaluation"]["tasks"]["zero_shot:/p"]["acc1"]
+    assert acc1 == {"trained": 0.4, "untrained": 0.1, "chance": 0.05}
+    show(result, tmp_path)
+    shown = capsys.readouterr().out
+    assert "zero_shot:/p" in shown and "40.0 %" in shown and "10.0 %" in shown
+    assert "unseen combinations" not in shown, "of the micro world, which this run is not about"
+
+
+def score(value: float) -> dict:
+    return {"score": value, "low": value, "high": value, "n": 20, "chance": 0.05}
+
+
+def test_commands_that_make_up_for_what_is_missing_can_be_pasted(tmp_path):
+    words = {"evaluate.tasks": "zero_shot:cifar10", "evaluate.data": "/my data", "train.device": "cuda:0"}
+    config = load_config(None, words)
+    assert missing_scores(config, tmp_path / "a run", "it died")["command"] == (
+        f"polygen-stream evaluate '{tmp_path}/a run' --tasks micro,zero_shot:cifar10 --data '/my data' --device cuda:0"
+    )
+    (tmp_path / "eval.jsonl").write_text(
+        json.dumps({"step": 700, "final": True, "failed": {"pairs:/x": "of the run before it was made longer"}}) + "\n"
+        + json.dumps({"step": 1400, "final": True, "failed": {"zero_shot:cifar10": "no such folder"}}) + "\n"
+    )  # fmt: skip
+    [lost] = missing_tasks(config, tmp_path)
+    assert (lost["what"], lost["why"]) == ("scores of zero_shot:cifar10", "no such folder")
+    assert "--tasks zero_shot:cifar10 --data" in lost["command"]
 
 
 def test_wait_share_of_a_process_that_did_nothing_yet():

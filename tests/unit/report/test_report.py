@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.cli import app
+from polygen_stream.config import dump_config, load_config
 from polygen_stream.launch.process_plan import build_process_plan, dashboard_port
 from polygen_stream.report import dashboard, gallery, report
 from polygen_stream.report.compare import comparison_page
@@ -157,6 +158,50 @@ def test_a_report_of_a_run_that_has_nothing_yet(tmp_path):
         assert said in words
     with pytest.raises(UserError, match="is no run folder"):
         report.write_report(tmp_path)
+
+
+ENGLISH = {"captions.source": "my:source", "captions.bank": "english"}
+TASK = "zero_shot:/data/pets"
+
+
+def in_another_world(folder: Path, seed: int, acc1: float | None) -> Path:
+    """A run whose captions are not of the micro world, scored on one task or none."""
+    make_run(folder, seed)
+    dump_config(load_config(None, ENGLISH | ({} if acc1 is None else {"evaluate.tasks": TASK})), folder / "config.toml")
+    lines = []
+    for step, score in ((0, 0.02), (STEPS, acc1)):
+        if score is not None and acc1 is not None:
+            scores = {"score": score, "low": score - 0.02, "high": score + 0.02, "n": 500, "chance": 0.027}
+            lines.append({"step": step, "final": step > 0, "metrics": {}, "intervals": {}, "chance": {},
+                          "tasks": {TASK: {"acc1": scores}}, "failed": {}})  # fmt: skip
+    (folder / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_report_has_the_tasks_of_the_run_by_step_and_no_micro_suite_in_another_world(tmp_path):
+    folder = in_another_world(tmp_path / "run", 0, 0.4)
+    page = Page(report.write_report(folder).read_text())
+    assert TASK in page.words and "40.0 [38.0, 42.0]" in page.words
+    plots = [image["aria-describedby"] for image in page.all("img") if "aria-describedby" in image]
+    assert "about-tasks" in plots and not {"about-scores", "about-against", "about-edits"} & {*plots}
+    assert f"{TASK}, acc1: 40.0 % at step {STEPS}" in page.words
+    assert "unseen" not in page.words and "No checkpoint of a trained model" not in page.words
+
+    later = {"acc1": {"score": 0.5, "low": 0.4, "high": 0.6, "n": 9, "chance": None}}
+    (folder / "evaluations").mkdir()
+    (folder / "evaluations" / f"step_{STEPS:06d}.json").write_text(json.dumps({"scores": {"pairs:/t.tsv": later}}))
+    assert read_run_data(folder).tables.keys() == {TASK, "pairs:/t.tsv"}, "beside those of `evaluate`"
+
+
+def test_a_report_of_a_run_without_tasks_says_so(tmp_path):
+    words = Page(report.write_report(in_another_world(tmp_path / "run", 0, None)).read_text()).words
+    assert "There are no scores: captions.bank = 'english' has no test set of its own" in words
+
+
+def test_runs_in_another_world_are_compared_by_their_tasks(tmp_path):
+    runs = [read_run_data(in_another_world(tmp_path / f"run-{i}", i, 0.4 + 0.1 * i)) for i in range(2)]
+    page = Page(comparison_page(runs))
+    assert "+25.0 [" in page.words and "zero shot things" not in page.words
 
 
 def test_neighbours_are_the_most_similar_pictures(run_dir):

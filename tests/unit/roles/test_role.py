@@ -77,6 +77,15 @@ def test_a_role_gets_its_config_ring_and_name(start, tmp_path):
     assert out.splitlines() == [f"600 {tmp_path} me micro/sana", "trainer me 3 False"]
 
 
+def test_the_command_line_may_give_a_role_other_threads_and_a_device(start):
+    process, _ = start(
+        "import torch\nprint(context.device, os.environ['OMP_NUM_THREADS'], torch.get_num_threads())",
+        "evaluator", "--device", "cuda:3", "--threads", "2",
+    )  # fmt: skip
+    code, out, err = ended(process)
+    assert (code, out) == (0, "cuda:3 2 2\n"), err
+
+
 @pytest.mark.parametrize(
     ("body", "code", "last"),
     [

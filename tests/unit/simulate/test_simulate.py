@@ -143,10 +143,9 @@ def test_the_command_writes_table_figures_and_plot(tmp_path, monkeypatch, capsys
     from polygen_stream import cli
 
     rates = tmp_path / "rates.json"
-    rows = [{"generator": name, "images_per_s": 20.0} for name in ("micro/sd15", "micro/sana")]
-    rates.write_text(json.dumps({"results": rows}))
-    trainer = tmp_path / "trainer.json"  # 500 images/s
-    trainer.write_text(json.dumps({"model": "micro", "batch": 50, "step_ms": {"ours": 100.0}}))
+    rates.write_text(json.dumps({"rates": {"generators": {"micro/sd15": 20.0, "micro/sana": 20.0}}}))
+    trainer = tmp_path / "trainer.json"
+    trainer.write_text(json.dumps({"rates": {"trainer": {"micro": {"images_per_s": 500.0}}}}))
     words = [
         "--generators.recipes", "micro/sd15,micro/sana", "--captions.source", "grammar", "--rates", str(rates),
         "--rates", str(trainer),
