@@ -24,6 +24,7 @@ from typing import Any
 from polygen_stream.base.errors import Damaged, UserError
 from polygen_stream.base.files import PARTIAL
 from polygen_stream.base.json_files import write_json
+from polygen_stream.base.records import is_count, is_text
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, fixed_settings
 
@@ -72,10 +73,18 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or not {"step", "final", "model"} <= meta.keys():
         raise Damaged(damaged(file, "step, final or model is missing from it"))
     wrong = [name for name, kind in _KINDS.items() if type(meta.get(name, kind())) is not kind]
-    if wrong or meta["step"] < 0:
+    if wrong or not is_count(meta["step"]):
         name = wrong[0] if wrong else "step"
-        raise Damaged(damaged(file, f"{name} is {meta[name]!r} in it"))
+        raise Damaged(damaged(file, f"{name} is {str(meta[name])[:50]!r} in it"))
+    if others := [name for name, of in meta.get("files", {}).items() if not _is_description(name, of)]:
+        raise Damaged(damaged(file, f"size and checksum of {others[0][:50]!r} are missing from it"))
     return meta
+
+
+def _is_description(name: str, found: object) -> bool:
+    """Whether meta.json has a name of a file in the folder, with its size and checksum."""
+    plain = name.isprintable() and "/" not in name and len(name.encode(errors="replace")) < 256
+    return plain and isinstance(found, dict) and is_count(found.get("bytes")) and is_text(found.get("blake2b"))
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:

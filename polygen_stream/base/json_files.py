@@ -9,18 +9,20 @@ from typing import Any
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.records import Kinds, wrong_values
 from polygen_stream.base.text_files import read_text
 
 
-def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
+def read_json(path: Path, required: Collection[str] = (), kinds: Kinds | None = None) -> dict[str, Any]:
     """Return the object in a JSON file; {} if there is no such file.
 
     Args:
         path: The file.
         required: Keys that the object must have.
+        kinds: What the values of some keys have to be, where they are there.
 
     Raises:
-        UserError: The file cannot be read, is not JSON, or lacks a required key.
+        UserError: The file cannot be read, is not JSON, lacks a required key, or has a value of another kind.
     """
     try:
         found = json.loads(path.read_bytes())
@@ -34,6 +36,8 @@ def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
         raise _damaged(path, f"it holds a {type(found).__name__}, not an object")
     if missing := [key for key in required if key not in found]:
         raise _damaged(path, f"it has no {', '.join(missing)}")
+    if wrong := wrong_values(found, kinds or {}):
+        raise _damaged(path, f"its {wrong[0]} is a {type(found[wrong[0]]).__name__} that cannot be used")
     return found
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
+from polygen_stream.base.records import Kinds, wrong_values
 
 
 class Line(NamedTuple):
@@ -55,7 +56,9 @@ def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
         stream.write(json.dumps(record) + "\n")
 
 
-def read_jsonl(path: Path, required: Collection[str] = (), *, strict: bool = False) -> Iterator[dict[str, Any]]:
+def read_jsonl(
+    path: Path, required: Collection[str] = (), kinds: Kinds | None = None, *, strict: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yield the records of a JSON-lines file, without a last line still being written; none if there is no such file.
 
     Damaged lines are skipped; how many, and where the first is, is printed to stderr once per file and process.
@@ -63,23 +66,23 @@ def read_jsonl(path: Path, required: Collection[str] = (), *, strict: bool = Fal
     Args:
         path: The file.
         required: Keys without which a record counts as damaged.
+        kinds: What the values of some keys have to be, where they are there; or the record counts as damaged.
         strict: Refuse a damaged line instead of skipping it.
 
     Raises:
         UserError: A line is damaged, and `strict` is set.
     """
-    damaged: list[int] = []
-    needed = {*required}
+    damaged, needed = Damage(), {*required}
     try:
         for line in read_jsonl_lines(path):
-            if line.record is not None and line.record.keys() >= needed:
+            if line.record is not None and line.record.keys() >= needed and not wrong_values(line.record, kinds or {}):
                 yield line.record
             elif strict:
                 raise UserError(f"{path} line {line.number} is damaged, and every line is needed; restore the file")
             else:
-                damaged.append(line.number)
+                damaged.add(line.number)
     finally:
-        report_damage(path, damaged)
+        damaged.report(path)
 
 
 def read_jsonl_lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[Line]:
@@ -108,13 +111,24 @@ def read_jsonl_lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[L
             yield Line(number, offset, _parse(text))
 
 
-def report_damage(path: Path, numbers: Iterable[int]) -> None:
-    """Print which lines of a file were skipped, the first time that any were."""
-    numbers = list(numbers)
-    if numbers and path not in _reported:
-        _reported.add(path)
-        some = f"line {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} lines, the first is line {numbers[0]}"
-        print(f"warning: {path} is damaged: skipped {some}", file=sys.stderr)
+class Damage:
+    """Lines of a file that are skipped."""
+
+    def __init__(self) -> None:
+        self._first = self._count = 0
+
+    def add(self, number: int) -> None:
+        """Count a line."""
+        self._first, self._count = self._first or number, self._count + 1
+
+    def report(self, path: Path) -> None:
+        """Print which lines of a file were skipped, the first time that any were."""
+        if self._count and path not in _reported:
+            _reported.add(path)
+            some = (
+                f"line {self._first}" if self._count == 1 else f"{self._count} lines, the first is line {self._first}"
+            )
+            print(f"warning: {path} is damaged: skipped {some}", file=sys.stderr)
 
 
 def cut_jsonl(path: Path, first_step: int) -> None:
@@ -138,6 +152,8 @@ _reported: set[Path] = set()  # files whose damage this process has told of
 
 def _parse(text: bytes) -> dict[str, Any] | None:
     # A killed writer leaves half a line, and a successor that appends glues its own first line to it.
+    if not text.lstrip().startswith(b"{"):
+        return None  # at once: a file of another kind may have millions of lines
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):

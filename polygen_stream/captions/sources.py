@@ -61,7 +61,7 @@ def language_models(config: CaptionsConfig) -> tuple[LanguageModel, LanguageMode
     Raises:
         UserError: One of them cannot be loaded or reached.
     """
-    load = _LANGUAGE_MODELS[config.source]
+    load = LANGUAGE_MODELS[config.source]
     endpoint, editor_endpoint = config.endpoint, config.editor_endpoint or config.endpoint
     writer = load(config, config.writer, endpoint)
     if (config.editor, editor_endpoint) == (config.writer, endpoint):
@@ -119,7 +119,7 @@ def _openai(config: CaptionsConfig, name: str, endpoint: str) -> LanguageModel:
     )
 
 
-_LANGUAGE_MODELS: dict[str, Callable[[CaptionsConfig, str, str], LanguageModel]] = {
+LANGUAGE_MODELS: dict[str, Callable[[CaptionsConfig, str, str], LanguageModel]] = {
     "transformers": _transformers,
     "vllm": _vllm,
     "openai": _openai,

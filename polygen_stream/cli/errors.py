@@ -23,6 +23,7 @@ BAD_INPUT = 2
 UNREAD = 1  # as click has it for output whose reader has gone
 OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # as a stream fails, which does not say what file it is
 VARIABLE = "POLYGEN_STREAM_TRACEBACK"
+LONGEST = 4000  # characters of a message
 
 Explained = (typer.TyperException, PolygenError, OSError)
 
@@ -81,5 +82,6 @@ def _kept(problem: OSError) -> str:
 
 def _fail(message: str, code: int) -> int:
     with suppress(OSError):  # stderr is closed
-        print(f"error: {redact(message)}", file=sys.stderr)
+        text = redact(message)  # which may quote a file that is one long line
+        print(f"error: {text if len(text) <= LONGEST else f'{text[:LONGEST]}...'}", file=sys.stderr)
     return code

@@ -10,6 +10,7 @@ from polygen_stream.config.derived import (
     node_share,
     remote_generators,
     task_window,
+    warmup_warning,
 )
 from polygen_stream.config.keys import config_keys
 from polygen_stream.config.load import (
@@ -57,4 +58,5 @@ __all__ = [
     "settings",
     "split_config_name",
     "task_window",
+    "warmup_warning",
 ]

@@ -29,6 +29,16 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def warmup_warning(config: TrainConfig) -> str:
+    """Return what is wrong with a warm-up that is longer than the run; "" if it is not."""
+    if config.warmup <= config.steps:
+        return ""
+    return (
+        f"train.warmup = {config.warmup} is more than train.steps = {config.steps}: the learning rate rises to "
+        f"{learning_rate(config.steps - 1, config):.2g} and never reaches train.lr = {config.lr:g}; lower train.warmup"
+    )
+
+
 def expected_group_draws(config: RunConfig) -> int:
     """Return about how many groups all training steps together draw.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Any
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.json_files import read_json, write_json
+from polygen_stream.base.records import is_number
 
 NUMBERS = ("score", "low", "high", "n")
 
@@ -112,10 +112,6 @@ def _are_scores(found: Any) -> bool:
 
 
 def _is_score(found: Any) -> bool:
-    if not isinstance(found, dict) or not all(_is_number(found.get(key)) for key in NUMBERS):
+    if not isinstance(found, dict) or not all(is_number(found.get(key)) for key in NUMBERS):
         return False
-    return found.get("chance") is None or _is_number(found["chance"])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return found.get("chance") is None or is_number(found["chance"])

@@ -29,6 +29,7 @@ from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, T
 IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")
 HUGGING_FACE = "https://huggingface.co/datasets"
 TIMEOUT_S = 60
+MAX_SHARDS = 100_000
 BLOCK = 512  # bytes: a tar file ends with two blocks of zeros
 
 
@@ -102,14 +103,15 @@ def _classes(text: str, named: str) -> list[str]:
 
 def _shards(folder: str, split: str) -> tuple[list[str], list[str]]:
     text = _text(folder, f"{split}/nshards.txt").strip()
-    if not text.isascii() or not text.isdigit() or not int(text):
+    number = _number(text)
+    if not number or number > MAX_SHARDS:
         raise UserError(f"{folder}/{split}/nshards.txt says {text[:50]!r}, which is no number of shards")
-    read = [f"{counted(int(text), 'shard')} of {folder}/{split}"]
+    read = [f"{counted(number, 'shard')} of {folder}/{split}"]
     if "://" not in folder:
         there = len(list(Path(folder, split).glob("*.tar")))
-        if there > int(text):
-            read.append(f"left out {there - int(text)} of {there} *.tar: nshards.txt says {text}")
-    return [f"{_place(folder, 'resolve')}/{split}/{number}.tar" for number in range(int(text))], read
+        if there > number:
+            read.append(f"left out {there - number} of {there} *.tar: nshards.txt says {text}")
+    return [f"{_place(folder, 'resolve')}/{split}/{each}.tar" for each in range(number)], read
 
 
 def _place(folder: str, kind: str) -> str:
@@ -181,11 +183,17 @@ def _label(fields: dict[str, Any], where: str, classes: int) -> int:
     if "cls" not in fields:
         raise UserError(f"{where} has no cls, the number of its class")
     text = fields["cls"].decode(errors="replace").strip()
-    if not text.isascii() or not text.isdigit():
+    number = _number(text)
+    if number is None:
         raise UserError(f"{where}: its cls is {text[:50]!r}, which is no number of a class")
-    if int(text) >= classes:
+    if number >= classes:
         raise UserError(f"{where}: its cls is {text[:50]}, but classnames.txt has the classes 0 to {classes - 1}")
-    return int(text)
+    return number
+
+
+def _number(text: str) -> int | None:
+    """Return the number that ASCII digits write; None for anything else, and for more digits than a count here has."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _captions(fields: dict[str, Any], where: str) -> list[str]:

@@ -13,7 +13,12 @@ import time
 from pathlib import Path
 
 from polygen_stream.base.jsonl import append_jsonl, read_jsonl
+from polygen_stream.base.records import is_count, is_text
 from polygen_stream.base.run_folder import RunFolder
+
+# What those that read events work with: an event without is one of another program, and left out.
+_NEEDED = {"restart": {"process", "reason"}, "degraded": {"generator", "step", "text"}, "recorder": {"reason"}}
+_KINDS = {**dict.fromkeys(("time", "event", "process", "reason", "generator", "text"), is_text), "step": is_count}
 
 
 def record_event(run_dir: Path, event: str, **what: object) -> None:
@@ -26,6 +31,6 @@ def events(run_dir: Path, event: str | None = None) -> list[dict]:
     """Return the events of one sort, or of any, oldest first."""
     return [
         line
-        for line in read_jsonl(RunFolder(run_dir).events, required=("time", "event"))
-        if event in (None, line.get("event"))
+        for line in read_jsonl(RunFolder(run_dir).events, required=("time", "event"), kinds=_KINDS)
+        if event in (None, line["event"]) and line.keys() >= _NEEDED.get(line["event"], set())
     ]

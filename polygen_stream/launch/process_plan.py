@@ -76,7 +76,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class ProcessPlan:
-    """Everything a run needs from the machine. `processes` in starting order."""
+    """Everything a run needs from the machine. `processes` in starting order (start_order.py says when each starts)."""
 
     processes: tuple[ProcessSpec, ...]
     ring: RingSpec
@@ -107,7 +107,7 @@ class ProcessPlan:
 
 
 def build_process_plan(config: RunConfig, dashboard_port: int | None = None, there: bool = True) -> ProcessPlan:
-    """Return the plan of a run: trainer first, for its imports are the slowest, and the report last.
+    """Return the plan of a run, in the order in which its first step needs them: captions, pictures, trainer.
 
     Args:
         config: Of the run.
@@ -119,8 +119,8 @@ def build_process_plan(config: RunConfig, dashboard_port: int | None = None, the
     """
     launch = config.launch
     processes = [
-        *_trainers(config),
         *_producers(config, there),
+        *_trainers(config),
         *([_process("recorder", "cpu", 1)] if launch.record_shards else []),
     ]
     if launch.node == 0:  # every node has the same model
@@ -219,7 +219,7 @@ def _trainers(config: RunConfig) -> list[ProcessSpec]:
 def _producers(config: RunConfig, there: bool) -> list[ProcessSpec]:
     if config.captions.source == "shards":
         return [_process("reader", "cpu", 1)]
-    return [*_renderers(config), _captioner(config, there)]
+    return [_captioner(config, there), *_renderers(config)]
 
 
 def _renderers(config: RunConfig) -> list[ProcessSpec]:

@@ -14,8 +14,8 @@ from polygen_stream.config import (
     curriculum_shares,
     evaluated_tasks,
     expected_group_draws,
-    learning_rate,
     no_scores,
+    warmup_warning,
 )
 from polygen_stream.launch.process_plan import MIB, ProcessPlan
 from polygen_stream.ring import ring_bytes
@@ -96,14 +96,8 @@ def _evaluation(config: RunConfig, plan: ProcessPlan, here: bool) -> str:
 
 
 def _warnings(train: TrainConfig) -> list[tuple[str, str]]:
-    if train.warmup <= train.steps:
-        return []
-    last = learning_rate(train.steps - 1, train)
-    text = (
-        f"train.warmup = {train.warmup} is more than train.steps = {train.steps}: the learning rate rises to "
-        f"{last:.2g} and never reaches train.lr = {train.lr:g}; lower train.warmup"
-    )
-    return [("warning", text)]
+    text = warmup_warning(train)
+    return [("warning", text)] if text else []
 
 
 def _checks(plan: ProcessPlan) -> list[tuple[str, str]]:

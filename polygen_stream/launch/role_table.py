@@ -166,6 +166,5 @@ ROLES = {
     )
 }
 
-# In the order in which their processes start.
 IN_RING = tuple(role.name for role in ROLES.values() if role.in_ring)
 PRODUCERS = tuple(role.name for role in ROLES.values() if role.produces)

@@ -13,12 +13,15 @@ from rich.table import Table
 
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.records import is_count, is_object
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, evaluated_tasks
 from polygen_stream.launch.events import events
 from polygen_stream.launch.role_table import PRODUCERS
+from polygen_stream.launch.watch.metrics_tail import METRIC_KINDS
 from polygen_stream.ring import RingStats
 
+METRICS = ("step", "time", "wait_s", "step_s", "images", "images_committed")
 EVALUATION_KEYS = (
     "zero_shot_things",
     "zero_shot_colours",
@@ -53,7 +56,7 @@ def summarize(
     """
     images = dict(stats.images_committed)
     run = RunFolder(run_dir)
-    training = _training(read_jsonl(run.metrics, required=("step",)), sum(images.values()))
+    training = _training(read_jsonl(run.metrics, METRICS, METRIC_KINDS), sum(images.values()))
     return {
         "status": status,
         "error": error,
@@ -80,7 +83,8 @@ def summarize(
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
         "recorder": recorder_summary(run_dir, stats),
-        "evaluation": evaluation(read_jsonl(run.eval_log)) | {"no_scores": no_scores},
+        "evaluation": evaluation(read_jsonl(run.eval_log, kinds={"metrics": is_object, "chance": is_object}))
+        | {"no_scores": no_scores},
         "missing": list(missing),
     }
 
@@ -125,7 +129,8 @@ def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
 
     Captions are missing that made room in the ring before the recorder got to them, or after it was given up.
     """
-    so_far, given_up = read_json(RunFolder(run_dir).recorder_state), events(run_dir, "recorder")
+    state = RunFolder(run_dir).recorder_state
+    so_far, given_up = read_json(state, kinds={"captions": is_count}), events(run_dir, "recorder")
     if not so_far and not given_up:
         return None
     missing = max(0, stats.groups_completed - so_far.get("captions", 0))

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from polygen_stream.base.output import lenient_output
-from polygen_stream.config import RunConfig, effects
+from polygen_stream.config import RunConfig, effects, warmup_warning
 from polygen_stream.launch import preflight, resume, run_setup
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.own_parts import check_own_parts, check_own_recipes
@@ -78,6 +78,8 @@ def supervise(
                 run_setup.create_run_folder(config, run_dir, own_parts)
                 stack.callback(os.close, run_setup.lock_run_folder(run_dir))
                 fill(run_dir)
+            if warning := warmup_warning(config.train):
+                say(f"warning: {warning}")
             supervisor = Supervisor(config, run_dir, plan, ring, signals, page, started)
             unless_started.pop_all()  # from here on the supervisor closes the ring
         return supervisor.run()

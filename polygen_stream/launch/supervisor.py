@@ -35,6 +35,7 @@ from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.launch.restarts import Restarts
 from polygen_stream.launch.role_table import IN_RING, PRODUCERS, IfLost
 from polygen_stream.launch.signals import Interrupted, Signals
+from polygen_stream.launch.start_order import StartQueue
 from polygen_stream.launch.watch.metrics_tail import MetricsTail
 from polygen_stream.launch.watch.monitor import RunMonitor
 from polygen_stream.launch.watch.prometheus import MetricsPage
@@ -80,6 +81,7 @@ class Supervisor:
         self._ended: list[Child] = []  # not dealt with yet
         self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be started again, and when
         self._looked_at_ring = started
+        self._to_start = StartQueue([])
         self.first_step_at: float | None = None  # of a trainer that died since
         self.missing: list[dict[str, str]] = []  # what the run should have left, see summary.missing
         self._signals_heeded = 0
@@ -117,7 +119,7 @@ class Supervisor:
             return
         if self.config.launch.node == 0 and (said := no_scores(self.config)):
             self.monitor.say(said)
-        self._start(*self.plan.with_role(*IN_RING))
+        self._to_start = StartQueue(self.plan.with_role(*IN_RING))
         for process in self.plan.with_role("dashboard"):
             self.children.start(process).stopping = True  # a page that ends is no reason to end the run
 
@@ -125,12 +127,20 @@ class Supervisor:
             # Not earlier: its imports would delay the first step. The untrained checkpoint is there by then.
             if self.tail.first_seen:
                 self._start_evaluator()
-            return all(trainer.done for trainer in self.children.with_role("trainer"))
+            self._start_next()
+            trainers = self.children.with_role("trainer")
+            return bool(trainers) and all(trainer.done for trainer in trainers)
 
         self._wait(trained)
         self._due.clear()
         self._stop(self.children.with_role("evaluator"), EVALUATOR_GRACE_S)  # it starts anew where the trainer was
         self._stop(self.children.with_role(*PRODUCERS), PRODUCER_GRACE_S)
+
+    def _start_next(self) -> None:
+        if self._to_start.left:
+            due = self._to_start.due(self.children.all, self.progress.stats(), time.monotonic())
+            self._start(*due)
+            self._to_start.remove(due)
 
     def _finish_recorder(self) -> None:
         """Wait until the recorder has written what the ring still has. No further caption becomes complete."""
@@ -226,7 +236,8 @@ class Supervisor:
     def _look_at_ring(self, now: float) -> None:
         self.progress.ring.reap()
         self.stats = self.progress.stats()
-        self.monitor.show(self.progress.ring, self.stats, self.tail, self.children.all)
+        to_start = [process.label for process in self._to_start.left]
+        self.monitor.show(self.progress.ring, self.stats, self.tail, self.children.all, to_start)
         silent = self.heartbeats.silent(self.children.with_role(*IN_RING), self.stats, now)
         if silent:
             self._kill_silent(*silent)

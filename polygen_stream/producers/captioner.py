@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
+from polygen_stream.base.importing import collector_paused
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
 from polygen_stream.captions.journal import CaptionJournal, JournalEntry, read_journal
 from polygen_stream.captions.selection.selector import CaptionSelector
-from polygen_stream.captions.sources import caption_source
+from polygen_stream.captions.sources import LANGUAGE_MODELS, caption_source
 from polygen_stream.config import CaptionsConfig, curriculum_of
 from polygen_stream.producers.failures import FailureStreak
 from polygen_stream.producers.pause import Pause
@@ -45,12 +46,21 @@ def main(context: RoleContext, source_factory: Callable[[CaptionsConfig], Captio
         if cursor is not None and cursor.opened < target_groups(config) and ring.spec.mode != "replay":
             if not device_lock.acquire(ring.heartbeat, lambda: context.stopping):
                 return
-            ring.heartbeat("loading the caption source")
-            with closing(source_factory(config.captions)) as source:
+            ring.heartbeat(f"loading {_described(config.captions)}")
+            with collector_paused():
+                source = source_factory(config.captions)
+            with closing(source):
                 journal.record_provenance(source.provenance)
                 _Writer(context, cursor, source, journal, device_lock).run()
     if not context.stopping:
         ring.finish_opening()
+
+
+def _described(captions: CaptionsConfig) -> str:
+    """What takes the time when a caption source is loaded, in words."""
+    if captions.source not in LANGUAGE_MODELS:
+        return f"the caption source {captions.source}"
+    return " and ".join(dict.fromkeys((captions.writer, captions.editor)))
 
 
 def _open_journaled(context: RoleContext, entries: Iterable[JournalEntry]) -> TaskCursor | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.importing import collector_paused
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.ring import Claim, Ring
@@ -62,16 +63,17 @@ def _load_generator(context: RoleContext, name: str, device: str) -> Generator:
     config, ring = context.config, context.ring
     recipe = load_recipe(config.generators.recipe_of(name))
     recipe.check_size(config.ring.image_size)  # before the model is loaded, which takes a while
-    ring.heartbeat("loading the model")
-    # These import torch and diffusers.
-    from polygen_stream.generators.attention import prefer_xformers
-    from polygen_stream.generators.pipelines import load_generator
+    ring.heartbeat("importing diffusers")
+    with collector_paused():
+        from polygen_stream.generators.attention import prefer_xformers
+        from polygen_stream.generators.pipelines import load_generator
 
+    ring.heartbeat(f"loading {name}")
     generator, compiled = load_generator(recipe, device, config.ring.image_size), False
     if config.generators.backend != "eager":
-        ring.heartbeat("loading the engines")
         from polygen_stream.engine.runtime import accelerate
 
+        ring.heartbeat(f"loading the {config.generators.backend} engines of {name}")
         compiled = accelerate(generator, config.generators.backend, config.launch.renderer_threads)
     if not compiled and prefer_xformers(generator.pipeline):
         logging.info("%s renders eager with xformers' attention", name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from polygen_stream.analyze.correlation import FEWEST, coordinates, correlations
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.records import is_number
 from polygen_stream.evaluate.delta_mtl import delta_mtl, delta_mtl_interval
 from polygen_stream.evaluate.score import Score
 from polygen_stream.report.html import render
@@ -62,6 +64,7 @@ def comparison_page(runs: Sequence[RunData]) -> str:
             (name, f"{delta:+.1f} [{low:+.1f}, {high:+.1f}]", *(f"{terms[t]:+.1f}" for t in _in_delta(tasks)))
             for name, (delta, low, high, terms) in zip(names[1:], deltas[1:], strict=bool(deltas))
         ],
+        speed_rows=_speed_rows(runs),
         delta_tasks=[label(task) for task in _in_delta(tasks)],
         coordinate_rows=[
             (axis, *(f"{point[axis]:.3f}" if axis in point else "-" for point in points),
@@ -109,6 +112,27 @@ def _delta(
 
 def _cell(score: Score) -> str:
     return f"{100 * score.score:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
+def _speed_rows(runs: Sequence[RunData]) -> list[tuple[str, ...]]:
+    """(what, value of each run), from their summaries; a damaged or missing value is "-"."""
+
+    def row(name: str, form: str, *path: str, factor: float = 1.0) -> tuple[str, ...]:
+        found: list[Any] = [run.summary for run in runs]
+        for key in path:
+            found = [one.get(key) if isinstance(one, dict) else None for one in found]
+        return (name, *(format(factor * one, form) if is_number(one) else "-" for one in found))
+
+    return [
+        row("seconds in all", ".0f", "seconds"),
+        row("seconds to the first step", ".1f", "seconds_to_first_step"),
+        row("steps/s", ".2f", "steps_per_second"),
+        row("images rendered", ".0f", "images_total"),
+        row("images seen", ".0f", "images_seen"),
+        row("mean reuse", ".1f", "mean_reuse"),
+        row("trainer waited for the first batch, s", ".1f", "trainer_wait", "first_batch_s"),
+        row("trainer waited since then, %", ".1f", "trainer_wait", "share_after_first_batch", factor=100),
+    ]
 
 
 def _plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polygen_stream.assets.model_configs import model_name
-from polygen_stream.config import no_scores
+from polygen_stream.base.secrets import redact
+from polygen_stream.config import RunConfig, no_scores
+from polygen_stream.config.keys import all_keys
+from polygen_stream.config.render import toml_value
 from polygen_stream.registry import is_own
 from polygen_stream.report.caption_grid import Neighbours, caption_grid
 from polygen_stream.report.generator_plots import generator_plots
@@ -75,9 +78,21 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     if run.ring:
         written += f", {run.ring.stats.groups_completed} captions with all their images"
     facts.append(("captions", written + (f"; refused replies: {refused}" if refused else "")))
+    facts.append(("settings", _settings(run.config)))
     if commit := (run.provenance.get("git") or {}).get("commit"):
         facts.append(("code", f"commit {commit[:10]}"))
     return facts
+
+
+def _settings(config: RunConfig) -> str:
+    """The keys that are not the micro preset's, with their values."""
+    default = RunConfig()
+    own = [
+        f"{name} = {toml_value(key.of(config))}"
+        for name, key in all_keys().items()
+        if key.of(config) != key.of(default)
+    ]
+    return redact("; ".join(own)) if own else "those of the micro preset"
 
 
 def _time(run: RunData) -> str:

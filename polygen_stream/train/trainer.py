@@ -11,7 +11,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from polygen_stream.assets.model_configs import is_model_file, read_model_config
+from polygen_stream.assets.model_configs import is_model_file, model_name, read_model_config
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.base.seeding import key
@@ -86,6 +86,7 @@ def build_trainer(context: RoleContext) -> Trainer:
     train = config.train
     said = ReaderHeartbeat()
     ranks = _join(context, said)
+    ring.heartbeat(f"building the model {model_name(train.model)}")
     device_lock = context.device_lock(str(ranks.device))
     model_config = read_model_config(Path(train.model)) if is_model_file(train.model) else None
     model, tokenizer = _build_model(config, model_config, ranks.device)

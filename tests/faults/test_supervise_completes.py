@@ -55,3 +55,9 @@ def test_ring_larger_than_memory_is_refused_before_anything_starts(start_toy):
     assert run.stderr.startswith("error: the ring needs") and len(run.stderr.splitlines()) == 1
     assert not run.run_dir.exists()
     assert list(run.scratch.iterdir()) == []
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_warned_of(start_toy):
+    run = start_toy("--captions.target", "60", "--train.warmup", "500")
+    assert run.wait() == 0
+    assert "warning: train.warmup = 500 is more than train.steps = 40" in run.stderr

@@ -39,6 +39,7 @@ OVERRIDES = {
     "ring.min_fill": "8",
     "train.batch": "8",
     "train.steps": "40",
+    "train.warmup": "5",
     "train.checkpoint_every": "20",
 }
 

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from damaged_files import EXAMPLES, LARGE, assert_cheap, damaged, damaged_json, read_or_refuse
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
+from small_rings import open_plain, pictures, small_spec
 
 from polygen_stream.assets.model_configs import read_model_config
 from polygen_stream.assets.resources import config_path, experiment_path, recipe_path
-from polygen_stream.base.errors import UserError
 from polygen_stream.captions.banks.concepts import load_bank, read_lines
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.journal import CaptionJournal, JournalEntry, read_journal, read_provenances
-from polygen_stream.config import load_config
+from polygen_stream.checkpoints import check, config_hash, read_meta
+from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.config.keys import all_keys
+from polygen_stream.evaluate.scores_file import read_scores
 from polygen_stream.experiment.load import load_experiment
 from polygen_stream.export.reading import read_tasks
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.launch.process_plan import build_process_plan
+from polygen_stream.launch.watch.status_query import status_of
+from polygen_stream.launch.watch.status_report import show_status
+from polygen_stream.ring import Ring
 from polygen_stream.ring.draw_log import DrawLog, read_draw_log
+from polygen_stream.ring.snapshot import save_snapshot
+from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.schedule.ledger import Ledger
-
-EXAMPLES = settings(
-    max_examples=150, deadline=None, database=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
 
 
 def _journal() -> bytes:
@@ -67,6 +72,15 @@ def _shard(files: Mapping[str, bytes], names: Sequence[str] = tuple(FILES)) -> b
     return data.getvalue()
 
 
+def _snapshot() -> bytes:
+    with closing(Ring.create(small_spec())) as ring, tempfile.TemporaryDirectory() as folder:
+        ring.register("test", "test")
+        open_plain(ring, 0)
+        ring.commit(claims := ring.claim([0, 1], 2), pictures(claims))
+        save_snapshot(ring, file := Path(folder) / "ring.safetensors", payload=True)
+        return file.read_bytes()
+
+
 def _without_comments(file: Path) -> bytes:
     return b"".join(line.partition(b"#")[0].rstrip() + b"\n" for line in file.read_bytes().splitlines())
 
@@ -92,6 +106,37 @@ def _read_shards(file: Path) -> None:
             sample.image(8)
 
 
+def _read_checkpoint(file: Path) -> None:
+    meta = read_meta(file.parent)
+    check(file.parent, CONFIG if meta["final"] else RunConfig())
+
+
+def _read_run(file: Path) -> None:
+    """A run that is over: its state is told from what it left behind."""
+    dump_config(CONFIG, file.parent / "config.toml")
+    show_status(status_of(file.parent), Console(file=io.StringIO()))
+
+
+CONFIG = load_config(None, {"ring.slots": "64", "ring.min_fill": "8", "train.batch": "8"})
+META = {
+    "step": 200, "final": True, "model": "micro", "model_config": {}, "config_hash": config_hash(CONFIG),
+    "files": {"x": {"bytes": 0, "blake2b": "cae66941d9efbd404e4d88758ea67670"}},
+}  # fmt: skip
+EVENTS = (
+    {"time": "t", "event": "restart", "process": "captioner", "reason": "died", "pause_s": 0.5, "in_a_row": 1},
+    {
+        "time": "t",
+        "event": "degraded",
+        "generator": "micro/sana",
+        "reason": "died",
+        "step": 3,
+        "text": "without micro/sana",
+    },
+    {"time": "t", "event": "recorder", "reason": "died"},
+    {"time": "t", "event": "resume", "step": 3},
+)
+
+
 READERS: dict[str, tuple[Callable[[Path], Any], str, bytes]] = {
     "config": (_read_config, "run.toml", _without_comments(config_path("micro"))),
     "recipe": (lambda file: load_recipe(str(file)), "mine.toml", _without_comments(recipe_path("micro/sd15"))),
@@ -106,61 +151,31 @@ READERS: dict[str, tuple[Callable[[Path], Any], str, bytes]] = {
         "draws.jsonl",
         b'{"step": 0, "plain": [1, 2], "pair": [3], "generations": [1, 1, 1]}\n',
     ),
+    "checkpoint": (_read_checkpoint, "checkpoints/step_000200/meta.json", json.dumps(META).encode()),
+    "summary": (_read_run, "summary.json", b'{"status": "completed", "resumes": [{"step": 3}]}'),
+    "provenance": (_read_run, "provenance.json", b'{"resumed": [{"step": 3}]}'),
+    "events": (
+        _read_run,
+        "events.jsonl",
+        b"".join(json.dumps({"time": "t"} | each).encode() + b"\n" for each in EVENTS),
+    ),
+    "recorder": (_read_run, "recorder.json", b'{"captions": 3, "pictures": 6, "folder": "shards"}'),
+    "metrics": (
+        _read_run,
+        "metrics.jsonl",
+        b'{"step": 0, "time": 0.5, "wait_s": 0.1, "step_s": 0.2, "loss": 4.5, "p": 0.1}\n' * 3,
+    ),
+    "scores": (
+        read_scores,
+        "scores.json",
+        b'{"scores": {"t": {"s": {"score": 0.5, "low": 0.4, "high": 0.6, "n": 3, "chance": 0.1}}}, "read": {"d": []}}',
+    ),
+    "ring snapshot": (lambda file: [*SnapshotFile(file).pictures()], "ring.safetensors", _snapshot()),
 }
-# What stands in for a value, or between others.
-PIECES = (
-    b"", b"0", b"-1", b"1e999", b"nan", b"null", b"true", b'""', b"[]", b"{}", b"[[1]]", b'"\\u0000"', b'"\\ud800"',
-    b"1979-05-27", b"9" * 19, b"9" * 400, b"9" * 5000, b"[" * 3000, b'{"a":' * 3000, b"\0", b"\xff\xfe",
-    b"\xef\xbb\xbf",
-    b"\r", b"\n", b'"', b"=", b",", b"~nobody0/x.toml", b"\xc3\x28", b"\x1f\x8b\x08\x04", b"../", b"%s{}",
+JSON = (
+    "bank", "model config", "journal", "draw log", "checkpoint", "summary", "provenance", "events", "recorder",
+    "metrics", "scores",
 )  # fmt: skip
-
-
-TOKEN = re.compile(rb'"[^"\n]*"|\[[^\]\n]*\]|\{[^}\n]*\}|[-+.\w]+|[=:,]')
-
-
-@st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file with a value or two in the place of others, or with a few bytes changed, or cut, or anything at all."""
-    way = draw(st.sampled_from(["values", "values", "values", "bytes", "anything"]))
-    if way == "anything":
-        return draw(st.binary(max_size=64))
-    content = bytearray(whole)
-    for _ in range(draw(st.integers(1, 2))):
-        if way == "values" and (tokens := [match.span() for match in TOKEN.finditer(content)]):
-            start, end = draw(st.sampled_from(tokens))
-            content[start:end] = draw(st.sampled_from(PIECES))
-        else:
-            place = draw(st.integers(0, len(content)))
-            content[place : place + draw(st.integers(0, 12))] = draw(st.sampled_from(PIECES) | st.binary(max_size=4))
-    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.integers(0, 7)) == 0 else content)
-
-
-JSON_VALUES = (
-    None, True, 0, -1, 1.5, float("nan"), 2**63, 10**400, "", "x", "\ud800", [], [1], ["x"], [[]], {}, {"a": 1},
-)  # fmt: skip
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every list and object of a value, with the index or key of each thing in it."""
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield value, key
-        yield from _places(inner)
-
-
-@st.composite
-def damaged_json(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Lines of JSON with one value replaced or left out, which is still JSON; or damaged as any other file."""
-    if draw(st.integers(0, 3)) == 0:
-        return draw(damaged(whole))
-    lines = [json.loads(line) for line in whole.splitlines()]
-    places = list(_places(lines))
-    holder, key = places[draw(st.integers(0, len(places) - 1))]
-    if draw(st.integers(0, 5)) == 0:
-        del holder[key]
-    else:
-        holder[key] = draw(st.sampled_from(JSON_VALUES))
-    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
 
 
 @st.composite
@@ -179,39 +194,51 @@ def damaged_file(kind: str) -> st.SearchStrategy[bytes]:
     whole = READERS[kind][2]
     if kind == "shards":
         return damaged_shards()
-    return damaged_json(whole) if kind in ("bank", "model config", "journal", "draw log") else damaged(whole)
+    if kind == "ring snapshot":
+        return damaged(whole[:4000]).map(lambda head: head + whole[4000:])
+    return damaged_json(whole) if kind in JSON else damaged(whole)
 
 
-def read_or_refuse(kind: str, folder: Path, content: bytes) -> None:
-    read, name, _ = READERS[kind]
-    (folder / name).write_bytes(content)
-    try:
-        read(folder / name)
-    except UserError as refused:
-        assert "\n" not in str(refused).strip()
+def _folder(kind: str, folder: Path) -> Path:
+    """A folder for a reader's file, which is returned, with what else belongs there."""
+    (folder / "pool.toml").write_bytes(experiment_path("reuse").with_name("pool.toml").read_bytes())
+    file = folder / READERS[kind][1]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "checkpoint":
+        (file.parent / "x").touch()
+    return file
 
 
 @pytest.mark.parametrize("kind", READERS)
 def test_the_undamaged_file_is_read(kind, tmp_path):
-    (tmp_path / "pool.toml").write_bytes(experiment_path("reuse").with_name("pool.toml").read_bytes())
-    read, name, whole = READERS[kind]
-    (tmp_path / name).write_bytes(whole)
-    read(tmp_path / name)
+    (read, _, whole), file = READERS[kind], _folder(kind, tmp_path)
+    file.write_bytes(whole)
+    read(file)
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", READERS)
 def test_any_bytes_are_read_or_refused(kind, tmp_path):
-    (tmp_path / "pool.toml").write_bytes(experiment_path("reuse").with_name("pool.toml").read_bytes())
+    read, file = READERS[kind][0], _folder(kind, tmp_path)
 
     @EXAMPLES
     @given(content=damaged_file(kind))
     @example(content=b"")
     @example(content=b"\xff" * 9)
-    def check(content: bytes) -> None:
-        read_or_refuse(kind, tmp_path, content)
+    def any_bytes(content: bytes) -> None:
+        read_or_refuse(read, file, content)
 
-    check()
+    any_bytes()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", READERS)
+def test_a_file_costs_no_more_than_its_size_lets_one_expect(kind, tmp_path):
+    (read, _, whole), file = READERS[kind], _folder(kind, tmp_path)
+    file.write_bytes(whole)
+    read(file)  # what it imports is none of the file's cost
+    for content in LARGE.values():
+        assert_cheap(read, file, content)
 
 
 VALUES = (
@@ -234,4 +261,4 @@ def test_any_values_of_a_config_are_taken_or_refused(data, tmp_path):
         section, _, leaf = key.rpartition(".")
         tables.setdefault(section, []).append(f"{leaf} = {data.draw(st.sampled_from(VALUES))}")
     text = "\n".join([*tables.pop("", []), *(f"[{name}]\n" + "\n".join(lines) for name, lines in tables.items())])
-    read_or_refuse("config", tmp_path, text.encode())
+    read_or_refuse(_read_config, tmp_path / "run.toml", text.encode())

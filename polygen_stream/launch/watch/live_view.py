@@ -70,21 +70,13 @@ def line(config: RunConfig, shot: RunStatus) -> str:
             f"trainer waits {recent_wait(waits.recent, waits.recent_steps)}  ETA {_eta(config, shot)}"
         )
     else:
-        progress = _before_the_first_step(stats)
+        progress = shot.starting
     rates = "  ".join(f"{name} {rate:.1f}" for name, rate in shot.images_per_second.items())
     return (
         f"[{clock(shot.seconds)}] {progress}  |  images/s {rates}  |  captions {complete} complete of "
         f"{total}, reuse {stats.mean_reuse:.1f}  |  producers wait {share(producers_wait_share(stats))}"
         f"{''.join(f'  |  {said}' for said in (*stats.draw_bounds, shot.degraded) if said)}"
     )
-
-
-def _before_the_first_step(stats: RingStats) -> str:
-    completed, wanted = stats.groups_completed, int(stats.limiter["min_fill"])
-    if completed < wanted:
-        return f"filling the ring: {completed} of {wanted} complete captions before the first step"
-    doing = "the first step is being taken" if stats.draws else "the first batch is being drawn"
-    return f"{completed} captions are complete (ring.min_fill = {wanted}), {doing}"
 
 
 def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
@@ -125,7 +117,8 @@ def screen(config: RunConfig, run_dir: Path, shot: RunStatus) -> RenderableType:
     upper.add_row(training, generators, ring)
     degraded = [Text(shot.degraded, style="bold red")] if shot.degraded else []
     bounds = [Text(f"draws: {said}") for said in stats.draw_bounds]
-    return Group(head, *degraded, Text(), upper, *bounds, Text(), processes)
+    starting = [Text(), Text(shot.starting)] if shot.starting else []
+    return Group(head, *degraded, *starting, Text(), upper, *bounds, Text(), processes)
 
 
 def grid() -> Table:

@@ -7,7 +7,16 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from polygen_stream.base.jsonl import read_jsonl_lines, report_damage
+from polygen_stream.base.jsonl import Damage, read_jsonl_lines
+from polygen_stream.base.records import is_count, is_number, wrong_values
+
+# What the numbers of a line that are worked with here, and in a summary, have to be.
+METRIC_KINDS = {
+    "step": is_count,
+    "images": is_count,
+    "images_committed": is_count,
+    **dict.fromkeys(("time", "loss", "p", "wait_s", "step_s"), is_number),
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,11 @@ class MetricsTail:
 
     def read(self) -> None:
         """Read what was appended since the last call, up to the last complete line."""
-        damaged: list[int] = []
+        damaged = Damage()
         for line in read_jsonl_lines(self._path, self._offset, self._number):
             self._number, self._offset = line.number, line.end
-            if line.record is None or "step" not in line.record:
-                damaged.append(line.number)
+            if line.record is None or "step" not in line.record or wrong_values(line.record, METRIC_KINDS):
+                damaged.add(line.number)
                 continue
             self.recent.append(line.record)
             if self._first is None:
@@ -62,7 +71,7 @@ class MetricsTail:
                 self._worked += line.record.get("step_s", 0.0)
             if self.first_seen is None:
                 self.first_seen = time.monotonic()
-        report_damage(self._path, damaged)
+        damaged.report(self._path)
 
     @property
     def last(self) -> dict:

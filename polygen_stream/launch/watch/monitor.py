@@ -38,13 +38,22 @@ class RunMonitor:
         self._told = False  # the log has the first error of a view
         self._view = StatusView(config, run_dir)
 
-    def show(self, ring: Ring, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> None:
+    def show(
+        self, ring: Ring, stats: RingStats, tail: MetricsTail, children: Sequence[Child], to_start: Sequence[str]
+    ) -> None:
         """Show how the run stands now, and answer the commands that ask.
+
+        Args:
+            ring: Of the run.
+            stats: Of the ring.
+            tail: Of the metrics.
+            children: What was started.
+            to_start: The processes, in words, that have not been started yet.
 
         Raises:
             LockTimeout: The ring's mutex could not be had for a command.
         """
-        status = self._tracker.take(stats, tail, children)
+        status = self._tracker.take(stats, tail, children, to_start)
         with self._no_reason_to_end():
             self._view.update(status)
         for change in self._control.serve(ring, lambda: to_dict(self._config, self._run_dir, "running", status)):

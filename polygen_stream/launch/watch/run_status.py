@@ -16,12 +16,14 @@ from polygen_stream.config import RunConfig, no_scores
 from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
 from polygen_stream.launch.role_table import PRODUCERS
+from polygen_stream.launch.start_order import is_loading
 from polygen_stream.launch.summary import newest_scores, recorder_summary, wait_share
 from polygen_stream.launch.watch.metrics_tail import MetricsTail, TrainerWaits
 from polygen_stream.ring import RingStats
 
 RATE_WINDOW_S = 10.0
 LAST_EVENTS = 5
+STARTING = "importing its libraries"  # what a process does until it has joined the ring
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class RunStatus:
     trainer_waits: TrainerWaits
     images_per_second: dict[str, float]
     processes: Sequence[ProcessStatus]
+    starting: str  # what the first step waits for, "" after it
     ending: str  # what the run still does after the last step, "" before
     degraded: str  # what it is without generators that were given up, "" with all of them
 
@@ -66,8 +69,10 @@ class StatusTracker:
         self._started = time.monotonic()
         self._committed: deque[tuple[float, dict[str, int]]] = deque()
 
-    def take(self, stats: RingStats, tail: MetricsTail, children: Sequence[Child]) -> RunStatus:
-        """Return how the run stands now."""
+    def take(
+        self, stats: RingStats, tail: MetricsTail, children: Sequence[Child], to_start: Sequence[str] = ()
+    ) -> RunStatus:
+        """Return how the run stands now; `to_start` are the processes, in words, that have not been started yet."""
         now = time.monotonic()
         self._committed.append((now, dict(stats.images_committed)))
         while now - self._committed[0][0] > RATE_WINDOW_S:
@@ -88,6 +93,7 @@ class StatusTracker:
             trainer_waits=tail.waits,
             images_per_second=self._rates(),
             processes=processes,
+            starting="" if tail.last else _starting(stats, children, to_start),
             ending=", ".join(busy) if trained else "",
             degraded=self.degraded,
         )
@@ -103,11 +109,29 @@ def _process(child: Child, row: dict | None) -> ProcessStatus:
     if not child.alive:
         doing = child.plans or ("done" if child.returncode == 0 else "stopped")
     elif row is None:
-        doing = "starting"
+        doing = STARTING
     else:
         doing, age = row["doing"], row["heartbeat_age_s"]
     share = wait_share(row) if row else None
     return ProcessStatus(child.process.name, child.process.label, child.popen.pid, child.alive, doing, age, share)
+
+
+def _starting(stats: RingStats, children: Sequence[Child], to_start: Sequence[str]) -> str:
+    """What the first step waits for: processes that load, those that come after them, and captions."""
+    rows = {row["pid"]: row for row in stats.processes}
+    loading = [
+        f"{child.process.label} ({row['doing'] if row else STARTING})"
+        for child in children
+        if child.alive and child.process.kind.in_ring and is_loading(row := rows.get(child.popen.pid))
+    ]
+    complete, wanted = stats.groups_completed, int(stats.limiter["min_fill"])
+    if loading or to_start:
+        then = f", then {to_start[0]}{f' and {len(to_start) - 1} more' if to_start[1:] else ''}" if to_start else ""
+        return f"starting {', '.join(loading)}{then}; {complete} of {wanted} captions complete"
+    if complete < wanted:
+        return f"filling the ring: {complete} of {wanted} complete captions before the first step"
+    doing = "the first step is being taken" if stats.draws else "the first batch is being drawn"
+    return f"{complete} captions are complete (ring.min_fill = {wanted}), {doing}"
 
 
 def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
@@ -117,7 +141,7 @@ def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
         for row in stats.processes
     ]
     rates = dict.fromkeys(stats.images_committed, 0.0)
-    return RunStatus(None, stats, tail.last, tail.steps_per_second, tail.waits, rates, processes, "", "")
+    return RunStatus(None, stats, tail.last, tail.steps_per_second, tail.waits, rates, processes, "", "", "")
 
 
 def producers_wait_share(stats: RingStats) -> float | None:
@@ -148,6 +172,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "step": metrics["step"] + 1 if "step" in metrics else 0,
         "steps": config.train.steps,
         "eta_s": shot.eta_s(config.train.steps) if state == "running" and not shot.ending else None,
+        "starting": shot.starting,
         "ending": shot.ending,
         "loss": metrics.get("loss"),
         "p": metrics.get("p"),

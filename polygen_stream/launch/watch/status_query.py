@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polygen_stream.base.json_files import read_json
+from polygen_stream.base.records import is_list, is_text
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import load_config
 from polygen_stream.launch.process_plan import ring_spec
@@ -44,8 +45,8 @@ def _how_it_ended(run: RunFolder) -> str:
     """The status of its summary, or "killed" when the last supervisor left none."""
     if not run.summary.exists():
         return "killed"
-    summary = read_json(run.summary, required=("status",))
+    summary = read_json(run.summary, required=("status",), kinds={"status": is_text, "resumes": is_list})
     # A run that was resumed has an earlier attempt's summary too, which knows of fewer resumes. The files' times do not
     # tell: a copy has its own.
-    resumed = len(read_json(run.provenance).get("resumed", []))
+    resumed = len(read_json(run.provenance, kinds={"resumed": is_list}).get("resumed", []))
     return summary["status"] if len(summary.get("resumes", [])) >= resumed else "killed"

@@ -17,6 +17,8 @@ def show_status(found: dict, console: Console) -> None:
     console.print(Text(f"{found['name']} {found['state']}{since}   {found['run']}", style="bold"), soft_wrap=True)
     if found["degraded"]:
         console.print(Text(found["degraded"], style="bold red"), soft_wrap=True)
+    if found["starting"]:
+        console.print(Text(found["starting"]), soft_wrap=True)
     for each in found["missing"]:
         said = f"no {each['what']}: {each['why']}; to make up for it: {each['command']}"
         console.print(Text(said, style="bold red"), soft_wrap=True)

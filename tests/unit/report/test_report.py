@@ -266,6 +266,11 @@ def test_the_wait_for_the_first_batch_is_told_apart(run_dir):
     assert "The trainer waited 18.0 s for the first batch." in said and "trainer 10 %" in said
 
 
+def test_the_report_has_the_settings_that_are_the_runs_own(page):
+    assert f"train.steps = {STEPS}" in page.words
+    assert "train.batch = " not in page.words, "which is the preset's"
+
+
 def test_runs_are_compared_with_the_first(run_dir, tmp_path):
     folders = [make_run(tmp_path / f"run-{i}", seed=i, score=0.4 + 0.1 * i) for i in range(2)]
     result = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "all.html")])
@@ -276,6 +281,7 @@ def test_runs_are_compared_with_the_first(run_dir, tmp_path):
     # each score's interval is +-0.05: the mean of four ratios of 0.5 to 0.4 has a standard error of 5.1 %
     assert (low, high) == pytest.approx((25 - 10, 25 + 10), abs=2.5)
     assert [tag for tag, _ in page.headings].count("h1") == 1
+    assert "seconds in all" in page.words and page.words.count("61") >= 2 and "trainer waited since then" in page.words
     with pytest.raises(UserError, match="there is no folder"):
         CliRunner().invoke(app, ["report", *map(str, folders), "--out", "/nowhere/x.html"], catch_exceptions=False)
     (folders[1] / "eval.jsonl").unlink()
