@@ -247,8 +247,8 @@ def trainer_items(config: RunConfig) -> list[Item]:
 
     Pixels and crops are there for the whole step. With gradient accumulation the activations of one micro-batch are,
     and of one tower: images and texts are encoded, and their backward passes taken, one after another. Compared with
-    what the allocator counts for one step, without the CUDA context: paper.toml 38.4 GiB by this, 37.9 allocated; with
-    the item "allocator" 42.9, 40.7 reserved (with one batch of pixels instead of two).
+    what the allocator counts for one step, without the CUDA context: paper.toml 38.4 GiB by this, 38.6 allocated; with
+    the item "allocator" 42.9, 41.5 reserved.
     """
     train, size = config.train, model_size(config.train.model)
     if size is None:
