@@ -69,6 +69,14 @@ def find_timesteps_by_position() -> None:
         scheduler.index_for_timestep = lambda self, timestep, schedule_timesteps=None: 0
 
 
+def step_at(timestep: int) -> None:
+    """Let DDIM take every step at one timestep. It looks up the one before by a number of the device."""
+    step = diffusers.DDIMScheduler.step
+    diffusers.DDIMScheduler.step = lambda self, output, _, sample, **options: step(
+        self, output, timestep, sample, **options
+    )
+
+
 def _empty(recipe, part: str, device: str) -> torch.nn.Module:
     dtype = getattr(torch, recipe.dtype_of(part))
     with _default_dtype(dtype), torch.device("meta"):

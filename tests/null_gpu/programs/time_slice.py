@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from full_size import find_timesteps_by_position, load_full_size
+from full_size import find_timesteps_by_position, load_full_size, step_at
 from null_gpu import Counters
 
 from polygen_stream.producers.renderer import _acquire_device, _release_device, _render
@@ -21,6 +21,7 @@ from polygen_stream.roles.device_lock import DeviceLock
 def main() -> None:
     """Take the slices."""
     find_timesteps_by_position()
+    step_at(500)
     counters = Counters()
     generator = load_full_size(sys.argv[1], "cpu")
     weights = generator.frozen_weights()
