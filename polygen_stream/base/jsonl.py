@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,12 @@ def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(
-    path: Path, required: Collection[str] = (), kinds: Kinds | None = None, *, strict: bool = False
+    path: Path,
+    required: Collection[str] = (),
+    kinds: Kinds | None = None,
+    *,
+    usable: Callable[[dict[str, Any]], bool] | None = None,
+    strict: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of a JSON-lines file, without a last line still being written; none if there is no such file.
 
@@ -67,6 +72,7 @@ def read_jsonl(
         path: The file.
         required: Keys without which a record counts as damaged.
         kinds: What the values of some keys have to be, where they are there; or the record counts as damaged.
+        usable: What else a record has to fulfil, or it counts as damaged; asked of those that fulfil the rest.
         strict: Refuse a damaged line instead of skipping it.
 
     Raises:
@@ -75,8 +81,10 @@ def read_jsonl(
     damaged, needed = Damage(), {*required}
     try:
         for line in read_jsonl_lines(path):
-            if line.record is not None and line.record.keys() >= needed and not wrong_values(line.record, kinds or {}):
-                yield line.record
+            if (record := line.record) is not None and (
+                record.keys() >= needed and not wrong_values(record, kinds or {}) and (usable is None or usable(record))
+            ):
+                yield record
             elif strict:
                 raise UserError(f"{path} line {line.number} is damaged, and every line is needed; restore the file")
             else:

@@ -34,6 +34,16 @@ def is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def is_tree_of(is_leaf: Callable[[Any], bool], depth: int) -> Callable[[Any], bool]:
+    """Return a test for an object of such leaves, or of such objects in turn, down to a depth of at least 1."""
+    inner = is_tree_of(is_leaf, depth - 1) if depth > 1 else is_leaf
+
+    def is_tree(value: Any) -> bool:
+        return is_object(value) and all(is_leaf(part) or inner(part) for part in value.values())
+
+    return is_tree
+
+
 def wrong_values(record: Mapping[str, Any], kinds: Kinds) -> list[str]:
     """Return the keys of a record whose values are not of their kind. Keys that it lacks are not among them."""
     return [key for key, is_right in kinds.items() if key in record and not is_right(record[key])]

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.jsonl import append_jsonl, read_jsonl
+from polygen_stream.base.eval_log import read_evaluations
+from polygen_stream.base.jsonl import append_jsonl
 from polygen_stream.checkpoints import last_checkpoint, list_checkpoints, read_meta
 from polygen_stream.config import EvaluateConfig
 from polygen_stream.evaluate.data import Data
@@ -60,9 +61,7 @@ def main(context: RoleContext) -> None:
     logging.info("on %s, %d threads", context.device, torch.get_num_threads())
     evaluation = Evaluation.of(config, context.config.captions.bank)
     # (step, final): SIGTERM can make a step final that was already scored. An earlier evaluator may have done some.
-    done = {
-        (line["step"], line["final"]) for line in read_jsonl(context.run_folder.eval_log, required=("step", "final"))
-    }
+    done = {(line["step"], line["final"]) for line in read_evaluations(context.run_folder.eval_log)}
     while not context.stopping:
         context.ring.heartbeat("waiting for a checkpoint")
         checkpoint = next_checkpoint(context.run_dir, done, config.every)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polygen_stream.base.eval_log import read_evaluations
 from polygen_stream.base.json_files import read_json
-from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig
@@ -53,12 +53,12 @@ class RunProgress:
 
     def evaluations(self) -> int:
         """Return how many evaluations there are, of any checkpoint."""
-        return sum(1 for _ in read_jsonl(self.folder.eval_log))
+        return sum(1 for _ in read_evaluations(self.folder.eval_log))
 
     def is_evaluated(self) -> bool:
         """Return whether the final checkpoint has been evaluated."""
-        lines = read_jsonl(self.folder.eval_log)
-        return any(line.get("final") and line.get("step") == self.config.train.steps for line in lines)
+        lines = read_evaluations(self.folder.eval_log)
+        return any(line["final"] and line["step"] == self.config.train.steps for line in lines)
 
     def recorded_captions(self) -> int:
         """Return how many captions the shard recorder has written."""

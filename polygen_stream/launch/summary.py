@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from polygen_stream.base.eval_log import BY_EDIT, SUITE, read_evaluations
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
-from polygen_stream.base.records import is_count, is_object
+from polygen_stream.base.records import is_count
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig, evaluated_tasks
 from polygen_stream.launch.events import events
@@ -22,14 +23,7 @@ from polygen_stream.launch.watch.metrics_tail import METRIC_KINDS
 from polygen_stream.ring import RingStats
 
 METRICS = ("step", "time", "wait_s", "step_s", "images", "images_committed")
-EVALUATION_KEYS = (
-    "zero_shot_things",
-    "zero_shot_colours",
-    "retrieval_i2t_r1",
-    "retrieval_t2i_r1",
-    "compositional",
-    "compositional_by_edit",
-)
+EVALUATION_KEYS = (*SUITE, BY_EDIT)
 
 
 def summarize(
@@ -83,8 +77,7 @@ def summarize(
         "resumes": events(run_dir, "resume"),
         "unusable_checkpoints": events(run_dir, "unusable"),
         "recorder": recorder_summary(run_dir, stats),
-        "evaluation": evaluation(read_jsonl(run.eval_log, kinds={"metrics": is_object, "chance": is_object}))
-        | {"no_scores": no_scores},
+        "evaluation": evaluation(read_evaluations(run.eval_log)) | {"no_scores": no_scores},
         "missing": list(missing),
     }
 
@@ -98,8 +91,8 @@ def missing_scores(config: RunConfig, run_dir: Path, why: str) -> dict[str, str]
 def missing_tasks(config: RunConfig, run_dir: Path) -> list[dict[str, str]]:
     """Return the same of single tasks that could not be scored on the final checkpoint."""
     failed: dict[str, str] = {}
-    for line in read_jsonl(RunFolder(run_dir).eval_log):
-        if line.get("final") and line.get("step") == config.train.steps:
+    for line in read_evaluations(RunFolder(run_dir).eval_log):
+        if line["final"] and line["step"] == config.train.steps:
             failed = line.get("failed", {})
     return [
         {"what": f"scores of {task}", "why": why, "command": _evaluate_command(config, run_dir, (task,))}
@@ -173,10 +166,10 @@ def evaluation(lines: Iterable[dict]) -> dict:
     tasks: dict[str, dict[str, dict[str, float | None]]] = {}
     for line in lines:
         chance = _pick(line.get("chance"))
-        if line.get("step") == 0:
+        if line["step"] == 0:
             untrained = _pick(line.get("metrics"))
             _add_tasks(tasks, line, "untrained")
-        if line.get("final"):
+        if line["final"]:
             trained = _pick(line.get("metrics"))
             _add_tasks(tasks, line, "trained")
     return {"trained": trained, "untrained": untrained, "chance": chance, "tasks": tasks}
@@ -198,7 +191,7 @@ def newest_scores(run_dir: Path) -> dict | None:
 
     Of every task its first score, which is its headline.
     """
-    lines = [*read_jsonl(RunFolder(run_dir).eval_log, required=("step",))]
+    lines = [*read_evaluations(RunFolder(run_dir).eval_log)]
     if not lines:
         return None
     newest = lines[-1]

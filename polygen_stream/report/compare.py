@@ -168,8 +168,8 @@ def _score_plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:
         def draw(axes: Axes) -> None:
             for run, name in zip(runs, names, strict=True):
                 times = {line["step"]: line["time"] for line in run.metrics}
-                at = [line["step"] if x == "step" else times.get(line["step"] - 1, 0) for line in run.evaluations]
-                axes.plot(at, [100 * line["metrics"][key] for line in run.evaluations], "o-", label=name)
+                at = [line["step"] if x == "step" else times.get(line["step"] - 1, 0) for line in run.suite_evaluations]
+                axes.plot(at, [100 * line["metrics"][key] for line in run.suite_evaluations], "o-", label=name)
             axes.set(xlabel=x, ylabel=f"{label(key)}, %", ylim=(0, 100))
 
         return draw

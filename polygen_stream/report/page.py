@@ -126,7 +126,7 @@ def _score_rows(run: RunData) -> list[tuple[str, str, str, str, str]]:
         if limits:
             trained += f" [{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
         untrained = f"{100 * before['metrics'][key]:.1f}" if before and before["metrics"] else "-"
-        seen = f"{100 * last['metrics']['seen'][key]:.1f}"
+        seen = f"{100 * last['metrics']['seen'][key]:.1f}" if "seen" in last["metrics"] else "-"
         rows.append((label(key), trained, untrained, f"{100 * last['chance'][key]:.1f}", seen))
     return rows
 

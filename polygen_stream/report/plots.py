@@ -286,14 +286,13 @@ def _short(task: str) -> str:
 
 
 def _scores(run: RunData) -> Plot:
-    steps = [line["step"] for line in run.evaluations]
+    lines = run.suite_evaluations
+    steps = [line["step"] for line in lines]
 
     def draw(axes: Axes) -> None:
         for colour, key in zip(COLOURS, HEADLINE, strict=False):
-            axes.plot(
-                steps, [100 * line["metrics"][key] for line in run.evaluations], "o-", color=colour, label=label(key)
-            )
-            with_interval = [line for line in run.evaluations if "intervals" in line]
+            axes.plot(steps, [100 * line["metrics"][key] for line in lines], "o-", color=colour, label=label(key))
+            with_interval = [line for line in lines if line.get("intervals")]
             limits = np.array([line["intervals"][key] for line in with_interval]).reshape(-1, 2)
             axes.fill_between(
                 [line["step"] for line in with_interval],
@@ -317,7 +316,7 @@ def _against(run: RunData) -> Plot:
     def draw(axes: Axes) -> None:
         rows = np.arange(len(HEADLINE))
         for shift, (name, line, marker) in enumerate((("trained", last, "o"), ("untrained", run.untrained, "s"))):
-            if line is None:
+            if not (line and line["metrics"]):
                 continue
             values = np.array([line["metrics"][key] for key in HEADLINE])
             limits = np.array(

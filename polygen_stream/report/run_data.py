@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.eval_log import SUITE, has_whole_suite, read_evaluations
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
+from polygen_stream.base.records import is_count, is_number, is_object, is_text, is_tree_of
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import RunConfig, load_config
@@ -20,12 +22,19 @@ from polygen_stream.report.gallery import Gallery
 from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
-HEADLINE = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
+HEADLINE = SUITE
 # Keys without which a line of metrics.jsonl, or analysis.json, counts as damaged.
 METRICS = (
     "step", "time", "loss", "loss_parts", "p", "p_realised", "logit_scale", "wait_s", "step_s", "images", "texts",
     "images_committed", "groups_complete", "mean_reuse",
 )  # fmt: skip
+METRIC_KINDS = {**dict.fromkeys(METRICS, is_number), "step": is_count, "loss_parts": is_tree_of(is_number, 1)}
+SUMMARY_KINDS = {
+    "status": is_text,
+    "seconds": is_number,
+    "seconds_to_first_step": lambda value: value is None or is_number(value),
+}
+PROVENANCE_KINDS = {"git": lambda value: value is None or (is_object(value) and is_text(value.get("commit", "")))}
 ANALYSIS = ("about", "classes", "generators", "ensemble")
 
 
@@ -67,6 +76,11 @@ class RunData:
         return self.metrics[-1]["step"] + 1 if self.metrics else 0
 
     @property
+    def suite_evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations that have scores of the micro suite."""
+        return [line for line in self.evaluations if line["metrics"]]
+
+    @property
     def last(self) -> dict[str, Any] | None:
         """The evaluation of the newest checkpoint that is not the untrained one."""
         trained = [line for line in self.evaluations if line["step"] > 0]
@@ -92,13 +106,11 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
     run = RunFolder.open(folder)
     journal = list(read_journal(run.journal))
     refused = Counter(reason for entry in journal for reason in entry.outcome.rejected)
-    evaluations = sorted(
-        read_jsonl(run.eval_log, required=("step", "metrics", "chance")), key=lambda line: line["step"]
-    )
+    evaluations = sorted(read_evaluations(run.eval_log, usable=has_whole_suite), key=lambda line: line["step"])
     return RunData(
         folder=folder.resolve(),
         config=load_config(run.config),
-        metrics=list(read_jsonl(run.metrics, required=METRICS)),
+        metrics=list(read_jsonl(run.metrics, METRICS, METRIC_KINDS)),
         evaluations=evaluations,
         refused=refused,
         tasks=len(journal),
@@ -106,9 +118,9 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
         gallery=gallery.load(run.gallery),
         analysis=read_json(run.analysis, required=ANALYSIS) or None,
         tables=_tables(run, evaluations),
-        provenance=read_json(run.provenance),
+        provenance=read_json(run.provenance, kinds=PROVENANCE_KINDS),
         # While the run goes on, the summary there may be is an earlier attempt's.
-        summary={} if ring else read_json(run.summary),
+        summary={} if ring else read_json(run.summary, kinds=SUMMARY_KINDS),
     )
 
 

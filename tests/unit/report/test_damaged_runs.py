@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +112,54 @@ def test_a_report_names_the_other_documents_too(run, monkeypatch, capsys, damage
     code, _, stderr = polygen_stream(monkeypatch, capsys, "report", run.path)
     assert code == 2
     assert stderr.startswith(f"error: {file} is damaged (it is not JSON)") and stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [("summary", "seconds", "61"), ("summary", "status", []), ("summary", "seconds_to_first_step", {}),
+     ("provenance", "git", "0123456"), ("provenance", "git", {"commit": 7})],
+)  # fmt: skip
+def test_a_document_with_a_value_of_another_kind_is_named(run, monkeypatch, capsys, name, key, value):
+    file = getattr(run, name)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    code, _, stderr = polygen_stream(monkeypatch, capsys, "report", run.path)
+    assert code == 2
+    assert stderr.startswith(f"error: {file} is damaged (its {key} is a {type(value).__name__} that cannot be used)")
+
+
+def mutations(record: dict) -> Iterator[dict]:
+    """The record without one of its values, at any depth, and with another kind of value there."""
+    for path in paths(record):
+        for value in (None, "text", -1, 1e400, True, [], {}, {"text": "text"}, [1, 2], [[1, 2]]):
+            changed = copy.deepcopy(record)
+            *outer, last = path
+            inner = changed
+            for key in outer:
+                inner = inner[key]
+            if value is None:
+                del inner[last]
+            else:
+                inner[last] = value
+            yield changed
+
+
+def paths(record: object) -> Iterator[tuple]:
+    if isinstance(record, dict):
+        for key, value in [*record.items()][:4]:  # the others are like them
+            yield (key,)
+            yield from ((key, *rest) for rest in paths(value))
+
+
+@pytest.mark.parametrize("command", ["status", pytest.param("report", marks=pytest.mark.extended)])
+@pytest.mark.parametrize("name", ["metrics", "eval_log"])
+def test_lines_with_values_of_another_kind_are_left_out(run, monkeypatch, capsys, command, name):
+    """Some of them are lines that nothing is wrong with; the last line is whole."""
+    file = getattr(run, name)
+    task = {"score": 0.5, "low": 0.4, "high": 0.6, "n": 10, "chance": None}
+    whole = [json.loads(line) for line in file.read_text().splitlines()]
+    if name == "eval_log":
+        whole[-1] |= {"tasks": {"zero_shot:a": {"acc1": task}}, "failed": {"few_shot:b": "why"}}
+    write_lines(file, [*mutations(whole[-1]), *whole])
+    code, stdout, stderr = polygen_stream(monkeypatch, capsys, command, run.path)
+    assert code == 0 and stdout, stderr
+    assert stderr.startswith(f"warning: {file} is damaged: skipped ") and stderr.count("\n") == 1
