@@ -49,10 +49,12 @@ WORKERS := -n 2 --dist loadfile --max-worker-restart 0
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
 
-# The others: whole runs, processes that are killed, engine builds.
+# The others: whole runs, processes that are killed, engine builds. In two parts, each with workers of its own: one that
+# lives through all of it grows by what hundreds of tests import and compile.
+EXTENDED := -m "extended and not gpu and not slow and not vllm and not ray and not browser and not rehearsal"
 test-all: $(TRT_STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) \
-		-m "extended and not gpu and not slow and not vllm and not ray and not browser and not rehearsal" $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(EXTENDED) tests/faults tests/integration $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(EXTENDED) tests/unit $(ARGS)
 
 # A GPU run as far as it goes without one: full-size parts on CUDA devices that compute nothing (docs/gpu-rehearsal.md).
 # It takes the CUDA build of torch, which an environment of its own gets where .venv has the CPU build.
