@@ -231,6 +231,7 @@ def test_any_bytes_are_read_or_refused(kind, tmp_path):
     any_bytes()
 
 
+@pytest.mark.extended  # hundreds of processes
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", READERS)
 def test_a_file_costs_no_more_than_its_size_lets_one_expect(kind, tmp_path):

@@ -39,7 +39,11 @@ def taken_port():
         (["--record-shards", "file"], "file is a file"),
         (["--run-dir", "file/below"], "cannot make run folder"),
         (["--captions.source", "openai", "--captions.endpoint", "http://127.0.0.1:9/v1"], "no server answers"),
-        (["--evaluate.tasks", "zero_shot:cifar10"], "evaluate.tasks: cifar10 is no folder or file here: if it is a"),
+        pytest.param(
+            ["--evaluate.tasks", "zero_shot:cifar10"],
+            "evaluate.tasks: cifar10 is no folder or file here: if it is a",
+            marks=pytest.mark.extended,  # imports torch, in two processes
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -42,6 +42,7 @@ def assumptions() -> list[tuple[str, str]]:
     return rows[2:]  # below the heading and its line
 
 
+@pytest.mark.extended  # collects the tests anew
 def test_every_stage_has_tests_and_no_test_is_in_two():
     assert all(collected().values())
     twice = [test for test, count in Counter(chain(*collected().values())).items() if count > 1]

@@ -153,6 +153,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.extended  # hundreds of processes
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", READERS)
 def test_a_file_costs_no_more_than_its_size_lets_one_expect(kind, tmp_path):

@@ -24,6 +24,7 @@ from polygen_stream.train.staging import HostStaging
 STEPS, TEXTS = 9, 6
 
 
+@pytest.mark.extended  # sleeps
 @pytest.mark.parametrize("prefetch", [True, False])
 def test_a_step_follows_the_one_before_without_a_gap(tmp_path, prefetch: bool):
     """By the metrics of a trainer whose device sleeps: the share of a step in which nothing is computed."""
