@@ -17,17 +17,8 @@ for kernels in ("vllm._C_stable_libtorch", "vllm._moe_C_stable_libtorch"):  # of
     sys.modules[kernels] = types.ModuleType(kernels)
 
 import vllm.platforms
-from vllm.device_allocator import cumem
 from vllm.platforms.cuda import NonNvmlCudaPlatform
 from vllm.platforms.interface import DeviceCapability
-from vllm.usage.usage_lib import UsageContext
-from vllm.v1.engine.async_llm import AsyncLLM
-
-from polygen_stream.base.errors import UserError
-from polygen_stream.captions.sources import language_models
-from polygen_stream.config import load_config
-
-cumem.cumem_available = True  # what sleep mode allocates with is compiled into a GPU build
 
 
 class OneA100(NonNvmlCudaPlatform):
@@ -62,6 +53,19 @@ class OneA100(NonNvmlCudaPlatform):
         return 108
 
 
+vllm.platforms._current_platform = OneA100()  # before anything else of vLLM asks where it is
+
+from vllm.device_allocator import cumem
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.captions.sources import language_models
+from polygen_stream.config import load_config
+
+cumem.cumem_available = True  # what sleep mode allocates with is compiled into a GPU build
+
+
 class Configured(Exception):
     """The engine would start now."""
 
@@ -69,7 +73,6 @@ class Configured(Exception):
 def main() -> None:
     """Configure both engines."""
     name, *folders = sys.argv[1:]
-    vllm.platforms._current_platform = OneA100()
     captions, made = load_config(name).captions, []
 
     def from_engine_args(arguments):
