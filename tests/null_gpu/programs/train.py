@@ -42,7 +42,9 @@ def main() -> None:
     with drawing_waits:
         batch, _staging = make_up(config, ranks, tokenizer) if ddp else draw(config, device, tokenizer)
     drawn = {"pageable": drawing.pageable_copies_in, "bytes": drawing.bytes_in}
-    for _ in range(3):  # the first one makes the optimizer's states, the second one DDP's final buckets
+    # The first step makes the optimizer's states, the second one DDP's final buckets. DDP logs how long its parts took
+    # and waits for the GPU to know it, in its first ten steps and later in every hundredth.
+    for _ in range(12 if ddp and config.train.accum_freq == 1 else 3):
         counters, waits, reading = Counters(), HostWaits(), HostWaits()
         with waits:
             issued = issue_step(model, optimizer, batch, config, ddp)
