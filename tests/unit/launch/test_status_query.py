@@ -57,8 +57,14 @@ def shown(folder) -> str:
 
 def test_the_newest_scores_are_shown(tmp_path):
     dump_config(RunConfig(), tmp_path / "config.toml")
+    score = {"score": 0.25, "low": 0.2, "high": 0.3, "n": 400, "chance": 0.25}
     lines = [
-        {"step": step, "metrics": {"zero_shot_things": share}, "tasks": {"pairs:/my_t.tsv": {"text": {"score": 0.25}}}}
+        {
+            "step": step,
+            "final": False,
+            "metrics": {"zero_shot_things": share},
+            "tasks": {"pairs:/my_t.tsv": {"text": score}},
+        }
         for step, share in ((0, 0.04), (400, 0.5))
     ]
     (tmp_path / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
