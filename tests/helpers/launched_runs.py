@@ -95,7 +95,7 @@ class Launched:
         self.wait_until(degraded, "the generator to be given up")
         [event] = degraded()
         assert label == f"renderer {event['generator']}"
-        assert f"{label} {killed_by}" in event["reason"]
+        assert f"{label} {killed_by}" in event["reason"], event
         steps = self.steps()
         self.wait_until(lambda: self.steps() > steps, "a step without it", limit_s=240)
         self.process("supervisor").send_signal(signal.SIGINT)
