@@ -42,7 +42,11 @@ for tag in manylinux_2_28 manylinux_2_27 manylinux_2_24 manylinux_2_17 manylinux
 done
 # shellcheck disable=SC2086  # both are lists of words
 "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder" \
-    ${TARGET_PYTHON:+--python-version "$TARGET_PYTHON" --implementation cp $platform} $wanted
+    ${TARGET_PYTHON:+--python-version "$TARGET_PYTHON" --implementation cp $platform} $wanted || {
+    rm -rf "$folder"
+    echo "error: stage $stage cannot be bundled, not all of its packages come as wheels (above): install them there" >&2
+    exit 2
+}
 
 "$PYTHON" - "$folder" "$LIMIT_MIB" "$stage" "$list" <<'EOF'
 import pathlib, shutil, sys, zipfile
