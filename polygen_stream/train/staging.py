@@ -11,9 +11,8 @@ from torch import Tensor
 
 from polygen_stream.ring import Ring
 
-BUFFERS = (
-    2  # of the host: one is filled while the other is copied; of a GPU: one is filled while a step reads the other
-)
+# Of the host: one is filled while the other is copied. Of a GPU: one is filled while a step reads the other.
+BUFFERS = 2
 
 
 def copy_to_device(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from polygen_stream.base.errors import UserError
@@ -84,6 +84,21 @@ def read_or_refuse(read: Callable[[Path], Any], file: Path, content: bytes) -> N
         read(file)
     except UserError as refused:
         assert "\n" not in str(refused).strip()
+
+
+def assert_any_bytes_are_read_or_refused(
+    read: Callable[[Path], Any], file: Path, damage: st.SearchStrategy[bytes]
+) -> None:
+    """Puts a reader through damaged files, an empty one, and one of bytes that are no text."""
+
+    @EXAMPLES
+    @given(content=damage)
+    @example(content=b"")
+    @example(content=b"\xff" * 9)
+    def any_bytes(content: bytes) -> None:
+        read_or_refuse(read, file, content)
+
+    any_bytes()
 
 
 def _safetensors(header: dict[str, Any]) -> bytes:
@@ -163,3 +178,11 @@ def _peak_mib() -> float:
 def _processor_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def assert_large_files_are_cheap(read: Callable[[Path], Any], file: Path, whole: bytes) -> None:
+    """Puts a reader through LARGE. whole: a file that is not damaged, with which it imports what it needs."""
+    file.write_bytes(whole)
+    read(file)
+    for content in LARGE.values():
+        assert_cheap(read, file, content)

@@ -5,22 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.check import CHECKS, check_tasks
 from polygen_stream.evaluate.data import Data
-from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.tasks import TASKS, run_tasks
-from polygen_stream.train.model import create_clip
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    torch.manual_seed(0)
-    model, tokenizer = create_clip("micro")
-    return Encoder(model.eval(), tokenizer)
 
 
 @pytest.fixture

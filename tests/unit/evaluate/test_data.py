@@ -19,13 +19,6 @@ from polygen_stream.train.model import create_clip
 LONG = " ".join(["there is a very small picture of a little brown wooden table in a large old kitchen with many"] * 2)
 
 
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    torch.manual_seed(0)
-    model, tokenizer = create_clip("micro")
-    return Encoder(model.eval(), tokenizer)
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     for number, name in enumerate(("a/0", "a/1", "b/0", "b/1")):
