@@ -13,6 +13,8 @@ from polygen_stream.config import RunConfig, curriculum_shares
 
 REUSE = 40  # draws per caption: the paper's number of epochs
 SHARED = 4  # GPUs from which on the language models get one of their own
+TIME_SLICE_S = 120.0  # of processes that take turns on a GPU
+LEAVE_THE_GPU = ("eager", "torch-compile")  # backends whose renderers can, between time slices
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,12 @@ def arranged(config: RunConfig, proposal: Proposal) -> RunConfig:
     """Return a config with its roles on the GPUs of a proposal, as far as memory depends on it."""
     p, sources = proposal, ("transformers", "vllm")
     if p.renderers:
-        where, renderers = p.trainers if p.captioners else p.trainers + p.captioners, p.allocation.gpus
+        where, renderers = p.trainers, p.allocation.gpus
     else:
         where, renderers = 0, dict.fromkeys(p.allocation.gpus, (0,))
     devices = {name: tuple(f"cuda:{gpu}" for gpu in gpus) for name, gpus in renderers.items()}
-    time_slice_s = 0.0 if p.captioners else config.launch.time_slice_s or 120.0
+    time_slice_s = 0.0 if p.captioners else config.launch.time_slice_s or TIME_SLICE_S
+    eager = time_slice_s and config.generators.backend not in LEAVE_THE_GPU
     captions = {"device": f"cuda:{where}"} if config.captions.source in sources else {}
     return config.model_copy(
         update={
@@ -196,6 +199,7 @@ def arranged(config: RunConfig, proposal: Proposal) -> RunConfig:
                 update={"device": "cuda" if p.trainers > 1 else "cuda:0", "ranks": p.trainers}
             ),
             "captions": config.captions.model_copy(update=captions),
+            "generators": config.generators.model_copy(update={"backend": "eager"} if eager else {}),
         }
     )
 

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from polygen_stream.assets.model_configs import model_name
 from polygen_stream.base.errors import UserError
+from polygen_stream.capacity.batch_view import proposed_batch
 from polygen_stream.capacity.gpus import parse_gpus
-from polygen_stream.capacity.memory import largest_batch
-from polygen_stream.capacity.proposal import Proposal, arranged, remedies
+from polygen_stream.capacity.proposal import LEAVE_THE_GPU, TIME_SLICE_S, Proposal, arranged, remedies
 from polygen_stream.capacity.rates import Rate, Rates
 from polygen_stream.capacity.ring_size import BATCHES
 from polygen_stream.config import RunConfig
@@ -108,33 +108,30 @@ def _settings(config: RunConfig, p: Proposal) -> list[str]:
         f"  ring.slots = {ring.slots}    # {why}; x {config.ring.image_size}^2 x 3 B = {size:.1f} GB",
         f"  train.ranks = {p.trainers}",
     ]
-    if p.gpus == 1:
-        return [*lines, *_time_slices(config)]
-    for name, gpus in p.allocation.gpus.items():
+    for name, gpus in p.allocation.gpus.items() if p.renderers or config.launch.renderers else ():
         devices = ", ".join(f'"cuda:{gpu}"' for gpu in gpus)
         lines.append(f'  launch.renderers."{name}" = [{devices}]')
-    return lines
+    device = arranged(config, p).captions.device
+    if device != config.captions.device:
+        lines.append(f'  captions.device = "{device}"')
+    return lines if p.captioners else [*lines, *_time_slices(config)]
 
 
 def _batch(config: RunConfig, rates: Rates, p: Proposal) -> list[str]:
-    """Return the largest generators.batch on the GPUs that the rates are of, if their memory is known."""
+    """Return the generators.batch for the GPUs that the rates are of, if their memory is known."""
     try:
         gpus = parse_gpus(f"{p.gpus}x{rates.gpu}")
     except UserError:  # measured ones: their file does not say on what
         return []
     on_gpus = arranged(config, p)
-    largest = largest_batch(on_gpus, build_process_plan(on_gpus, there=False), gpus)
-    return (
-        [f"  generators.batch = {largest}    # the largest by memory of {rates.gpu}, as `run --dry-run`"]
-        if largest
-        else []
-    )
+    found = proposed_batch(on_gpus, build_process_plan(on_gpus, there=False), gpus, rates.gpu)
+    return [f"  generators.batch = {found[0]}    # {found[1]}"] if found else []
 
 
 def _time_slices(config: RunConfig) -> list[str]:
-    """Return what lets every process use one GPU in turn, each leaving it as empty as it found it."""
-    lines = ["  launch.time_slice_s = 120.0"]
-    if config.generators.backend not in ("eager", "torch-compile"):
+    """Return what lets processes use a GPU in turn, each leaving it as empty as it found it."""
+    lines = [f"  launch.time_slice_s = {config.launch.time_slice_s or TIME_SLICE_S}"]
+    if config.generators.backend not in LEAVE_THE_GPU:
         lines.append(f'  generators.backend = "eager"    # engines cannot release a GPU: {config.generators.backend}')
     if config.captions.source == "vllm" and not config.captions.sleep_after_s:
         lines.append("  captions.sleep_after_s = 5.0    # or vLLM would keep its weights on the GPU")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 from polygen_stream.assets.resources import config_path
 from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.allocation import allocate
+from polygen_stream.capacity.batch_view import proposed_batch
 from polygen_stream.capacity.budget_view import show_budget
 from polygen_stream.capacity.gpus import GIB, GpuSpec, local_gpus, parse_gpus
 from polygen_stream.capacity.memory import (
@@ -130,18 +132,62 @@ def test_the_largest_batch_is_that_of_the_memory():
     assert "built for fewer (sd15 8, sd2 8, sana 8, sdxl_turbo 8)" in told
 
 
+def settings(config: RunConfig, gpus: int) -> dict[str, str]:
+    """What `plan` says of a config's keys."""
+    console = Console(file=io.StringIO(), width=300)
+    show_proposal(config, find_rates(config), propose(config, find_rates(config), gpus), console)
+    told = console.file.getvalue().partition("in the config:\n")[2].partition("\n\n")[0]
+    return dict(line.strip().split(" = ", 1) for line in told.splitlines())
+
+
+def number(setting: str) -> int:
+    return int(setting.split()[0])
+
+
 @pytest.mark.parametrize(
     ("preset", "gpus"), [("paper", 1), ("paper", 2), ("paper", 4), ("paper", 8), ("single_gpu", 1)]
 )
 def test_a_plan_says_the_batch_that_fits_its_own_division(preset: str, gpus: int):
     config = load_config(preset)
-    found = propose(config, find_rates(config), gpus)
-    console = Console(file=io.StringIO(), width=300)
-    show_proposal(config, find_rates(config), found, console)
-    [line] = [line for line in console.file.getvalue().splitlines() if "generators.batch" in line]
-    batch = int(line.split()[2])
-    on_gpus, cards = arranged(config, found), parse_gpus(f"{gpus}xA100-80G")
-    assert batch == largest_batch(on_gpus, build_process_plan(on_gpus, there=False), cards) > 0
+    said = settings(config, gpus)["generators.batch"]
+    on_gpus, cards = arranged(config, propose(config, find_rates(config), gpus)), parse_gpus(f"{gpus}xA100-80G")
+    largest = largest_batch(on_gpus, build_process_plan(on_gpus, there=False), cards)
+    assert largest and largest >= number(said) > 0
+    engines = on_gpus.generators.backend == "tensorrt"
+    assert engines == (gpus >= 4 and preset == "paper")
+    assert number(said) == (8 if engines else largest)
+    assert (f"by memory of A100-80G up to {largest}" in said) == (number(said) < largest)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd2", "sana", "sdxl_turbo", "sd35_medium"])
+def test_a_plan_says_a_batch_that_the_shipped_engines_take_and_that_fits(name: str):
+    batch, engine = 0, load_recipe(name).compiled
+    for gpus in ("4xA100-80G", "4xH100-80G"):
+        config = node(generators__recipes=name, launch__renderers=f'{{"{name}" = ["cuda:2", "cuda:3"]}}')
+        plan, cards = build_process_plan(config, there=False), parse_gpus(gpus)
+        batch, _ = proposed_batch(config, plan, cards, gpus) or (0, "")
+        assert engine.batch[0] <= batch <= engine.batch[2], gpus
+        usual = config.model_copy(update={"generators": config.generators.model_copy(update={"batch": batch})})
+        assert problems(gpu_needs(usual, plan, cards), cards, False) == []
+
+
+@pytest.mark.parametrize("preset", ["paper", "node_8gpu"])
+def test_a_shipped_config_has_the_settings_of_its_plan(preset: str):
+    config, said = load_config(preset), settings(load_config(preset), 8)
+    assert number(said["generators.batch"]) == config.generators.batch
+    assert number(said["ring.slots"]) == config.ring.slots
+    assert number(said["train.ranks"]) == config.train.ranks
+    renderers = {name: list(devices) for name, devices in config.launch.renderers.items()}
+    assert {key.split('"')[1]: json.loads(value) for key, value in said.items() if "renderers" in key} == renderers
+    assert "captions.device" not in said and "launch.time_slice_s" not in said
+
+
+def test_a_plan_whose_memory_is_too_small_for_the_engines_says_so():
+    config = node(launch__renderers='{"sdxl_turbo" = ["cuda:0"]}', generators__recipes="sdxl_turbo")
+    config = config.model_copy(update={"train": config.train.model_copy(update={"device": "cuda:2"})})
+    gpus = [GpuSpec(0, "A", 20 * GIB), GpuSpec(1, "B", 80 * GIB), GpuSpec(2, "B", 80 * GIB)]
+    batch, why = proposed_batch(config, build_process_plan(config, there=False), gpus, "A") or (0, "")
+    assert 0 < batch < 8 and "built for more (sdxl_turbo 8)" in why
 
 
 def test_the_remedy_of_more_reuse_ends_the_wait_and_a_busy_trainer_needs_none():
