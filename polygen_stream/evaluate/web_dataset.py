@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -21,12 +22,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.pictures import open_picture
+from polygen_stream.base.shard_members import shard_members
 from polygen_stream.base.text_files import decode_text, read_text
 from polygen_stream.evaluate.class_folders import counted, listed
 from polygen_stream.evaluate.prompts import TEMPLATES_FILE, parse_templates
 from polygen_stream.evaluate.user_data import CaptionedImages, LabelledImages, Transform
 
-IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")
+IMAGE_EXTENSIONS, TEXT_EXTENSIONS = ("webp", "png", "jpg", "jpeg"), ("txt", "cls")
 HUGGING_FACE = "https://huggingface.co/datasets"
 TIMEOUT_S = 60
 MAX_SHARDS = 100_000
@@ -146,20 +148,27 @@ def _is_missing(problem: Exception) -> bool:
 
 def _samples(shard: str) -> Iterator[dict[str, Any]]:
     try:
-        from webdataset.tariterators import tarfile_samples
+        from webdataset.gopen import gopen
+        from webdataset.tariterators import group_by_keys
     except ImportError:
         raise UserError(f"{shard} is read by webdataset: pip install 'polygen-stream[evaluate]'") from None
     if "://" not in shard:
         _check_whole(Path(shard))
-    samples = iter(tarfile_samples([{"url": shard}]))
-    while True:
-        try:
-            sample = next(samples, None)
-        except Exception as problem:  # of tarfile, zlib, webdataset, or the command that fetches a URL
-            raise UserError(f"cannot read the shard {shard}: {_one_line(problem)}; get it again") from None
-        if sample is None:
-            return
-        yield sample
+    try:
+        with ExitStack() as stack:
+            stream = gopen(shard)
+            stack.callback(_close, stream)
+            members = shard_members(stream, shard, IMAGE_EXTENSIONS, TEXT_EXTENSIONS)
+            yield from group_by_keys({"fname": name, "data": data, "__url__": shard} for name, data in members)
+    except UserError:  # of a file that is too large
+        raise
+    except Exception as problem:  # of tarfile, zlib, webdataset, or the command that fetches a URL
+        raise UserError(f"cannot read the shard {shard}: {_one_line(problem)}; get it again") from None
+
+
+def _close(stream: Any) -> None:
+    with suppress(Exception):  # a command that fetches a URL, and was not read to its end
+        stream.close()
 
 
 def _check_whole(shard: Path) -> None:

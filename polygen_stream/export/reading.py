@@ -12,9 +12,10 @@ import numpy as np
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.pictures import open_picture, picture_size
+from polygen_stream.base.shard_members import shard_members
 from polygen_stream.base.text_files import decode_text
 
-IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
+IMAGE_EXTENSIONS, TEXT_EXTENSIONS = ("png", "jpg", "jpeg"), ("txt", "json")
 FIELDS = {"task": int, "member": int, "polarity": str, "generator": str, "seed": int}
 
 
@@ -92,17 +93,21 @@ def _files_by_key(shard: Path) -> Iterator[dict[str, Any]]:
     """Yield the files of each sample of a shard by their extension, with "__url__" and "__key__".
 
     Raises:
-        UserError: the shard is no file that can be read, is damaged, or has a file of a sample twice.
+        UserError: the shard is no file that can be read, is damaged, or has a file of a sample twice, or a larger one
+            than a sample has.
     """
     try:
-        from webdataset.tariterators import group_by_keys, tar_file_expander
+        from webdataset.tariterators import group_by_keys
     except ImportError:
         raise UserError("shards need the webdataset package: pip install 'polygen-stream[export]'") from None
     if not shard.is_file():  # a pipe would be waited for
         raise UserError(f"{shard} is no file, or a link to none: move it away")
     try:
         with shard.open("rb") as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(shard), "stream": stream}]))
+            members = shard_members(stream, str(shard), IMAGE_EXTENSIONS, TEXT_EXTENSIONS)
+            yield from group_by_keys({"fname": name, "data": data, "__url__": str(shard)} for name, data in members)
+    except UserError:  # of a file that is too large
+        raise
     except Exception as problem:  # tarfile and what decompresses have an error for each way in which a file is wrong
         why = getattr(problem, "strerror", None) or str(problem.args[0] if problem.args else problem)
         name, twice, _ = why.partition(": duplicate file name")  # group_by_keys says so
