@@ -80,9 +80,9 @@ def train(arguments: argparse.Namespace) -> None:
     if not wanted:
         logging.info("%s has every cycle of its recipe; --again starts anew, --further STEPS adds a cycle", name)
     for cycle in wanted:
-        started = time.time()
+        started = time.monotonic()
         measured = run_cycle(name, cycle, arguments.work, fresh=not done)
-        done.append(entry(cycle, round((time.time() - started) / 60, 1), arguments.threads, measured))
+        done.append(entry(cycle, round((time.monotonic() - started) / 60, 1), arguments.threads, measured))
         write_card(folder, {"cycles": done})
         logging.info("%s: cycle %d of %d: %s", name, len(done), len(RECIPES[name]), measured)
 

@@ -111,6 +111,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="TEXT", help="Of one run: show the images nearest to this text; may be repeated."),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Of one run: device of the model that finds them: cpu, cuda or cuda:N.")
+    ] = "cpu",
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="Of several runs: file of the comparison.")] = Path(
         "comparison.html"
     ),
@@ -125,9 +128,11 @@ def report(
         refuse_options(context, ["--out"], f"has no use with one run, whose report is {runs[0] / 'report.html'}")
         from polygen_stream.report.report import write_report
 
-        print(write_report(runs[0], query or ()))
+        print(write_report(runs[0], query or (), device=device))
         return
-    refuse_options(context, ["--query"], f"is of the report of one run, and here are {len(runs)}: leave it out")
+    refuse_options(
+        context, ["--query", "--device"], f"is of the report of one run, and here are {len(runs)}: leave it out"
+    )
     from polygen_stream.report.compare import write_comparison
 
     print(write_comparison(runs, out))

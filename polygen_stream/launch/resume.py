@@ -120,6 +120,7 @@ def rewind(run_dir: Path, step: int, steps: int) -> None:
     The journal stays, for captions are not written twice, and so do evaluations of checkpoints up to this one. The
     trainer cuts its draw log.
     """
+    RunFolder(run_dir).ring_snapshot.unlink(missing_ok=True)
     cut_jsonl(RunFolder(run_dir).metrics, step)
     cut_jsonl(RunFolder(run_dir).eval_log, step + 1)
     for number, folder in list_checkpoints(run_dir):

@@ -23,11 +23,12 @@ RUNS = Path("runs")
 def choose_run_folder(config: RunConfig, run_dir: Path | None) -> Path:
     """Return the folder of a new run: `run_dir`, which must be empty or absent, or runs/<time>-<name>.
 
+    A time may come twice, e.g. when the clock is set back: then runs/<time>-<name>-2 and so on.
+
     Raises:
         UserError: the folder is not empty, is a file, or cannot be made.
     """
-    chosen = run_dir or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
-    chosen = chosen.absolute()
+    chosen = (run_dir or _of_this_time(config.name)).absolute()
     if chosen.exists() and not chosen.is_dir():
         raise UserError(f"run folder {chosen} is a file: choose another --run-dir")
     if chosen.is_dir() and any(chosen.iterdir()):
@@ -39,6 +40,12 @@ def choose_run_folder(config: RunConfig, run_dir: Path | None) -> Path:
     if problem is not None:
         raise _cannot_make(chosen, os.strerror(problem))
     return chosen
+
+
+def _of_this_time(name: str) -> Path:
+    first = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    each = (first.with_name(f"{first.name}{suffix}") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+    return next(folder for folder in each if not folder.exists())
 
 
 def _cannot_make(run_dir: Path, why: str | None) -> UserError:

@@ -102,14 +102,18 @@ def missing_tasks(config: RunConfig, run_dir: Path) -> list[dict[str, str]]:
 
 def missing_report(config: RunConfig, run_dir: Path, why: str) -> dict[str, str]:
     """Return the same of a run without a report."""
-    return {"what": "report", "why": why, "command": shlex.join(["polygen-stream", "report", str(run_dir)])}
+    words = ["polygen-stream", "report", str(run_dir), *_on_device(config)]
+    return {"what": "report", "why": why, "command": shlex.join(words)}
 
 
 def _evaluate_command(config: RunConfig, run_dir: Path, tasks: Sequence[str]) -> str:
     words = ["polygen-stream", "evaluate", str(run_dir), "--tasks", ",".join(tasks)]
     words += ["--data", config.evaluate.data] if config.evaluate.data else []
-    words += ["--device", config.train.device] if config.train.device != "cpu" else []
-    return shlex.join(words)
+    return shlex.join([*words, *_on_device(config)])
+
+
+def _on_device(config: RunConfig) -> list[str]:
+    return ["--device", config.train.device] if config.train.device != "cpu" else []
 
 
 def incomplete(status: str, error: str | None, seconds: float, problem: Exception) -> dict:

@@ -27,6 +27,7 @@ from polygen_stream.report.run_data import RunData, read_run_data
 from polygen_stream.report.samples import draw_samples
 from polygen_stream.ring.inspection import Inspection
 from polygen_stream.roles.role import RoleContext, run_role
+from polygen_stream.train.device import training_device
 
 MEASURED = 1500  # images of the ring, at most
 SAMPLES = 12  # captions in TensorBoard's grid
@@ -36,6 +37,7 @@ QUERIES = 4
 def main(context: RoleContext) -> None:
     """Leave gallery, analysis and report in the run folder."""
     ring, run = context.ring, context.run_folder
+    training_device(context.device, key="evaluate.device")
     ring.heartbeat("measuring the generators")
     seen = view_ring(ring)
     kept = gallery.of_ring(seen.groups, seen.read, ring.spec.generators)
@@ -61,14 +63,15 @@ def write_report(
         folder: the run folder.
         queries: texts whose nearest images are shown; by default some of reserved combinations.
         ring: the state of the ring, while the run goes on.
-        device: where the model encodes the pictures that it is shown with.
+        device: where the model encodes the pictures that it is shown with: cpu, cuda or cuda:N.
 
     Returns:
         The path of the report.
 
     Raises:
-        UserError: it is no run folder, or a file in it is damaged.
+        UserError: it is no run folder, a file in it is damaged, or this machine has no such device.
     """
+    training_device(device, key="--device")
     run = read_run_data(folder, ring)
     file = RunFolder(folder).report
     write_atomically(file, run_page(run, _neighbours(run, queries, device)))

@@ -24,6 +24,11 @@ from polygen_stream.base.run_folder import RunFolder
 MERGED_NS = 5_000_000  # spans of one name that are no further apart are one: waiting is polling
 
 
+def boot_id() -> str:
+    """Return what tells this boot of the machine from others: processes with the same id share the monotonic clock."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 class TraceFile:
     """One process's part of a trace. Lines are written whole, from any thread."""
 
@@ -32,8 +37,7 @@ class TraceFile:
         folder.mkdir(exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(folder / f"{name}.{os.getpid()}.jsonl", flags, 0o644)
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        clock = {"clock": time.monotonic_ns(), "time": time.time_ns(), "boot": boot}
+        clock = {"clock": time.monotonic_ns(), "time": time.time_ns(), "boot": boot_id()}
         self.write({"process": name, "pid": os.getpid(), **clock})
 
     def write(self, line: Mapping[str, object]) -> None:

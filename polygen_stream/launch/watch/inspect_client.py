@@ -70,12 +70,13 @@ def open_inspected(path: Path, answer_limit_s: float = ANSWER_LIMIT_S) -> Inspec
 
 
 def newest_snapshot(run_dir: Path) -> Path | None:
-    """Return what a run left of its ring: at its end, or in a checkpoint; None if nothing."""
-    at_end = RunFolder(run_dir).ring_snapshot
-    found = [folder / RING for _, folder in list_checkpoints(run_dir)]
-    return max(
-        (file for file in (at_end, *found) if file.is_file()), key=lambda file: file.stat().st_mtime, default=None
-    )
+    """Return what a run left of its ring: at its end, or in a checkpoint; None if nothing.
+
+    One at the end is of the last attempt, for a resume removes it. Times of files do not tell: a copy has its own, and
+    a clock can be set.
+    """
+    found = [folder / RING for _, folder in reversed(list_checkpoints(run_dir))]
+    return next((file for file in (RunFolder(run_dir).ring_snapshot, *found) if file.is_file()), None)
 
 
 def _from_file(path: Path) -> Inspected:

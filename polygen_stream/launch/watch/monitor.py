@@ -32,7 +32,7 @@ class RunMonitor:
         self._config = config
         self._run_dir = run_dir
         self._page = page
-        self._tracker = StatusTracker()
+        self._tracker = StatusTracker(run_dir)
         self._control = ControlServer(run_dir)
         self._trace = TraceFile(run_dir, "supervisor") if config.launch.trace else None
         self._told = False  # the log has the first error of a view

@@ -53,6 +53,7 @@ class RunStatus:
     starting: str  # what the first step waits for, "" after it
     ending: str  # what the run still does after the last step, "" before
     degraded: str  # what it is without generators that were given up, "" with all of them
+    checkpoint_age_s: float | None = None  # of the newest one; None without any, and when the run is over
 
     def eta_s(self, steps: int) -> float | None:
         """Seconds to the last of `steps` at the present pace; None while there is none."""
@@ -62,9 +63,15 @@ class RunStatus:
 
 
 class StatusTracker:
-    """Says how a run that is going on stands, and counts images over time."""
+    """Says how a run that is going on stands, and counts images over time.
 
-    def __init__(self) -> None:
+    Its clock is the monotonic one: the time of day may be set while the run goes on.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        newest = last_checkpoint(run_dir)  # of a run that is resumed
+        self._checkpoint = newest and newest[0], time.monotonic() - ((newest and _age_s(newest[1])) or 0.0)
         self.degraded = ""  # what the run is without generators that were given up
         self._started = time.monotonic()
         self._committed: deque[tuple[float, dict[str, int]]] = deque()
@@ -96,7 +103,15 @@ class StatusTracker:
             starting="" if tail.last else _starting(stats, children, to_start),
             ending=", ".join(busy) if trained else "",
             degraded=self.degraded,
+            checkpoint_age_s=self._checkpoint_age_s(now),
         )
+
+    def _checkpoint_age_s(self, now: float) -> float | None:
+        newest = last_checkpoint(self._run_dir)
+        step = newest and newest[0]
+        if step != self._checkpoint[0]:
+            self._checkpoint = step, now
+        return None if step is None else now - self._checkpoint[1]
 
     def _rates(self) -> dict[str, float]:
         (began, before), (ended, after) = self._committed[0], self._committed[-1]
@@ -162,7 +177,9 @@ def counters(stats: RingStats) -> dict[str, Mapping[str, float]]:
 def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> dict:
     """Return for JSON the status, and what the run folder says of checkpoints and events."""
     stats, metrics = shot.stats, shot.metrics
-    checkpoint = last_checkpoint(run_dir)
+    checkpoint, age_s = last_checkpoint(run_dir), shot.checkpoint_age_s
+    if checkpoint and age_s is None:
+        age_s = _age_s(checkpoint[1])
     happened = events(run_dir)
     return {
         "run": str(run_dir),
@@ -202,7 +219,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "evaluation": newest_scores(run_dir),
         "no_scores": no_scores(config),
         "missing": read_json(RunFolder(run_dir).summary).get("missing", []) if state == "completed" else [],
-        "checkpoint": checkpoint and {"step": checkpoint[0], "age_s": _age_s(checkpoint[1])},
+        "checkpoint": checkpoint and {"step": checkpoint[0], "age_s": age_s},
         "recorder": recorder_summary(run_dir, stats),
         "restarts": dict(Counter(event["process"] for event in happened if event["event"] == "restart")),
         "degraded": shot.degraded or "; ".join(event["text"] for event in happened if event["event"] == "degraded"),
@@ -211,6 +228,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
 
 
 def _age_s(folder: Path) -> float | None:
+    """Seconds since a folder was written, by the time of day: there is no other clock for what was before this boot."""
     try:
         return max(0.0, time.time() - os.stat(folder).st_mtime)
     except FileNotFoundError:  # it has just made room for a newer one

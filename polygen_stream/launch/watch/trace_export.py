@@ -16,7 +16,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import replacing
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.launch.events import events
+from polygen_stream.launch.events import timed_events
 
 
 def write_trace(run_dir: Path, out: Path) -> int:
@@ -45,11 +45,12 @@ def write_trace(run_dir: Path, out: Path) -> int:
 def _events(run_dir: Path, files: list[list[dict]]) -> Iterator[dict]:
     """All events of a run; time 0 is when its first process began."""
     heads = [lines[0] for lines in files]
-    zero = min(head["time"] for head in heads)
-    # Within one boot all processes share a clock; between two, only the time of day tells.
-    boots: dict[str, int] = {}
-    for head in heads:
-        boots.setdefault(head["boot"], head["time"] - head["clock"] - zero)
+    # Within one boot all processes share a clock, whatever becomes of the time of day; between two, only that tells.
+    firsts: dict[str, dict] = {}
+    for head in sorted(heads, key=lambda head: head["clock"]):
+        firsts.setdefault(head["boot"], head)
+    zero = min(first["time"] for first in firsts.values())
+    boots = {boot: first["time"] - first["clock"] - zero for boot, first in firsts.items()}
     for pid, (head, *lines) in enumerate(files):  # real pids may come again; the name has them
         since = boots[head["boot"]]
         yield _name("process_name", pid, 0, f"{head['process']} (pid {head['pid']})")
@@ -64,9 +65,12 @@ def _events(run_dir: Path, files: list[list[dict]]) -> Iterator[dict]:
                 threads[line["thread"]] = len(threads)
                 yield _name("thread_name", pid, threads[line["thread"]], f"thread {threads[line['thread']]}")
             yield {"ph": "X", "tid": threads[line["thread"]], "name": line["name"], "dur": line["d"] / 1e3, **place}
-    for event in events(run_dir):
-        when = datetime.fromisoformat(event["time"]).timestamp() * 1e6 - zero / 1e3
-        what = {name: value for name, value in event.items() if name not in ("time", "event")}
+    for event in timed_events(run_dir):
+        if (boot := event.get("boot")) in boots and "clock" in event:
+            when = (event["clock"] + boots[boot]) / 1e3
+        else:
+            when = datetime.fromisoformat(event["time"]).timestamp() * 1e6 - zero / 1e3
+        what = {name: value for name, value in event.items() if name not in ("time", "clock", "boot", "event")}
         yield {"ph": "i", "s": "g", "pid": 0, "tid": 0, "name": event["event"], "ts": max(0.0, when), "args": what}
 
 

@@ -85,7 +85,7 @@ def fit_student(
     path = NoisePath(teacher_pipeline)
     flat = student.tokenize([c[i % len(c)] for i, c in enumerate(captions[:pairs])])
     empty = student.tokenize([""])
-    noises, solutions, pooled, started = [], [], [], time.time()
+    noises, solutions, pooled, started = [], [], [], time.monotonic()
     with torch.no_grad():
         for part in flat.split(256):
             noise = torch.randn(len(part), *_latent_shape(pipeline))
@@ -93,7 +93,7 @@ def fit_student(
             noises.append(noise)
             pooled.append(teacher.encoders[-1](part).text_embeds)
             if len(noises) % 10 == 0:
-                log(f"teacher {len(noises) * 256} pairs {time.time() - started:.0f} s")
+                log(f"teacher {len(noises) * 256} pairs {time.monotonic() - started:.0f} s")
     x0, x1, text = torch.cat(solutions), torch.cat(noises), torch.cat(pooled)
     optimization = Optimization(student.parameters(), steps, lr, log, weight_decay=0.01, warm_up=0.05)
     discriminator = _Discriminator(latents.shape[1], text.shape[1])

@@ -62,7 +62,7 @@ class Optimization:
         self._parameters = list(parameters)
         self._optimizer = torch.optim.AdamW(self._parameters, lr, betas=(0.9, 0.99), weight_decay=weight_decay)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, lr, steps, pct_start=warm_up)
-        self._log, self._steps, self._started, self._done = log, steps, time.time(), 0
+        self._log, self._steps, self._started, self._done = log, steps, time.monotonic(), 0
         self.ema = Ema(self._parameters)
         self.loss = 0.0
 
@@ -77,7 +77,7 @@ class Optimization:
         self.loss = loss.item() if self._done == 0 else 0.98 * self.loss + 0.02 * loss.item()
         self._done += 1
         if self._done % 100 == 0:
-            self._log(f"step {self._done} loss {self.loss:.4f} {time.time() - self._started:.0f} s")
+            self._log(f"step {self._done} loss {self.loss:.4f} {time.monotonic() - self._started:.0f} s")
 
     def snapshot(self, save: Callable[[int], None], every: int = 1000) -> None:
         """Call `save(step)` with averaged weights in place, if the step is a multiple of `every` or the last one."""

@@ -13,6 +13,7 @@ from polygen_stream.cli import app
     [
         ("report one --out x.html", "--out has no use with one run, whose report is one/report.html"),
         ("report one two --query cat", "--query is of the report of one run, and here are 2"),
+        ("report one two --device cpu", "--device is of the report of one run, and here are 2"),
         ("run --nodes 2", "--nodes 2 without --node: give the index of this node, 0 to 1"),
         ("run --nodes 2 --rendezvous host:29500", "--nodes 2 without --node"),
         ("run --accept-license sai-nc-community", "--accept-license is for weights that --prepare fetches"),

@@ -94,7 +94,7 @@ def test_what_due_returned_stays_due_until_it_has_been_started(ring):
 
 
 def test_the_status_says_what_the_first_step_waits_for(ring, tmp_path):
-    waiting, tracker, tail = queue(), StatusTracker(), MetricsTail(tmp_path / "metrics.jsonl")
+    waiting, tracker, tail = queue(), StatusTracker(tmp_path), MetricsTail(tmp_path / "metrics.jsonl")
     captioner, *later = waiting.left
     children = [started(captioner, tmp_path)]
     to_start = [process.label for process in later]

@@ -33,7 +33,7 @@ def show(tmp_path, ring, terminal, updates=1):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=140, height=40, highlight=False)
     view = StatusView(load_config(None, {"train.steps": "600"}), tmp_path, console)
-    tail, watch = MetricsTail(tmp_path / "metrics.jsonl"), StatusTracker()
+    tail, watch = MetricsTail(tmp_path / "metrics.jsonl"), StatusTracker(tmp_path)
     for _ in range(updates):
         tail.read()
         view.update(watch.take(ring.stats(), tail, []))
@@ -92,7 +92,7 @@ def test_process_table_names_what_each_process_does(tmp_path, ring):
         tmp_path,
         Console(file=screen, force_terminal=True, width=140, height=40),
     )
-    view.update(StatusTracker().take(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child]))
+    view.update(StatusTracker(tmp_path).take(ring.stats(), MetricsTail(tmp_path / "metrics.jsonl"), [child]))
     view.close()
     assert "renderer micro/sd15" in screen.getvalue()
     assert "painting" in screen.getvalue()

@@ -137,6 +137,15 @@ def test_captions_cannot_run(page):
     assert TRAP in page.words  # shown as it is written
 
 
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("warp", r"--device = 'warp' is not a device"), ("cuda:99", r"--device = 'cuda:99' is cuda:99, but this machine")],
+)
+def test_a_report_on_a_device_that_is_not_there_is_refused_before_anything_is_read(tmp_path, device, message):
+    with pytest.raises(UserError, match=message):
+        report.write_report(tmp_path, device=device)
+
+
 def test_a_report_tells_the_run(page, run_dir):
     for said in ("micro, seed 0", "60 of 60", "completed", "commit 0123456789", "negative: unchanged 12",
                  "60.0 [55.0, 65.0]", "zero_shot:cifar10", "50.0 [49.0, 51.0]", "a boat on the sea",
