@@ -17,6 +17,7 @@ from rich.table import Table
 from polygen_stream.analyze.image_set import ImageSet, render_images
 from polygen_stream.analyze.measure import measure
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import check_writable
 from polygen_stream.base.json_files import write_json
 from polygen_stream.base.pictures import open_picture
 from polygen_stream.base.run_folder import RunFolder
@@ -63,6 +64,7 @@ def analyze_run(
         UserError: no run, no caption; a reference that the run itself trained; no judge for images of this size.
     """
     run = RunFolder.open(run_dir.resolve())
+    check_writable(run.analysis)
     config = load_config(run.config)
     written = [
         (entry.outcome.text, entry.task.concept)

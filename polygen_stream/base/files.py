@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
+
+from polygen_stream.base.errors import UserError
 
 # Prefix of files and folders that are being written, or removed. No reader looks for such names; what a killed process
 # leaves of them in a run folder is removed when the run ends. (guardian.py, which imports nothing, has a copy.)
@@ -55,6 +58,32 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = False)
     """Write or replace a file in one piece; text as UTF-8. See `replacing`."""
     with replacing(path, durable=durable) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def check_writable(file: Path, *, makes_folder: bool = False) -> None:
+    """Find out whether a file can be written, by writing beside it.
+
+    Args:
+        file: The file.
+        makes_folder: Its folder is made when there is something to put in it.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if file.is_dir():
+        raise UserError(f"cannot write {file}: it is a folder; name a file")
+    if file.exists() and not file.is_file():  # a pipe or a device, such as /dev/stdout
+        return
+    folder = file.resolve().parent
+    if not folder.is_dir():
+        if not makes_folder:
+            raise UserError(f"cannot write {file}: there is no folder {folder}")
+        folder = folder.parent
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise UserError(f"cannot write {file}: {problem.strerror} ({folder})") from None
 
 
 def flush(path: Path) -> None:

@@ -58,7 +58,7 @@ def shard_members(
 
     with tarfile.open(fileobj=_plain(stream), mode="r|", tarinfo=Header) as tar:
         for header in tar:
-            tar.members = []  # else it keeps all of them
+            tar.members = []  # pyright: ignore[reportAttributeAccessIssue]  # else it keeps all of them
             if not header.isreg():
                 continue
             content, extension = b"", _extension(header.name)

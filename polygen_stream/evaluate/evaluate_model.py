@@ -13,11 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import check_writable
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import describe_model, load_encoder, resolve_checkpoint
 from polygen_stream.evaluate.score import Score
-from polygen_stream.evaluate.scores_file import add_scores, check_writable, read_scores, write_scores
+from polygen_stream.evaluate.scores_file import add_scores, read_scores, write_scores
 from polygen_stream.evaluate.tasks import run_tasks
 from polygen_stream.train.checkpoint import read_meta
 from polygen_stream.train.device import training_device

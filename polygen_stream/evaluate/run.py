@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from polygen_stream.base.errors import UserError
+from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.eval_log import read_evaluations
 from polygen_stream.base.jsonl import append_jsonl
 from polygen_stream.checkpoints import last_checkpoint, list_checkpoints, read_meta
@@ -71,6 +71,7 @@ def main(context: RoleContext) -> None:
         step, final, folder = checkpoint
         doing = f"evaluating step {step}"
         context.ring.heartbeat(doing)
+        _append(context.run_folder.eval_log)  # before hours of computing
         try:
             scores = evaluate(
                 folder, evaluation, context.device, lambda task, doing=doing: context.ring.heartbeat(f"{doing}: {task}")
@@ -81,11 +82,26 @@ def main(context: RoleContext) -> None:
             logging.info("step %d was retired before it was evaluated", step)
             done.add((step, final))
             continue
-        append_jsonl(context.run_folder.eval_log, {"step": step, "final": final, **scores})
+        _append(context.run_folder.eval_log, {"step": step, "final": final, **scores})
         done.add((step, final))
         logging.info("step %d: %s", step, _headline(scores))
         if final:
             return
+
+
+def _append(file: Path, *lines: dict[str, Any]) -> None:
+    """Add lines to the scores of the run; none: find out whether that is possible.
+
+    Raises:
+        PolygenError: It is not. It may be later, when this process is started again.
+    """
+    try:
+        with file.open("a", encoding="utf-8"):
+            pass
+        for line in lines:
+            append_jsonl(file, line)
+    except OSError as problem:
+        raise PolygenError(f"cannot write scores into {file}: {problem.strerror}") from problem
 
 
 def training_is_over(run_dir: Path) -> bool:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from polygen_stream.base.errors import UserError
@@ -34,32 +33,6 @@ def read_scores(file: Path) -> dict[str, Any]:
             f"{file} is damaged (it holds no scores of `evaluate`): restore it, or delete it to go on without it"
         )
     return found
-
-
-def check_writable(file: Path, *, makes_folder: bool = False) -> None:
-    """Find out whether a file can be written, by writing beside it.
-
-    Args:
-        file: The file.
-        makes_folder: Its folder is made when there is something to put in it.
-
-    Raises:
-        UserError: It cannot.
-    """
-    if file.is_dir():
-        raise UserError(f"cannot write {file}: it is a folder; name a file")
-    if file.exists() and not file.is_file():  # a pipe or a device, such as /dev/stdout
-        return
-    folder = file.resolve().parent
-    if not folder.is_dir():
-        if not makes_folder:
-            raise UserError(f"cannot write {file}: there is no folder {folder}")
-        folder = folder.parent
-    try:
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as problem:
-        raise UserError(f"cannot write {file}: {problem.strerror} ({folder})") from None
 
 
 def write_scores(file: Path, content: Mapping[str, Any]) -> None:

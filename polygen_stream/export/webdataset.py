@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.files import PARTIAL
+from polygen_stream.base.files import PARTIAL, check_writable, nearest_existing
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import load_config
@@ -31,11 +31,13 @@ def export(run_dir: Path, out: Path, per_shard: int, progress: Callable[[str], N
         The number of images.
 
     Raises:
-        UserError: no run, nothing in its journal, `out` exists already, or the webdataset package is missing.
+        UserError: no run, nothing in its journal, `out` exists already or cannot be made, or the webdataset package is
+            missing.
     """
     run = RunFolder.open(run_dir)
     if out.exists():
         raise UserError(f"{out} is there already: choose another --out, or move it away")
+    check_writable(nearest_existing(out.absolute().parent) / out.name)
     config = load_config(run.config)
     samples = list(journal_samples(list(read_journal(run.journal)), config.generators.negatives))
     if not samples:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from polygen_stream.analyze.correlation import FEWEST, coordinates, correlations
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import check_writable
 from polygen_stream.base.records import is_number
 from polygen_stream.evaluate.delta_mtl import delta_mtl, delta_mtl_interval
 from polygen_stream.evaluate.score import Score
@@ -34,8 +35,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     Raises:
         UserError: a folder is no run folder or has no evaluation of a trained model; `out` cannot be written.
     """
-    if not out.resolve().parent.is_dir():
-        raise UserError(f"cannot write {out}: there is no folder {out.resolve().parent}")
+    check_writable(out)
     runs = [read_run_data(folder) for folder in folders]
     for run in runs:
         if run.last is None:

@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from polygen_stream.analyze.image_set import images_of_groups
 from polygen_stream.analyze.measure import measure
-from polygen_stream.base.files import write_atomically
+from polygen_stream.base.files import check_writable, write_atomically
 from polygen_stream.base.json_files import write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.captions.journal import read_journal
@@ -69,11 +69,12 @@ def write_report(
         The path of the report.
 
     Raises:
-        UserError: it is no run folder, a file in it is damaged, or this machine has no such device.
+        UserError: it is no run folder, a file in it is damaged, the report cannot be written into it, or this
+            machine has no such device.
     """
     training_device(device, key="--device")
-    run = read_run_data(folder, ring)
-    file = RunFolder(folder).report
+    run, file = read_run_data(folder, ring), RunFolder(folder).report
+    check_writable(file)
     write_atomically(file, run_page(run, _neighbours(run, queries, device)))
     return file
 

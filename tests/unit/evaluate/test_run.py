@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import EvaluateConfig, RunConfig, TrainConfig
 from polygen_stream.evaluate.encoder import load_encoder
-from polygen_stream.evaluate.run import Evaluation, evaluate, next_checkpoint, training_is_over
+from polygen_stream.evaluate.run import Evaluation, evaluate, main, next_checkpoint, training_is_over
 from polygen_stream.evaluate.score_suite import score_suite
 from polygen_stream.micro.world import Split
+from polygen_stream.roles.role import RoleContext
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
@@ -106,3 +108,13 @@ def test_a_run_in_another_world_is_scored_on_its_tasks_alone_and_one_that_fails_
     assert found["metrics"] == found["intervals"] == found["chance"] == {}
     assert found["tasks"].keys() == {tasks[1]} and found["tasks"][tasks[1]]["acc1"]["chance"] == 0.5
     assert found["failed"].keys() == {tasks[0]} and "0.png" in found["failed"][tasks[0]]
+
+
+def test_scores_that_cannot_be_written_are_said_before_they_are_computed(tmp_path: Path, new_ring) -> None:
+    """The process ends with code 1, so that it is started again: the disk may have room by then."""
+    save(tmp_path, 20, final=True)
+    (tmp_path / "eval.jsonl").symlink_to(tmp_path / "unmounted" / "eval.jsonl")
+    context = RoleContext(CONFIG, tmp_path, new_ring(), "evaluator", None, "cpu")
+    with pytest.raises(PolygenError, match=r"cannot write scores into .*/eval\.jsonl: No such file or directory") as problem:
+        main(context)
+    assert problem.value.exit_code == 1

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.evaluate.scores_file import add_scores, check_writable, read_scores, write_scores
+from polygen_stream.base.files import check_writable
+from polygen_stream.evaluate.scores_file import add_scores, read_scores, write_scores
 
 SCORE = {"score": 0.5, "low": 0.4, "high": 0.6, "n": 10, "chance": None}
 
