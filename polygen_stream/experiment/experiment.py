@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from polygen_stream.assets.resources import experiment_path
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.files import nearest_existing
 from polygen_stream.experiment.load import load_experiment
 from polygen_stream.experiment.results import read_results
 from polygen_stream.experiment.spec import Experiment
@@ -26,10 +27,14 @@ def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, co
         console: shows progress and the path of the page.
 
     Raises:
-        UserError: the experiment file is wrong; the table has fewer than two runs of the baseline.
+        UserError: the experiment file is wrong; the table is damaged; `out` or `pools` is a file; the table has fewer than two runs of the baseline.
     """
     spec = load_experiment(experiment_path(file))
     table = out / f"{spec.name}.csv"
+    for option, folder in (("--out", out), ("--pools", pools)):
+        if not (above := nearest_existing(folder.absolute())).is_dir():
+            raise UserError(f"{option} {folder}: {above} is a file: name a folder")
+    read_results(table, spec)  # a damaged one is refused before hours of rendering
     if not page_only:
         _run(spec, pools / spec.pool.name, table, jobs, console)
     results = read_results(table, spec)

@@ -92,6 +92,8 @@ def read_results(table: Path, experiment: Experiment) -> list[TrialResult]:
     text = read_text(table, "result table")
     try:
         reader = csv.DictReader(io.StringIO(text))
+        if text.strip() and "arm" not in (reader.fieldnames or ()):
+            raise ValueError("its first line does not name the columns")
         results = [_parse(row, reader.line_num) for row in reader]
     except (ValueError, csv.Error) as problem:
         raise UserError(f"{table} is not a result table ({problem}): move it away and start again") from None

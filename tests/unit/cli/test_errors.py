@@ -44,6 +44,10 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["run", "--run-dir", "x" * 300], ["File name too long", "x" * 300]),
         (["run", "--launch.captioner_python", "nosuchpy"], ["launch.captioner_python nosuchpy"]),
         (["evaluate", "micro", "--tasks", ","], ["--tasks ','", "names none"]),
+        (["experiment", "table1", "--out", "bad.toml"], ["--out bad.toml: ", "is a file: name a folder"]),
+        (["experiment", "table1", "--pools", "bad.toml/x"], ["--pools bad.toml/x: ", "is a file: name a folder"]),
+        (["experiment", "table1", "--out", "folder"], ["folder/table1.csv is not a result table", "first line"]),
+        (["run", "--evaluate.tasks", "transfer", "--dry-run"], ["transfer:FOLDER, which fetch-pictures made"]),
         pytest.param(
             ["evaluate", "micro", "--json", "folder"],
             ["cannot write folder: it is a folder"],
@@ -65,6 +69,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, cli, words, parts):
     (tmp_path / "syntax.toml").write_text("[train\n")
     (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'\n")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "table1.csv").write_text("no table\n1\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "summary.json").write_text("{}")
     (tmp_path / "object.json").write_text("{}")
