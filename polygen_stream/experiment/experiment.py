@@ -27,7 +27,8 @@ def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, co
         console: shows progress and the path of the page.
 
     Raises:
-        UserError: the experiment file is wrong; the table is damaged; `out` or `pools` is a file; the table has fewer than two runs of the baseline.
+        UserError: the experiment file is wrong; `out` or `pools` is a file; the table is damaged, or has fewer than two
+            runs of the baseline.
     """
     spec = load_experiment(experiment_path(file))
     table = out / f"{spec.name}.csv"
