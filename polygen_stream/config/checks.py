@@ -109,11 +109,18 @@ def _check_training(train: TrainConfig) -> None:
             f"train.image_image_head = {train.image_image_head} has no use with train.image_image_weight = 0: set the "
             "weight, or leave the head out"
         )
-    if train.objective in ("negclip", "infonce") and train.hn_t2i != "same_polarity":
+    if train.image_image_candidates != "hn_t2i" and not train.image_image_weight:
         raise UserError(
-            f"train.hn_t2i = {train.hn_t2i!r} has no meaning with train.objective = {train.objective!r}, whose text "
-            "rows see what its paper says: leave one of them out"
+            f"train.image_image_candidates = {train.image_image_candidates!r} has no use with "
+            "train.image_image_weight = 0: set the weight, or leave the candidates out"
         )
+    if train.objective in ("negclip", "infonce"):
+        for key in ("hn_t2i", "hn_weight", "image_image_candidates"):
+            if getattr(train, key) != TrainConfig.model_fields[key].default:
+                raise UserError(
+                    f"train.{key} = {getattr(train, key)!r} has no meaning with train.objective = {train.objective!r}, "
+                    'whose rows see what its paper says: it is for "multi_positive", so leave one of them out'
+                )
 
 
 def _check_evaluation(config: RunConfig) -> None:

@@ -505,6 +505,12 @@ class TrainConfig(Section):
         description='Objective "multi_positive": images that a text is contrasted with: those of its own kind, '
         'positive or hard negative ("same_polarity"), the same without rows for hard negatives ("none"), or "all".',
     )
+    hn_weight: Literal["text_share", "one"] = Field(
+        default="text_share",
+        json_schema_extra=FIXED,
+        description='Objective "multi_positive": weight of the half of the loss about hard negatives: their number '
+        'over that of captions ("text_share"), or 1 ("one").',
+    )
     image_image_weight: float = Field(
         default=0.0,
         ge=0,
@@ -513,6 +519,12 @@ class TrainConfig(Section):
     )
     image_image_temperature: float = Field(
         default=0.1, gt=0, json_schema_extra=FIXED, description="Temperature of that term."
+    )
+    image_image_candidates: Literal["hn_t2i", "all"] = Field(
+        default="hn_t2i",
+        json_schema_extra=FIXED,
+        description='Images that an image is contrasted with in that term: those of its own kind unless hn_t2i = "all" '
+        '("hn_t2i"), or "all".',
     )
     image_image_head: int = Field(
         default=0,

@@ -8,19 +8,26 @@ images. Features are L2-normalised, s = exp(logit scale), the logit of image r a
 
 `multi_positive` (default):
     half(+) = 1/2 [ mean over I+ of i2t  +  mean over T+ of t2i ],  half(-) likewise over I- and T-
-    loss    = half(+) + |T-|/|T+| * half(-)
+    loss    = half(+) + w * half(-)
 
 Sources. i2t over both text sets and t2i within one polarity are TripletCLIP's (arXiv 2411.02545), whose loss
 is the plain sum of the two halves. The uniform target over a caption's own images is StableRep++'s text row.
-The merge of the two is our reading of PolyGen; so is the weight |T-|/|T+|, which gives every text the same
-weight and lets the negatives fade in with the curriculum instead of jumping to half of the loss with the
-first pair. It is 1 when every positive has its negative, where the sum is TripletCLIP's (twice the scale of a
-CLIP loss), and 0 without negatives, where the loss is open_clip's `ClipLoss`.
+
+Weight of the negatives' half (`hn_weight`):
+    text_share     w = |T-|/|T+| (default, our reading of PolyGen). Every text has the same weight, and the negatives
+                   fade in with the curriculum instead of jumping to half of the loss with the first pair.
+    one            w = 1 however few the negatives are, as in the training code of PolyGen's first author.
+Both are 1 when every positive has its negative, where the sum is TripletCLIP's (twice the scale of a CLIP loss), and
+without negatives the loss is open_clip's `ClipLoss`.
 
 Candidates of t2i (`hn_t2i`), because generated negatives often miss the one thing their caption changed:
     same_polarity  T+ rows see I+ only, T- rows see I- only (TripletCLIP's structure; default)
     none           as above, and T- rows are dropped: negatives act image-to-text only
     all            every text row sees every image
+
+Candidates of the image-image term (`image_image_candidates`):
+    hn_t2i         those of the text rows: images of the anchor's polarity, or every image with hn_t2i = "all" (default)
+    all            every other image, as in the first author's code
 
 Baselines, in the same multi-positive form:
     negclip        half(+) alone: hard-negative captions without their images (NegCLIP, arXiv 2210.01936)
@@ -51,6 +58,8 @@ from polygen_stream.train.text_image_index import TextImageIndex
 
 LossName = Literal["multi_positive", "negclip", "infonce"]
 HardNegativeT2I = Literal["same_polarity", "none", "all"]
+HardNegativeWeight = Literal["text_share", "one"]
+ImageImageCandidates = Literal["hn_t2i", "all"]
 
 
 def multi_positive_loss(
@@ -61,8 +70,10 @@ def multi_positive_loss(
     *,
     objective: LossName = "multi_positive",
     hn_t2i: HardNegativeT2I = "same_polarity",
+    hn_weight: HardNegativeWeight = "text_share",
     image_image_weight: float = 0.0,
     image_image_temperature: float = 0.1,
+    image_image_candidates: ImageImageCandidates = "hn_t2i",
     image_image_features: Tensor | None = None,
     chunk: int = 0,
     group: dist.ProcessGroup | None = None,
@@ -76,8 +87,10 @@ def multi_positive_loss(
         index: which image shows which text.
         objective: see the module's text.
         hn_t2i: candidates of the text rows of `multi_positive`, see the module's text.
+        hn_weight: weight of the negatives' half of `multi_positive`, see the module's text.
         image_image_weight: weight of the image-image term; 0 leaves it out.
         image_image_temperature: temperature of the image-image term (StableRep: 0.1).
+        image_image_candidates: candidates of the image-image term, see the module's text.
         image_image_features: float [N, P], L2-normalised: what the image-image term compares instead of image_features.
         chunk: rows of logits at a time (chunked_cross_entropy.py); 0 for all at once.
         group: the ranks that share the batch, each of which calls this with its part; None for a single process.
@@ -106,13 +119,14 @@ def multi_positive_loss(
             if hn_t2i != "none":
                 parts["negative_t2i"] = terms.mean_over_texts(t2i, 1)
                 half = half + parts["negative_t2i"]
-            loss = loss + (negatives / positives) * half / 2
+            loss = loss + (negatives / positives if hn_weight == "text_share" else 1.0) * half / 2
     if image_image_weight:
         own_features, all_features = local.images, gathered.images  # [N, D], [M, D]
         if image_image_features is not None:
             own_features = _at_least_fp32(image_image_features)  # [N, P]
             all_features = own_features if group is None else gather_images(own_features, gathered, group)  # [M, P]
-        i2i = terms.image_to_image(own_features, all_features, 1 / image_image_temperature, all_images)  # [N]
+        mixed = all_images or image_image_candidates == "all"
+        i2i = terms.image_to_image(own_features, all_features, 1 / image_image_temperature, mixed)  # [N]
         polarities = (0,) if objective == "negclip" else (0, 1)
         parts["image_image"] = terms.mean_over_images(i2i, *polarities)
         loss = loss + image_image_weight * parts["image_image"]
@@ -151,9 +165,9 @@ class _ContrastiveTerms:
         """Contrast every image with all others, or with those of its polarity: [N].
 
         StableRep's multi-positive contrastive loss (arXiv 2306.00984): the target is uniform over the other images of
-        the caption, and an anchor without one costs nothing but still counts in the mean. That an anchor's candidates
-        leave out the other polarity is our reading: an I- that misses its edit would otherwise be pushed away from
-        images that show the same thing.
+        the caption, and an anchor without one costs nothing but still counts in the mean. Leaving out the other
+        polarity is our reading: an I- that misses its edit would otherwise be pushed away from images that show the
+        same thing.
 
         Args:
             own_features: float [N, P] of this rank's images.

@@ -32,6 +32,7 @@ OPTIONS = [
     {"hn_t2i": "all", "image_image_weight": 0.7},
     {"objective": "negclip", "image_image_weight": 0.7},
     {"objective": "infonce"},
+    {"hn_weight": "one", "image_image_weight": 1.0, "image_image_candidates": "all"},
 ]
 HEADS = (False, True)
 

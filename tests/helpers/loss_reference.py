@@ -59,6 +59,8 @@ def reference_loss(
     *,
     objective: str = "multi_positive",
     hn_t2i: str = "same_polarity",
+    hn_weight: str = "text_share",
+    image_image_candidates: str = "hn_t2i",
     image_image_weight: float = 0.0,
     image_image_temperature: float = 0.1,
     image_image_features: Vectors | None = None,
@@ -78,8 +80,9 @@ def reference_loss(
         return cross_entropy(row, [r for r in pool if said[r] == case.caption[t]])
 
     def i2i(r: int) -> float:
+        free = mixed or image_image_candidates == "all"
         vectors = images if image_image_features is None else image_image_features
-        pool = [other for other in image_range if other != r and (mixed or of_image[other] == of_image[r])]
+        pool = [other for other in image_range if other != r and (free or of_image[other] == of_image[r])]
         row = {other: dot(vectors[r], vectors[other]) / image_image_temperature for other in pool}
         return cross_entropy(row, [other for other in pool if said[other] == said[r]])
 
@@ -98,7 +101,7 @@ def reference_loss(
             half = mean([i2t(r) for r in negative_images]) / 2
             if hn_t2i != "none":
                 half += mean([t2i(t) for t in negative_texts]) / 2
-            loss += len(negative_texts) / len(positive_texts) * half
+            loss += (1 if hn_weight == "one" else len(negative_texts) / len(positive_texts)) * half
     if image_image_weight:
         anchors = positive_images if objective == "negclip" else list(image_range)
         loss += image_image_weight * mean([i2i(r) for r in anchors])

@@ -14,6 +14,7 @@ from polygen_stream.train.loss import multi_positive_loss
 
 OBJECTIVES = [
     *({"objective": "multi_positive", "hn_t2i": mode} for mode in ("same_polarity", "none", "all")),
+    {"hn_weight": "one", "image_image_candidates": "all"},
     {"objective": "negclip"},
     {"objective": "infonce"},
 ]
