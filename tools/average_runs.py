@@ -15,7 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SCORES = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
+SCORES = (
+    "zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional",
+    "micro_sugarcrepe_pp_itt", "micro_sugarcrepe_pp_tot",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -25,6 +28,8 @@ def main() -> None:
     summaries = [read_summary(run) for run in parser.parse_args().runs]
     print("| unseen combinations, % | trained | untrained | chance |\n| --- | ---: | ---: | ---: |")
     for score in SCORES:
+        if not all(s["evaluation"]["chance"].get(score) for s in summaries):
+            continue  # a run of an earlier version
         cells = [spread([100 * s["evaluation"][model][score] for s in summaries]) for model in ("trained", "untrained")]
         chance = 100 * summaries[0]["evaluation"]["chance"][score]
         print(f"| {score.replace('_', ' ')} | {cells[0]} | {cells[1]} | {chance:.1f} |")
