@@ -94,7 +94,7 @@ TASKS: dict[str, EvalTask] = {
     "micro": micro,
     "transfer": transfer,
 }
-NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs", "transfer")
+NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs")
 
 
 def run_tasks(
