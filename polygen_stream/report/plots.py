@@ -300,7 +300,7 @@ def _scores(run: RunData) -> Plot:
     steps = [line["step"] for line in lines]
 
     def draw(axes: Axes) -> None:
-        for colour, key in zip(COLOURS, run.headline, strict=True):
+        for colour, key in zip(COLOURS, run.headline, strict=False):
             axes.plot(steps, [100 * line["metrics"][key] for line in lines], "o-", color=colour, label=label(key))
             with_interval = [line for line in lines if line.get("intervals")]
             limits = np.array([line["intervals"][key] for line in with_interval]).reshape(-1, 2)
