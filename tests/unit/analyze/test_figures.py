@@ -143,24 +143,27 @@ def painted_by_two(second, captions: int = 60) -> tuple[np.ndarray, np.ndarray, 
     return np.concatenate([first, second(other, rng)]), np.repeat([0, 1], 2 * captions), np.tile(number, 2)
 
 
-def noisy(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.clip(images + rng.normal(0, 6, images.shape), 0, 255).astype(np.uint8)
+def softened(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Half of each pixel from the mean of its neighbourhood: the things are the same, high frequencies are weaker."""
+    wide = np.pad(images.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    blurred = np.mean([wide[:, y : y + 32, x : x + 32] for y in range(3) for x in range(3)], axis=0)
+    return ((images + blurred) / 2).round().astype(np.uint8)
 
 
 ORACLE = SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors"
 
 
 def test_a_probe_finds_generators_by_their_spectra_and_not_by_contents_that_are_the_same():
-    images, generators, captions = painted_by_two(noisy)
+    images, generators, captions = painted_by_two(softened)
     found = probe_references(images, generators, captions, load_oracle(ORACLE))
-    assert found["spectrum"]["low"] > 0.8 > found["spectrum"]["chance"] == 0.5
+    assert found["spectrum"]["low"] > 0.65 and found["spectrum"]["chance"] == 0.5
     assert found["content"]["low"] < 0.5 < found["content"]["high"]
 
 
 def test_a_probe_finds_nothing_between_a_painter_and_himself():
     found = probe_references(*painted_by_two(lambda images, rng: images), load_oracle(ORACLE))
     assert all(probe["low"] < probe["chance"] < probe["high"] for probe in found.values())
-    assert probe_references(*painted_by_two(noisy), None).keys() == {"spectrum"}
+    assert probe_references(*painted_by_two(softened), None).keys() == {"spectrum"}
 
 
 def test_a_probe_finds_generators_that_draw_other_things_by_the_contents():
