@@ -27,8 +27,9 @@ def generator_plots(analysis: Mapping[str, Any] | None) -> list[Plot]:
     found = [_spectra(analysis)]
     if all("diversity" in figures for figures in analysis["generators"].values()):
         found.insert(0, _quadrant(analysis))
-    if analysis.get("invariance"):
-        found.append(_invariance(analysis["invariance"]))
+    probes = {name: probe for name, probe in analysis.get("invariance", {}).items() if name in FEATURES}
+    if probes:
+        found.append(_invariance(probes))
     return found
 
 
