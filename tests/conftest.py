@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from small_rings import small_spec
 
 from polygen_stream.ring import Ring
+
+# Of the task `transfer`: runs of tests are not to find what a developer has fetched.
+os.environ["POLYGEN_STREAM_PICTURES"] = os.path.join(os.devnull, "pictures")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -1,7 +1,7 @@
 """Ask the oracle of the micro world about the pictures of the task `transfer`, and print its scores.
 
-    polygen-stream fetch-pictures pictures
-    python tools/oracle_transfer.py pictures
+    polygen-stream fetch-pictures
+    python tools/oracle_transfer.py
 
 The oracle is a classifier of painted pictures (polygen_stream/micro/oracle.py). Pictures are prepared for it as for a
 CLIP of ours: 32 x 32 pixels, bilinear. A picture is right if its thing is the most likely answer.
@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, pil_to_tenso
 
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.evaluate.score import proportion
+from polygen_stream.evaluate.transfer.folder import default_folder
 from polygen_stream.evaluate.transfer.picture_list import STYLES
 from polygen_stream.evaluate.transfer.task import listed_pictures
 from polygen_stream.micro.oracle import load_oracle
@@ -28,8 +29,8 @@ from polygen_stream.micro.world import THINGS
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the folder of `polygen-stream fetch-pictures`")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", nargs="?", type=Path, help="of `polygen-stream fetch-pictures`, if not the default")
+    folder = parser.parse_args().folder or default_folder()
     torch.set_num_threads(1)
     pictures = listed_pictures(folder)
     images = np.stack([prepared(folder / each.file) for each in pictures])

@@ -11,7 +11,13 @@ from polygen_stream.analyze.diversity import scatter, unbiased_std, vendi_score
 from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.interval import proportion_with_interval
 from polygen_stream.analyze.recognition import prototype_right
-from polygen_stream.analyze.spectra import high_frequency_share, normalised_spectrum, slope, spectral_distance
+from polygen_stream.analyze.spectra import (
+    high_frequency_share,
+    normalised_spectrum,
+    slope,
+    spectral_distance,
+    spectral_distances,
+)
 
 
 def generator_metrics(
@@ -61,10 +67,7 @@ def generator_metrics(
             else {**_diversity(features, classes), **_between(features, classes, image_set.generator)}
         ),
         **_spectral(image_set.images, normalised_spectrum(image_set.images), target),
-        "distances": {
-            first: {other: round(spectral_distance(spectra[first], spectra[other]), 4) for other in spectra}
-            for first in spectra
-        },
+        "distances": spectral_distances(spectra),
     }
     found: dict[str, object] = {"generators": figures, "ensemble": ensemble}
     return found if target is None else {**found, "reference_spectrum": target.round(4).tolist()}

@@ -8,12 +8,20 @@ from polygen_stream.analyze.interval import proportion_with_interval
 from polygen_stream.evaluate.linear_probe import linear_probe
 
 TRAIN = 0.75  # of the captions
+# What the probe is given, by its key in an analysis.
+FEATURES = {
+    "trained": "the trained model",
+    "untrained": "the untrained model",
+    "content": "what is in the pictures",
+    "spectrum": "their spectrum alone",
+}
 
 
 def generator_probe(features: np.ndarray, generators: np.ndarray, captions: np.ndarray) -> dict[str, float]:
     """Return the accuracy of a linear probe for the generator on captions that it was not trained on.
 
-    It is 1 / m (`chance`) if the embedding tells nothing about which of m generators rendered an image.
+    It is 1 / m (`chance`) if the embedding tells nothing about which of m generators rendered an image. Above that it
+    is read beside `probe_references`: what generators draw of a caption differs too.
 
     Args:
         features: float [n, d], L2-normalised.

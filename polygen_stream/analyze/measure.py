@@ -10,11 +10,12 @@ import numpy as np
 from polygen_stream.analyze.generator_metrics import generator_metrics
 from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.invariance import generator_probe
+from polygen_stream.analyze.probe_references import probe_references
 from polygen_stream.analyze.recognition import CLIP_SCORE_PREFIX, clip_score, oracle_right
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.checkpoints import list_checkpoints
 from polygen_stream.evaluate.encoder import Encoder, load_encoder
-from polygen_stream.micro.oracle import load_oracle
+from polygen_stream.micro.oracle import Oracle, load_oracle
 from polygen_stream.micro.painter import SIZE, paint
 from polygen_stream.micro.world import sample_scene
 
@@ -30,7 +31,7 @@ def measure(
     real: np.ndarray | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Return `generator_metrics` of the images, and the generator probe on the run's own models.
+    """Return `generator_metrics` of the images, and the generator probe on the run's own models with its references.
 
     Images of the micro world need no judge: the oracle grades them, and its features measure their diversity. Without
     either, only the spectra are measured.
@@ -44,7 +45,7 @@ def measure(
         device: where the run's models are probed.
     """
     images, texts = image_set.images, [image_set.captions[c] for c in image_set.caption]
-    features = read = scores = None
+    features = read = scores = oracle = None
     if images.shape[1] == SIZE:
         oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
         features, read = oracle.features(images), oracle_right(oracle, images, texts)
@@ -53,7 +54,7 @@ def measure(
         features = judge.images(images).numpy()
         scores = clip_score(features, judge.texts([CLIP_SCORE_PREFIX + text for text in texts]).numpy())
     found = generator_metrics(image_set, features, classes, read=read, clip_scores=scores, reference=real)
-    return {**found, "invariance": _invariance(run_dir, image_set, device)}
+    return {**found, "invariance": _invariance(run_dir, image_set, oracle, device)}
 
 
 def _painted() -> np.ndarray:
@@ -61,8 +62,8 @@ def _painted() -> np.ndarray:
     return np.stack([paint(sample_scene(rng), rng) for _ in range(PAINTED)])
 
 
-def _invariance(run_dir: Path, image_set: ImageSet, device: str) -> dict[str, dict[str, float]]:
-    """The generator probe on the run's last checkpoint, and on the untrained model beside it."""
+def _invariance(run_dir: Path, image_set: ImageSet, oracle: Oracle | None, device: str) -> dict[str, dict[str, float]]:
+    """The generator probe on the run's last checkpoint, and beside it on the untrained model, content and spectrum."""
     found = list_checkpoints(run_dir)
     if len(np.unique(image_set.generator)) < 2 or not found:
         return {}
@@ -71,4 +72,4 @@ def _invariance(run_dir: Path, image_set: ImageSet, device: str) -> dict[str, di
     for name, folder in models.items():
         features = load_encoder(str(folder), device=device).images(image_set.images).numpy()
         probes[name] = generator_probe(features, image_set.generator, image_set.caption)
-    return probes
+    return probes | probe_references(image_set.images, image_set.generator, image_set.caption, oracle)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygen_stream.analyze.image_set import ImageSet, render_images
+from polygen_stream.analyze.invariance import FEATURES
 from polygen_stream.analyze.measure import measure
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import check_writable
@@ -120,7 +121,8 @@ def analysis_table(found: Mapping[str, Any]) -> Table:
     row("spectrum from real, decades", "{:.3f}".format, "spectral_distance")
     for which, probe in found["invariance"].items():
         blank = [""] * len(found["generators"])
-        table.add_row(f"generator probe, {which}, % (chance {100 * probe['chance']:.0f})", *blank, _percent(probe))
+        told = FEATURES.get(which, which)
+        table.add_row(f"generator probe on {told}, % (chance {100 * probe['chance']:.0f})", *blank, _percent(probe))
     return table
 
 

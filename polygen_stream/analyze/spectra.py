@@ -8,6 +8,8 @@ Durall et al. 2020 (arXiv 2003.01826; cc-hpc-itwm/UpConv radialProfile.py), whic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 LUMA = (0.2989, 0.5870, 0.1140)
@@ -38,9 +40,14 @@ def radial_spectrum(images: np.ndarray) -> np.ndarray:
 
 def normalised_spectrum(images: np.ndarray) -> np.ndarray:
     """Return `radial_spectrum` of images whose total power is scaled to 1: brightness and contrast drop out."""
+    return radial_spectra(images).mean(axis=0)
+
+
+def radial_spectra(images: np.ndarray) -> np.ndarray:
+    """Return the spectrum of every image, scaled as in `normalised_spectrum`: float [n, side // 2 + 1]."""
     power = radial_power(images)
     rings = np.bincount(_ring_numbers(images.shape[1]).ravel())[: power.shape[1]]
-    return np.log10(power / (power @ rings)[:, None] + 1e-12).mean(axis=0)
+    return np.log10(power / (power @ rings)[:, None] + 1e-12)
 
 
 def slope(spectrum: np.ndarray) -> float:
@@ -61,6 +68,14 @@ def high_frequency_share(images: np.ndarray) -> float:
 def spectral_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Return the mean absolute difference of two normalised spectra in decades, over radii from 1 to Nyquist."""
     return float(np.abs(first - second)[1:].mean())
+
+
+def spectral_distances(spectra: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return `spectral_distance` between all normalised spectra by name, {one: {other: decades}}; for JSON."""
+    return {
+        first: {other: round(spectral_distance(spectra[first], spectra[other]), 4) for other in spectra}
+        for first in spectra
+    }
 
 
 def _ring_numbers(side: int) -> np.ndarray:

@@ -10,11 +10,12 @@ import torch
 from matplotlib import pyplot as plt
 from rich.console import Console
 
-from polygen_stream.analyze.spectra import radial_spectrum
+from polygen_stream.analyze.spectra import spectral_distances
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.audit.captions import audit_editor, audit_writer
-from polygen_stream.audit.generators import audit_generator, sample_pairs
-from polygen_stream.audit.view import audit_figure, audit_table, language_table
+from polygen_stream.audit.ensemble import audit_ensemble, audit_painter
+from polygen_stream.audit.generators import GeneratorAudit, audit_generator, sample_pairs
+from polygen_stream.audit.view import audit_figure, audit_table, distance_table, language_table
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.sources import language_models
 from polygen_stream.config import RunConfig
@@ -23,8 +24,7 @@ from polygen_stream.generators.pipelines import load_generator
 from polygen_stream.generators.recipe import Recipe, load_recipe
 from polygen_stream.micro.edits import EDITS
 from polygen_stream.micro.oracle import load_oracle
-from polygen_stream.micro.painter import SIZE, paint
-from polygen_stream.micro.world import sample_scene
+from polygen_stream.micro.painter import SIZE
 from polygen_stream.report.samples import CaptionSample, draw_samples
 
 
@@ -60,25 +60,36 @@ def audit_all(
     torch.set_num_threads(threads)
     oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
     pairs = sample_pairs(config.seed)
-    results: dict[str, dict[str, object]] = {}
+    audits: dict[str, GeneratorAudit] = {}
     drawn: list[tuple[np.ndarray, np.ndarray]] = []  # per generator: pictures of the captions, of the hard negatives
     for recipe in recipes:
         with console.status(f"rendering with {recipe.name}"):
             generator = load_generator(recipe, config.generators.device)
             accelerate(generator, config.generators.backend, threads)
-            results[recipe.name] = audit_generator(generator, oracle, pictures, config.seed)
+            audits[recipe.name] = audit_generator(generator, oracle, pictures, config.seed)
             # as in a run, a hard negative has the noise of its positive
             captions, negatives = zip(*pairs, strict=True)
             seeds = range(len(pairs))
             drawn.append((generator.render(captions, seeds), generator.render(negatives, seeds)))
-    console.print(audit_table(results))
+    painter = audit_painter(oracle, pictures, config.seed)
+    results = {name: audit.figures for name, audit in audits.items()}
+    together = {"ensemble": audit_ensemble(list(audits.values())), "painter": painter.figures}
+    distances = spectral_distances({name: audit.spectrum for name, audit in {**audits, "painter": painter}.items()})
+    console.print(audit_table(results, together))
+    console.print(distance_table(distances))
     written = _audit_language_models(config, pictures, console) if config.captions.source == "transformers" else {}
     if as_json:
-        figures = {"pictures": pictures, "generators": results, "language_models": written}
+        figures = {
+            "pictures": pictures,
+            "generators": results,
+            **together,
+            "spectral_distances": distances,
+            "language_models": written,
+        }
         as_json.write_text(json.dumps(figures, indent=2) + "\n")
         console.print(f"figures: {as_json}")
     if picture:
-        figure = audit_figure(results, _painter_spectrum())
+        figure = audit_figure(results, together)
         figure.savefig(picture, dpi=130)
         plt.close(figure)
         console.print(f"picture: {picture}")
@@ -112,8 +123,3 @@ def _check_micro(recipe: Recipe) -> None:
             f"{recipe.origin} draws {recipe.width}x{recipe.height} pictures, and the oracle reads the micro"
             f" world's {SIZE}x{SIZE}: audit a config whose generators are micro ones"
         )
-
-
-def _painter_spectrum() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return radial_spectrum(np.stack([paint(sample_scene(rng), rng) for _ in range(500)]))

@@ -16,7 +16,7 @@ from scipy.stats import bootstrap
 
 from polygen_stream.analyze.diversity import unbiased_std, vendi_score
 from polygen_stream.analyze.interval import proportion_with_interval
-from polygen_stream.analyze.spectra import radial_spectrum
+from polygen_stream.analyze.spectra import normalised_spectrum, radial_spectrum
 from polygen_stream.base import seeding
 from polygen_stream.generators.pipelines import Generator
 from polygen_stream.micro import edits, world
@@ -35,6 +35,23 @@ class Request:
     caption: str
     scene: Scene
     asked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GeneratorAudit:
+    """What was found of one source of pictures.
+
+    Attributes:
+        figures: As JSON can hold them; shares come with 95 % Wilson intervals.
+        recognised: float [n], 1.0 where all that a caption of `single_requests` names is right, seen ones first.
+        features: float [captions, PICTURES_PER_CAPTION, d], the oracle's, of several pictures of each caption.
+        spectrum: float [17], `normalised_spectrum` of the pictures of `recognised`.
+    """
+
+    figures: dict[str, object]
+    recognised: np.ndarray
+    features: np.ndarray
+    spectrum: np.ndarray
 
 
 def single_requests(count: int, split: Split, seed: int) -> list[Request]:
@@ -67,8 +84,8 @@ def count_requests(count: int, split: Split, seed: int) -> list[Request]:
     return _requests(lambda scene: scene.count > 1, ("layout",), count, split, seed, "audit count")
 
 
-def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: int = 0) -> dict[str, object]:
-    """Every figure of one generator, as JSON can hold it; shares come with 95 % Wilson intervals.
+def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: int = 0) -> GeneratorAudit:
+    """Every figure of one generator.
 
     Args:
         generator: what is audited.
@@ -85,15 +102,15 @@ def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: i
         for split in Split:
             requests = kind(half, split, seed)
             images = clock.render([r.caption for r in requests], seed)
-            right = oracle.read(images).correct([r.scene for r in requests])
+            reading = oracle.read(images)
+            right = reading.correct([r.scene for r in requests])
             for question in requests[0].asked:
                 name = question if kind is not pair_requests or question == "relation" else f"pair_{question}"
                 name = "count" if kind is count_requests else name
                 asked.setdefault(name, []).append(right[question])
             if kind is single_requests:
                 single[split.value] = images
-                every = np.stack([right[question] for question in requests[0].asked]).min(0)
-                asked.setdefault("recognizability", []).append(every)
+                asked.setdefault("recognizability", []).append(all_right(reading, requests))
     shares = {
         name: {
             **proportion_with_interval(np.concatenate(parts)),
@@ -102,13 +119,28 @@ def audit_generator(generator: Generator, oracle: Oracle, pictures: int, seed: i
         }
         for name, parts in asked.items()
     }
-    return {
+    hard_negatives = _hard_negatives(clock, oracle, pictures, seed)
+    features = _features_per_caption(clock, oracle, captions_of_diversity(pictures), seed)
+    drawn = np.concatenate(list(single.values()))
+    figures = {
         **shares,
-        **_hard_negatives(clock, oracle, pictures, seed),
-        "diversity": _diversity(clock, oracle, max(2, pictures // PICTURES_PER_CAPTION), seed),
-        "spectrum": radial_spectrum(np.concatenate(list(single.values()))).round(4).tolist(),
+        **hard_negatives,
+        "diversity": diversity_figures(features),
+        "spectrum": radial_spectrum(drawn).round(4).tolist(),
         "images_per_second": round(clock.images / clock.seconds, 2),
     }
+    return GeneratorAudit(figures, np.concatenate(asked["recognizability"]), features, normalised_spectrum(drawn))
+
+
+def all_right(reading: OracleReading, requests: Sequence[Request]) -> np.ndarray:
+    """Float [n]: 1.0 where the oracle reads all that a caption names; requests ask the same questions."""
+    right = reading.correct([request.scene for request in requests])
+    return np.stack([right[question] for question in requests[0].asked]).min(0)
+
+
+def captions_of_diversity(pictures: int) -> int:
+    """Return how many captions are drawn several times, of a given number of images per kind of question."""
+    return max(2, pictures // PICTURES_PER_CAPTION)
 
 
 def shows_edit(reading: OracleReading, scenes: Sequence[Scene], edited: Sequence[Scene]) -> np.ndarray:
@@ -174,11 +206,19 @@ def _hard_negatives(clock: _Clock, oracle: Oracle, pictures: int, seed: int) -> 
     }
 
 
-def _diversity(clock: _Clock, oracle: Oracle, captions: int, seed: int) -> dict[str, float]:
-    """Mean over captions of the diversity of their pictures in the oracle's features, with a bootstrap interval."""
+def _features_per_caption(clock: _Clock, oracle: Oracle, captions: int, seed: int) -> np.ndarray:
     requests = single_requests(captions, Split.SEEN, seed + 1)
     texts = [r.caption for r in requests for _ in range(PICTURES_PER_CAPTION)]
-    features = oracle.features(clock.render(texts, seed)).reshape(captions, PICTURES_PER_CAPTION, -1)
+    return oracle.features(clock.render(texts, seed)).reshape(captions, PICTURES_PER_CAPTION, -1)
+
+
+def diversity_figures(features: np.ndarray) -> dict[str, float]:
+    """Mean over captions of the diversity of their pictures, with a bootstrap interval.
+
+    Args:
+        features: float [captions, pictures, d], the oracle's.
+    """
+    captions, pictures, _ = features.shape
     spread = np.array([unbiased_std(f) for f in features])
     interval = bootstrap((spread,), np.mean, rng=np.random.default_rng(0)).confidence_interval
     return {
@@ -187,7 +227,7 @@ def _diversity(clock: _Clock, oracle: Oracle, captions: int, seed: int) -> dict[
         "high": round(float(interval.high), 4),
         "vendi": round(float(np.mean([vendi_score(f) for f in features])), 4),
         "captions": captions,
-        "pictures_per_caption": PICTURES_PER_CAPTION,
+        "pictures_per_caption": pictures,
     }
 
 

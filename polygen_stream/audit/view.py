@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib
@@ -25,23 +25,43 @@ ROWS = {
     "pair_second_thing": "the other thing (pairs)",
     "hard_negative_fidelity": "hard negative shows its edit",
 }
+MARKERS = {"ensemble": "D", "painter": "*"}  # of the points that are no single generator's
 
 
-def audit_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One column per generator; shares in percent with 95 % intervals, seen / reserved combinations below."""
+def audit_table(results: Mapping[str, Mapping[str, Any]], together: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One column per generator; shares in percent with 95 % intervals, seen / reserved combinations below.
+
+    Args:
+        results: {generator: figures}.
+        together: {"ensemble": figures, "painter": figures}, which have fewer of them.
+    """
+    columns = {**results, **together}
     table = Table(title="What the oracle reads in the pictures, % [95 % interval]")
     table.add_column("asked")
-    for name in results:
+    for name in columns:
         table.add_column(name, justify="right")
+
+    def row(label: str, key: str, cell: Callable[[Any], str], style: str | None = None) -> None:
+        table.add_row(label, *(cell(one[key]) if key in one else "" for one in columns.values()), style=style)
+
     for key, label in ROWS.items():
-        table.add_row(label, *(_percent(r[key]) for r in results.values()))
+        row(label, key, _percent)
         if "seen" in next(iter(results.values()))[key]:
-            cells = (f"{r[key]['seen']['share']:.1%} / {r[key]['unseen']['share']:.1%}" for r in results.values())
-            table.add_row("  seen / reserved", *cells, style="dim")
-    spread = (r["diversity"] for r in results.values())
-    table.add_row("diversity (feature std)", *(f"{d['std']:.3f} [{d['low']:.3f}, {d['high']:.3f}]" for d in spread))
-    table.add_row("Vendi score of 8", *(f"{r['diversity']['vendi']:.2f}" for r in results.values()))
-    table.add_row("images/s", *(f"{r['images_per_second']:.1f}" for r in results.values()))
+            row("  seen / reserved", key, _seen_and_reserved, "dim")
+    row("diversity (feature std)", "diversity", lambda d: f"{d['std']:.3f} [{d['low']:.3f}, {d['high']:.3f}]")
+    row("Vendi score of 8", "diversity", lambda d: f"{d['vendi']:.2f}")
+    row("images/s", "images_per_second", "{:.1f}".format)
+    return table
+
+
+def distance_table(distances: Mapping[str, Mapping[str, float]]) -> Table:
+    """How far the normalised spectra of generators and painter are from each other, in decades."""
+    table = Table(title="Distance of spectra, decades")
+    table.add_column("")
+    for name in distances:
+        table.add_column(name, justify="right")
+    for name, others in distances.items():
+        table.add_row(name, *("" if other == name else f"{others[other]:.3f}" for other in distances))
     return table
 
 
@@ -73,31 +93,31 @@ def verdict_table(found: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def audit_figure(results: Mapping[str, Mapping[str, Any]], reference: np.ndarray | None = None) -> Figure:
+def audit_figure(results: Mapping[str, Mapping[str, Any]], together: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Recognizability against diversity, radial spectra, and hard-negative fidelity by edit.
 
     Args:
         results: {generator: figures} of `audit_generator`.
-        reference: radial spectrum of painter pictures, drawn beside the generators'.
+        together: {"ensemble": figures, "painter": figures}, whose points and the painter's spectrum are drawn beside.
     """
     figure, (quadrant, spectra, fidelity) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
-    for name, r in results.items():
+    for name, r in {**results, **together}.items():
         shown, spread = r["recognizability"], r["diversity"]
         quadrant.errorbar(
             spread["std"],
             100 * shown["share"],
             xerr=[[spread["std"] - spread["low"]], [spread["high"] - spread["std"]]],
             yerr=[[100 * (shown["share"] - shown["low"])], [100 * (shown["high"] - shown["share"])]],
-            fmt="o",
+            fmt=MARKERS.get(name, "o"),
+            color="black" if name in MARKERS else None,
             label=name,
         )
-        spectra.plot(r["spectrum"], label=name)
+        if "spectrum" in r:
+            spectra.plot(r["spectrum"], "k--" if name in MARKERS else "-", label=name)
     quadrant.set(
         xlabel="diversity within a caption (feature std)",
         ylabel="recognizability (thing, colour and background right, %)",
     )
-    if reference is not None:
-        spectra.plot(reference, "k--", label="painter")
     spectra.set(xlabel="radius in the Fourier plane (16 = Nyquist)", ylabel="log10 power")
     by_edit = {name: r["hard_negative_fidelity_by_edit"] for name, r in results.items()}
     names = list(next(iter(by_edit.values())))
@@ -112,6 +132,10 @@ def audit_figure(results: Mapping[str, Mapping[str, Any]], reference: np.ndarray
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     return figure
+
+
+def _seen_and_reserved(share: Mapping[str, Any]) -> str:
+    return f"{share['seen']['share']:.1%} / {share['unseen']['share']:.1%}" if "seen" in share else ""
 
 
 def _percent(share: Mapping[str, float]) -> str:

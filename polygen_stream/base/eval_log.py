@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from polygen_stream.base.records import is_count, is_number, is_object, is_text,
 # The scores of the micro suite, and the last one by edit.
 SUITE = ("zero_shot_things", "zero_shot_colours", "retrieval_i2t_r1", "retrieval_t2i_r1", "compositional")
 BY_EDIT = "compositional_by_edit"
+# Of micro SugarCrepe++, which lines of earlier versions do not have.
+SUGARCREPE_PP = ("micro_sugarcrepe_pp_itt", "micro_sugarcrepe_pp_tot")
+ITT_BY_EDIT = "micro_sugarcrepe_pp_itt_by_edit"
 
 
 def read_evaluations(file: Path, usable: Callable[[dict[str, Any]], bool] | None = None) -> Iterator[dict[str, Any]]:
@@ -40,6 +43,21 @@ def has_whole_suite(line: dict[str, Any]) -> bool:
         and all(metrics[BY_EDIT].keys() == part[BY_EDIT].keys() for part in parts)
         and (not intervals or _is_suite_of(_is_interval, intervals))
     )
+
+
+def suite_scores(lines: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the scores of the micro suite that all lines have, with metrics, chance, and intervals if any.
+
+    Args:
+        lines: Those of which `has_whole_suite` is true, with metrics.
+    """
+
+    def has(line: dict[str, Any], key: str) -> bool:
+        metrics, intervals = line["metrics"], line.get("intervals", {})
+        parts = [metrics, line["chance"], *([metrics["seen"]] if "seen" in metrics else [])]
+        return all(is_number(part.get(key)) for part in parts) and (not intervals or _is_interval(intervals.get(key)))
+
+    return (*SUITE, *(key for key in SUGARCREPE_PP if all(has(line, key) for line in lines)))
 
 
 def _is_suite_of(is_leaf: Callable[[Any], bool], part: Any) -> bool:

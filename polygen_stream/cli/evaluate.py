@@ -41,8 +41,9 @@ def evaluate(
     Kinds that take a DATASET: zero_shot, linear_probe and few_shot (a folder CLASS/image, or train/ and test/ of such;
     or a name that clip_benchmark knows, e.g. cifar10, imagenet1k, wds/vtab/pets; or fashion_mnist, or micro), retrieval
     (a TSV of image and caption; or mscoco_captions, flickr30k, flickr8k), edits (a TSV of image, caption and negative),
-    pairs (a TSV of image_0, caption_0, image_1, caption_1), transfer (the folder of fetch-pictures). Kinds without:
-    micro, sugarcrepe, sugarcrepe_pp (images: COCO's val2017 in DIR), sugarcrepe_pp_tot (needs no images).
+    pairs (a TSV of image_0, caption_0, image_1, caption_1), transfer (the folder of fetch-pictures, if it is not the
+    default one). Kinds without: micro, sugarcrepe, sugarcrepe_pp (images: COCO's val2017 in DIR), sugarcrepe_pp_tot
+    (needs no images).
     """
     names = [name for name in tasks.split(",") if name]
     if not names:
@@ -54,22 +55,29 @@ def evaluate(
 
 def fetch_pictures(
     folder: Annotated[
-        Path,
-        typer.Argument(metavar="[FOLDER]", help="A new folder for the pictures, CLASS/picture."),
-    ] = Path("pictures"),
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            show_default=False,
+            help="A new folder for the pictures, CLASS/picture; by default POLYGEN_STREAM_PICTURES, else"
+            " polygen-stream/pictures in the user's cache folder.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List packages and licences; download nothing.")] = False,
 ) -> None:
     """Make the pictures of the task transfer: the micro world's 24 things as others drew them.
 
     They are in packages of icons and emoji that npm downloads, each at one version, whose checksum is compared.
-    Licences are in FOLDER/LICENSES.md. FOLDER can be copied to a machine without a network.
+    Licences are in FOLDER/LICENSES.md. FOLDER can be copied to a machine without a network. When the default folder is
+    there, runs in the micro world score their untrained and their final model on it.
     """
     from polygen_stream.evaluate.transfer import fetch
+    from polygen_stream.evaluate.transfer.folder import default_folder
 
     if dry_run:
         fetch.show_packages(fetch.read_picture_list(), console())
     else:
-        fetch.fetch_pictures(folder, console())
+        fetch.fetch_pictures(folder or default_folder(), console())
 
 
 def analyze(

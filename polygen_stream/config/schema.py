@@ -591,7 +591,8 @@ class EvaluateConfig(Section):
         json_schema_extra=FREE,
         description="Tasks to score, as `polygen-stream evaluate --tasks` names them, e.g. "
         '["zero_shot:/data/pictures", "sugarcrepe_pp_tot"]. The test set of the micro world is scored besides if '
-        "captions.bank is that world, and in no other run unless it is named.",
+        "captions.bank is that world, and in no other run unless it is named; so are, before and after training, the "
+        "pictures of `polygen-stream fetch-pictures` if they are in its default folder.",
     )
     data: str = Field(
         default="",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import cast
 
 from polygen_stream.base.errors import PolygenError
@@ -17,7 +16,7 @@ from polygen_stream.evaluate import compositional
 from polygen_stream.evaluate.data import check_classes, open_captioned, open_labelled
 from polygen_stream.evaluate.probe_tasks import check_shots, check_taught
 from polygen_stream.evaluate.tasks import micro_split, split_task
-from polygen_stream.evaluate.transfer.task import listed_pictures
+from polygen_stream.evaluate.transfer.task import listed_pictures, picture_folder
 from polygen_stream.evaluate.user_data import ImageFiles, LabelledImages, Transform
 
 _AS_IT_IS = cast(Transform, lambda picture: picture)  # of pictures that are not read
@@ -88,7 +87,7 @@ CHECKS: dict[str, Callable[[str, str | None], object]] = {
     "edits": lambda dataset, root: compositional.read_edits(dataset),
     "pairs": lambda dataset, root: compositional.read_pairs(dataset),
     "micro": lambda dataset, root: micro_split(dataset),
-    "transfer": lambda dataset, root: listed_pictures(Path(dataset)),
+    "transfer": lambda dataset, root: listed_pictures(picture_folder(dataset)),
 }
 
 

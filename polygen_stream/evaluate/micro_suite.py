@@ -11,24 +11,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from polygen_stream.base import seeding
+from polygen_stream.evaluate.mirrored_pairs import draw_mirrored_pair
 from polygen_stream.micro import edits, world
-from polygen_stream.micro.grammar import Style, describe, write_pair
+from polygen_stream.micro.grammar import Style, describe
 from polygen_stream.micro.painter import paint
-from polygen_stream.micro.world import Split
+from polygen_stream.micro.world import Scene, Split
 
 SEED = 20260201
 PROMPTS = ("a {}", "a picture of a {}", "a photo of a {}", "an image of a {}", "there is a {}")
 IMAGES_PER_THING = 20  # of the test set, unless a run asks for others
 PROBE_IMAGES_PER_THING = 40
 RETRIEVAL_PAIRS = 200
-PAIRS_PER_EDIT = 60
+PICTURES_PER_EDIT = 60  # two of every caption pair
 CHANCE = {
     "zero_shot_things": 1 / len(world.THINGS),
     "zero_shot_colours": 1 / len(world.COLOURS),
     "retrieval_i2t_r1": 1 / RETRIEVAL_PAIRS,
     "retrieval_t2i_r1": 1 / RETRIEVAL_PAIRS,
     "compositional": 0.5,
+    "micro_sugarcrepe_pp_itt": 1 / 3,
+    "micro_sugarcrepe_pp_paraphrase": 0.5,
+    "micro_sugarcrepe_pp_tot": 1 / 3,
 }
+# The scores that stand by edit too, under the key with "_by_edit" behind it.
+BY_EDIT = ("compositional", "micro_sugarcrepe_pp_itt")
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,24 @@ class Pairs:
 
 @dataclass(frozen=True)
 class EditedPairs:
-    """Pictures with a true caption and one that an edit made false; `edits[i]` names it."""
+    """Pictures with a true caption, one that an edit made false, and another wording of the true one.
+
+    Attributes:
+        images: uint8 [n, 32, 32, 3]. Pictures 2 i and 2 i + 1 have the same two captions, the one that is true of the
+            first being false of the second.
+        captions: True of their pictures.
+        negatives: False of their pictures.
+        edits: What each negative changes.
+        paraphrases: They mean what `captions` mean.
+        scenes: What the pictures show.
+    """
 
     images: np.ndarray
     captions: list[str]
     negatives: list[str]
     edits: list[str]
+    paraphrases: list[str]
+    scenes: list[Scene]
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ def colour_prompts() -> list[list[str]]:
 
 def chance() -> dict[str, object]:
     """Return the expected score of a model that guesses, with the keys of eval.jsonl."""
-    return {**CHANCE, "compositional_by_edit": dict.fromkeys(edits.EDITS, CHANCE["compositional"])}
+    return {**CHANCE, **{f"{name}_by_edit": dict.fromkeys(edits.EDITS, CHANCE[name]) for name in BY_EDIT}}
 
 
 def classification(split: Split, images_per_thing: int, first: int = 0) -> Classification:
@@ -116,17 +134,19 @@ def _retrieval(split: Split, pairs: int) -> Pairs:
 
 
 def _compositional(split: Split) -> EditedPairs:
-    images, captions, negatives, names = [], [], [], []
+    images, captions, negatives, names, paraphrases, scenes = [], [], [], [], [], []
     for edit in edits.EDITS:
-        for i in range(PAIRS_PER_EDIT):
+        for i in range(PICTURES_PER_EDIT // 2):
             rng = seeding.rng(SEED, split.value, "compositional", edit, i)
-            scene, edited = edits.applicable_scene(edit, split, rng)
-            caption, negative = write_pair(scene, edited, Style.sample(rng))
-            images.append(paint(scene, rng))
-            captions.append(caption)
-            negatives.append(negative)
-            names.append(edit)
-    return EditedPairs(np.stack(images), captions, negatives, names)
+            pair = draw_mirrored_pair(edit, split, rng)
+            for true, false in ((0, 1), (1, 0)):
+                images.append(paint(pair.scenes[true], rng))
+                captions.append(pair.captions[true])
+                negatives.append(pair.captions[false])
+                names.append(edit)
+                paraphrases.append(pair.paraphrases[true])
+                scenes.append(pair.scenes[true])
+    return EditedPairs(np.stack(images), captions, negatives, names, paraphrases, scenes)
 
 
 def _grammatical(prompt: str) -> str:

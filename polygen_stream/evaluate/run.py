@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score_suite import score_suite
-from polygen_stream.evaluate.tasks import run_tasks
+from polygen_stream.evaluate.tasks import run_tasks, split_task
+from polygen_stream.evaluate.transfer.folder import has_default_folder
 from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import RoleContext, run_role, yield_cores
 from polygen_stream.train.device import training_device
@@ -36,19 +37,32 @@ class Evaluation:
     Attributes:
         suites: Of the micro world, by split; empty in a run that has another.
         tasks: Names of further tasks.
+        tasks_at_the_ends: Names of those of the untrained and the final model alone.
         root: Where these find standard datasets, None = nowhere.
     """
 
     suites: dict[Split, MicroSuite]
     tasks: tuple[str, ...] = ()
+    tasks_at_the_ends: tuple[str, ...] = ()
     root: str | None = None
 
     @classmethod
     def of(cls, config: EvaluateConfig, bank: str) -> Evaluation:
-        """Return the evaluation of a run whose captions are about this bank's concepts."""
-        splits = Split if bank == "micro" else ()
-        suites = {split: build_suite(split, config.images_per_thing) for split in splits}
-        return cls(suites, config.tasks, config.data or None)
+        """Return the evaluation of a run whose captions are about this bank's concepts.
+
+        In the micro world that includes the pictures of the task `transfer`, if they are in the default folder.
+        """
+        if bank != "micro":
+            return cls({}, config.tasks, root=config.data or None)
+        named = any(split_task(task)[0] == "transfer" for task in config.tasks)
+        found = () if named or not has_default_folder() else ("transfer",)
+        suites = {split: build_suite(split, config.images_per_thing) for split in Split}
+        return cls(suites, config.tasks, found, config.data or None)
+
+    def at(self, step: int, final: bool) -> Evaluation:
+        """Return what the checkpoint of a step is scored on."""
+        ends = self.tasks_at_the_ends if step == 0 or final else ()
+        return replace(self, tasks=(*self.tasks, *ends), tasks_at_the_ends=())
 
 
 def main(context: RoleContext) -> None:
@@ -74,7 +88,10 @@ def main(context: RoleContext) -> None:
         _append(context.run_folder.eval_log)  # before hours of computing
         try:
             scores = evaluate(
-                folder, evaluation, context.device, lambda task, doing=doing: context.ring.heartbeat(f"{doing}: {task}")
+                folder,
+                evaluation.at(step, final),
+                context.device,
+                lambda task, doing=doing: context.ring.heartbeat(f"{doing}: {task}"),
             )
         except UserError:
             if folder.exists():

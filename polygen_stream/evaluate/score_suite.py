@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from polygen_stream.evaluate.encoder import Encoder
-from polygen_stream.evaluate.metrics import more_similar, ranks
-from polygen_stream.evaluate.micro_suite import CHANCE, MicroSuite, colour_prompts, thing_prompts
+from polygen_stream.evaluate.metrics import more_similar, ranks, text_only
+from polygen_stream.evaluate.micro_suite import CHANCE, EditedPairs, MicroSuite, colour_prompts, thing_prompts
 from polygen_stream.evaluate.score import Score, mean_of, proportion
 from polygen_stream.micro.edits import EDITS
 
@@ -21,32 +21,36 @@ class SuiteScores:
     Attributes:
         scores: one for each key of `micro_suite.CHANCE`.
         by_edit: compositional score of each edit.
+        itt_by_edit: image-to-text score of micro SugarCrepe++ of each edit.
     """
 
     scores: dict[str, Score]
     by_edit: dict[str, Score]
+    itt_by_edit: dict[str, Score]
 
     def values(self) -> dict[str, object]:
         """Return the scores alone, as in eval.jsonl."""
-        by_edit = {edit: score.score for edit, score in self.by_edit.items()}
-        return {**{name: score.score for name, score in self.scores.items()}, "compositional_by_edit": by_edit}
+        by_edit = {name: {edit: one.score for edit, one in found.items()} for name, found in self._by_edit().items()}
+        return {**{name: score.score for name, score in self.scores.items()}, **by_edit}
 
     def intervals(self) -> dict[str, object]:
         """Return [low, high] of every score, with the keys of `values`."""
-        by_edit = {edit: [score.low, score.high] for edit, score in self.by_edit.items()}
+        by_edit = {
+            name: {edit: [one.low, one.high] for edit, one in found.items()} for name, found in self._by_edit().items()
+        }
         limits = {name: [score.low, score.high] for name, score in self.scores.items()}
-        return {**limits, "compositional_by_edit": by_edit}
+        return {**limits, **by_edit}
+
+    def _by_edit(self) -> dict[str, dict[str, Score]]:
+        return {"compositional_by_edit": self.by_edit, "micro_sugarcrepe_pp_itt_by_edit": self.itt_by_edit}
 
 
 def score_suite(encoder: Encoder, suite: MicroSuite) -> SuiteScores:
     """Score an encoder on one split of the test set."""
-    single, retrieval, pairs = suite.classification, suite.retrieval, suite.compositional
+    single, retrieval = suite.classification, suite.retrieval
     images = encoder.images(single.images)
     pair_images, pair_texts = encoder.images(retrieval.images), encoder.texts(retrieval.captions)
     own = torch.arange(len(pair_images))
-    closer = more_similar(encoder.images(pairs.images), encoder.texts(pairs.captions), encoder.texts(pairs.negatives))
-    names = np.array(pairs.edits)
-    by_edit = {edit: proportion(closer.numpy()[names == edit], 0.5) for edit in EDITS}
     correct = {
         "zero_shot_things": ranks(images, encoder.classes(thing_prompts()), torch.from_numpy(single.things)) == 1,
         "zero_shot_colours": ranks(images, encoder.classes(colour_prompts()), torch.from_numpy(single.colours)) == 1,
@@ -54,5 +58,24 @@ def score_suite(encoder: Encoder, suite: MicroSuite) -> SuiteScores:
         "retrieval_t2i_r1": ranks(pair_texts, pair_images, own) == 1,
     }
     scores = {name: proportion(answers.numpy(), CHANCE[name]) for name, answers in correct.items()}
-    # The mean over edits: each has the same weight, whatever its number of pairs.
-    return SuiteScores({**scores, "compositional": mean_of(list(by_edit.values()))}, by_edit)
+    names = np.array(suite.compositional.edits)
+    by_edit = {
+        name: {edit: proportion(right[names == edit], CHANCE[name]) for edit in EDITS}
+        for name, right in _compositional(encoder, suite.compositional).items()
+    }
+    # The mean over edits: each has the same weight, whatever its number of pictures.
+    scores |= {name: mean_of(list(found.values())) for name, found in by_edit.items()}
+    return SuiteScores(scores, by_edit["compositional"], by_edit["micro_sugarcrepe_pp_itt"])
+
+
+def _compositional(encoder: Encoder, pairs: EditedPairs) -> dict[str, np.ndarray]:
+    """Answers bool [n] by score; micro SugarCrepe++ as `compositional.sugarcrepe_pp`."""
+    images = encoder.images(pairs.images)
+    caption, paraphrase, negative = map(encoder.texts, (pairs.captions, pairs.paraphrases, pairs.negatives))
+    first, second = more_similar(images, caption, negative), more_similar(images, paraphrase, negative)
+    return {
+        "compositional": first.numpy(),
+        "micro_sugarcrepe_pp_itt": (first & second).numpy(),
+        "micro_sugarcrepe_pp_paraphrase": second.numpy(),
+        "micro_sugarcrepe_pp_tot": text_only(caption, paraphrase, negative).numpy(),
+    }

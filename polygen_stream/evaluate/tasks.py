@@ -63,7 +63,11 @@ def retrieval(data: Data, dataset: str) -> dict[str, Score]:
 def micro(data: Data, dataset: str) -> dict[str, Score]:
     """The micro world's test set, on reserved combinations; `dataset` may be "seen"."""
     found = score_suite(data.encoder, build_suite(micro_split(dataset), IMAGES_PER_THING))
-    return {**found.scores, **{f"edit_{edit}": score for edit, score in found.by_edit.items()}}
+    by_edit = {
+        **{f"edit_{edit}": score for edit, score in found.by_edit.items()},
+        **{f"itt_{edit}": score for edit, score in found.itt_by_edit.items()},
+    }
+    return {**found.scores, **by_edit}
 
 
 def micro_split(dataset: str) -> Split:
@@ -90,7 +94,7 @@ TASKS: dict[str, EvalTask] = {
     "micro": micro,
     "transfer": transfer,
 }
-NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs", "transfer")
+NEED_DATASET = ("zero_shot", "linear_probe", "few_shot", "retrieval", "edits", "pairs")
 
 
 def run_tasks(

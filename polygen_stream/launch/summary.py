@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from polygen_stream.base.eval_log import BY_EDIT, SUITE, read_evaluations
+from polygen_stream.base.eval_log import BY_EDIT, SUGARCREPE_PP, SUITE, read_evaluations
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.records import is_count
@@ -23,7 +23,7 @@ from polygen_stream.launch.watch.metrics_tail import METRIC_KINDS
 from polygen_stream.ring import RingStats
 
 METRICS = ("step", "time", "wait_s", "step_s", "images", "images_committed")
-EVALUATION_KEYS = (*SUITE, BY_EDIT)
+EVALUATION_KEYS = (*SUITE, *SUGARCREPE_PP, BY_EDIT)
 
 
 def summarize(

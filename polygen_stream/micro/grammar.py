@@ -40,6 +40,7 @@ WEATHER = {"rain": ("in the rain", "on a rainy day"), "snowfall": ("in falling s
 LIGHTING = {"night": ("at night", "in the dark")}
 SIZE = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
 OPENING = ("", "", "", "a picture of ", "a photo of ", "an image of ", "there is ")
+FRONTED_SHARE = 0.15  # of random wordings
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Style:
         return cls(
             opening=int(rng.integers(len(OPENING))),
             synonym=int(rng.integers(6)),
-            fronted=bool(rng.random() < 0.15),
+            fronted=bool(rng.random() < FRONTED_SHARE),
             names_background=bool(rng.random() < 0.75),
             names_colour=bool(rng.random() < 0.92),
         )

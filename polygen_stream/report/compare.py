@@ -17,9 +17,10 @@ from polygen_stream.evaluate.delta_mtl import delta_mtl, delta_mtl_interval
 from polygen_stream.evaluate.score import Score
 from polygen_stream.report.html import render
 from polygen_stream.report.plots import COLOURS, Plot, label, plot, smooth
-from polygen_stream.report.run_data import HEADLINE, RunData, read_run_data
+from polygen_stream.report.run_data import RunData, read_run_data
 
-APART = ("compositional",)  # reported beside Delta_MTL, never in it
+# Reported beside Delta_MTL, never in it; transfer because it depends on what pictures a machine has.
+APART = ("compositional", "micro_sugarcrepe_pp", "transfer")
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
@@ -86,7 +87,7 @@ def _scores(run: RunData) -> dict[str, Score]:
     last = run.last
     assert last is not None
     found = {}
-    for key in HEADLINE if last["metrics"] else ():
+    for key in run.headline if last["metrics"] else ():
         value = last["metrics"][key]
         low, high = last.get("intervals", {}).get(key, (value, value))
         found[key] = Score(value, low, high, 0, last["chance"][key])
@@ -163,6 +164,7 @@ def _score_plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:
     last = [run.last["metrics"] for run in runs if run.last]
     if not all(last):
         return []
+    keys = [key for key in runs[0].headline if all(key in run.headline for run in runs)]
 
     def curve(key: str, x: str):
         def draw(axes: Axes) -> None:
@@ -176,10 +178,10 @@ def _score_plots(runs: Sequence[RunData], names: Sequence[str]) -> list[Plot]:
 
     ends = {
         key: "; ".join(f"{name} {100 * metrics[key]:.1f} %" for name, metrics in zip(names, last, strict=True))
-        for key in HEADLINE
+        for key in keys
     }
     return [
-        *(plot(key, label(key), f"At the end: {ends[key]}.", curve(key, "step")) for key in HEADLINE),
+        *(plot(key, label(key), f"At the end: {ends[key]}.", curve(key, "step")) for key in keys),
         plot("by-time", "Zero-shot by time", "Zero-shot accuracy by seconds since the trainer started.",
              curve("zero_shot_things", "seconds")),
     ]  # fmt: skip

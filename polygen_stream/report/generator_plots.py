@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from polygen_stream.analyze.invariance import FEATURES
 from polygen_stream.report.plots import COLOURS, SIZE, Plot, plot
 
 JUDGES = {
@@ -16,6 +17,7 @@ JUDGES = {
     "clip_score": "CLIPScore",
     "prototype": "nearest to its own prototype, %",
 }
+MODELS = ("untrained", "trained")
 
 
 def generator_plots(analysis: Mapping[str, Any] | None) -> list[Plot]:
@@ -25,8 +27,9 @@ def generator_plots(analysis: Mapping[str, Any] | None) -> list[Plot]:
     found = [_spectra(analysis)]
     if all("diversity" in figures for figures in analysis["generators"].values()):
         found.insert(0, _quadrant(analysis))
-    if analysis.get("invariance"):
-        found.append(_invariance(analysis["invariance"]))
+    probes = {name: probe for name, probe in analysis.get("invariance", {}).items() if name in FEATURES}
+    if probes:
+        found.append(_invariance(probes))
     return found
 
 
@@ -80,20 +83,27 @@ def _spectra(analysis: Mapping[str, Any]) -> Plot:
 def _invariance(probes: Mapping[str, Mapping[str, float]]) -> Plot:
     chance = next(iter(probes.values()))["chance"]
 
+    names = [name for name in FEATURES if name in probes]
+
     def draw(axes: Axes) -> None:
-        names = list(probes)
         values = np.array([probes[name]["share"] for name in names])
         error = np.abs(np.array([[probes[n]["low"], probes[n]["high"]] for n in names]).T - values)
-        axes.barh(names, 100 * values, 0.5, xerr=100 * error, color=COLOURS[: len(names)], capsize=3)
+        colours = [COLOURS[0] if name == "trained" else COLOURS[4] for name in names]
+        axes.barh([FEATURES[name] for name in names], 100 * values, 0.5, xerr=100 * error, color=colours, capsize=3)
+        axes.invert_yaxis()
         axes.axvline(100 * chance, linestyle=":", color="#555555", label="chance: invariant")
         axes.set(xlabel="accuracy of the generator probe, %", xlim=(0, 100))
         axes.grid(False, axis="y")
 
-    said = "; ".join(f"{name} {100 * probe['share']:.0f} %" for name, probe in probes.items())
+    share = {name: f"{100 * probes[name]['share']:.0f} %" for name in names}
+    models = "; ".join(f"{name} {share[name]}" for name in MODELS if name in share)
     said = (
-        f"A linear probe names a picture's generator from the model's embedding: {said}, chance {100 * chance:.0f} %."
+        f"A linear probe names a picture's generator from the model's embedding: {models}, chance {100 * chance:.0f} %."
     )
-    return plot("invariance", "Generator invariance", said, draw, (SIZE[0], 2.0))
+    references = ", ".join(f"{FEATURES[name]} {share[name]}" for name in names if name not in MODELS)
+    if references:
+        said += f" For comparison, on the same pictures: {references}."
+    return plot("invariance", "Generator invariance", said, draw, (SIZE[0], 1.2 + 0.4 * len(names)))
 
 
 def short(name: str) -> str:

@@ -14,7 +14,7 @@ from polygen_stream.report.caption_grid import Neighbours, caption_grid
 from polygen_stream.report.generator_plots import generator_plots
 from polygen_stream.report.html import render
 from polygen_stream.report.plots import label, score_plots, task_plots, training_plots
-from polygen_stream.report.run_data import HEADLINE, RunData
+from polygen_stream.report.run_data import RunData
 
 
 def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int | None = None) -> str:
@@ -120,7 +120,7 @@ def _score_rows(run: RunData) -> list[tuple[str, str, str, str, str]]:
     if run.last is None or not run.last["metrics"]:
         return []
     last, before, rows = run.last, run.untrained, []
-    for key in HEADLINE:
+    for key in run.headline:
         limits = last.get("intervals", {}).get(key)
         trained = f"{100 * last['metrics'][key]:.1f}"
         if limits:

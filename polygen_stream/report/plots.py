@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import matplotlib
@@ -17,7 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-from polygen_stream.report.run_data import HEADLINE, RunData
+from polygen_stream.base.eval_log import BY_EDIT, ITT_BY_EDIT
+from polygen_stream.base.records import is_number
+from polygen_stream.report.run_data import RunData
 
 # Okabe and Ito's colours, without the yellow, which is too light on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -34,6 +37,13 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "polygen-stream",  # the same run gives the same file
 }
 SIZE = (4.4, 3.1)  # inches: about as wide as a phone shows without scaling
+NAMES = {
+    "i2t r1": "image to text R@1",
+    "t2i r1": "text to image R@1",
+    "micro sugarcrepe pp itt": "micro SugarCrepe++ ITT",
+    "micro sugarcrepe pp tot": "micro SugarCrepe++ TOT",
+    "micro sugarcrepe pp": "micro SugarCrepe++",
+}
 SMOOTH = 50  # steps or fewer that a moving average spans
 
 
@@ -290,7 +300,7 @@ def _scores(run: RunData) -> Plot:
     steps = [line["step"] for line in lines]
 
     def draw(axes: Axes) -> None:
-        for colour, key in zip(COLOURS, HEADLINE, strict=False):
+        for colour, key in zip(COLOURS, run.headline, strict=False):
             axes.plot(steps, [100 * line["metrics"][key] for line in lines], "o-", color=colour, label=label(key))
             with_interval = [line for line in lines if line.get("intervals")]
             limits = np.array([line["intervals"][key] for line in with_interval]).reshape(-1, 2)
@@ -305,33 +315,31 @@ def _scores(run: RunData) -> Plot:
         axes.set(xlabel="step", ylabel="unseen combinations, %", ylim=(0, 100))
 
     assert run.last is not None
-    said = ", ".join(f"{label(key)} {100 * run.last['metrics'][key]:.1f} %" for key in HEADLINE)
+    said = ", ".join(f"{label(key)} {100 * run.last['metrics'][key]:.1f} %" for key in run.headline)
     return plot("scores", "Scores by step", f"At step {run.last['step']}: {said}. Bands are 95 % intervals.", draw)
 
 
 def _against(run: RunData) -> Plot:
-    last = run.last
+    last, keys = run.last, run.headline
     assert last is not None
 
     def draw(axes: Axes) -> None:
-        rows = np.arange(len(HEADLINE))
+        rows = np.arange(len(keys))
         for shift, (name, line, marker) in enumerate((("trained", last, "o"), ("untrained", run.untrained, "s"))):
             if not (line and line["metrics"]):
                 continue
-            values = np.array([line["metrics"][key] for key in HEADLINE])
-            limits = np.array(
-                [line.get("intervals", {}).get(key, [v, v]) for key, v in zip(HEADLINE, values, strict=True)]
-            )
+            values = np.array([line["metrics"][key] for key in keys])
+            limits = np.array([line.get("intervals", {}).get(key, [v, v]) for key, v in zip(keys, values, strict=True)])
             error = 100 * np.abs(limits.T - values)
             axes.errorbar(100 * values, rows + 0.15 * shift, xerr=error, fmt=marker, capsize=3, label=name)
-        chance = [100 * last["chance"][key] for key in HEADLINE]
+        chance = [100 * last["chance"][key] for key in keys]
         axes.plot(chance, rows, "|", color="#555555", markersize=14, label="chance")
-        axes.set_yticks(rows, [label(key) for key in HEADLINE])
+        axes.set_yticks(rows, [label(key) for key in keys])
         axes.set(xlabel="unseen combinations, %", xlim=(0, 100))
         axes.invert_yaxis()
 
     said = "; ".join(
-        f"{label(key)} {100 * last['metrics'][key]:.1f} % (chance {100 * last['chance'][key]:.1f})" for key in HEADLINE
+        f"{label(key)} {100 * last['metrics'][key]:.1f} % (chance {100 * last['chance'][key]:.1f})" for key in keys
     )
     return plot("against", "Against untrained and chance", f"{said}. Bars are 95 % intervals.", draw)
 
@@ -339,18 +347,26 @@ def _against(run: RunData) -> Plot:
 def _edits(run: RunData) -> Plot:
     last = run.last
     assert last is not None
-    by_edit = last["metrics"]["compositional_by_edit"]
+    by_edit = last["metrics"][BY_EDIT]
     names = sorted(by_edit, key=by_edit.get)
+    both = last["metrics"].get(ITT_BY_EDIT)
+    if not (isinstance(both, dict) and both.keys() == by_edit.keys() and all(map(is_number, both.values()))):
+        both = None  # a line of an earlier version
 
     def draw(axes: Axes) -> None:
         rows = np.arange(len(names))
         values = np.array([by_edit[name] for name in names])
-        limits = last.get("intervals", {}).get("compositional_by_edit", {})
+        limits = last.get("intervals", {}).get(BY_EDIT, {})
         error = 100 * np.abs(np.array([limits.get(n, [v, v]) for n, v in zip(names, values, strict=True)]).T - values)
         axes.barh(rows, 100 * values, 0.7, xerr=error, color=COLOURS[0], error_kw={"elinewidth": 1}, label="unseen")
-        seen = last["metrics"].get("seen", {}).get("compositional_by_edit", {})
+        seen = last["metrics"].get("seen", {}).get(BY_EDIT, {})
         if seen:
             axes.plot([100 * seen[name] for name in names], rows, "D", color=COLOURS[1], markersize=4, label="seen")
+        if both:
+            axes.plot(
+                [100 * both[name] for name in names], rows, "|", color=COLOURS[2], markersize=9, markeredgewidth=2,
+                label="ITT: its paraphrase too",
+            )  # fmt: skip
         axes.axvline(50, linestyle=":", color="#555555", label="chance")
         axes.set_yticks(rows, [label(name) for name in names])
         axes.set(xlabel="pictures closer to the true caption, %", xlim=(0, 100))
@@ -358,6 +374,8 @@ def _edits(run: RunData) -> Plot:
 
     best, worst = (f"{label(name)}, {100 * by_edit[name]:.0f} %" for name in (names[-1], names[0]))
     said = f"Best: {best}. Worst: {worst}. Bars are 95 % intervals."
+    if both:
+        said += " ITT asks that the picture is closer to a paraphrase of the true caption too; its chance is 33 %."
     return plot("edits", "Composition by edit", said, draw, (SIZE[0], 4.2))
 
 
@@ -372,7 +390,8 @@ def smooth(values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 def label(key: str) -> str:
     """Return a score's name as readers know it."""
-    return key.replace("_", " ").replace("i2t r1", "image to text R@1").replace("t2i r1", "text to image R@1")
+    words = key.replace("_", " ")
+    return reduce(lambda text, name: text.replace(name, NAMES[name]), NAMES, words)
 
 
 def _column(run: RunData, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.base.eval_log import SUITE, has_whole_suite, read_evaluations
+from polygen_stream.base.eval_log import has_whole_suite, read_evaluations, suite_scores
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
 from polygen_stream.base.records import is_count, is_number, is_object, is_text, is_tree_of
@@ -22,7 +22,6 @@ from polygen_stream.report.gallery import Gallery
 from polygen_stream.ring.inspection import Inspection, inspect_state
 from polygen_stream.ring.snapshot_file import SnapshotFile
 
-HEADLINE = SUITE
 # Keys without which a line of metrics.jsonl, or analysis.json, counts as damaged.
 METRICS = (
     "step", "time", "loss", "loss_parts", "p", "p_realised", "logit_scale", "wait_s", "step_s", "images", "texts",
@@ -79,6 +78,11 @@ class RunData:
     def suite_evaluations(self) -> list[dict[str, Any]]:
         """The evaluations that have scores of the micro suite."""
         return [line for line in self.evaluations if line["metrics"]]
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The scores of the micro suite that all of them have."""
+        return suite_scores(self.suite_evaluations)
 
     @property
     def last(self) -> dict[str, Any] | None:

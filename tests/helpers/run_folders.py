@@ -92,12 +92,13 @@ def metrics(step: int, rng: np.random.Generator) -> dict:
 
 
 def evaluation(step: int, score: float) -> dict:
-    keys = [key for key in chance() if key != "compositional_by_edit"]
+    keys = [key for key in chance() if not key.endswith("_by_edit")]
     by_edit = {edit: score + 0.01 * i for i, edit in enumerate(edits.EDITS)}
-    values = {**dict.fromkeys(keys, score), "compositional_by_edit": by_edit}
+    names = [key for key in chance() if key.endswith("_by_edit")]
+    values = {**dict.fromkeys(keys, score), **dict.fromkeys(names, by_edit)}
     limits = {
         **{key: [score - 0.05, score + 0.05] for key in keys},
-        "compositional_by_edit": {edit: [v - 0.1, v + 0.1] for edit, v in by_edit.items()},
+        **{key: {edit: [v - 0.1, v + 0.1] for edit, v in by_edit.items()} for key in names},
     }
     return {"step": step, "final": step == STEPS, "metrics": {**values, "seen": values},
             "intervals": {**limits, "seen": limits}, "chance": chance()}  # fmt: skip

@@ -36,9 +36,12 @@ def test_analyze_draws_the_runs_captions_and_its_figures_reach_the_report(run_di
         assert 0 <= figures["clip_score"]["mean"] <= 2.5
         assert -6 < figures["slope"] < -2 and len(figures["spectrum"]) == 17
     assert found["ensemble"]["pictures"] == 32
-    assert set(found["invariance"]) == {"untrained", "trained"}
+    assert set(found["invariance"]) == {"untrained", "trained", "content", "spectrum"}
+    for told in ("the untrained model", "what is in the pictures", "their spectrum alone"):
+        assert f"generator probe on {told}, %" in result.output
     page = write_report(run_dir).read_text()
     assert "8 captions of the run, drawn 2 times by every generator" in page
+    assert "For comparison, on the same pictures: what is in the pictures" in page
 
 
 def test_a_model_cannot_judge_what_it_learned_from(run_dir):

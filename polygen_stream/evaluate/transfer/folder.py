@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.home import user_cache
 from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.evaluate.transfer.picture_list import PictureList
 
 RECORD = "pictures.json"
 LICENSES = "LICENSES.md"
 COMMAND = "polygen-stream fetch-pictures"
+VARIABLE = "POLYGEN_STREAM_PICTURES"
+
+
+def default_folder() -> Path:
+    """Return where the command makes the folder and the task looks for it, if neither is told.
+
+    That is POLYGEN_STREAM_PICTURES, else polygen-stream/pictures in the user's cache folder.
+
+    Raises:
+        UserError: There is neither.
+    """
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else user_cache(VARIABLE) / "polygen-stream" / "pictures"
+
+
+def has_default_folder() -> bool:
+    """Whether the command has made the default folder."""
+    try:
+        return has_record(default_folder())
+    except UserError:  # no home folder
+        return False
 
 
 def write_record(folder: Path, pictures: PictureList, renderer: str) -> None:

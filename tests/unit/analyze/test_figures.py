@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from polygen_stream.analyze.diversity import scatter, unbiased_std, vendi_score
 from polygen_stream.analyze.generator_metrics import generator_metrics
 from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.invariance import generator_probe
+from polygen_stream.analyze.probe_references import content_features, probe_references
 from polygen_stream.analyze.recognition import clip_score, oracle_right, prototype_right
 from polygen_stream.analyze.spectra import (
     high_frequency_share,
@@ -24,7 +26,7 @@ from polygen_stream.analyze.spectra import (
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.micro import world
 from polygen_stream.micro.grammar import Style, describe
-from polygen_stream.micro.oracle import load_oracle
+from polygen_stream.micro.oracle import ANSWERS, load_oracle
 from polygen_stream.micro.painter import paint
 
 
@@ -130,6 +132,64 @@ def test_the_probe_finds_generators_that_leave_a_mark():
     assert found["low"] < found["chance"] == 0.3333 < found["high"]
     marked = generator_probe(unit(plain + 3 * np.eye(8)[generators]), generators, captions)
     assert marked["low"] > 0.8 and marked["n"] == 60
+
+
+def painted_by_two(second, captions: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures of the same scenes by the painter and by `second` of the painter's: images, generators, captions."""
+    rng = np.random.default_rng(10)
+    scenes = [world.sample_single(rng, world.Split.SEEN, world.THINGS[i % 24]) for i in range(captions)]
+    first, other = (np.stack([paint(scene, rng) for scene in scenes for _ in range(2)]) for _ in range(2))
+    number = np.repeat(np.arange(captions), 2)
+    return np.concatenate([first, second(other, rng)]), np.repeat([0, 1], 2 * captions), np.tile(number, 2)
+
+
+def softened(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Half of each pixel from the mean of its neighbourhood: the things are the same, high frequencies are weaker."""
+    wide = np.pad(images.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    blurred = np.mean([wide[:, y : y + 32, x : x + 32] for y in range(3) for x in range(3)], axis=0)
+    return ((images + blurred) / 2).round().astype(np.uint8)
+
+
+ORACLE = SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors"
+
+
+def test_a_probe_finds_generators_by_their_spectra_and_not_by_contents_that_are_the_same():
+    images, generators, captions = painted_by_two(softened)
+    found = probe_references(images, generators, captions, load_oracle(ORACLE))
+    assert found["spectrum"]["low"] > 0.65 and found["spectrum"]["chance"] == 0.5
+    assert found["content"]["low"] < 0.5 < found["content"]["high"]
+
+
+def test_a_probe_finds_nothing_between_a_painter_and_himself():
+    found = probe_references(*painted_by_two(lambda images, rng: images), load_oracle(ORACLE))
+    assert all(probe["low"] < probe["chance"] < probe["high"] for probe in found.values())
+    assert probe_references(*painted_by_two(softened), None).keys() == {"spectrum"}
+
+
+def test_a_probe_finds_generators_that_draw_other_things_by_the_contents():
+    rng = np.random.default_rng(11)
+    scenes = [world.sample_scene(rng) for _ in range(60)]
+    darker = [replace(scene, lighting="night") for scene in scenes]
+    images = np.stack([paint(scene, rng) for scene in [replace(s, lighting="day") for s in scenes] + darker])
+    generators, captions = np.repeat([0, 1], 60), np.tile(np.arange(60), 2)
+    assert probe_references(images, generators, captions, load_oracle(ORACLE))["content"]["low"] > 0.7
+
+
+def test_contents_are_the_oracles_answers_where_its_questions_apply():
+    rng = np.random.default_rng(12)
+    thing = world.Thing("house", "red", "big")
+    pair = world.Scene((world.Thing("cat", "black"), world.Thing("star", "yellow")), "sea", "left of")
+    one = content_features(
+        load_oracle(ORACLE), np.stack([paint(world.Scene((thing,), "meadow"), rng), paint(pair, rng)])
+    )
+    width = [len(answers) for answers in ANSWERS.values()]
+    asked = [
+        [question for question, part in zip(ANSWERS, np.split(row, np.cumsum(width)[:-1]), strict=True) if part.any()]
+        for row in one
+    ]
+    everywhere = {"layout", "thing", "colour", "material", "background", "lighting", "weather"}
+    assert set(asked[0]) == everywhere | {"size", "position"}
+    assert set(asked[1]) == everywhere | {"second_thing", "second_colour", "second_material"}
 
 
 def test_generator_metrics_have_every_figure_and_puts_the_generators_where_they_are():

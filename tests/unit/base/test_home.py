@@ -12,11 +12,12 @@ from polygen_stream.assets.resources import absolute_recipe, config_path
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.home import expand_home, has_home
 from polygen_stream.engine.cache import EngineCache, default_cache
+from polygen_stream.evaluate.transfer.folder import default_folder, has_default_folder
 
 
 @pytest.fixture
 def homeless(monkeypatch):
-    for name in ("HOME", "XDG_CACHE_HOME", "POLYGEN_STREAM_CACHE"):
+    for name in ("HOME", "XDG_CACHE_HOME", "POLYGEN_STREAM_CACHE", "POLYGEN_STREAM_PICTURES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
 
@@ -26,6 +27,7 @@ def homeless(monkeypatch):
     [
         (default_cache, "set POLYGEN_STREAM_CACHE"),
         (EngineCache, "set POLYGEN_STREAM_CACHE"),
+        (default_folder, "set POLYGEN_STREAM_PICTURES"),
         (lambda: config_path("~/run.toml"), "write the path without ~"),
         (lambda: absolute_recipe("~/my_sd.toml", Path()), "write the path without ~"),
         (lambda: absolute_model("~/my_clip.json", Path()), "write the path without ~"),
@@ -35,6 +37,10 @@ def test_what_lies_in_the_home_folder_is_refused_in_one_line(homeless, ask, reme
     with pytest.raises(UserError, match=r"HOME is not set and user id .* has no entry in /etc/passwd") as refused:
         ask()
     assert remedy in str(refused.value)
+
+
+def test_without_a_home_folder_no_pictures_were_fetched(homeless):
+    assert not has_default_folder()
 
 
 def test_the_hubs_cache_is_no_folder_called_tilde(homeless, monkeypatch):

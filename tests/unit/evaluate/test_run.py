@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from transfer_pictures import paint_pictures
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import EvaluateConfig, RunConfig, TrainConfig
@@ -95,6 +96,25 @@ def test_a_run_in_the_micro_world_is_scored_on_its_test_set_and_the_tasks_beside
     assert found["intervals"] == {**unseen.intervals(), "seen": seen.intervals()}
     assert found["chance"]["compositional"] == 0.5
     assert found["tasks"][task]["acc1"]["n"] == 2
+
+
+def test_pictures_that_were_fetched_are_asked_about_before_and_after_training(
+    checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    config = EvaluateConfig(images_per_thing=1, tasks=("sugarcrepe_pp_tot",))
+    assert Evaluation.of(config, "micro").at(0, False).tasks == config.tasks
+    monkeypatch.setenv("POLYGEN_STREAM_PICTURES", str(paint_pictures(tmp_path / "pictures")))
+    micro = Evaluation.of(config, "micro")
+    both = (*config.tasks, "transfer")
+    assert [micro.at(*at).tasks for at in ((0, False), (400, False), (600, True))] == [both, config.tasks, both]
+    assert Evaluation.of(config, "english").at(600, True).tasks == config.tasks
+    elsewhere = EvaluateConfig(images_per_thing=1, tasks=(f"transfer:{tmp_path}",))
+    assert Evaluation.of(elsewhere, "micro").at(600, True).tasks == elsewhere.tasks
+    found = evaluate(checkpoint, replace(micro, suites={}, tasks=()).at(600, True), "cpu")
+    assert found["tasks"]["transfer"]["acc1"]["n"] == 432 and found["failed"] == {}
+    next((tmp_path / "pictures" / "cat").glob("*.png")).unlink()
+    damaged = evaluate(checkpoint, replace(micro, suites={}, tasks=()).at(600, True), "cpu")
+    assert "is missing: remove the folder and run" in damaged["failed"]["transfer"]
 
 
 def test_a_run_in_another_world_is_scored_on_its_tasks_alone_and_one_that_fails_costs_no_other(

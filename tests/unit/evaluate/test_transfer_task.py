@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -12,29 +11,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
+from transfer_pictures import angle, paint_pictures
 from typer.testing import CliRunner
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.cli import app
 from polygen_stream.evaluate import evaluate_model
+from polygen_stream.evaluate.check import check_tasks
 from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import thing_prompts
 from polygen_stream.evaluate.tasks import run_tasks
-from polygen_stream.evaluate.transfer.folder import RECORD, write_record
+from polygen_stream.evaluate.transfer.folder import RECORD
 from polygen_stream.evaluate.transfer.picture_list import STYLES, read_picture_list
-from polygen_stream.micro.world import THINGS
 from polygen_stream.train.model import create_clip
 
 PICTURES = read_picture_list()
-
-
-def angle(thing: int) -> float:
-    return 2 * math.pi * thing / len(THINGS)
-
-
-def colour(thing: int) -> tuple[int, int, int]:
-    return round(128 + 100 * math.cos(angle(thing))), round(128 + 100 * math.sin(angle(thing))), 0
 
 
 class KnowsColours(nn.Module):
@@ -67,14 +59,7 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory) -> Path:
     """Every picture of the list in its thing's colour, but the houses in the trees'."""
-    folder = tmp_path_factory.mktemp("painted")
-    for each in PICTURES:
-        file = folder / each.file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shown = "tree" if each.thing == "house" else each.thing
-        Image.new("RGB", (4, 4), colour(THINGS.index(shown))).save(file)
-    write_record(folder, PICTURES, "painted by a test")
-    return folder
+    return paint_pictures(tmp_path_factory.mktemp("painted"))
 
 
 @pytest.fixture
@@ -95,6 +80,18 @@ def test_every_picture_is_asked_for_its_own_thing(encoder, painted):
         own = [right[each.file] for each in PICTURES if each.package.style == style]
         assert (scores[f"acc1_{style}"].n, scores[f"acc1_{style}"].score) == (len(own), sum(own) / len(own))
     assert data.read[str(painted)] == ["432 pictures of 24 things"]
+
+
+def test_without_a_name_the_default_folder_is_asked_about(encoder, painted, monkeypatch, tmp_path):
+    monkeypatch.setenv("POLYGEN_STREAM_PICTURES", str(painted))
+    data = Data(encoder)
+    [scores] = run_tasks(data, ["transfer"], lambda name: None).values()
+    assert scores["acc1"].score == 23 / 24 and data.read["transfer"] == ["432 pictures of 24 things"]
+    monkeypatch.delenv("POLYGEN_STREAM_PICTURES")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "polygen-stream" / "pictures"
+    with pytest.raises(UserError, match=f"no folder {folder}: make it with `polygen-stream fetch-pictures {folder}`"):
+        check_tasks(["transfer"], None)
 
 
 def test_the_command_keeps_the_answer_to_every_picture(encoder, painted, monkeypatch, tmp_path):

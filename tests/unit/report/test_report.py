@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from polygen_stream.base.errors import UserError
 from polygen_stream.cli import app
 from polygen_stream.config import dump_config, load_config
+from polygen_stream.evaluate.micro_suite import chance
 from polygen_stream.launch.process_plan import build_process_plan, dashboard_port
 from polygen_stream.report import dashboard, gallery, report
 from polygen_stream.report.compare import comparison_page
@@ -296,6 +297,54 @@ def test_runs_are_compared_with_the_first(run_dir, tmp_path):
     (folders[1] / "eval.jsonl").unlink()
     with pytest.raises(UserError, match="no evaluation of a trained model"):
         CliRunner().invoke(app, ["report", *map(str, folders)], catch_exceptions=False)
+
+
+TRANSFER = {"score": 0.25, "low": 0.21, "high": 0.29, "n": 432, "chance": 1 / 24}
+
+
+def change_evaluations(folder: Path, change) -> None:
+    lines = [json.loads(line) for line in (folder / "eval.jsonl").read_text().splitlines()]
+    for line in lines:
+        change(line)
+    (folder / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_composition_and_transfer_are_shown_and_move_no_delta(tmp_path):
+    """Delta_MTL does not depend on which machine had the pictures of `transfer`."""
+    runs = []
+    for i, acc1 in enumerate((0.25, 0.5)):
+        folder = make_run(tmp_path / f"run-{i}", seed=i, score=0.4)
+
+        def change(line, i=i, acc1=acc1):
+            line["tasks"] = {"transfer": {"acc1": TRANSFER | {"score": acc1}}}
+            line["metrics"]["micro_sugarcrepe_pp_itt"] = 0.3 + 0.1 * i
+
+        change_evaluations(folder, change)
+        runs.append(read_run_data(folder))
+    words = Page(comparison_page(runs)).words
+    for shown in ("transfer acc1", "25.0 [21.0, 29.0]", "50.0 [21.0, 29.0]", "micro SugarCrepe++ ITT", "40.0 [35.0"):
+        assert shown in words, shown
+    assert "+0.0 [" in words
+    own = Page(report.write_report(runs[0].folder).read_text()).words
+    for shown in ("transfer", "25.0 [21.0, 29.0]", "micro SugarCrepe++ ITT 30.0 %", "micro SugarCrepe++ TOT 40.0 %"):
+        assert shown in own, shown
+    assert "ITT asks that" in own
+
+
+def test_evaluations_of_earlier_versions_are_shown_without_micro_sugarcrepe_pp(tmp_path):
+    folder = make_run(tmp_path / "run")
+    names = [name for name in chance() if name.startswith("micro_sugarcrepe_pp")]
+
+    def change(line):
+        for part in (line["metrics"], line["intervals"], line["chance"]):
+            for name in names:
+                part.pop(name)
+
+    change_evaluations(folder, change)
+    page = Page(report.write_report(folder).read_text())
+    assert "compositional 60.0 %" in page.words and "SugarCrepe++" not in page.words and "ITT" not in page.words
+    both = Page(comparison_page([read_run_data(folder), read_run_data(make_run(tmp_path / "new", 1))]))
+    assert "compositional" in both.words and "SugarCrepe++" not in both.words
 
 
 def test_correlations_appear_from_four_runs_on(run_dir):
