@@ -10,6 +10,9 @@ import numpy as np
 from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.score import Score
 
+# SynthCLIP's five tasks: Delta_MTL of experiments and reports is over these, as far as they are scored.
+TASKS = ("zero_shot", "linear_probe", "few_shot", "image_to_text_r1", "text_to_image_r1")
+
 
 def delta_mtl(scores: Mapping[str, float], baseline: Mapping[str, float]) -> tuple[float, dict[str, float]]:
     """Mean relative change over the tasks of `baseline`, and that of each task, in percent.

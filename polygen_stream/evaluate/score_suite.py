@@ -21,10 +21,12 @@ class SuiteScores:
     Attributes:
         scores: one for each key of `micro_suite.CHANCE`.
         by_edit: compositional score of each edit.
+        correct: bool [items] for each key of `micro_suite.CHANCE`, in the order of the suite's pictures.
     """
 
     scores: dict[str, Score]
     by_edit: dict[str, Score]
+    correct: dict[str, np.ndarray]
 
     def values(self) -> dict[str, object]:
         """Return the scores alone, as in eval.jsonl."""
@@ -53,6 +55,8 @@ def score_suite(encoder: Encoder, suite: MicroSuite) -> SuiteScores:
         "retrieval_i2t_r1": ranks(pair_images, pair_texts, own) == 1,
         "retrieval_t2i_r1": ranks(pair_texts, pair_images, own) == 1,
     }
-    scores = {name: proportion(answers.numpy(), CHANCE[name]) for name, answers in correct.items()}
+    answers = {name: right.numpy() for name, right in correct.items()}
+    scores = {name: proportion(right, CHANCE[name]) for name, right in answers.items()}
     # The mean over edits: each has the same weight, whatever its number of pairs.
-    return SuiteScores({**scores, "compositional": mean_of(list(by_edit.values()))}, by_edit)
+    scores["compositional"] = mean_of(list(by_edit.values()))
+    return SuiteScores(scores, by_edit, {**answers, "compositional": closer.numpy()})

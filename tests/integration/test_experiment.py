@@ -35,7 +35,7 @@ def write(path: Path, arms: list[dict]) -> None:
             "captions": 48,
             "held_out": 16,
             "generators": ["micro/sana", "micro/sdxl_turbo"],
-            "layers": [{"captions": 48}],
+            "layers": [{"captions": 32}],
         },
         "arms": arms,
         "contrasts": [{"arm": "both", "against": "one", "question": "two generators?"}],
