@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     summaries = [read_summary(run) for run in parser.parse_args().runs]
-    print("| unseen combinations, % | trained | untrained | chance |\n| --- | ---: | ---: | ---: |")
+    print("| reserved combinations, % | trained | untrained | chance |\n| --- | ---: | ---: | ---: |")
     for score in SCORES:
         cells = [spread([100 * s["evaluation"][model][score] for s in summaries]) for model in ("trained", "untrained")]
         chance = 100 * summaries[0]["evaluation"]["chance"][score]

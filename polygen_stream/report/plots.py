@@ -302,7 +302,7 @@ def _scores(run: RunData) -> Plot:
                 alpha=0.15,
                 linewidth=0,
             )
-        axes.set(xlabel="step", ylabel="unseen combinations, %", ylim=(0, 100))
+        axes.set(xlabel="step", ylabel="reserved combinations, %", ylim=(0, 100))
 
     assert run.last is not None
     said = ", ".join(f"{label(key)} {100 * run.last['metrics'][key]:.1f} %" for key in HEADLINE)
@@ -327,7 +327,7 @@ def _against(run: RunData) -> Plot:
         chance = [100 * last["chance"][key] for key in HEADLINE]
         axes.plot(chance, rows, "|", color="#555555", markersize=14, label="chance")
         axes.set_yticks(rows, [label(key) for key in HEADLINE])
-        axes.set(xlabel="unseen combinations, %", xlim=(0, 100))
+        axes.set(xlabel="reserved combinations, %", xlim=(0, 100))
         axes.invert_yaxis()
 
     said = "; ".join(
@@ -347,10 +347,10 @@ def _edits(run: RunData) -> Plot:
         values = np.array([by_edit[name] for name in names])
         limits = last.get("intervals", {}).get("compositional_by_edit", {})
         error = 100 * np.abs(np.array([limits.get(n, [v, v]) for n, v in zip(names, values, strict=True)]).T - values)
-        axes.barh(rows, 100 * values, 0.7, xerr=error, color=COLOURS[0], error_kw={"elinewidth": 1}, label="unseen")
+        axes.barh(rows, 100 * values, 0.7, xerr=error, color=COLOURS[0], error_kw={"elinewidth": 1}, label="reserved")
         seen = last["metrics"].get("seen", {}).get("compositional_by_edit", {})
         if seen:
-            axes.plot([100 * seen[name] for name in names], rows, "D", color=COLOURS[1], markersize=4, label="seen")
+            axes.plot([100 * seen[name] for name in names], rows, "D", color=COLOURS[1], markersize=4, label="other")
         axes.axvline(50, linestyle=":", color="#555555", label="chance")
         axes.set_yticks(rows, [label(name) for name in names])
         axes.set(xlabel="pictures closer to the true caption, %", xlim=(0, 100))
