@@ -11,10 +11,14 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.score import Score
 
 # SynthCLIP's five tasks: Delta_MTL of experiments and reports is over these, as far as they are scored.
-TASKS = ("zero_shot", "linear_probe", "few_shot", "image_to_text_r1", "text_to_image_r1")
-TASK_LABELS = dict(
-    zip(TASKS, ("zero-shot", "linear probe", "few-shot", "image-to-text R@1", "text-to-image R@1"), strict=True)
-)
+TASK_LABELS: dict[str, str] = {
+    "zero_shot": "zero-shot",
+    "linear_probe": "linear probe",
+    "few_shot": "few-shot",
+    "image_to_text_r1": "image-to-text R@1",
+    "text_to_image_r1": "text-to-image R@1",
+}
+TASKS = tuple(TASK_LABELS)
 # (kind of a task of `evaluate`, its score) -> which of the five it is.
 _KINDS = {
     ("zero_shot", "acc1"): "zero_shot",

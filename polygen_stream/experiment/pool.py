@@ -46,13 +46,16 @@ class PoolCaption:
     negative: str
 
 
+Kind = Literal["positives", "negatives", "held-out"]
+
+
 class Shard(NamedTuple):
     """One file of images: of the captions number `start` to `stop` - 1.
 
     "held-out" images are the positives of the captions that no arm trains on.
     """
 
-    kind: Literal["positives", "negatives", "held-out"]
+    kind: Kind
     copy: int
     start: int
     stop: int
@@ -114,7 +117,7 @@ def shard_path(folder: Path, generator: str, shard: Shard) -> Path:
 
 def shards_of(spec: PoolSpec, generator: str) -> list[Shard]:
     """Return all shards of a generator."""
-    ranges = [
+    ranges: list[tuple[Kind, int, int, int]] = [
         *(("positives", copy, 0, stop) for copy, stop in enumerate(spec.copies(generator, False))),
         *(("negatives", copy, 0, stop) for copy, stop in enumerate(spec.copies(generator, True))),
         ("held-out", 0, spec.trainable, spec.captions),

@@ -90,8 +90,10 @@ def _names(runs: Sequence[RunData]) -> list[str]:
 
 
 def _scores(run: RunData) -> dict[tuple[str, str], Score]:
-    """Of the newest checkpoint, by task and score: the micro suite's headline, whose task is "", and of every task of
-    `evaluate` the first score and those that are one of SynthCLIP's tasks.
+    """Return the scores of the newest checkpoint by (task, score).
+
+    They are the micro suite's headline, under the task "", and of every task of `evaluate` the first score and those
+    that are one of SynthCLIP's tasks.
     """
     last = run.last
     assert last is not None
