@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     summaries = [read_summary(run) for run in parser.parse_args().runs]
-    print("| unseen combinations, % | trained | untrained | chance |\n| --- | ---: | ---: | ---: |")
+    print("| reserved combinations, % | trained | untrained | chance |\n| --- | ---: | ---: | ---: |")
     for score in SCORES:
         if not all(s["evaluation"]["chance"].get(score) for s in summaries):
             continue  # a run of an earlier version

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 
 from polygen_stream.assets.hub import cached, download_command, language_model
@@ -49,7 +50,10 @@ def model_folder(name: str) -> Path:
 
 
 def weights_hash(folder: Path) -> str:
-    """Return the SHA-256 over the safetensors files of a folder, in the order of their paths."""
+    """Return the SHA-256 over the safetensors files of a folder, in the order of their paths.
+
+    A process reads a file once, and again only after its size or time of change is another.
+    """
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.safetensors")):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
@@ -62,6 +66,12 @@ def _sha256(file: Path) -> bytes:
     # The hub's cache names a large file by its hash, which saves reading tens of gigabytes.
     if blob.parent.name == "blobs" and len(blob.name) == 64:
         return bytes.fromhex(blob.name)
+    found = blob.stat()
+    return _content_sha256(blob, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _content_sha256(file: Path, _inode: int, _size: int, _changed_ns: int) -> bytes:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 

@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from statistics import NormalDist
 
 import numpy as np
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.score import Score
+
+# SynthCLIP's five tasks: Delta_MTL of experiments and reports is over these, as far as they are scored.
+TASK_LABELS: dict[str, str] = {
+    "zero_shot": "zero-shot",
+    "linear_probe": "linear probe",
+    "few_shot": "few-shot",
+    "image_to_text_r1": "image-to-text R@1",
+    "text_to_image_r1": "text-to-image R@1",
+}
+TASKS = tuple(TASK_LABELS)
+# (kind of a task of `evaluate`, its score) -> which of the five it is.
+_KINDS = {
+    ("zero_shot", "acc1"): "zero_shot",
+    ("linear_probe", "acc1"): "linear_probe",
+    ("few_shot", "5_shot"): "few_shot",
+    ("retrieval", "i2t_r1"): "image_to_text_r1",
+    ("retrieval", "t2i_r1"): "text_to_image_r1",
+}
+_SUITE = {
+    "zero_shot_things": "zero_shot",
+    "retrieval_i2t_r1": "image_to_text_r1",
+    "retrieval_t2i_r1": "text_to_image_r1",
+}
+
+
+def synthclip_task(task: str, score: str) -> str | None:
+    """Return which of TASKS a score is, None if it is none of them.
+
+    Args:
+        task: KIND or KIND:DATASET as in `evaluate`, or "" for a score of the micro suite.
+        score: the score's name there.
+    """
+    return _SUITE.get(score) if not task else _KINDS.get((task.partition(":")[0], score))
+
+
+def named_tasks(tasks: Collection[str]) -> str:
+    """Return in words what a Delta_MTL over some of TASKS is over."""
+    if set(tasks) == set(TASKS):
+        return "SynthCLIP's five tasks"
+    return f"{len(tasks)} of SynthCLIP's five tasks: {', '.join(TASK_LABELS[task] for task in TASKS if task in tasks)}"
 
 
 def delta_mtl(scores: Mapping[str, float], baseline: Mapping[str, float]) -> tuple[float, dict[str, float]]:

@@ -22,11 +22,13 @@ class SuiteScores:
         scores: one for each key of `micro_suite.CHANCE`.
         by_edit: compositional score of each edit.
         itt_by_edit: image-to-text score of micro SugarCrepe++ of each edit.
+        correct: bool [items] for each key of `micro_suite.CHANCE`, in the order of the suite's pictures.
     """
 
     scores: dict[str, Score]
     by_edit: dict[str, Score]
     itt_by_edit: dict[str, Score]
+    correct: dict[str, np.ndarray]
 
     def values(self) -> dict[str, object]:
         """Return the scores alone, as in eval.jsonl."""
@@ -57,15 +59,16 @@ def score_suite(encoder: Encoder, suite: MicroSuite) -> SuiteScores:
         "retrieval_i2t_r1": ranks(pair_images, pair_texts, own) == 1,
         "retrieval_t2i_r1": ranks(pair_texts, pair_images, own) == 1,
     }
-    scores = {name: proportion(answers.numpy(), CHANCE[name]) for name, answers in correct.items()}
+    answers = {name: right.numpy() for name, right in correct.items()}
+    scores = {name: proportion(right, CHANCE[name]) for name, right in answers.items()}
     names = np.array(suite.compositional.edits)
+    closer = _compositional(encoder, suite.compositional)
     by_edit = {
-        name: {edit: proportion(right[names == edit], CHANCE[name]) for edit in EDITS}
-        for name, right in _compositional(encoder, suite.compositional).items()
+        name: {edit: proportion(right[names == edit], CHANCE[name]) for edit in EDITS} for name, right in closer.items()
     }
     # The mean over edits: each has the same weight, whatever its number of pictures.
     scores |= {name: mean_of(list(found.values())) for name, found in by_edit.items()}
-    return SuiteScores(scores, by_edit["compositional"], by_edit["micro_sugarcrepe_pp_itt"])
+    return SuiteScores(scores, by_edit["compositional"], by_edit["micro_sugarcrepe_pp_itt"], {**answers, **closer})
 
 
 def _compositional(encoder: Encoder, pairs: EditedPairs) -> dict[str, np.ndarray]:

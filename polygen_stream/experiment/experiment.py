@@ -37,7 +37,7 @@ def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, co
             raise UserError(f"{option} {folder}: {above} is a file: name a folder")
     read_results(table, spec)  # a damaged one is refused before hours of rendering
     if not page_only:
-        _run(spec, pools / spec.pool.name, table, jobs, console)
+        _run(spec, pools, table, jobs, console)
     results = read_results(table, spec)
     baseline = [result for result in results if result.phase == "test" and result.arm == spec.baseline]
     if len(baseline) < 2:
@@ -45,16 +45,24 @@ def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, co
             f"{table} has {len(baseline)} runs of the baseline {spec.baseline}; a page needs two: leave --page out"
         )
     from polygen_stream.experiment.page import write_page
+    from polygen_stream.experiment.reserved import counts_path, read_counts
 
-    console.print(f"page: {write_page(spec, results, out, f'polygen-stream experiment {file}')}")
+    counts = read_counts(counts_path(table), spec)
+    console.print(f"page: {write_page(spec, results, counts, out, f'polygen-stream experiment {file}')}")
 
 
-def _run(spec: Experiment, pool: Path, table: Path, jobs: int, console: Console) -> None:
-    from polygen_stream.experiment.pool import make_pool
+def _run(spec: Experiment, pools: Path, table: Path, jobs: int, console: Console) -> None:
+    from polygen_stream.experiment.pool import ImagePool, make_pool
+    from polygen_stream.experiment.reserved import counts_path, update_counts
     from polygen_stream.experiment.runner import run_experiment
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console) as progress:
-        make_pool(spec.pool, pool, jobs, progress)
-        run_experiment(spec, pool, table, jobs, progress)
+        specs = [spec.numbered_pool(number) for number in range(spec.pools)]
+        for pool in specs:
+            make_pool(pool, pools / pool.name, jobs, progress)
+        bar = progress.add_task("counting reserved combinations", total=1)
+        update_counts([ImagePool(pool, pools / pool.name) for pool in specs], counts_path(table))
+        progress.advance(bar)
+        run_experiment(spec, pools, table, jobs, progress)

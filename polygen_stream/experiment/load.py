@@ -73,8 +73,10 @@ def _check_pool(pool: PoolSpec) -> None:
     for recipe in pool.generators:
         load_recipe(recipe)
     for layer in pool.layers:
-        if layer.captions > pool.captions:
-            raise UserError(f"a layer has {layer.captions} captions, but the pool only {pool.captions}")
+        if layer.captions > pool.trainable:
+            raise UserError(
+                f"a layer has {layer.captions} captions, but the pool {pool.captions}, {pool.held_out} of them held out"
+            )
 
 
 def _check_arm(experiment: Experiment, arm: Arm) -> None:
@@ -83,7 +85,7 @@ def _check_arm(experiment: Experiment, arm: Arm) -> None:
     if texts > arm.captions:
         raise UserError(f"arm {arm.name}: a batch has {texts} texts, but the arm {arm.captions} captions")
     negatives = draws_negatives(experiment.run_config(arm, experiment.learning_rates[0], experiment.tuning_seed))
-    if arm.captions > pool.captions - pool.held_out:
+    if arm.captions > pool.trainable:
         raise UserError(
             f"arm {arm.name} has {arm.captions} captions, but the pool {pool.captions}, {pool.held_out} of them"
             " held out"

@@ -48,24 +48,41 @@ class EvaluationSets:
         return cls(test, validation, probe, pool)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a model scores on the test set.
+
+    Attributes:
+        scores: {name: score in 0..1} for each of `results.SCORES`.
+        correct: {name: bool [items], of few-shot [draws, items]} for each of `results.ITEMS`. Its mean is the score;
+            the compositional score is the mean over edits, which is the same while all edits have as many items.
+    """
+
+    scores: dict[str, float]
+    correct: dict[str, np.ndarray]
+
+
 @torch.inference_mode()
-def measure(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> dict[str, float]:
-    """Return the scores of a model in eval mode on the test set: {name: score in 0..1} for each of `results.SCORES`."""
+def measure(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> Measured:
+    """Score a model in eval mode on the test set."""
     encoder = Encoder(model, tokenizer)
     probe, test = sets.probe, sets.test.classification
     features = [encoder.images(part.images).numpy() for part in (probe, test)]
     probed = features[0], probe.things, features[1], test.things
-    suite = score_suite(encoder, sets.test).scores
-    return {
-        "zero_shot": suite["zero_shot_things"].score,
-        "linear_probe": float(linear_probe(*probed).mean()),
-        "few_shot": float(few_shot(*probed).mean()),
-        "image_to_text_r1": suite["retrieval_i2t_r1"].score,
-        "text_to_image_r1": suite["retrieval_t2i_r1"].score,
-        "compositional": suite["compositional"].score,
-        "zero_shot_colours": suite["zero_shot_colours"].score,
-        "generator_probe": _generator_probe(encoder, sets.pool),
+    suite = score_suite(encoder, sets.test)
+    correct = {
+        "zero_shot": suite.correct["zero_shot_things"],
+        "linear_probe": linear_probe(*probed),
+        "few_shot": few_shot(*probed),
+        "image_to_text_r1": suite.correct["retrieval_i2t_r1"],
+        "text_to_image_r1": suite.correct["retrieval_t2i_r1"],
+        "compositional": suite.correct["compositional"],
+        "zero_shot_colours": suite.correct["zero_shot_colours"],
     }
+    scores = {name: float(right.mean()) for name, right in correct.items()}
+    scores["compositional"] = suite.scores["compositional"].score
+    scores["generator_probe"] = _generator_probe(encoder, sets.pool)
+    return Measured(scores, correct)
 
 
 @torch.inference_mode()
@@ -77,7 +94,7 @@ def validate(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> fl
 
 def _generator_probe(encoder: Encoder, pool: ImagePool) -> float:
     """Accuracy of a linear probe for the generator, on images of held-out captions; chance is 1 / generators."""
-    rows = np.arange(len(pool.captions) - pool.spec.held_out, len(pool.captions))
-    features = [encoder.images(pool.images(name, False, 0)[rows]).numpy() for name in pool.spec.generators]
-    generators = np.repeat(np.arange(len(features)), len(rows))
-    return generator_probe(np.concatenate(features), generators, np.tile(rows, len(features)))["share"]
+    features = [encoder.images(pool.held_out(name)).numpy() for name in pool.spec.generators]
+    captions = np.arange(pool.spec.held_out)
+    generators = np.repeat(np.arange(len(features)), len(captions))
+    return generator_probe(np.concatenate(features), generators, np.tile(captions, len(features)))["share"]

@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from polygen_stream.experiment.bootstrap import DRAWS, CrossedBootstrap, Interval
 from polygen_stream.experiment.plots import LABELS, draw
+from polygen_stream.experiment.reserved import SURE, ReservedCount
 from polygen_stream.experiment.results import COMPOSITION, SCORES, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
-from polygen_stream.experiment.statistics import SeedDelta, delta_by_seed, differences, estimate
+from polygen_stream.experiment.statistics import SeedDelta, delta_by_seed, differences
 
 
-def write_page(experiment: Experiment, results: Sequence[TrialResult], folder: Path, command: str) -> Path:
+def write_page(
+    experiment: Experiment,
+    results: Sequence[TrialResult],
+    counts: Mapping[str, ReservedCount],
+    folder: Path,
+    command: str,
+) -> Path:
     """Write NAME.md and NAME.png of the results so far.
 
     Args:
         experiment: what was run.
-        results: rows of the result table.
+        results: rows of the result table, with their items.
+        counts: images that show reserved combinations, by generator; without any the page does not mention them.
         folder: where the files go.
         command: how to make the page again.
 
     Returns:
         The path of NAME.md.
     """
-    draw(experiment, results, delta_by_seed(results, experiment.baseline), folder / f"{experiment.name}.png")
+    deltas, bootstrap = delta_by_seed(results, experiment.baseline), CrossedBootstrap(results, experiment.baseline)
+    draw(experiment, results, deltas, bootstrap, folder / f"{experiment.name}.png")
     page = folder / f"{experiment.name}.md"
-    page.write_text(page_text(experiment, results, command), encoding="utf-8")
+    page.write_text(page_text(experiment, results, counts, command), encoding="utf-8")
     return page
 
 
-def page_text(experiment: Experiment, results: Sequence[TrialResult], command: str) -> str:
+def page_text(
+    experiment: Experiment, results: Sequence[TrialResult], counts: Mapping[str, ReservedCount], command: str
+) -> str:
     """Return the page as Markdown; arguments as of `write_page`."""
-    deltas = delta_by_seed(results, experiment.baseline)
+    deltas, bootstrap = delta_by_seed(results, experiment.baseline), CrossedBootstrap(results, experiment.baseline)
     parts = [
         f"# {experiment.title}",
         f"    {command}",
         experiment.text.strip(),
         _budget(experiment, results),
         f"![{experiment.title}]({experiment.name}.png)",
-        _delta_table(experiment, deltas),
-        _contrast_table(experiment, deltas),
+        _delta_table(experiment, deltas, bootstrap),
+        _contrast_table(experiment, deltas, bootstrap),
         _score_table(experiment, results),
+        _reserved_table(counts),
         f"[{experiment.name}.csv]({experiment.name}.csv) has one row per run, including the trials for the"
-        " learning rate (`tune`).",
+        f" learning rate (`tune`); {experiment.name}-items.safetensors has which test items each run got right.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -71,14 +84,17 @@ def _budget(experiment: Experiment, results: Sequence[TrialResult]) -> str:
             lines.append(f"| {arm.name} | {first.n_positives} | {first.m} | {shown} | {first.lr:g} | {len(own)} |")
     minutes = sum(result.seconds for result in results) / 60
     took = f"{len(results)} runs of one CPU thread took {minutes:.0f} minutes in total."
-    return "\n".join(lines) + f"\n\n{tuned} {took}"
+    pools = f" The runs of seed s use pool s modulo {experiment.pools}." if experiment.pools > 1 else ""
+    return "\n".join(lines) + f"\n\n{tuned}{pools} {took}"
 
 
-def _delta_table(experiment: Experiment, deltas: Sequence[SeedDelta]) -> str:
+def _delta_table(experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap) -> str:
     outcomes = ["delta_mtl", *TASKS, COMPOSITION]
-    head = f"Change from `{experiment.baseline}` in percent, mean over paired seeds. Delta_MTL and compositional have"
+    over = "pools, seeds and test items" if experiment.pools > 1 else "seeds and test items of one pool"
     lines = [
-        f"{head} 95 % t intervals; the other columns are the five terms of Delta_MTL:",
+        f"Change from `{experiment.baseline}` in percent, mean over paired seeds. Delta_MTL and compositional have 95 %"
+        f" intervals of a crossed bootstrap over {over} ({DRAWS:,} draws); the other columns are the five terms of"
+        " Delta_MTL:",
         "",
         "| arm | Delta_MTL | " + " | ".join(task.replace("_", " ") for task in TASKS) + " | compositional | seeds |",
         "| --- |" + " ---: |" * (len(outcomes) + 1),
@@ -88,25 +104,31 @@ def _delta_table(experiment: Experiment, deltas: Sequence[SeedDelta]) -> str:
         if arm.name == experiment.baseline or not own:
             continue
         terms = " | ".join(f"{np.mean([percent[task] for percent in own]):+.1f}" for task in TASKS)
-        both = [estimate([percent[outcome] for percent in own]) for outcome in ("delta_mtl", COMPOSITION)]
+        intervals = bootstrap.delta(arm.name)
+        both = [
+            f"{np.mean([percent[outcome] for percent in own]):+.1f} {_shown(interval)}"
+            for outcome, interval in intervals.items()
+        ]
         lines.append(f"| {arm.name} | {both[0]} | {terms} | {both[1]} | {len(own)} |")
     return "\n".join(lines)
 
 
-def _contrast_table(experiment: Experiment, deltas: Sequence[SeedDelta]) -> str:
-    found = differences(experiment, deltas)
+def _contrast_table(experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap) -> str:
+    found = differences(experiment, deltas, bootstrap)
     if not found:
         return ""
     lines = [
-        "The planned contrasts: differences between the changes of two arms, in percentage points, paired by seed. p is"
-        " that of a paired t test, p (Holm) is corrected over this table. Everything else on this page is exploratory.",
+        "The planned contrasts: differences between the changes of two arms, in percentage points, paired by seed, with"
+        " the interval of the same bootstrap and the t interval over seeds alone. p is that of a paired t test, p"
+        " (Holm) is corrected over this table. Everything else on this page is exploratory.",
         "",
-        "| question | arms | outcome | difference [95 %] | seeds | p | p (Holm) |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+        "| question | arms | outcome | difference [95 %] | t interval | seeds | p | p (Holm) |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for d in found:
+        value = f"{d.estimate.mean:+.1f} {_shown(d.interval)} | {_shown((d.estimate.low, d.estimate.high))}"
         lines.append(
-            f"| {d.question} | {d.arm} - {d.against} | {LABELS[d.outcome]} | {d.estimate} | {d.estimate.n} |"
+            f"| {d.question} | {d.arm} - {d.against} | {LABELS[d.outcome]} | {value} | {d.estimate.n} |"
             f" {d.p:.2g} | {d.p_holm:.2g} |"
         )
     return "\n".join(lines)
@@ -126,6 +148,30 @@ def _score_table(experiment: Experiment, results: Sequence[TrialResult]) -> str:
             cells.append(_mean([result.early_grad_norm_variance for result in own], 3))
             lines.append(f"| {arm.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _reserved_table(counts: Mapping[str, ReservedCount]) -> str:
+    if not counts:
+        return ""
+    lines = [
+        "No caption names a reserved combination, but where a caption leaves colour or background open, its image may"
+        " show one. The pool's images of one thing, those of which the oracle gives thing, colour and background a"
+        f" probability of {SURE:.0%} or more each, and those of these that show a reserved combination, counted by the"
+        " command above:",
+        "",
+        "| generator | images of one thing | oracle is sure | of these, reserved combinations |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for generator, count in counts.items():
+        share = f" ({count.reserved / count.sure:.1%})" if count.sure else ""
+        lines.append(f"| {generator} | {count.images:,} | {count.sure:,} | {count.reserved:,}{share} |")
+    return "\n".join(lines)
+
+
+def _shown(interval: Interval) -> str:
+    """An interval, "-" if there is none."""
+    low, high = interval
+    return f"[{low:+.1f}, {high:+.1f}]" if low == low else "-"
 
 
 def _mean(values: Sequence[float], digits: int, scale: float = 1) -> str:

@@ -1,7 +1,8 @@
 """A pool on disk: captions with their hard negatives, and images of them by every generator.
 
-    captions.jsonl                               one line per caption
-    images/GENERATOR/positives-K/SHARD.npy       uint8 [captions of the shard, H, W, 3], copy K
+    captions.jsonl                          one line per caption, no two of one meaning
+    images/GENERATOR/KIND-K/SHARD.npy       uint8 [captions of the shard, H, W, 3], copy K of "positives", "negatives"
+                                            or "held-out"
 
 Shards are written whole or not at all, so that rendering continues where it was stopped.
 """
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from rich.progress import Progress
@@ -20,13 +22,16 @@ from rich.progress import Progress
 from polygen_stream.assets.resources import recipe_name, recipe_slug
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import replacing, write_atomically
-from polygen_stream.config import RunConfig, load_config
-from polygen_stream.experiment.spec import PoolSpec
+from polygen_stream.base.seeding import key
+from polygen_stream.captions.base import Caption, CaptionSource
+from polygen_stream.experiment.spec import CAPTIONS_AT_ONCE, PoolSpec
 from polygen_stream.experiment.workers import workers_of
+from polygen_stream.micro.parse import meaning
+from polygen_stream.micro.world import Scene
 from polygen_stream.schedule.ledger import Ledger
 
 SHARD = 512  # captions
-CAPTIONS_AT_ONCE = 64
+TASKS_PER_CAPTION = 32  # most tasks that are written for each caption of a pool; the meanings of a bank are finite
 SHARDS_AT_ONCE = 8  # of one generator; few, so that the last generator does not keep one process busy alone
 
 
@@ -41,22 +46,53 @@ class PoolCaption:
     negative: str
 
 
+Kind = Literal["positives", "negatives", "held-out"]
+
+
+class Shard(NamedTuple):
+    """One file of images: of the captions number `start` to `stop` - 1.
+
+    "held-out" images are the positives of the captions that no arm trains on.
+    """
+
+    kind: Kind
+    copy: int
+    start: int
+    stop: int
+
+
 class ImagePool:
     """A rendered pool; images are loaded when they are first asked for and kept in memory."""
 
     def __init__(self, spec: PoolSpec, folder: Path) -> None:
         self.spec, self._folder = spec, folder
         self.captions = read_captions(folder)
-        self._images: dict[tuple[str, bool, int], np.ndarray] = {}
+        self._images: dict[tuple[str, str, int], np.ndarray] = {}
 
     def images(self, generator: str, negatives: bool, copy: int) -> np.ndarray:
         """Return uint8 [captions that have this copy, H, W, 3]."""
-        key = (generator, negatives, copy)
-        if key not in self._images:
-            folder, captions = self._folder, self.spec.copies(generator, negatives)[copy]
-            shards = [shard_path(folder, generator, negatives, copy, start) for start in range(0, captions, SHARD)]
-            self._images[key] = np.concatenate([_load(shard) for shard in shards])[:captions]
-        return self._images[key]
+        return self._load(generator, "negatives" if negatives else "positives", copy)
+
+    def held_out(self, generator: str) -> np.ndarray:
+        """Return uint8 [held-out captions, H, W, 3], one image of each of the last captions."""
+        return self._load(generator, "held-out", 0)
+
+    def _load(self, generator: str, kind: str, copy: int) -> np.ndarray:
+        wanted = (generator, kind, copy)
+        if wanted not in self._images:
+            shards = [shard for shard in shards_of(self.spec, generator) if (shard.kind, shard.copy) == (kind, copy)]
+            parts = [_read_shard(shard_path(self._folder, generator, shard)) for shard in shards]
+            self._images[wanted] = np.concatenate(parts)
+        return self._images[wanted]
+
+
+def image_seed(pool_seed: int, task_id: int, generator: str, copy: int) -> int:
+    """Return the seed of the noise of copy `copy` of a caption by a generator, in [0, 2**63).
+
+    No two positives of a pool share one. A hard negative has the noise of its positive, so that the two images differ
+    in what the captions differ in.
+    """
+    return key(pool_seed, "pool image", task_id, recipe_name(generator), copy) >> 1
 
 
 def read_captions(folder: Path) -> list[PoolCaption]:
@@ -73,10 +109,24 @@ def read_captions(folder: Path) -> list[PoolCaption]:
         raise UserError(f"{file} is damaged ({problem}): remove the pool's folder and start again") from None
 
 
-def shard_path(folder: Path, generator: str, negatives: bool, copy: int, start: int) -> Path:
-    """Return the file of one copy of the captions from number `start` on."""
-    kind = "negatives" if negatives else "positives"
-    return folder / "images" / recipe_slug(recipe_name(generator)) / f"{kind}-{copy}" / f"{start:06}.npy"
+def shard_path(folder: Path, generator: str, shard: Shard) -> Path:
+    """Return the file of a shard."""
+    slug = recipe_slug(recipe_name(generator))
+    return folder / "images" / slug / f"{shard.kind}-{shard.copy}" / f"{shard.start:06}.npy"
+
+
+def shards_of(spec: PoolSpec, generator: str) -> list[Shard]:
+    """Return all shards of a generator."""
+    ranges: list[tuple[Kind, int, int, int]] = [
+        *(("positives", copy, 0, stop) for copy, stop in enumerate(spec.copies(generator, False))),
+        *(("negatives", copy, 0, stop) for copy, stop in enumerate(spec.copies(generator, True))),
+        ("held-out", 0, spec.trainable, spec.captions),
+    ]
+    return [
+        Shard(kind, copy, at, min(at + SHARD, stop))
+        for kind, copy, start, stop in ranges
+        for at in range(start, stop, SHARD)
+    ]
 
 
 def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> None:
@@ -90,11 +140,20 @@ def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> No
 
     Raises:
         PolygenError: a generator renders images that show nothing.
+        UserError: the bank has too few captions of different meanings.
     """
     if not (folder / "captions.jsonl").exists():
+        import torch
+
+        from polygen_stream.captions.sources import caption_source
+
+        torch.set_num_threads(1)
         folder.mkdir(parents=True, exist_ok=True)
-        write_captions(spec, folder, progress)
-    missing = {name: _missing_shards(spec, folder, name) for name in spec.generators}
+        write_captions(caption_source(spec.config().captions), spec, folder, progress)
+    missing = {
+        name: [shard for shard in shards_of(spec, name) if not shard_path(folder, name, shard).exists()]
+        for name in spec.generators
+    }
     total = sum(map(len, missing.values()))
     if not total:
         return
@@ -109,33 +168,42 @@ def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> No
             progress.advance(bar, done.result())
 
 
-def write_captions(spec: PoolSpec, folder: Path, progress: Progress) -> None:
-    """Write captions of the ledger's tasks with the micro preset's language models; tasks that fail are left out."""
-    import torch
+def write_captions(source: CaptionSource, spec: PoolSpec, folder: Path, progress: Progress) -> None:
+    """Write captions.jsonl: captions of the ledger's tasks, no two of one meaning.
 
-    from polygen_stream.captions.base import Caption
-    from polygen_stream.captions.sources import caption_source
+    Tasks are drawn until there are enough; those that fail, and those whose caption means what an earlier one does, are
+    left out. Meanings that few captions have come late, so the captions are then shuffled: the first n of a pool are a
+    sample of all of them.
 
-    torch.set_num_threads(1)
-    config = _config(spec)
-    source = caption_source(config.captions)
-    ledger = Ledger(spec.seed, source.concepts, source.axes, len(spec.generators), 1)
-    written: list[PoolCaption] = []
+    Args:
+        source: writes the captions, each with a hard negative.
+        spec: how many, and the seed.
+        folder: where the file goes.
+        progress: shows a bar.
+
+    Raises:
+        UserError: TASKS_PER_CAPTION tasks per caption do not give enough of them.
+    """
+    ledger = Ledger(spec.seed, source.concepts, source.axes, 1, 1)
+    found: dict[Scene, PoolCaption] = {}
     bar = progress.add_task("writing captions", total=spec.captions)
-    start = 0
-    while len(written) < spec.captions:
-        tasks = [ledger.task(start + i) for i in range(CAPTIONS_AT_ONCE)]
-        start += CAPTIONS_AT_ONCE
-        for task, caption in zip(tasks, source.write(tasks, [True] * len(tasks)), strict=True):
+    tasks = 0
+    while len(found) < spec.captions:
+        if tasks >= TASKS_PER_CAPTION * spec.captions:
+            raise UserError(
+                f"the caption bank gave {len(found):,} captions of different meanings in {tasks:,} tasks, and the pool"
+                f" has {spec.captions:,}: lower pool.captions"
+            )
+        drawn = [ledger.task(tasks + i) for i in range(CAPTIONS_AT_ONCE)]
+        tasks += CAPTIONS_AT_ONCE
+        for task, caption in zip(drawn, source.write(drawn, [True] * len(drawn)), strict=True):
             if isinstance(caption, Caption):
                 assert caption.negative is not None  # every task asks for one
-                written.append(PoolCaption(task.task_id, task.concept, task.axis, caption.text, caption.negative))
-        progress.update(bar, completed=min(len(written), spec.captions))
-    lines = [json.dumps(asdict(caption)) + "\n" for caption in written[: spec.captions]]
-    write_atomically(folder / "captions.jsonl", "".join(lines))
-
-
-Shard = tuple[bool, int, int]  # negatives, copy, first caption
+                new = PoolCaption(task.task_id, task.concept, task.axis, caption.text, caption.negative)
+                found.setdefault(meaning(caption.text), new)
+        progress.update(bar, completed=min(len(found), spec.captions))
+    chosen = sorted(list(found.values())[: spec.captions], key=lambda c: key(spec.seed, "pool order", c.task_id))
+    write_atomically(folder / "captions.jsonl", "".join(json.dumps(asdict(caption)) + "\n" for caption in chosen))
 
 
 def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence[Shard]) -> int:
@@ -155,16 +223,14 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
     from polygen_stream.generators.recipe import load_recipe
 
     torch.set_num_threads(1)
-    config = _config(spec)
+    config = spec.config()
     loaded = load_generator(load_recipe(generator), config.generators.device, config.ring.image_size)
     accelerate(loaded, config.generators.backend, threads=1)
     captions = read_captions(folder)
-    ledger = Ledger(spec.seed, ["-"], ["-"], 1, 1 + max(copy for _, copy, _ in shards))
-    for negatives, copy, start in shards:
-        rows = captions[start : min(start + SHARD, spec.copies(generator, negatives)[copy])]
-        texts = [row.negative if negatives else row.text for row in rows]
-        # A negative has the noise of its positive.
-        seeds = [ledger.task(row.task_id).image_seeds[copy] for row in rows]
+    for shard in shards:
+        rows = captions[shard.start : shard.stop]
+        texts = [row.negative if shard.kind == "negatives" else row.text for row in rows]
+        seeds = [image_seed(spec.seed, row.task_id, generator, shard.copy) for row in rows]
         batches = []
         for i in range(0, len(rows), config.generators.batch):
             at = slice(i, i + config.generators.batch)
@@ -174,29 +240,15 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
             if reason is not None:
                 name = recipe_name(generator)
                 raise PolygenError(f"{name}, task {row.task_id}: {reason}: see `polygen-stream audit`")
-        path = shard_path(folder, generator, negatives, copy, start)
+        path = shard_path(folder, generator, shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             np.save(file, images)
     return len(shards)
 
 
-def _load(shard: Path) -> np.ndarray:
+def _read_shard(shard: Path) -> np.ndarray:
     try:
         return np.load(shard, allow_pickle=False)
     except (ValueError, EOFError) as problem:
         raise UserError(f"{shard} is damaged ({problem}): remove it, and it is rendered again") from None
-
-
-def _missing_shards(spec: PoolSpec, folder: Path, generator: str) -> list[Shard]:
-    return [
-        (negatives, copy, start)
-        for negatives in (False, True)
-        for copy, captions in enumerate(spec.copies(generator, negatives))
-        for start in range(0, captions, SHARD)
-        if not shard_path(folder, generator, negatives, copy, start).exists()
-    ]
-
-
-def _config(spec: PoolSpec) -> RunConfig:
-    return load_config("micro", {"captions.batch": str(CAPTIONS_AT_ONCE), "captions.backlog": str(CAPTIONS_AT_ONCE)})

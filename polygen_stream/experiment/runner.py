@@ -14,12 +14,12 @@ from polygen_stream.experiment.trial import run_trial
 from polygen_stream.experiment.workers import workers_of
 
 
-def run_experiment(experiment: Experiment, pool_folder: Path, table: Path, jobs: int, progress: Progress) -> None:
+def run_experiment(experiment: Experiment, pools: Path, table: Path, jobs: int, progress: Progress) -> None:
     """Do the runs that the table does not have.
 
     Args:
         experiment: what to run.
-        pool_folder: the rendered pool.
+        pools: folder of the rendered pools.
         table: CSV, one row per run. Rows of arms whose settings have changed are done again.
         jobs: runs at a time, one CPU thread each.
         progress: shows one bar per phase.
@@ -32,7 +32,7 @@ def run_experiment(experiment: Experiment, pool_folder: Path, table: Path, jobs:
             missing = [trial for trial in trials if trial not in done]
             bar = progress.add_task(f"{experiment.name}: {phase.__name__.replace('_', ' ')}", total=len(trials))
             progress.advance(bar, len(trials) - len(missing))
-            for result in _results(workers, experiment, missing, pool_folder, jobs):
+            for result in _results(workers, experiment, missing, pools, jobs):
                 results.append(result)
                 write_results(results, table)
                 progress.advance(bar)
@@ -64,13 +64,13 @@ def best_learning_rate(experiment: Experiment, results: Sequence[TrialResult], a
 
 
 def _results(
-    workers: ProcessPoolExecutor, experiment: Experiment, trials: Iterable[Trial], pool_folder: Path, jobs: int
+    workers: ProcessPoolExecutor, experiment: Experiment, trials: Iterable[Trial], pools: Path, jobs: int
 ) -> Iterator[TrialResult]:
     waiting: list[Trial] = list(trials)
     running: set[Future[TrialResult]] = set()
     while waiting or running:
         while waiting and len(running) < jobs:
-            running.add(workers.submit(run_trial, experiment, waiting.pop(0), pool_folder))
+            running.add(workers.submit(run_trial, experiment, waiting.pop(0), pools))
         ended, running = wait(running, return_when=FIRST_COMPLETED)
         for future in ended:
             yield future.result()

@@ -8,9 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from polygen_stream.assets.resources import is_recipe_file, recipe_name
+from polygen_stream.assets.model_configs import is_model_file, trainable_model_config
+from polygen_stream.assets.resources import model_folder, recipe_name, weights_hash
+from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, load_config
+from polygen_stream.engine.key import recipe_hash
 from polygen_stream.generators.recipe import load_recipe
+
+# Raise it whenever a change makes the same run give other scores: in the training step, the order of batches, the
+# measurements or their pictures, or in a default of the micro preset. Rows of another version are done again.
+TRIAL_VERSION = 1
+# Raise it whenever a change makes the same [pool] give other captions or images. A pool of another version is not used.
+POOL_VERSION = 1
+CAPTIONS_AT_ONCE = 64  # of a pool, as tasks of one call
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
@@ -23,7 +33,7 @@ class Layer(Table, frozen=True):
     """Images of the pool's first captions.
 
     Attributes:
-        captions: how many of the pool's captions, from the first.
+        captions: how many of the captions that arms may train on, from the first.
         copies: images of each caption by each generator.
         generators: all of the pool's, if none is named.
         negatives: images of T- instead of T+.
@@ -36,10 +46,14 @@ class Layer(Table, frozen=True):
 
 
 class PoolSpec(Table, frozen=True):
-    """Captions, each with a hard negative, and their images: a function of this alone, up to numerics.
+    """Captions, each with a hard negative, and their images.
+
+    They are a function of this table, the preset and the weights of the generators and language models, up to numerics.
 
     Attributes:
-        held_out: number of captions, the last ones, that no arm trains on; the generator probe uses them.
+        captions: number of captions, no two of one meaning.
+        held_out: number of captions, the last ones, that no arm trains on; the generator probe uses them. Each
+            generator renders one image of each.
     """
 
     seed: int = Field(ge=0)
@@ -50,12 +64,30 @@ class PoolSpec(Table, frozen=True):
 
     @property
     def name(self) -> str:
-        """Tells pools of different specs apart, and of different content of the user's own recipes."""
+        """Tells pools of different specs, recipes, weights and versions of the code apart.
+
+        Raises:
+            UserError: the weights of a generator or language model are not on this machine.
+        """
         content: dict[str, Any] = self.model_dump(mode="json")
         for table in (content, *content["layers"]):
-            table["generators"] = list(map(_identity, table["generators"]))
+            table["generators"] = list(map(recipe_name, table["generators"]))
+        captions = self.config().captions
+        content["version"] = POOL_VERSION
+        content["recipes"] = [_identity(recipe) for recipe in self.generators]
+        content["language models"] = [weights_hash(model_folder(m)) for m in (captions.writer, captions.editor)]
         text = json.dumps(content, sort_keys=True)
         return f"pool-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    def trainable(self) -> int:
+        """Number of captions that arms may train on."""
+        return self.captions - self.held_out
+
+    def config(self) -> RunConfig:
+        """Return the config that the captions are written and the images rendered under."""
+        at_once = str(CAPTIONS_AT_ONCE)
+        return load_config("micro", {"captions.batch": at_once, "captions.backlog": at_once})
 
     def copies(self, generator: str, negatives: bool) -> list[int]:
         """Return how many captions have each copy by a generator: copy k exists for the first `result[k]` captions."""
@@ -126,6 +158,8 @@ class Experiment(Table, frozen=True):
         learning_rates: peak rates; each arm is tried with all of them on the validation set and uses the best.
         tuning_seed: seed of those trials; the comparison does not use it.
         seeds: runs of each arm with its learning rate.
+        pools: number of pools that differ in their seed alone: pool number k has the pool's seed + k, and the run of
+            seed s uses number s modulo their count.
         config: keys of the run config and their values, for all arms.
         plot: "grid" draws Delta_MTL against n+ for the arms named nX-mY, "bars" draws one bar per arm.
     """
@@ -140,6 +174,7 @@ class Experiment(Table, frozen=True):
     learning_rates: tuple[float, ...] = Field(min_length=1)
     tuning_seed: int = 1000
     seeds: int = Field(default=3, ge=2)
+    pools: int = Field(default=1, ge=1)
     config: dict[str, Any] = {}
     arms: tuple[Arm, ...] = Field(min_length=1)
     contrasts: tuple[Contrast, ...] = ()
@@ -148,6 +183,14 @@ class Experiment(Table, frozen=True):
     def arm(self, name: str) -> Arm:
         """Return the arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def pool_number(self, seed: int) -> int:
+        """Return the number of the pool that the run of a seed uses, 0 to `pools` - 1."""
+        return seed % self.pools
+
+    def numbered_pool(self, number: int) -> PoolSpec:
+        """Return the pool of this number."""
+        return self.pool.model_copy(update={"seed": self.pool.seed + number})
 
     def texts(self, arm: Arm) -> int:
         """Return the number of texts of a batch, T+ and T- together."""
@@ -183,23 +226,38 @@ def draws_negatives(config: RunConfig) -> bool:
 def settings_hash(experiment: Experiment, arm: Arm) -> str:
     """Hash what decides the outcome of a run of the arm; its name and the number of its runs do not.
 
-    Keys that have their default value are left out: a key that is added later does not make existing results stale.
+    That is the experiment file's part in it, the content of the CLIP's model config, the pool with its models' weights,
+    and TRIAL_VERSION. Keys that have their default value are left out: a key that is added later does not make existing
+    results stale.
+
+    Raises:
+        UserError: the model config cannot be read, or weights of the pool's models are not on this machine.
     """
-    # The pool's name says what is in recipe files; where they lie changes nothing.
+    # The pool's name says what is in recipe files and weights; where they lie changes nothing.
     names = [list(map(recipe_name, ensemble)) for ensemble in arm.ensembles]
     values = arm.model_dump(mode="json", exclude={"name", "seeds"}, exclude_defaults=True) | {"ensembles": names}
+    config = {**experiment.config, **arm.config}
+    values.pop("config", None)
+    config.pop("train.model", None)  # what is in it counts, below
+    model = experiment.run_config(arm, experiment.learning_rates[0], experiment.tuning_seed).train.model
     relevant = (
+        TRIAL_VERSION,
         experiment.pool.name,
+        experiment.pools,
         experiment.steps,
         experiment.images_per_step,
-        sorted(experiment.config.items()),
+        None if is_model_file(model) else model,
+        json.dumps(trainable_model_config(model), sort_keys=True),
+        sorted(config.items()),
         sorted(values.items()),
     )
     return hashlib.sha256(repr(relevant).encode()).hexdigest()[:10]
 
 
-def _identity(recipe: str) -> str:
-    """Return what tells a recipe from others: its name, and of a file its content and where its weights lie too."""
-    if not is_recipe_file(recipe):
-        return recipe
-    return f"{recipe_name(recipe)}:{load_recipe(recipe).model_dump_json()}"
+def _identity(recipe: str) -> tuple[str, str, str]:
+    """Return name, content and weights of a recipe, the latter two as hashes."""
+    found = load_recipe(recipe)
+    if found.folder is None:
+        remedy = found.download if found.on_hub else f"there is no pipeline in {found.source}"
+        raise UserError(f"generator {found.name}: its weights are not on this machine: {remedy}")
+    return found.name, recipe_hash(found), weights_hash(found.folder)

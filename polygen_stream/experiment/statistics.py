@@ -10,6 +10,7 @@ from scipy import stats
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.delta_mtl import delta_mtl
+from polygen_stream.experiment.bootstrap import OUTCOMES, CrossedBootstrap, Interval
 from polygen_stream.experiment.results import COMPOSITION, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
 
@@ -47,7 +48,8 @@ class ArmDifference:
     """A contrast in one outcome, paired by seed.
 
     Attributes:
-        estimate: in points of percent of the baseline.
+        estimate: in points of percent of the baseline, with the t interval over seeds.
+        interval: 95 % over pools, seeds and test items, see `CrossedBootstrap`.
         p: of a two-sided paired t test.
         p_holm: the same after Holm's correction over all differences of a page.
     """
@@ -57,6 +59,7 @@ class ArmDifference:
     question: str
     outcome: str
     estimate: Estimate
+    interval: Interval
     p: float
     p_holm: float
 
@@ -98,14 +101,17 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(mean, float(low), float(high), n)
 
 
-def differences(experiment: Experiment, deltas: Sequence[SeedDelta]) -> list[ArmDifference]:
+def differences(
+    experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap
+) -> list[ArmDifference]:
     """Test every contrast in Delta_MTL and in composition, over the seeds that both arms have.
 
     Contrasts with fewer than two such seeds are left out.
     """
     found = []
     for contrast in experiment.contrasts:
-        for outcome in ("delta_mtl", COMPOSITION):
+        intervals = bootstrap.difference(contrast.arm, contrast.against)
+        for outcome in OUTCOMES:
             first, second = (
                 {delta.seed: delta.percent[outcome] for delta in deltas if delta.arm == arm}
                 for arm in (contrast.arm, contrast.against)
@@ -113,11 +119,11 @@ def differences(experiment: Experiment, deltas: Sequence[SeedDelta]) -> list[Arm
             paired = np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
             if len(paired) >= 2:
                 p = float(np.asarray(stats.ttest_1samp(paired, 0)[1]))
-                found.append((contrast, outcome, estimate(paired), p))
+                found.append((contrast, outcome, estimate(paired), intervals[outcome], p))
     corrected = holm([p for *_, p in found])
     return [
-        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, p, p_holm)
-        for (contrast, outcome, value, p), p_holm in zip(found, corrected, strict=True)
+        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, interval, p, p_holm)
+        for (contrast, outcome, value, interval, p), p_holm in zip(found, corrected, strict=True)
     ]
 
 

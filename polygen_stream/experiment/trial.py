@@ -11,7 +11,7 @@ import torch
 
 from polygen_stream.assets.resources import recipe_name
 from polygen_stream.base.seeding import key
-from polygen_stream.experiment.measures import EvaluationSets, measure, validate
+from polygen_stream.experiment.measures import EvaluationSets, Measured, measure, validate
 from polygen_stream.experiment.pool import ImagePool
 from polygen_stream.experiment.reader import ArmData, passes, through_ring
 from polygen_stream.experiment.results import Trial, TrialResult
@@ -24,15 +24,22 @@ from polygen_stream.train.step import train_step
 EARLY = 0.2  # of the steps: where the variance of the gradient norm is taken
 
 
-def run_trial(experiment: Experiment, trial: Trial, pool_folder: Path) -> TrialResult:
-    """Train and measure, with one CPU thread."""
+def run_trial(experiment: Experiment, trial: Trial, pools: Path) -> TrialResult:
+    """Train and measure, with one CPU thread.
+
+    Args:
+        experiment: what the run is part of.
+        trial: the run.
+        pools: folder of the rendered pools.
+    """
     torch.set_num_threads(1)
     prefer_plain_attention(torch.device("cpu"))
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that a new model has no pretrained weights
     began = time.monotonic()
     arm = experiment.arm(trial.arm)
     config = experiment.run_config(arm, trial.lr, trial.seed)
-    evaluation_sets = _evaluation_sets(experiment.pool, pool_folder)
+    pool = experiment.pool_number(trial.seed)
+    evaluation_sets = _evaluation_sets(experiment.numbered_pool(pool), pools)
     data = ArmData(evaluation_sets.pool, arm, trial.seed, draws_negatives(config))
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
     model, tokenizer = create_clip(config.train.model)
@@ -48,7 +55,7 @@ def run_trial(experiment: Experiment, trial: Trial, pool_folder: Path) -> TrialR
     trained = time.monotonic()
     model.eval()
     validation = validate(model, tokenizer, evaluation_sets)
-    scores = measure(model, tokenizer, evaluation_sets) if trial.phase == "test" else {}
+    measured = measure(model, tokenizer, evaluation_sets) if trial.phase == "test" else Measured({}, {})
     early = torch.tensor(norms[: max(2, int(EARLY * len(norms)))], dtype=torch.float64)
     return TrialResult(
         arm=trial.arm,
@@ -56,6 +63,7 @@ def run_trial(experiment: Experiment, trial: Trial, pool_folder: Path) -> TrialR
         seed=trial.seed,
         lr=trial.lr,
         settings=settings_hash(experiment, arm),
+        pool=pool,
         ensemble="+".join(recipe_name(recipe).rpartition("/")[2] for recipe in data.ensemble),
         n_positives=arm.positives,
         m=len(data.ensemble),
@@ -69,7 +77,8 @@ def run_trial(experiment: Experiment, trial: Trial, pool_folder: Path) -> TrialR
         final_loss=sum(losses[-20:]) / len(losses[-20:]),
         early_grad_norm_variance=early.var().item(),
         validation=validation,
-        scores=scores,
+        scores=measured.scores,
+        correct=measured.correct,
     )
 
 
@@ -78,6 +87,6 @@ def images_rendered(arm: Arm, negatives: bool) -> int:
     return arm.images * (2 if negatives else 1)
 
 
-@lru_cache(maxsize=1)
-def _evaluation_sets(spec: PoolSpec, folder: Path) -> EvaluationSets:
-    return EvaluationSets.build(ImagePool(spec, folder))
+@lru_cache(maxsize=2)
+def _evaluation_sets(spec: PoolSpec, pools: Path) -> EvaluationSets:
+    return EvaluationSets.build(ImagePool(spec, pools / spec.name))

@@ -272,7 +272,7 @@ def show(result: dict, run_dir: Path) -> None:
     console = Console(highlight=False, markup=False)
     found = result["evaluation"]
     if found["trained"]:
-        table = Table("unseen combinations", "trained", "untrained", "chance", box=None, pad_edge=False)
+        table = Table("reserved combinations", "trained", "untrained", "chance", box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for key in EVALUATION_KEYS[:-1]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from polygen_stream.micro import world
-from polygen_stream.micro.world import INVERSE_RELATION, Scene
+from polygen_stream.micro.world import Scene, canonical
 
 # One to three copies of a thing, a pair side by side, a pair one above the other.
 LAYOUTS = ("one", "two", "three", "beside", "stacked")
@@ -39,19 +39,6 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "weather": world.WEATHERS,
 }
 NOT_ASKED = -100  # label of a question that does not apply to a scene; the default ignore_index of cross_entropy
-
-
-def canonical(scene: Scene) -> Scene:
-    """Return the equivalent scene with the left or upper thing of a pair first."""
-    if scene.relation not in ("right of", "below"):
-        return scene
-    return Scene(
-        things=scene.things[::-1],
-        background=scene.background,
-        relation=INVERSE_RELATION[scene.relation],
-        lighting=scene.lighting,
-        weather=scene.weather,
-    )
 
 
 def _layout_of(scene: Scene) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from polygen_stream.micro import grammar, world
-from polygen_stream.micro.world import Scene, Thing
+from polygen_stream.micro.world import Scene, Thing, canonical
 
 UNNAMED = ""  # value of a colour or a background that a caption does not mention
 
@@ -56,6 +56,18 @@ def parse(text: str) -> Scene:
         lighting=setting["lighting"] or "day",
         weather=setting["weather"] or "clear",
     )
+
+
+def meaning(text: str) -> Scene:
+    """Return the scene of a caption such that captions of one meaning have equal scenes.
+
+    Synonyms, openings and the order of the phrases do not count; a pair begins with its left or upper thing, so that
+    "a cat left of a car" means the same as "a car right of a cat".
+
+    Raises:
+        NotACaption: the grammar cannot write this text.
+    """
+    return canonical(parse(text))
 
 
 def parse_phrases(text: str) -> dict[str, str]:

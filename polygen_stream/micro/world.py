@@ -1,9 +1,10 @@
 """Scenes of the micro world: what a small image can show.
 
 A `Scene` is a complete description of one image: the grammar writes captions of it, the painter paints it, the edits
-change one axis of it. One scene in ten is *reserved*: a hash of its (thing, attribute, relation, thing) combinations
-keeps it out of all training (generators, language models, CLIP), so that evaluation can ask for combinations that no
-model has seen.
+change one axis of it. One scene in ten is *reserved* for evaluation, by a hash of its (thing, attribute, relation,
+thing) combinations. No painted image that a generator is trained on shows a reserved scene, and no caption that a
+generator, a language model or CLIP is trained on names a reserved combination. CLIP may see one all the same: where a
+caption leaves colour or background open, a generator fills it in as it likes.
 """
 
 from __future__ import annotations
@@ -93,10 +94,17 @@ class Scene:
 
 
 class Split(Enum):
-    """The two disjoint sets of scenes: those that training may see, and the reserved ones."""
+    """The two disjoint sets of scenes: those that training captions may name, and the reserved ones."""
 
     SEEN = "seen"
     UNSEEN = "unseen"
+
+
+def canonical(scene: Scene) -> Scene:
+    """Return the equivalent scene with the left or upper thing of a pair first."""
+    if scene.relation not in ("right of", "below"):
+        return scene
+    return replace(scene, things=scene.things[::-1], relation=INVERSE_RELATION[scene.relation])
 
 
 def combinations(scene: Scene) -> tuple[tuple[str, ...], ...]:
@@ -108,12 +116,10 @@ def combinations(scene: Scene) -> tuple[tuple[str, ...], ...]:
     if not scene.is_pair:
         thing = scene.things[0]
         return ((thing.noun, thing.colour, "on", scene.background),)
+    scene = canonical(scene)
     first, second = scene.things
-    relation = scene.relation
-    assert relation is not None
-    if relation in ("right of", "below"):
-        first, second, relation = second, first, INVERSE_RELATION[relation]
-    return ((first.noun, first.colour, relation, second.noun),)
+    assert scene.relation is not None
+    return ((first.noun, first.colour, scene.relation, second.noun),)
 
 
 @lru_cache(maxsize=65536)

@@ -13,14 +13,18 @@ from polygen_stream.analyze.correlation import FEWEST, coordinates, correlations
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import check_writable
 from polygen_stream.base.records import is_number
-from polygen_stream.evaluate.delta_mtl import delta_mtl, delta_mtl_interval
-from polygen_stream.evaluate.score import Score
+from polygen_stream.evaluate.delta_mtl import (
+    TASK_LABELS,
+    TASKS,
+    delta_mtl,
+    delta_mtl_interval,
+    named_tasks,
+    synthclip_task,
+)
+from polygen_stream.evaluate.score import Score, mean_of
 from polygen_stream.report.html import render
 from polygen_stream.report.plots import COLOURS, Plot, label, plot, smooth
 from polygen_stream.report.run_data import RunData, read_run_data
-
-# Reported beside Delta_MTL, never in it; transfer because it depends on what pictures a machine has.
-APART = ("compositional", "micro_sugarcrepe_pp", "transfer")
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
@@ -49,8 +53,10 @@ def comparison_page(runs: Sequence[RunData]) -> str:
     """Return the page as HTML; every run has an evaluation of a trained model."""
     names = _names(runs)
     scores = [_scores(run) for run in runs]
-    tasks = [task for task in scores[0] if all(task in one for one in scores)]
-    deltas = [_delta(one, scores[0], tasks) for one in scores] if _in_delta(tasks) else []
+    common = [key for key in scores[0] if all(key in one for one in scores)]
+    five = [_synthclip_scores(one, common) for one in scores]
+    tasks = list(five[0])
+    deltas = [_delta(one, five[0]) for one in five] if tasks else []
     points = [coordinates(run.analysis) if run.analysis else {} for run in runs]
     found = correlations(points, [delta for delta, _, _, _ in deltas]) if deltas else {}
     return render(
@@ -60,13 +66,14 @@ def comparison_page(runs: Sequence[RunData]) -> str:
         names=names,
         folders=[run.folder for run in runs],
         plots=_plots(runs, names),
-        score_rows=[(label(task), *(_cell(one[task]) for one in scores)) for task in tasks],
+        score_rows=[(label(" ".join(key).strip()), *(_cell(one[key]) for one in scores)) for key in common],
         delta_rows=[
-            (name, f"{delta:+.1f} [{low:+.1f}, {high:+.1f}]", *(f"{terms[t]:+.1f}" for t in _in_delta(tasks)))
+            (name, f"{delta:+.1f} [{low:+.1f}, {high:+.1f}]", *(f"{terms[task]:+.1f}" for task in tasks))
             for name, (delta, low, high, terms) in zip(names[1:], deltas[1:], strict=bool(deltas))
         ],
         speed_rows=_speed_rows(runs),
-        delta_tasks=[label(task) for task in _in_delta(tasks)],
+        delta_tasks=[TASK_LABELS[task] for task in tasks],
+        delta_over=named_tasks(tasks),
         coordinate_rows=[
             (axis, *(f"{point[axis]:.3f}" if axis in point else "-" for point in points),
              f"{found[axis]['rho']:+.2f} (p {found[axis]['p']:.3f})" if axis in found else "-")
@@ -82,33 +89,37 @@ def _names(runs: Sequence[RunData]) -> list[str]:
     return short if len(set(short)) == len(short) else [f"{run.folder.parent.name}/{run.name}" for run in runs]
 
 
-def _scores(run: RunData) -> dict[str, Score]:
-    """Of the newest checkpoint: the micro suite's headline, and the first score of every task of `evaluate`."""
+def _scores(run: RunData) -> dict[tuple[str, str], Score]:
+    """Return the scores of the newest checkpoint by (task, score).
+
+    They are the micro suite's headline, under the task "", and of every task of `evaluate` the first score and those
+    that are one of SynthCLIP's tasks.
+    """
     last = run.last
     assert last is not None
-    found = {}
+    found: dict[tuple[str, str], Score] = {}
     for key in run.headline if last["metrics"] else ():
         value = last["metrics"][key]
         low, high = last.get("intervals", {}).get(key, (value, value))
-        found[key] = Score(value, low, high, 0, last["chance"][key])
+        found["", key] = Score(value, low, high, 0, last["chance"][key])
     for task, parts in run.tables.items():
         if not task.startswith("micro"):
-            name, first = next(iter(parts.items()))
-            found[f"{task} {name}"] = Score(**first)
+            for place, (name, score) in enumerate(parts.items()):
+                if place == 0 or synthclip_task(task, name):
+                    found[task, name] = Score(**score)
     return found
 
 
-def _in_delta(tasks: Sequence[str]) -> list[str]:
-    return [task for task in tasks if not task.startswith((*APART, "sugarcrepe", "edits", "pairs"))]
+def _synthclip_scores(scores: Mapping[tuple[str, str], Score], common: Sequence[tuple[str, str]]) -> dict[str, Score]:
+    """Return those of SynthCLIP's five tasks that all runs have, each as the mean over its datasets."""
+    parts = {task: [scores[key] for key in common if synthclip_task(*key) == task] for task in TASKS}
+    return {task: mean_of(found) for task, found in parts.items() if found}
 
 
-def _delta(
-    scores: Mapping[str, Score], baseline: Mapping[str, Score], tasks: Sequence[str]
-) -> tuple[float, float, float, dict[str, float]]:
-    mine, theirs = ({task: one[task] for task in _in_delta(tasks)} for one in (scores, baseline))
-    values, reference = ({task: s.score for task, s in one.items()} for one in (mine, theirs))
+def _delta(scores: Mapping[str, Score], baseline: Mapping[str, Score]) -> tuple[float, float, float, dict[str, float]]:
+    values, reference = ({task: s.score for task, s in one.items()} for one in (scores, baseline))
     delta, terms = delta_mtl(values, reference)
-    return delta, *delta_mtl_interval(mine, theirs), terms
+    return delta, *delta_mtl_interval(scores, baseline), terms
 
 
 def _cell(score: Score) -> str:

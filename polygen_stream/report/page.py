@@ -116,7 +116,7 @@ def _seen(run: RunData) -> int:
 
 
 def _score_rows(run: RunData) -> list[tuple[str, str, str, str, str]]:
-    """(score, trained [interval], untrained, chance, seen combinations) in percent."""
+    """(score, trained [interval], untrained, chance, other combinations) in percent."""
     if run.last is None or not run.last["metrics"]:
         return []
     last, before, rows = run.last, run.untrained, []

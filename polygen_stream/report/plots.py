@@ -312,7 +312,7 @@ def _scores(run: RunData) -> Plot:
                 alpha=0.15,
                 linewidth=0,
             )
-        axes.set(xlabel="step", ylabel="unseen combinations, %", ylim=(0, 100))
+        axes.set(xlabel="step", ylabel="reserved combinations, %", ylim=(0, 100))
 
     assert run.last is not None
     said = ", ".join(f"{label(key)} {100 * run.last['metrics'][key]:.1f} %" for key in run.headline)
@@ -335,7 +335,7 @@ def _against(run: RunData) -> Plot:
         chance = [100 * last["chance"][key] for key in keys]
         axes.plot(chance, rows, "|", color="#555555", markersize=14, label="chance")
         axes.set_yticks(rows, [label(key) for key in keys])
-        axes.set(xlabel="unseen combinations, %", xlim=(0, 100))
+        axes.set(xlabel="reserved combinations, %", xlim=(0, 100))
         axes.invert_yaxis()
 
     said = "; ".join(
@@ -358,10 +358,10 @@ def _edits(run: RunData) -> Plot:
         values = np.array([by_edit[name] for name in names])
         limits = last.get("intervals", {}).get(BY_EDIT, {})
         error = 100 * np.abs(np.array([limits.get(n, [v, v]) for n, v in zip(names, values, strict=True)]).T - values)
-        axes.barh(rows, 100 * values, 0.7, xerr=error, color=COLOURS[0], error_kw={"elinewidth": 1}, label="unseen")
+        axes.barh(rows, 100 * values, 0.7, xerr=error, color=COLOURS[0], error_kw={"elinewidth": 1}, label="reserved")
         seen = last["metrics"].get("seen", {}).get(BY_EDIT, {})
         if seen:
-            axes.plot([100 * seen[name] for name in names], rows, "D", color=COLOURS[1], markersize=4, label="seen")
+            axes.plot([100 * seen[name] for name in names], rows, "D", color=COLOURS[1], markersize=4, label="other")
         if both:
             axes.plot(
                 [100 * both[name] for name in names], rows, "|", color=COLOURS[2], markersize=9, markeredgewidth=2,

@@ -30,12 +30,13 @@ def write(path: Path, arms: list[dict]) -> None:
         "baseline": "one",
         "learning_rates": [1e-3],
         "seeds": 2,
+        "pools": 2,
         "pool": {
             "seed": 0,
             "captions": 48,
             "held_out": 16,
             "generators": ["micro/sana", "micro/sdxl_turbo"],
-            "layers": [{"captions": 48}],
+            "layers": [{"captions": 32}],
         },
         "arms": arms,
         "contrasts": [{"arm": "both", "against": "one", "question": "two generators?"}],
@@ -100,7 +101,10 @@ def test_an_experiment_is_killed_continued_and_changed(tmp_path: Path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pools").rglob("*.npy")} == rendered
     assert {row["images_seen"] for row in all_rows} == {"640"}
     assert {row["images_rendered"] for row in all_rows} == {"32"}
+    assert {(row["seed"], row["pool"]) for row in all_rows} == {("0", "0"), ("1", "1")}
+    assert len(list((tmp_path / "pools").iterdir())) == 2
     page = (tmp_path / "results" / "tiny.md").read_text()
+    assert re.search(r"\| micro/sana \| \d+ \| \d+ \| \d+ \(\d", page)  # images that show a reserved combination
     assert re.search(r"\| two generators\? \| both - one \| Delta_MTL \| [+-]\d", page)
     assert (tmp_path / "results" / "tiny.png").stat().st_size > 10_000
 

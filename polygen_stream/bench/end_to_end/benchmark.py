@@ -212,7 +212,7 @@ def _offline(
 
 
 def _accuracy(model: Any, tokenizer: Any) -> float:
-    """Zero-shot classification of painted things, in combinations that nothing was trained on."""
+    """Zero-shot classification of painted things, in combinations that no training caption names."""
     encoder, test = Encoder(model, tokenizer, "cpu"), _test_set()
     found = ranks(encoder.images(test.images), encoder.classes(thing_prompts()), torch.from_numpy(test.things))
     return float((found == 1).float().mean())

@@ -94,6 +94,9 @@ def test_a_run_in_the_micro_world_is_scored_on_its_test_set_and_the_tasks_beside
     unseen, seen = (score_suite(encoder, micro.suites[split]) for split in (Split.UNSEEN, Split.SEEN))
     assert found["metrics"] == {**unseen.values(), "seen": seen.values()}
     assert found["intervals"] == {**unseen.intervals(), "seen": seen.intervals()}
+    for name, right in unseen.correct.items():
+        assert right.dtype == bool and right.mean() == pytest.approx(unseen.scores[name].score)
+    assert unseen.correct.keys() == unseen.scores.keys()
     assert found["chance"]["compositional"] == 0.5
     assert found["tasks"][task]["acc1"]["n"] == 2
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from results_rows import result
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.experiment import runner
+from polygen_stream.experiment.items import items_path
 from polygen_stream.experiment.load import load_experiment
-from polygen_stream.experiment.results import SCORES, TrialResult, read_results, write_results
+from polygen_stream.experiment.results import ITEMS, SCORES, TrialResult, read_results, write_results
 from polygen_stream.experiment.spec import Experiment, settings_hash
 
 REUSE = Path(__file__).resolve().parents[3] / "configs" / "experiments" / "reuse.toml"
@@ -49,6 +51,56 @@ def test_rows_of_other_settings_are_left_out(experiment, tmp_path):
     table = tmp_path / "table.csv"
     write_results([of(experiment, "n1-m1", 0), result("n1-m1", 1, settings="0123456789"), result("gone", 0)], table)
     assert [r.seed for r in read_results(table, experiment)] == [0]
+
+
+def test_items_are_read_as_they_were_written(experiment, tmp_path):
+    table = tmp_path / "table.csv"
+    random = np.random.default_rng(0)
+    rows = []
+    for seed in range(3):
+        right = {name: random.random(37) < 0.5 for name in ITEMS}
+        rows.append(of(experiment, "n1-m1", seed, correct=right | {"few_shot": random.random((5, 37)) < 0.5}))
+    write_results([*rows, of(experiment, "n4-m4", 1000, phase="tune")], table)
+    found = read_results(table, experiment)
+    assert [len(row.correct) for row in found] == [len(ITEMS)] * 3 + [0]
+    for written, read in zip(rows, found, strict=False):
+        assert all(np.array_equal(read.correct[name], written.correct[name]) for name in ITEMS)
+    first = items_path(table).read_bytes()
+    assert len(first) < 3 * 60 + 1500  # 407 bits of each run, and the names
+    write_results(found, table)
+    assert items_path(table).read_bytes() == first
+
+
+def test_a_run_that_is_in_one_file_and_not_in_the_other_is_done_again(experiment, tmp_path):
+    """A kill between the two writes leaves such a run; so does a file from elsewhere."""
+    table = tmp_path / "table.csv"
+    rows = [of(experiment, "n1-m1", seed) for seed in range(2)]
+    write_results(rows[:1], table)
+    one = items_path(table).read_bytes(), table.read_bytes()
+    write_results(rows, table)
+    both = items_path(table).read_bytes(), table.read_bytes()
+
+    def seeds(items: bytes, rows: bytes) -> list[int]:
+        items_path(table).write_bytes(items)
+        table.write_bytes(rows)
+        return [found.seed for found in read_results(table, experiment)]
+
+    assert seeds(both[0], one[1]) == seeds(one[0], both[1]) == [0]
+    assert seeds(*both) == [0, 1]
+    items_path(table).unlink()
+    assert read_results(table, experiment) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:40], lambda b: b"no file of items", lambda b: b.replace(b"runs", b"rums")]
+)
+def test_a_damaged_file_of_items_is_refused_in_one_line(experiment, tmp_path, damage):
+    table = tmp_path / "table.csv"
+    write_results([of(experiment, "n1-m1", 0)], table)
+    items_path(table).write_bytes(damage(items_path(table).read_bytes()))
+    with pytest.raises(UserError, match=r"table-items\.safetensors is damaged .*: remove it") as problem:
+        read_results(table, experiment)
+    assert "\n" not in str(problem.value)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomli_w
+from safetensors.numpy import save_file
 
-from polygen_stream.assets.resources import experiment_path
+from polygen_stream.assets import resources
+from polygen_stream.assets.resources import SHIPPED_WEIGHTS, experiment_path, recipe_path
 from polygen_stream.base.errors import UserError
+from polygen_stream.experiment import spec
 from polygen_stream.experiment.load import load_experiment
 from polygen_stream.experiment.results import read_results
 from polygen_stream.experiment.spec import settings_hash
@@ -30,7 +37,7 @@ def values() -> dict:
             "captions": 96,
             "held_out": 32,
             "generators": ["micro/sana", "micro/sdxl_turbo"],
-            "layers": [{"captions": 96}, {"captions": 32, "copies": 2}, {"captions": 32, "negatives": True}],
+            "layers": [{"captions": 64}, {"captions": 32, "copies": 2}, {"captions": 32, "negatives": True}],
         },
         "arms": [
             {"name": "one", "captions": 64, "positives": 1, "ensembles": [["micro/sana"]]},
@@ -84,6 +91,92 @@ def test_settings_change_with_what_decides_a_run_and_with_nothing_else(tmp_path:
         assert not set(hashes(lambda v, change=change: v.update(change))) & set(before)
 
 
+def test_settings_change_with_the_models_config_and_the_version_of_the_trial_code(tmp_path: Path, monkeypatch):
+    model = json.loads((ROOT / "polygen_stream" / "train" / "model_configs" / "micro.json").read_text())
+    own = tmp_path / "own.json"
+
+    def hashes(changed: dict) -> list[str]:
+        experiment = load(tmp_path, changed)
+        return [settings_hash(experiment, arm) for arm in experiment.arms]
+
+    with_own = values() | {"config": {"train.model": "own.json"}}
+    own.write_text(json.dumps(model))
+    before = hashes(with_own)
+    own.write_text(json.dumps(model | {"embed_dim": 2 * model["embed_dim"]}))
+    assert not set(hashes(with_own)) & set(before)
+    own.write_text(json.dumps(model))
+    assert hashes(with_own) == before
+    monkeypatch.setattr(spec, "TRIAL_VERSION", spec.TRIAL_VERSION + 1)
+    assert not set(hashes(with_own)) & set(before)
+
+
+@pytest.fixture
+def own_generator(tmp_path: Path) -> Path:
+    """A recipe file with small weights beside it, to be hashed and not to be loaded."""
+    for part in ("unet", "vae"):
+        (tmp_path / "weights" / part).mkdir(parents=True)
+        save_file({"w": np.zeros(3, np.float32)}, tmp_path / "weights" / part / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "weights" / "model_index.json").write_text("{}")
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(recipe_path("micro/sd15").read_text().replace('"package:sd15"', '"./weights"'))
+    return recipe
+
+
+def test_changed_weights_or_pool_code_make_the_pool_and_its_rows_stale(
+    tmp_path: Path, own_generator: Path, monkeypatch
+):
+    changed = values()
+    changed["pool"]["generators"].append("own.toml")
+    experiment = load(tmp_path, changed)
+
+    def names() -> tuple[str, str]:
+        return experiment.pool.name, settings_hash(experiment, experiment.arms[0])
+
+    before = names()
+    assert names() == before
+    save_file({"w": np.ones(3, np.float32)}, tmp_path / "weights" / "unet" / "diffusion_pytorch_model.safetensors")
+    retrained = names()
+    own_generator.write_text(own_generator.read_text().replace("num_inference_steps = 14", "num_inference_steps = 15"))
+    resampled = names()
+    monkeypatch.setattr(spec, "POOL_VERSION", spec.POOL_VERSION + 1)
+    for one, other in itertools.combinations((before, retrained, resampled, names()), 2):
+        assert one[0] != other[0] and one[1] != other[1]
+
+
+def test_retrained_language_models_make_another_pool(tmp_path: Path, monkeypatch):
+    pool = load(tmp_path, values()).pool
+    before = pool.name
+    copy = tmp_path / "shipped"
+    shutil.copytree(SHIPPED_WEIGHTS, copy)
+    monkeypatch.setattr(resources, "SHIPPED_WEIGHTS", copy)
+    assert pool.name == before  # where they lie is not what they are
+    [weights] = (copy / "llama").rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert pool.name != before
+
+
+def test_generators_without_weights_are_named_in_one_line(tmp_path: Path, own_generator: Path):
+    changed = values()
+    changed["pool"]["generators"].append("own.toml")
+    (tmp_path / "weights" / "model_index.json").unlink()
+    with pytest.raises(UserError, match=r"generator own: its weights are not on this machine: .*/weights"):
+        _ = load(tmp_path, changed).pool.name
+
+
+def test_seeds_take_turns_with_the_pools(tmp_path: Path):
+    experiment = load(tmp_path, values() | {"pools": 2})
+    assert [experiment.pool_number(seed) for seed in (0, 1, 2, 3, 1000)] == [0, 1, 0, 1, 0]
+    pools = [experiment.numbered_pool(number) for number in range(2)]
+    assert [pool.seed for pool in pools] == [0, 1] and pools[0].name != pools[1].name
+    assert pools[0].name == load(tmp_path, values()).pool.name
+
+
+def test_a_layer_of_more_captions_than_arms_may_train_on(tmp_path: Path):
+    changed = values()
+    changed["pool"]["layers"][0]["captions"] = 65
+    refused(tmp_path, changed, "a layer has 65 captions, but the pool 96, 32 of them held out")
+
+
 def test_arms_of_equal_images_have_equal_images_per_step(tmp_path: Path):
     experiment = load(tmp_path, values())
     batches = {arm.name: experiment.run_config(arm, 1e-3, 0).train.batch * arm.positives for arm in experiment.arms}
@@ -93,7 +186,7 @@ def test_arms_of_equal_images_have_equal_images_per_step(tmp_path: Path):
 
 def test_copies_of_a_pool(tmp_path: Path):
     pool = load(tmp_path, values()).pool
-    assert pool.copies("micro/sana", negatives=False) == [96, 32]
+    assert pool.copies("micro/sana", negatives=False) == [64, 32]
     assert pool.copies("micro/sana", negatives=True) == [32]
 
 
@@ -140,7 +233,7 @@ def test_two_arms_of_one_name(tmp_path: Path):
 def test_an_arm_that_needs_more_than_the_pool_has(tmp_path: Path):
     changed = values()
     changed["arms"][0]["positives"] = 2
-    refused(tmp_path, changed, r"arm one needs 2 positives by micro/sana of 64 captions.*\[96, 32\]")
+    refused(tmp_path, changed, r"arm one needs 2 positives by micro/sana of 64 captions.*\[64, 32\]")
 
 
 def test_hard_negatives_need_their_pictures(tmp_path: Path):

@@ -8,6 +8,7 @@ from results_rows import result
 from scipy import stats
 
 from polygen_stream.base.errors import UserError
+from polygen_stream.experiment.bootstrap import CrossedBootstrap
 from polygen_stream.experiment.results import COMPOSITION, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
 from polygen_stream.experiment.statistics import delta_by_seed, differences, estimate, holm
@@ -79,7 +80,8 @@ def test_contrasts_are_paired_and_corrected_together():
         for seed, level in enumerate(seeds)
     ]
     deltas = delta_by_seed(rows, "base")
-    found = {(d.arm, d.outcome): d for d in differences(experiment(("good", "base"), ("same", "base")), deltas)}
+    contrasts = experiment(("good", "base"), ("same", "base"))
+    found = {(d.arm, d.outcome): d for d in differences(contrasts, deltas, CrossedBootstrap(rows, "base"))}
     good, same = found["good", "delta_mtl"], found["same", "delta_mtl"]
     by_arm = {arm: [d.percent["delta_mtl"] for d in deltas if d.arm == arm] for arm in gains}
     assert good.p == pytest.approx(stats.ttest_rel(by_arm["good"], by_arm["base"]).pvalue)
@@ -92,7 +94,8 @@ def test_contrasts_are_paired_and_corrected_together():
 
 def test_an_arm_that_has_not_run_is_left_out():
     rows = [row("base", seed, 0.2 + 0.01 * seed) for seed in range(3)]
-    assert differences(experiment(("good", "base")), delta_by_seed(rows, "base")) == []
+    bootstrap = CrossedBootstrap(rows, "base")
+    assert differences(experiment(("good", "base")), delta_by_seed(rows, "base"), bootstrap) == []
 
 
 def test_holms_correction_gives_the_values_of_rs_multtest():

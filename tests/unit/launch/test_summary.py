@@ -119,7 +119,7 @@ def test_tasks_stand_beside_the_micro_suite_and_alone(tmp_path, stats, capsys):
     show(result, tmp_path)
     shown = capsys.readouterr().out
     assert "zero_shot:/p" in shown and "40.0 %" in shown and "10.0 %" in shown
-    assert "unseen combinations" not in shown, "of the micro world, which this run is not about"
+    assert "reserved combinations" not in shown, "of the micro world, which this run is not about"
 
 
 def score(value: float) -> dict:

@@ -11,6 +11,7 @@ from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.edits import EditDoesNotApply, applicable_scene, apply_edit
 from polygen_stream.micro.grammar import Style, describe, write_pair
+from polygen_stream.micro.parse import meaning
 from polygen_stream.micro.world import Scene, Split, Thing, is_reserved, sample_scene
 from polygen_stream.schedule.ledger import Ledger
 
@@ -25,6 +26,32 @@ def test_a_caption_mentions_the_content_of_its_scene():
     several = Scene((Thing("leaf", "green"),), "snow", count=3)
     assert describe(several, replace(PLAIN, opening=6)) == "there are three green leaves in the snow"
     assert describe(several, replace(PLAIN, fronted=True)) == "in the snow, three green leaves"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a red cat left of a blue car", "a blue car right of a red cat"),
+        ("a photo of a cat under a key at night", "in the dark, a key higher than a cat"),
+        ("a tiny fish by the shore", "there is a little fish on a beach"),
+    ],
+)
+def test_captions_of_one_scene_have_one_meaning(one: str, other: str):
+    assert meaning(one) == meaning(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a red cat left of a blue car", "a red cat right of a blue car"),
+        ("a red cat left of a blue car", "a blue cat left of a red car"),
+        ("a red cat", "a cat"),
+        ("a cat on a beach", "a cat"),
+        ("two cats", "a cat"),
+    ],
+)
+def test_captions_of_two_scenes_have_two_meanings(one: str, other: str):
+    assert meaning(one) != meaning(other)
 
 
 def test_captions_fit_the_ring_and_the_text_encoders():

@@ -208,6 +208,28 @@ def test_a_report_of_a_run_without_tasks_says_so(tmp_path):
     assert "There are no scores: captions.bank = 'english' has no test set of its own" in words
 
 
+def test_runs_with_all_five_tasks_are_compared_over_these(tmp_path):
+    """Two datasets of one task count once, and what is none of the five does not count."""
+    runs = []
+    for i, value in enumerate((0.4, 0.5)):
+        run = read_run_data(in_another_world(tmp_path / f"run-{i}", i, value))
+        one = {"score": value, "low": value - 0.01, "high": value + 0.01, "n": 100, "chance": 0.1}
+        same = one | {"score": 0.4}
+        tables = {
+            "zero_shot:a": {"acc1": one, "acc5": same},
+            "zero_shot:b": {"acc1": one},
+            "linear_probe:a": {"acc1": same},
+            "few_shot:a": {"5_shot": same},
+            "retrieval:a": {"i2t_r1": same, "i2t_r5": one, "t2i_r1": one},
+            "sugarcrepe": {"mean": one},
+        }
+        runs.append(replace(run, tables=tables))
+    page = Page(comparison_page(runs))
+    assert "over SynthCLIP's five tasks;" in page.words
+    assert "+10.0 [" in page.words  # two of five tasks rise by 25 %
+    assert "sugarcrepe mean" in page.words
+
+
 def test_runs_in_another_world_are_compared_by_their_tasks(tmp_path):
     runs = [read_run_data(in_another_world(tmp_path / f"run-{i}", i, 0.4 + 0.1 * i)) for i in range(2)]
     page = Page(comparison_page(runs))
@@ -286,10 +308,12 @@ def test_runs_are_compared_with_the_first(run_dir, tmp_path):
     result = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "all.html")])
     assert result.exit_code == 0, result.output
     page = Page((tmp_path / "all.html").read_text())
-    assert "+25.0 [" in page.words  # 0.5 against 0.4 in each of four tasks; composition stands apart
+    # 0.5 against 0.4 in each of three tasks; colours and composition stand apart.
+    assert "+25.0 [" in page.words
+    assert "over 3 of SynthCLIP's five tasks: zero-shot, image-to-text R@1, text-to-image R@1;" in page.words
     low, high = map(float, re.search(r"\+25\.0 \[([+-][\d.]+), ([+-][\d.]+)\]", page.words).groups())
-    # each score's interval is +-0.05: the mean of four ratios of 0.5 to 0.4 has a standard error of 5.1 %
-    assert (low, high) == pytest.approx((25 - 10, 25 + 10), abs=2.5)
+    # each score's interval is +-0.05: the mean of three ratios of 0.5 to 0.4 has a standard error of 5.9 %
+    assert (low, high) == pytest.approx((25 - 11.6, 25 + 11.6), abs=2.5)
     assert [tag for tag, _ in page.headings].count("h1") == 1
     assert "seconds in all" in page.words and page.words.count("61") >= 2 and "trainer waited since then" in page.words
     with pytest.raises(UserError, match="there is no folder"):
