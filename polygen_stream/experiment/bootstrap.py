@@ -10,6 +10,7 @@ import numpy as np
 from polygen_stream.experiment.results import COMPOSITION, ITEMS, TASKS, TrialResult
 
 DRAWS = 2000
+PICTURES_PER_CAPTION_PAIR = 2  # they stand side by side (`micro_suite.EditedPairs`)
 LEVEL = 0.95
 OUTCOMES = ("delta_mtl", COMPOSITION)
 Interval = tuple[float, float]
@@ -27,7 +28,8 @@ class CrossedBootstrap:
     An interval lies between the 2.5 % and 97.5 % quantiles of its draws.
 
     With many levels of each factor the intervals are a little wide (Owen 2007). With few they are narrow: n seeds or
-    pools are resampled with (n - 1) / n of their variance, half of it with two pools. Retrieval items are resampled as
+    pools are resampled with (n - 1) / n of their variance, half of it with two pools. The two pictures of a caption
+    pair of the compositional test are resampled together. Retrieval items are resampled as
     questions; their candidates stay all of the test set's.
 
     Args:
@@ -95,8 +97,10 @@ class CrossedBootstrap:
         shares = {}
         for task, items in ITEMS.items():
             if items not in shares:
-                n = first.correct[task].shape[-1]
-                shares[items] = (random.multinomial(n, np.full(n, 1 / n), self._draws) / n).astype(np.float32)
+                together = PICTURES_PER_CAPTION_PAIR if items == "edits" else 1
+                n = first.correct[task].shape[-1] // together
+                drawn = random.multinomial(n, np.full(n, 1 / n), self._draws) / (n * together)
+                shares[items] = drawn.repeat(together, axis=1).astype(np.float32)
         return shares
 
     def _weights(self, seeds: list[int]) -> dict[int, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The measurements of a trained model: the five tasks of Delta_MTL, composition, and the generator probe."""
+"""The measurements of a trained model: the five tasks of Delta_MTL, composition, transfer, and the generator probe."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 import torch
 
 from polygen_stream.analyze.invariance import generator_probe
+from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.linear_probe import few_shot, linear_probe
-from polygen_stream.evaluate.micro_suite import Classification, MicroSuite, build_suite, classification
+from polygen_stream.evaluate.micro_suite import BY_EDIT, Classification, MicroSuite, build_suite, classification
 from polygen_stream.evaluate.score_suite import score_suite
+from polygen_stream.evaluate.transfer.folder import has_default_folder
+from polygen_stream.evaluate.transfer.task import transfer
 from polygen_stream.experiment.pool import ImagePool
 from polygen_stream.micro.world import Split
 from polygen_stream.train.model import ClipModel, Tokenizer
@@ -53,9 +56,9 @@ class Measured:
     """What a model scores on the test set.
 
     Attributes:
-        scores: {name: score in 0..1} for each of `results.SCORES`.
+        scores: {name: score in 0..1} for each of `results.SCORES`, transfer if its pictures are on this machine.
         correct: {name: bool [items], of few-shot [draws, items]} for each of `results.ITEMS`. Its mean is the score;
-            the compositional score is the mean over edits, which is the same while all edits have as many items.
+            the scores of composition are means over edits, which is the same while all edits have as many items.
     """
 
     scores: dict[str, float]
@@ -77,10 +80,14 @@ def measure(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> Mea
         "image_to_text_r1": suite.correct["retrieval_i2t_r1"],
         "text_to_image_r1": suite.correct["retrieval_t2i_r1"],
         "compositional": suite.correct["compositional"],
+        "micro_sugarcrepe_pp_itt": suite.correct["micro_sugarcrepe_pp_itt"],
         "zero_shot_colours": suite.correct["zero_shot_colours"],
     }
     scores = {name: float(right.mean()) for name, right in correct.items()}
-    scores["compositional"] = suite.scores["compositional"].score
+    for name in BY_EDIT:
+        scores[name] = suite.scores[name].score
+    if has_default_folder():
+        scores["transfer"] = transfer(Data(encoder), "")["acc1"].score
     scores["generator_probe"] = _generator_probe(encoder, sets.pool)
     return Measured(scores, correct)
 

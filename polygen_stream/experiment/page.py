@@ -144,7 +144,8 @@ def _score_table(experiment: Experiment, results: Sequence[TrialResult]) -> str:
     for arm in experiment.arms:
         own = _tests_of(results, arm.name)
         if own:
-            cells = [_mean([result.scores[name] for result in own], 1, scale=100) for name in SCORES]
+            measured = ([result.scores[name] for result in own if name in result.scores] for name in SCORES)
+            cells = [_mean(values, 1, scale=100) if values else "-" for values in measured]
             cells.append(_mean([result.early_grad_norm_variance for result in own], 3))
             lines.append(f"| {arm.name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -28,9 +28,11 @@ ITEMS = {
     "image_to_text_r1": "pairs",
     "text_to_image_r1": "pairs",
     COMPOSITION: "edits",
+    "micro_sugarcrepe_pp_itt": "edits",
     "zero_shot_colours": "things",
 }
-SCORES = (*TASKS, COMPOSITION, "zero_shot_colours", "generator_probe")
+TRANSFER = "transfer"  # measured where `polygen-stream fetch-pictures` has been
+SCORES = (*TASKS, COMPOSITION, "micro_sugarcrepe_pp_itt", "zero_shot_colours", TRANSFER, "generator_probe")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class TrialResult(BaseModel, frozen=True, extra="ignore", arbitrary_types_allowe
         n_positives: n+, images per caption.
         m: number of generators.
         validation: score on the validation set, in 0..1.
-        scores: {name: score in 0..1} on the test set, one for each of SCORES; empty for a tuning trial.
+        scores: {name: score in 0..1} on the test set, one for each of SCORES, TRANSFER if its pictures were there;
+            empty for a tuning trial.
         correct: {name: bool [items], of few-shot [draws, items]} for each of ITEMS; empty for a tuning trial.
     """
 

@@ -20,6 +20,7 @@ from polygen_stream.generators.recipe import load_recipe
 TRIAL_VERSION = 1
 # Raise it whenever a change makes the same [pool] give other captions or images. A pool of another version is not used.
 POOL_VERSION = 1
+CAPTION_KEYS = ("axes", "scene_share", "temperature", "top_p", "max_tokens", "retries")  # that decide what is written
 CAPTIONS_AT_ONCE = 64  # of a pool, as tasks of one call
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -75,6 +76,7 @@ class PoolSpec(Table, frozen=True):
         captions = self.config().captions
         content["version"] = POOL_VERSION
         content["recipes"] = [_identity(recipe) for recipe in self.generators]
+        content["captions"] = [getattr(captions, key) for key in CAPTION_KEYS]
         content["language models"] = [weights_hash(model_folder(m)) for m in (captions.writer, captions.editor)]
         text = json.dumps(content, sort_keys=True)
         return f"pool-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
