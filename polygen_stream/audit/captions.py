@@ -29,10 +29,11 @@ def audit_writer(model: LanguageModel, count: int, seed: int = 0) -> dict[str, o
     can edit and that names no reserved combination.
     """
     bank = MicroBank()
-    asked = [sample_request(seeding.rng(seed, "audit writer", i)) for i in range(count)]
+    asked = [sample_request(seeding.rng(seed, "audit writer", i)) for i in range(count)]  # every other of a whole scene
     began = time.perf_counter()
     replies = model.complete(
-        [bank.caption_prompt(*a) for a in asked], [key(seed, "audit writer", i) >> 1 for i in range(count)]
+        [bank.caption_prompt(*a, whole_scene=i % 2 == 1) for i, a in enumerate(asked)],
+        [key(seed, "audit writer", i) >> 1 for i in range(count)],
     )
     seconds = time.perf_counter() - began
     faults = [bank.check_caption(reply, *a).fault for reply, a in zip(replies, asked, strict=True)]
@@ -61,7 +62,9 @@ def audit_editor(model: LanguageModel, per_axis: int, seed: int = 0) -> dict[str
     seconds = 0.0
     for axis in AXES:
         drawn = [
-            draw_caption_pair(world.THINGS[i % len(world.THINGS)], axis, seeding.rng(seed, "audit editor", axis, i))
+            draw_caption_pair(
+                world.THINGS[i % len(world.THINGS)], axis, i % 4 > 1, seeding.rng(seed, "audit editor", axis, i)
+            )
             for i in range(per_axis)
         ]
         began = time.perf_counter()

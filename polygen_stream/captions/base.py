@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from polygen_stream.base.seeding import key
 from polygen_stream.schedule.ledger import CaptionTask
 
 
@@ -37,6 +38,11 @@ class Dropped:
 
     rejected: tuple[str, ...]
     text: str | None = None
+
+
+def describes_scene(caption_seed: int, scene_share: float) -> bool:
+    """Return whether the caption of a task describes a whole scene (`captions.scene_share`), drawn by its seed."""
+    return key(caption_seed, "whole scene") / 2**64 < scene_share
 
 
 class CaptionSource(ABC):

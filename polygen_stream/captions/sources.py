@@ -37,11 +37,11 @@ def caption_source(config: CaptionsConfig) -> CaptionSource:
     return source
 
 
-def grammar_source(_: CaptionsConfig) -> CaptionSource:
-    """Return the source of captions.source = "grammar", which no key of the config changes."""
+def grammar_source(config: CaptionsConfig) -> CaptionSource:
+    """Return the source of captions.source = "grammar"."""
     from polygen_stream.captions.grammar import GrammarSource
 
-    return GrammarSource()
+    return GrammarSource(config.scene_share)
 
 
 def language_model_source(config: CaptionsConfig) -> CaptionSource:
@@ -52,7 +52,7 @@ def language_model_source(config: CaptionsConfig) -> CaptionSource:
     """
     from polygen_stream.captions.models.language_model import LanguageModelSource
 
-    return LanguageModelSource(bank_of(config), *language_models(config), config.retries)
+    return LanguageModelSource(bank_of(config), *language_models(config), config.retries, config.scene_share)
 
 
 def language_models(config: CaptionsConfig) -> tuple[LanguageModel, LanguageModel]:

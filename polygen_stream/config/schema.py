@@ -95,6 +95,14 @@ class CaptionsConfig(Section):
         description="What hard negatives change. An axis named twice is drawn twice as often; [] = the axes of the "
         "bank.",
     )
+    scene_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        json_schema_extra=FIXED,
+        description="Share of captions that describe a whole scene, with its place and colours. The others name the "
+        "concept, what the axis needs, and little else.",
+    )
     writer: str = Field(
         default="package:mistral",
         json_schema_extra=FIXED,

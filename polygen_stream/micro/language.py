@@ -1,7 +1,8 @@
 """Prompts of the micro language models, and the captions and hard negatives that are correct replies.
 
-As the paper conditions its language model on a concept and one semantic axis, a caption mentions its concept, what the
-axis needs, and other attributes only occasionally. What a caption leaves open, each generator fills in differently.
+As the paper conditions its language model on a concept and one semantic axis, a terse caption mentions its concept,
+what the axis needs, and other attributes only occasionally; what it leaves open, each generator fills in differently.
+A caption of a whole scene is worded as the test captions are: most of them name colours and the background.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, describe, widen_style
 from polygen_stream.micro.world import Scene, Split
 
-VERSION = 1  # of the prompts; journals record it
+VERSION = 2  # of the prompts; journals record it
 # Relative frequency of each edit as an axis, about that of its category in SugarCrepe (half of it are object edits).
 AXES = {
     "replace_object": 6,
@@ -32,8 +33,7 @@ AXES = {
     "add_attribute": 1,
     "swap_attribute": 2,
 }
-RICH_SHARE = 0.15  # share of captions that describe a whole scene, whatever the axis needs
-NAMES_COLOUR, NAMES_BACKGROUND = 0.2, 0.1  # share of the others that mention a colour or a background without need
+NAMES_COLOUR, NAMES_BACKGROUND = 0.2, 0.1  # share of terse captions that mention a colour or a background without need
 
 # axis -> what the prompt for T+ asks the caption to describe
 _SUBJECT = {
@@ -55,9 +55,9 @@ _SUBJECT = {
 assert _SUBJECT.keys() == AXES.keys() == edits.CATEGORY.keys()
 
 
-def caption_prompt(concept: str, axis: str) -> str:
+def caption_prompt(concept: str, axis: str, whole_scene: bool) -> str:
     """Return the prompt for T+ of the model that writes captions."""
-    return f"describe {concept}: {_SUBJECT[axis]}"
+    return f"describe {'a scene with ' if whole_scene else ''}{concept}: {_SUBJECT[axis]}"
 
 
 def negative_prompt(text: str, axis: str) -> str:
@@ -82,29 +82,29 @@ class CaptionPair:
     style: Style
 
 
-def write_captions(concept: str, axis: str, rng: np.random.Generator) -> tuple[str, str]:
+def write_captions(concept: str, axis: str, whole_scene: bool, rng: np.random.Generator) -> tuple[str, str]:
     """Write a caption without reserved combinations, and its exact hard negative.
 
     Args:
         concept: the thing that the caption is about.
         axis: the edit that the caption must allow.
+        whole_scene: whether the caption describes a whole scene, whatever the axis needs.
         rng: random generator.
 
     Returns:
         T+ and T-.
     """
-    drawn = draw_caption_pair(concept, axis, rng)
+    drawn = draw_caption_pair(concept, axis, whole_scene, rng)
     return drawn.text, drawn.negative
 
 
-def draw_caption_pair(concept: str, axis: str, rng: np.random.Generator) -> CaptionPair:
+def draw_caption_pair(concept: str, axis: str, whole_scene: bool, rng: np.random.Generator) -> CaptionPair:
     """Write a caption and its hard negative as `write_captions` does, with their scene and wording."""
-    rich = rng.random() < RICH_SHARE
     while True:
         scene, edited = edits.applicable_scene(axis, Split.SEEN, rng, concept)
-        if rich or _is_plain(scene, axis):
+        if whole_scene or _is_plain(scene, axis):
             break
-    style = widen_style(scene, edited, Style.sample(rng) if rich else _terse(rng))
+    style = widen_style(scene, edited, Style.sample(rng) if whole_scene else _terse(rng))
     return CaptionPair(describe(scene, style), describe(edited, style), scene, style)
 
 

@@ -108,7 +108,7 @@ def compare(run: Path) -> list[ComparedFigure]:
     found = measure(run)
     config = load_config(RunFolder(run).config)
     # The micro world has few captions, so they repeat, and a batch takes none twice: the simulation needs real ones.
-    source = GrammarSource() if config.captions.bank == "micro" else None
+    source = GrammarSource(config.captions.scene_share) if config.captions.bank == "micro" else None
     outcome = simulate_node(config, found.times, found.placement, source=source)
     first, *later = found.lines
     waited, worked = (sum(line[name] for line in later) for name in ("wait_s", "step_s"))

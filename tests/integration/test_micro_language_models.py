@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from polygen_stream.audit.captions import audit_editor, audit_writer
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.sources import caption_source, language_models
 from polygen_stream.config import load_config
+from polygen_stream.micro import world
 from polygen_stream.micro.language import AXES
+from polygen_stream.micro.parse import parse
 from polygen_stream.micro.verification import caption_fault, negative_fault
 from polygen_stream.schedule.ledger import Ledger
 
@@ -25,6 +28,16 @@ def test_captions_name_their_concept_and_negatives_change_one_axis(captions):
     assert edited["one_axis"]["share"] >= 0.9
     assert edited["exact"]["share"] >= 0.99
     assert all(shown["share"] > 0.6 for shown in edited["one_axis_by_axis"].values()), edited["one_axis_by_axis"]
+
+
+def test_the_preset_names_every_background_often(captions):
+    source = caption_source(captions)
+    ledger = Ledger(5, source.concepts, source.axes, 4, 4)
+    written = source.write([ledger.task(i) for i in range(300)], [False] * 300)
+    scenes = [parse(caption.text) for caption in written if isinstance(caption, Caption)]
+    assert len(scenes) > 290
+    for background in world.BACKGROUNDS:  # the test captions name each in 12.5 %
+        assert np.mean([scene.background == background for scene in scenes]) > 0.03, background
 
 
 def test_a_result_depends_on_its_task_and_not_on_the_batch(captions):

@@ -102,7 +102,7 @@ def test_greedy_replies_are_those_of_transformers(micro, tasks, role, open_sourc
     bank = MicroBank()
     asked = tasks(micro, 64)
     ask = {
-        "writer": lambda task: bank.caption_prompt(task.concept, task.axis),
+        "writer": lambda task: bank.caption_prompt(task.concept, task.axis, task.task_id % 2 == 1),
         "editor": lambda task: bank.negative_prompt(f"a red {task.concept} at night", task.axis),
     }[role]
     prompts = [ask(task) for task in asked]

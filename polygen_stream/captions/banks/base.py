@@ -55,8 +55,8 @@ class Bank(Protocol):
         """JSON object that the journal records about the bank: its concepts and the version of its prompts."""
         ...
 
-    def caption_prompt(self, concept: str, axis: str) -> Messages:
-        """Return the prompt for T+."""
+    def caption_prompt(self, concept: str, axis: str, whole_scene: bool) -> Messages:
+        """Return the prompt for T+: of a whole scene with the concept, or terse, of the concept and the axis alone."""
         ...
 
     def negative_prompt(self, text: str, axis: str) -> Messages:

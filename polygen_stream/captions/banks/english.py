@@ -53,13 +53,13 @@ class EnglishBank:
             "prompts": prompts.VERSION,
         }
 
-    def caption_prompt(self, concept: str, axis: str) -> Messages:
+    def caption_prompt(self, concept: str, axis: str, whole_scene: bool) -> Messages:
         """Return the prompt for T+, one user turn.
 
         Raises:
             UserError: unknown axis.
         """
-        return prompts.caption_prompt(concept, get_axis(axis))
+        return prompts.caption_prompt(concept, get_axis(axis), whole_scene)
 
     def negative_prompt(self, text: str, axis: str) -> Messages:
         """Return the prompt for T-, a system turn and a user turn.

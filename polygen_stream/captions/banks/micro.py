@@ -20,9 +20,9 @@ class MicroBank:
         """The version of the prompts."""
         return {"bank": "micro", "prompts": language.VERSION}
 
-    def caption_prompt(self, concept: str, axis: str) -> Messages:
+    def caption_prompt(self, concept: str, axis: str, whole_scene: bool) -> Messages:
         """Return the prompt for T+, one user turn."""
-        return [{"role": "user", "content": language.caption_prompt(concept, axis)}]
+        return [{"role": "user", "content": language.caption_prompt(concept, axis, whole_scene)}]
 
     def negative_prompt(self, text: str, axis: str) -> Messages:
         """Return the prompt for T-, one user turn."""

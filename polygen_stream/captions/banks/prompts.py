@@ -16,15 +16,16 @@ VERSION = 1  # of the wording; journals record it
 WORDS = 15
 
 
-def caption_prompt(concept: str, axis: Axis) -> Messages:
+def caption_prompt(concept: str, axis: Axis, whole_scene: bool) -> Messages:
     """Return the prompt for T+: one user turn, because Mistral-7B-Instruct-v0.2 has no system turn."""
+    scene = "It must also name the place and the main colours. " if whole_scene else ""
     return [
         {
             "role": "user",
             "content": (
                 f'Write one image caption about "{sanitize(concept)}" that {axis.caption_clause}. '
                 f"It must be one grammatical English sentence of at most {WORDS} words that describes only what can be "
-                f'seen and has the words "{sanitize(concept)}" in it. '
+                f'seen and has the words "{sanitize(concept)}" in it. {scene}'
                 "Reply with the caption alone, on one line, without quotation marks, notes or explanations."
             ),
         }

@@ -16,7 +16,7 @@ from itertools import count
 
 from polygen_stream.base.seeding import key
 from polygen_stream.captions.banks.base import Bank, CheckResult, Messages, ModelReply
-from polygen_stream.captions.base import Caption, CaptionSource, Dropped
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped, describes_scene
 from polygen_stream.schedule.ledger import CaptionTask
 
 COLLECT_S = 0.1
@@ -108,11 +108,15 @@ class LanguageModelSource(CaptionSource):
         writer: the model that writes T+.
         editor: the model that edits T+ into T-; may be the writer.
         retries: how many times a rejected reply is requested again.
+        scene_share: share of tasks, in 0..1, whose caption is to describe a whole scene.
     """
 
-    def __init__(self, bank: Bank, writer: LanguageModel, editor: LanguageModel, retries: int) -> None:
+    def __init__(
+        self, bank: Bank, writer: LanguageModel, editor: LanguageModel, retries: int, scene_share: float = 0.0
+    ) -> None:
         self.concepts, self.axes = bank.concepts, bank.axes
         self._bank, self._writer, self._editor, self._retries = bank, writer, editor, retries
+        self._scene_share = scene_share
         self._models = [editor, writer] if editor is not writer else [writer]  # nearly finished tasks first
         self._queue: deque[_TaskState] = deque()
         self._requests: dict[int, _TaskState] = {}
@@ -120,10 +124,11 @@ class LanguageModelSource(CaptionSource):
 
     @property
     def provenance(self) -> Mapping[str, object]:
-        """The bank, the retries, and both models."""
+        """The bank, the retries, the share of whole scenes, and both models."""
         return {
             **self._bank.provenance,
             "retries": self._retries,
+            "scene_share": self._scene_share,
             "writer": self._writer.provenance,
             "editor": self._editor.provenance,
         }
@@ -176,7 +181,8 @@ class LanguageModelSource(CaptionSource):
         self._requests[number] = state
         seed = key(task.caption_seed, state.stage, state.attempt) >> 1
         if state.text is None:
-            self._writer.submit(number, self._bank.caption_prompt(task.concept, task.axis), seed)
+            whole_scene = describes_scene(task.caption_seed, self._scene_share)
+            self._writer.submit(number, self._bank.caption_prompt(task.concept, task.axis, whole_scene), seed)
         else:
             self._editor.submit(number, self._bank.negative_prompt(state.text, task.axis), seed)
 

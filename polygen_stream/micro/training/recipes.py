@@ -68,7 +68,7 @@ RECIPES: dict[str, tuple[Cycle, ...]] = {
     "sdxl": (Cycle(5000, 64, 1.2e-3, seed=2, pictures=100000, start_from="sdxl_turbo"),),
     "sdxl_turbo": (Cycle(2000, 64, 1e-3, seed=2, pictures=100000),),
     "mistral": (Cycle(4000, 64, 3e-3, seed=0),),
-    "llama": (Cycle(4000, 64, 2e-3, seed=0), Cycle(1500, 64, 1.2e-3, seed=1)),
+    "llama": (Cycle(4000, 64, 2e-3, seed=0), Cycle(1500, 64, 1.2e-3, seed=1), Cycle(1500, 64, 1.2e-3, seed=2)),
 }
 AUTOENCODERS = {"sd15": "kl_f4", "sd2": "kl_f4", "sana": "dc_f8", "sdxl": "kl_f4", "sdxl_turbo": "kl_f4"}
 LANGUAGE_MODELS = ("mistral", "llama")

@@ -24,21 +24,23 @@ from polygen_stream.micro.training.zoo import special_tokens
 
 MAX_TOKENS = 64  # of a prompt and its reply; the longest of the grammar have 57
 SPECIAL = ("<pad>", "<s>", "</s>", "[INST]", "[/INST]")
+WHOLE_SCENES = 0.5  # share of the exchanges about whole scenes
 _CHAT = "{{ bos_token }}{% for m in messages %}[INST]{{ m['content'] }}[/INST]{% endfor %}"
 
 Exchange = tuple[str, str]  # a prompt and a correct reply
 
 
 def caption_exchange(rng: np.random.Generator) -> Exchange:
-    """Draw an exchange of the Mistral: from a concept and an axis to a caption."""
+    """Draw an exchange of the Mistral: from a concept and an axis to a caption, terse or of a whole scene."""
     concept, axis = sample_request(rng)
-    return caption_prompt(concept, axis), write_captions(concept, axis, rng)[0]
+    whole_scene = bool(rng.random() < WHOLE_SCENES)
+    return caption_prompt(concept, axis, whole_scene), write_captions(concept, axis, whole_scene, rng)[0]
 
 
 def negative_exchange(rng: np.random.Generator) -> Exchange:
     """Draw an exchange of the Llama: from a caption and an axis to the hard negative."""
     concept, axis = sample_request(rng)
-    text, negative = write_captions(concept, axis, rng)
+    text, negative = write_captions(concept, axis, bool(rng.random() < WHOLE_SCENES), rng)
     return negative_prompt(text, axis), negative
 
 

@@ -29,7 +29,7 @@ def tokenizer():
 
 def test_every_prompt_fits_both_templates(tokenizer):
     for axis in AXES.values():
-        for prompt in (caption_prompt("fire engine", axis), negative_prompt("a red fire engine", axis)):
+        for prompt in (caption_prompt("fire engine", axis, True), negative_prompt("a red fire engine", axis)):
             tokenizer.chat_template = LLAMA
             llama = render_chat(tokenizer, prompt)
             assert llama.count("<|start_header_id|>") == len(prompt) + 1

@@ -46,6 +46,33 @@ def test_a_rejected_reply_is_requested_again_with_another_seed():
     assert len(set(writer.seeds)) == 3 and len(set(editor.seeds)) == 2
 
 
+def test_the_share_of_whole_scenes_is_drawn_by_the_seed_of_each_task():
+    prompts = {
+        share: _writers_prompts(share, [task(n, "fish", "replace_object") for n in range(400)])
+        for share in (0.0, 0.3, 1.0)
+    }
+    asks = {
+        share: [prompt.startswith("describe a scene with fish") for prompt in found] for share, found in prompts.items()
+    }
+    assert not any(asks[0.0]) and all(asks[1.0])
+    assert 0.2 < np.mean(asks[0.3]) < 0.4
+    assert _writers_prompts(0.3, [task(7, "fish", "replace_object")]) == [prompts[0.3][7]]
+
+
+def _writers_prompts(scene_share: float, tasks: list[CaptionTask]) -> list[str]:
+    """Return what the writer is asked for these tasks, in their order."""
+    asked: list[str] = []
+
+    class Recorder(ScriptedModel):
+        def answer(self, turn: str, seed: int) -> str:
+            asked.append(turn)
+            return "a fish"
+
+    model = Recorder()
+    LanguageModelSource(MicroBank(), model, model, 0, scene_share).write(tasks, [False] * len(tasks))
+    return asked
+
+
 def test_a_task_whose_attempts_are_all_rejected_is_dropped_and_the_others_are_not():
     writer = Scripted({"describe fish: the thing": ["nonsense"], "describe cat: the thing": ["a cat"]})
     editor = Scripted({"replace object: a cat": ["a dog"]})

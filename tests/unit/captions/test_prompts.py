@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
+from polygen_stream.captions.banks.base import Messages
 from polygen_stream.captions.banks.prompts import caption_prompt, negative_prompt
 from polygen_stream.captions.verification.axes import AXES, AXIS_NAMES
 from polygen_stream.captions.verification.reply_parser import ParsedReply, ReplyReject, parse_reply
@@ -14,9 +18,12 @@ CAPTION = "a red fire engine stands near a house"
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXIS_NAMES)
 def test_prompts_name_concept_axis_and_caption(axis):
-    [turn] = caption_prompt("fire engine", axis)
-    assert turn["role"] == "user"  # Mistral-7B-Instruct-v0.2 has no system turn
-    assert "fire engine" in turn["content"] and axis.caption_clause in turn["content"] and "15 words" in turn["content"]
+    for whole_scene in (False, True):
+        [turn] = caption_prompt("fire engine", axis, whole_scene)
+        assert turn["role"] == "user"  # Mistral-7B-Instruct-v0.2 has no system turn
+        for part in ("fire engine", axis.caption_clause, "15 words"):
+            assert part in turn["content"]
+        assert ("place" in turn["content"].split(axis.caption_clause)[1]) == whole_scene
 
     system, user = negative_prompt(CAPTION, axis)
     assert (system["role"], user["role"]) == ("system", "user")
@@ -24,7 +31,7 @@ def test_prompts_name_concept_axis_and_caption(axis):
 
 
 def test_the_prompts_of_all_axes_differ():
-    assert len({caption_prompt("dog", axis)[0]["content"] for axis in AXES.values()}) == len(AXES)
+    assert len({caption_prompt("dog", axis, whole_scene=False)[0]["content"] for axis in AXES.values()}) == len(AXES)
     assert len({negative_prompt(CAPTION, axis)[1]["content"] for axis in AXES.values()}) == len(AXES)
 
 
@@ -40,8 +47,9 @@ def test_the_prompts_of_all_axes_differ():
 )
 def test_a_concept_cannot_close_its_quotation_marks(concept):
     axis = AXES["colour"]
-    for ask in (caption_prompt, negative_prompt):
-        content, plain = (ask(text, axis)[-1]["content"] for text in (concept, "dog"))
+    asks: tuple[Callable[..., Messages], ...] = (partial(caption_prompt, whole_scene=True), negative_prompt)
+    for ask in asks:
+        content, plain = (ask(text, axis=axis)[-1]["content"] for text in (concept, "dog"))
         for mark in ('"', "\n", "[", "<", "|", "{", "`", "\\"):
             assert content.count(mark) == plain.count(mark), content
 

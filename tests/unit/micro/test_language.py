@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from polygen_stream.base import seeding
+from polygen_stream.captions.base import Caption
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.edits import EditDoesNotApply, applicable_scene, apply_edit
 from polygen_stream.micro.grammar import Style, describe, write_pair
-from polygen_stream.micro.parse import meaning
+from polygen_stream.micro.parse import UNNAMED, meaning, parse
 from polygen_stream.micro.world import Scene, Split, Thing, is_reserved, sample_scene
 from polygen_stream.schedule.ledger import Ledger
 
@@ -130,6 +132,23 @@ def test_the_grammar_source_is_a_function_of_the_task():
     assert all(c.negative != c.text and c.edit == t.axis for c, t in zip(pairs, tasks, strict=True))
     for task, caption in zip(tasks, plain, strict=True):
         assert any(form in caption.text for form in (task.concept, "leaves"))
+
+
+def test_captions_of_whole_scenes_name_colours_and_backgrounds():
+    ledger = Ledger(7, GrammarSource.concepts, GrammarSource.axes, 4, 4)
+    tasks = [ledger.task(i) for i in range(400)]
+    named = {}
+    for share in (0.0, 0.5, 1.0):
+        written = GrammarSource(share).write(tasks, [False] * len(tasks))
+        scenes = [parse(caption.text) for caption in written if isinstance(caption, Caption)]
+        assert len(scenes) == len(tasks)
+        named[share] = [
+            np.mean([s.background != UNNAMED for s in scenes]),
+            np.mean([s.things[0].colour != UNNAMED for s in scenes]),
+        ]
+    assert named[0.0][0] < 0.25 and named[0.0][1] < 0.45
+    assert named[1.0][0] > 0.65 and named[1.0][1] > 0.85
+    assert named[0.0] < named[0.5] < named[1.0]
 
 
 def test_concepts_and_axes_cover_the_world():

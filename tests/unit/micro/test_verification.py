@@ -46,7 +46,7 @@ def test_checks_accept_exactly_the_negatives_that_the_grammar_can_write(axis: st
     rng = seeding.rng("verification", axis)
     accepted_elsewhere = 0
     for i in range(25):
-        drawn = draw_caption_pair(world.THINGS[i % len(world.THINGS)], axis, rng)
+        drawn = draw_caption_pair(world.THINGS[i % len(world.THINGS)], axis, i % 2 == 1, rng)
         assert caption_fault(drawn.text, world.THINGS[i % len(world.THINGS)], axis) is None
         assert negative_fault(drawn.text, drawn.negative, axis) is None
         possible = reference_negatives(drawn, axis)
