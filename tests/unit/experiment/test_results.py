@@ -107,7 +107,7 @@ def test_a_damaged_file_of_items_is_refused_in_one_line(experiment, tmp_path, da
     ("damage", "said"),
     [
         (lambda text: text.replace("n_positives", "n"), "line 2, n_positives: Field required"),
-        (lambda text: text.rsplit(",", 12)[0] + "\n", "line 2, seconds: Field required"),
+        (lambda text: text.rsplit(",", 14)[0] + "\n", "line 2, seconds: Field required"),
         (lambda text: text.replace(",32000,", ",many,", 1), "line 2, images_seen: Input should be a valid integer"),
     ],
 )
