@@ -129,12 +129,7 @@ def split_task(name: str) -> tuple[str, str]:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"unknown task {kind!r}: {hint}known are {', '.join(TASKS)}")
     if kind in NEED_DATASET and not dataset:
-        what = (
-            "FOLDER, which fetch-pictures made"
-            if kind == "transfer"
-            else "NAME, with NAME a standard dataset or a path"
-        )
-        raise UserError(f"task {kind} needs a dataset: {kind}:{what}")
+        raise UserError(f"task {kind} needs a dataset: {kind}:NAME, with NAME a standard dataset or a path")
     return kind, dataset
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SHORT = ("--captions.target", "60", "--launch.restarts", "0", "--evaluate.timeout_s", "1")
+SHORT = ("--captions.target", "60", "--launch.restarts", "0", "--evaluate.timeout_s", "3")
 # A source that says by itself what captions are about: the bank has no concepts then.
 OWN_WORLD = ("--captions.source", "polygen_stream.captions.sources:grammar_source", "--captions.bank", "english")
 
@@ -19,13 +19,13 @@ def test_a_late_evaluation_and_a_late_report_are_warnings(start_toy, resume_toy)
     assert run.wait() == 0, run.stderr
     assert run.summary["status"] == "completed" and run.summary["steps"] == 40
     assert lacks(run) == [
-        ("scores of the final checkpoint", "evaluator did not finish within 1 s"),
-        ("report", "report did not finish within 1 s"),
+        ("scores of the final checkpoint", "evaluator did not finish within 3 s"),
+        ("report", "report did not finish within 3 s"),
     ]
     assert run.stderr == (
-        "warning: no scores of the final checkpoint: evaluator did not finish within 1 s\n"
+        "warning: no scores of the final checkpoint: evaluator did not finish within 3 s\n"
         f"  to make up for it: polygen-stream evaluate {run.run_dir} --tasks micro\n"
-        "warning: no report: report did not finish within 1 s\n"
+        "warning: no report: report did not finish within 3 s\n"
         f"  to make up for it: polygen-stream report {run.run_dir}\n"
     )
     run.assert_nothing_left()

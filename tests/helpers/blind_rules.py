@@ -60,7 +60,7 @@ def _mean_log_frequency(text: str) -> float:
 def _log_frequencies() -> dict[str, float]:
     """Of the words of captions as runs are trained on."""
     rng = np.random.default_rng(0)
-    texts = [write_captions(*sample_request(rng), rng)[0] for _ in range(TRAINING_CAPTIONS)]
+    texts = [write_captions(*sample_request(rng), i % 2 == 1, rng)[0] for i in range(TRAINING_CAPTIONS)]
     counts = Counter(word for text in texts for word in _words(text))
     return {word: math.log(count / counts.total()) for word, count in counts.items()}
 

@@ -47,7 +47,10 @@ ENGLISH = ["--captions.bank", "english", "--captions.writer", "w", "--captions.e
         (["experiment", "table1", "--out", "bad.toml"], ["--out bad.toml: ", "is a file: name a folder"]),
         (["experiment", "table1", "--pools", "bad.toml/x"], ["--pools bad.toml/x: ", "is a file: name a folder"]),
         (["experiment", "table1", "--out", "folder"], ["folder/table1.csv is not a result table", "first line"]),
-        (["run", "--evaluate.tasks", "transfer", "--dry-run"], ["transfer:FOLDER, which fetch-pictures made"]),
+        (
+            ["run", "--evaluate.tasks", "transfer", "--dry-run"],
+            ["there is no folder ", "`polygen-stream fetch-pictures "],
+        ),
         pytest.param(
             ["evaluate", "micro", "--json", "folder"],
             ["cannot write folder: it is a folder"],
