@@ -24,7 +24,7 @@ from polygen_stream.micro.training.dataset import (
     labelled_scene,
     seen_images,
 )
-from polygen_stream.micro.training.fit_autoencoder import encode_all, fit_autoencoder
+from polygen_stream.micro.training.fit_autoencoder import encode_all, fit_autoencoder, fit_to_latents
 from polygen_stream.micro.training.fit_denoiser import fit_denoiser
 from polygen_stream.micro.training.fit_llm import fit_language_model
 from polygen_stream.micro.training.fit_student import fit_student
@@ -66,6 +66,8 @@ def run_cycle(name: str, cycle: Cycle, work: Path, *, fresh: bool) -> dict[str, 
     data = seen_images(cycle.pictures, seed=IMAGE_SEED, cache=work)
     if name in AUTOENCODERS.values():
         return _autoencoder(name, cycle, data, folder, fresh)
+    if cycle.part == "vae":
+        return _own_autoencoder(name, cycle, data, folder)
     return _generator(name, cycle, data, work, fresh)
 
 
@@ -95,6 +97,16 @@ def _autoencoder(name: str, cycle: Cycle, data: PaintedImages, folder: Path, fre
     vae = getattr(zoo, f"build_{name}")() if fresh else _load_autoencoder(name, folder)
     psnr = fit_autoencoder(vae, data, cycle.steps, cycle.batch, cycle.lr, logging.info)
     vae.save_pretrained(folder)
+    return {"psnr_db": round(psnr, 2)}
+
+
+def _own_autoencoder(name: str, cycle: Cycle, data: PaintedImages, folder: Path) -> dict[str, float]:
+    """Give a trained generator an autoencoder from fresh weights that reads and writes the same latents."""
+    pipeline = _load(folder, f"train {name} from the start")
+    vae = zoo.build_kl_f4_sdxl()
+    psnr = fit_to_latents(vae, pipeline.vae, data, cycle.steps, cycle.batch, cycle.lr, logging.info)
+    pipeline.register_modules(vae=vae)
+    save_pipeline(pipeline, folder)
     return {"psnr_db": round(psnr, 2)}
 
 

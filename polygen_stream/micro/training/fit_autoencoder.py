@@ -74,9 +74,51 @@ def fit_autoencoder(
         optimization.step(F.l1_loss(y, x) + F.mse_loss(y, x) + 3e-4 * kl / z[0].numel() + 0.02 * moments)
     optimization.ema.swap()
     vae.eval()
-    with torch.no_grad():
-        x = to_tensor(data.images[-HELD_OUT:])
-        errors = [F.mse_loss(_decode(vae, encode(vae, part)), part).item() for part in x.split(500)]
+    return _psnr(vae, vae, data)
+
+
+def fit_to_latents(
+    vae: AutoencoderKL, other: AutoencoderKL, data: PaintedImages, steps: int, batch: int, lr: float, log: Log
+) -> float:
+    """Train an autoencoder to read and write the latents of another one.
+
+    Its encoder learns the other's distribution of an image, its decoder to reconstruct the image from samples of it.
+
+    Args:
+        vae: the autoencoder, trained in place.
+        other: the autoencoder with these latents. It is not trained.
+        data: the images; the last `HELD_OUT` are not trained on.
+        steps: training steps.
+        batch: images per step.
+        lr: peak learning rate.
+        log: receives progress lines.
+
+    Returns:
+        PSNR in dB over the held-out images, decoded from the other's latents.
+    """
+    train = data.images[:-HELD_OUT]
+    vae.train()
+    other.eval()
+    optimization = Optimization(vae.parameters(), steps, lr, log, weight_decay=1e-3, warm_up=0.1)
+    for _ in range(steps):
+        x = to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
+        with torch.no_grad():
+            wanted = _distribution(other, x)
+            z = wanted.sample()
+        read = _distribution(vae, x)
+        y = _decode(vae, z)
+        off = F.mse_loss(read.mean, wanted.mean) + 0.1 * F.mse_loss(read.logvar, wanted.logvar)
+        optimization.step(F.l1_loss(y, x) + F.mse_loss(y, x) + off)
+    optimization.ema.swap()
+    vae.eval()
+    return _psnr(vae, other, data)
+
+
+@torch.no_grad()
+def _psnr(decoder: AutoencoderKL | AutoencoderDC, encoder: AutoencoderKL | AutoencoderDC, data: PaintedImages) -> float:
+    """Return the PSNR in dB over the held-out images."""
+    x = to_tensor(data.images[-HELD_OUT:])
+    errors = [F.mse_loss(_decode(decoder, encode(encoder, part)), part).item() for part in x.split(500)]
     return float(-10 * np.log10(np.mean(errors) / 4))
 
 

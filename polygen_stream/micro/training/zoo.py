@@ -47,8 +47,21 @@ BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule
 
 
 def build_kl_f4() -> AutoencoderKL:
-    """Return the autoencoder of the Stable Diffusion classes: 32x32 images, 8x8 latents with 4 channels."""
-    widths = (16, 32, 64)
+    """Return the autoencoder of the SD 1.5 class: 32x32 images, 8x8 latents with 4 channels."""
+    return _kl_f4((16, 32, 64))
+
+
+def build_kl_f4_sd2() -> AutoencoderKL:
+    """Return the autoencoder of the SD 2 class, which has weights of its own in the architecture of SD 1.5's."""
+    return _kl_f4((16, 32, 64))
+
+
+def build_kl_f4_sdxl() -> AutoencoderKL:
+    """Return the autoencoder of the SDXL-Turbo class: wider at full resolution, narrower at that of the latents."""
+    return _kl_f4((24, 32, 48))
+
+
+def _kl_f4(widths: tuple[int, int, int]) -> AutoencoderKL:
     settings: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * len(widths),
         "up_block_types": ("UpDecoderBlock2D",) * len(widths),
