@@ -29,8 +29,8 @@ class CrossedBootstrap:
 
     With many levels of each factor the intervals are a little wide (Owen 2007). With few they are narrow: n seeds or
     pools are resampled with (n - 1) / n of their variance, half of it with two pools. The two pictures of a caption
-    pair of the compositional test are resampled together. Retrieval items are resampled as
-    questions; their candidates stay all of the test set's.
+    pair of the compositional test are resampled together. Retrieval items are resampled as questions; their candidates
+    stay all of the test set's.
 
     Args:
         results: rows of the table with `correct`; tuning trials do not count.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -56,11 +57,9 @@ def fit_autoencoder(
     Returns:
         PSNR in dB over the held-out images.
     """
-    train = data.images[:-HELD_OUT]
     vae.train()
     optimization = Optimization(vae.parameters(), steps, lr, log, weight_decay=1e-3, warm_up=0.1)
-    for _ in range(steps):
-        x = to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
+    for x in _batches(data, steps, batch):
         if isinstance(vae, AutoencoderDC):
             mean = encode(vae, x)
             # The decoder must tolerate small errors of the denoiser. A KL autoencoder learns that from its own noise.
@@ -96,12 +95,10 @@ def fit_to_latents(
     Returns:
         PSNR in dB over the held-out images, decoded from the other's latents.
     """
-    train = data.images[:-HELD_OUT]
     vae.train()
     other.eval()
     optimization = Optimization(vae.parameters(), steps, lr, log, weight_decay=1e-3, warm_up=0.1)
-    for _ in range(steps):
-        x = to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
+    for x in _batches(data, steps, batch):
         with torch.no_grad():
             wanted = _distribution(other, x)
             z = wanted.sample()
@@ -112,6 +109,13 @@ def fit_to_latents(
     optimization.ema.swap()
     vae.eval()
     return _psnr(vae, other, data)
+
+
+def _batches(data: PaintedImages, steps: int, batch: int) -> Iterator[Tensor]:
+    """Yield random images to train on, float32 [batch, 3, height, width] in -1..1, for each step."""
+    train = data.images[:-HELD_OUT]
+    for _ in range(steps):
+        yield to_tensor(train[torch.randint(len(train), (batch,)).numpy()])
 
 
 @torch.no_grad()
