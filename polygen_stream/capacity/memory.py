@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from polygen_stream.assets.hub import language_model
 from polygen_stream.capacity.gpus import GIB, GpuSpec, index_of
 from polygen_stream.capacity.model_size import ModelSize, model_size
-from polygen_stream.config import RunConfig
+from polygen_stream.config import RunConfig, images_per_text
 from polygen_stream.generators.recipe import load_recipe
 from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec
 
@@ -255,7 +255,7 @@ def trainer_items(config: RunConfig) -> list[Item]:
         return [Item("model", 0.0, f"the size of {train.model} is unknown here")]
     ranks = train.ranks * config.launch.nodes
     texts = train.batch / train.ranks
-    images, stored = texts * config.generators.positives, config.ring.image_size
+    images, stored = texts * images_per_text(config), config.ring.image_size
     copies = 20 if train.ema_decay else 16
     items = [
         Item("model state", size.parameters * copies / GIB, f"{size.parameters / 1e6:.0f} M x {copies} B (AdamW)"),

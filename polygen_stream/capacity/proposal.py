@@ -9,7 +9,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.capacity.allocation import Allocation, allocate
 from polygen_stream.capacity.rates import Rate, Rates
 from polygen_stream.capacity.ring_size import RingSize, ring_size
-from polygen_stream.config import RunConfig, curriculum_shares
+from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws, images_per_text, pair_share
 
 REUSE = 40  # draws per caption: the paper's number of epochs
 SHARED = 4  # GPUs from which on the language models get one of their own
@@ -93,12 +93,12 @@ def demand_of(config: RunConfig) -> Demand:
     A step of B texts with a fraction p of hard negatives draws B (1 - p) captions, B p of them with their negative.
     """
     shares, generators, batch = curriculum_shares(config), config.generators, config.train.batch
-    mean = sum(shares) / len(shares)
-    pairs = sum(p / (1 - p) for p in shares) / len(shares)
+    negatives = 0.5 if config.curriculum.kind == "co_occurrence" else sum(shares) / len(shares)  # of all texts
+    n = images_per_text(config)
     return Demand(
-        images=generators.positives + pairs * generators.negatives,
-        step_images=batch * ((1 - mean) * generators.positives + mean * generators.negatives),
-        step_captions=batch * (1 - mean),
+        images=generators.positives + pair_share(config) * generators.negatives,
+        step_images=batch * ((1 - negatives) * n + negatives * min(n, generators.negatives)),
+        step_captions=expected_group_draws(config) / config.train.steps,
     )
 
 

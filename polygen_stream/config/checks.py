@@ -9,7 +9,14 @@ from polygen_stream.assets.resources import check_recipe_name, recipe_slug
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.proxies import is_address
 from polygen_stream.base.secrets import has_credentials, redact
-from polygen_stream.config.derived import curriculum_shares, expected_group_draws, remote_generators, task_window
+from polygen_stream.config.derived import (
+    asks_for_negatives,
+    curriculum_shares,
+    expected_group_draws,
+    pair_share,
+    remote_generators,
+    task_window,
+)
 from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig, TrainConfig
 from polygen_stream.registry import is_own
 
@@ -26,10 +33,12 @@ def check_possible(config: RunConfig) -> None:
     _check_remote(config)
     _check_negatives(config)
     _check_training(config.train)
+    _check_images_per_text(config)
     _check_sources(config.captions)
     _check_bank(config.captions)
     _check_evaluation(config)
     _check_ring_size(config)
+    _check_co_occurrence(config)
     _check_target(config)
     if config.curriculum.staircase and not config.curriculum.epoch_captions:
         raise UserError(
@@ -73,17 +82,15 @@ def _check_remote(config: RunConfig) -> None:
         )
 
 
-def _with_negatives(config: RunConfig) -> bool:
-    return max(config.curriculum.start, config.curriculum.end) > 0
-
-
 def _check_negatives(config: RunConfig) -> None:
     generators = config.generators
-    if _with_negatives(config) and generators.negatives < 1:
-        raise UserError(
-            f"curriculum.start = {config.curriculum.start} and end = {config.curriculum.end} ask for hard "
-            "negatives, but generators.negatives = 0: render some, or set both shares to 0"
-        )
+    curriculum = config.curriculum
+    if asks_for_negatives(config) and generators.negatives < 1:
+        by = f"curriculum.start = {curriculum.start} and end = {curriculum.end} ask"
+        remedy = "set both shares to 0"
+        if curriculum.kind == "co_occurrence":
+            by, remedy = "curriculum.kind = 'co_occurrence' asks", "set curriculum.kind = 'share' with both shares 0"
+        raise UserError(f"{by} for hard negatives, but generators.negatives = 0: render some, or {remedy}")
     if generators.negatives > generators.positives:
         # A negative image has the generator and seed of a positive one, so there cannot be more of them.
         raise UserError(
@@ -123,6 +130,35 @@ def _check_training(train: TrainConfig) -> None:
                 )
 
 
+def _check_images_per_text(config: RunConfig) -> None:
+    n, rendered = config.train.images_per_text, config.generators.positives
+    if n > rendered:
+        raise UserError(
+            f"train.images_per_text = {n} is more than generators.positives = {rendered}, the images that are rendered "
+            "of a caption: lower the one or raise the other"
+        )
+
+
+def _check_co_occurrence(config: RunConfig) -> None:
+    """Refuse a ring without room for the texts that wait for a batch (other_sides.py), and a second leftover queue."""
+    curriculum, ring, generators = config.curriculum, config.ring, config.generators
+    if curriculum.kind != "co_occurrence":
+        return
+    if curriculum.leftover_age:
+        raise UserError(
+            f"curriculum.leftover_age = {curriculum.leftover_age} has no meaning with curriculum.kind = "
+            "'co_occurrence', whose leftovers wait until they are shown: set curriculum.leftover_age = 0"
+        )
+    images = generators.positives + generators.negatives
+    needed = 8 * config.train.batch * images
+    if ring.mode == "throughput" and ring.slots < needed:
+        raise UserError(
+            f"ring.slots = {ring.slots} is less than 8 batches of {config.train.batch} captions x {images} images = "
+            f"{needed}: with curriculum.kind = 'co_occurrence' a quarter of the ring keeps captions of which a text is "
+            "still to be shown; raise ring.slots or lower train.batch"
+        )
+
+
 def _check_evaluation(config: RunConfig) -> None:
     every, train = config.evaluate.every, config.train
     if every % train.checkpoint_every:
@@ -145,7 +181,7 @@ def _check_ring_size(config: RunConfig) -> None:
             f"ring.min_fill = {ring.min_fill} groups cannot fill a batch of train.batch = {train.batch} "
             f"captions: set ring.min_fill to at least {train.batch}"
         )
-    per_group = generators.positives + (generators.negatives if _with_negatives(config) else 0)
+    per_group = generators.positives + (generators.negatives if asks_for_negatives(config) else 0)
     if ring.min_fill * per_group > ring.slots:
         raise UserError(
             f"ring.min_fill = {ring.min_fill} groups x {per_group} images = {ring.min_fill * per_group} "
@@ -177,11 +213,11 @@ def _check_pairs(config: RunConfig) -> None:
     captions, train = config.captions, config.train
     most = max(curriculum_shares(config))
     wanted = round(most * train.batch)
-    if captions.target and captions.target * _pair_share(config) < wanted:
+    if captions.target and captions.target * pair_share(config) < wanted:
         raise UserError(
             f"a batch of train.batch = {train.batch} texts with {most:.0%} hard negatives needs {wanted} captions that "
-            f"have one, but about {_pair_share(config):.0%} of captions.target = {captions.target} will: raise "
-            f"captions.target to at least {ceil(wanted / _pair_share(config))}, or lower curriculum.end"
+            f"have one, but about {pair_share(config):.0%} of captions.target = {captions.target} will: raise "
+            f"captions.target to at least {ceil(wanted / pair_share(config))}, or lower curriculum.end"
         )
 
 
@@ -344,9 +380,3 @@ def _check_deterministic(config: RunConfig) -> None:
             f"ring.window = {window} captions is less than ring.min_fill = {ring.min_fill}, which the first step waits "
             "for: raise ring.window or lower ring.min_fill"
         )
-
-
-def _pair_share(config: RunConfig) -> float:
-    """Return the least share of produced groups that carry a hard negative: the mean of p / (1 - p) over the run."""
-    shares = curriculum_shares(config)
-    return sum(p / (1 - p) for p in shares) / len(shares)

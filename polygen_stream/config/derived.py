@@ -9,6 +9,25 @@ from polygen_stream.config.schema import RunConfig, TrainConfig
 from polygen_stream.schedule.curriculum import Curriculum
 
 
+def asks_for_negatives(config: RunConfig) -> bool:
+    """Return whether the curriculum of a run has hard negatives at any step."""
+    curriculum = config.curriculum
+    return curriculum.kind == "co_occurrence" or max(curriculum.start, curriculum.end) > 0
+
+
+def pair_share(config: RunConfig) -> float:
+    """Return the mean share, over the run, of produced groups that have a hard negative: p / (1 - p), or all."""
+    if config.curriculum.kind == "co_occurrence":
+        return 1.0
+    shares = curriculum_shares(config)
+    return sum(p / (1 - p) for p in shares) / len(shares)
+
+
+def images_per_text(config: RunConfig) -> int:
+    """Return n+, the most images of a text in a batch."""
+    return config.train.images_per_text or config.generators.positives
+
+
 def curriculum_of(config: RunConfig) -> Curriculum:
     """Return a new curriculum of the run, at its first step. It has a state: every caller takes one of its own."""
     schedule = config.curriculum.model_dump(exclude={"leftover_age"})
@@ -43,9 +62,13 @@ def expected_group_draws(config: RunConfig) -> int:
     """Return about how many groups all training steps together draw.
 
     A step of B texts with a share p of hard negatives draws B (1 - p) groups, because a negative comes with the group
-    of its positive.
+    of its positive. With co-occurrence each of its B (1 - 2p) captions of which one text is shown is drawn again in a
+    batch of B such captions, of which there are 1 - 2p per step: B (2 - 3p) / (2 - 2p) groups on average.
     """
     shares = curriculum_shares(config)
+    if config.curriculum.kind == "co_occurrence":
+        draws = [(2 - 3 * share) / (2 - 2 * share) for share in shares]
+        return round(config.train.steps * config.train.batch * sum(draws) / len(draws))
     return round(config.train.steps * config.train.batch * (1 - sum(shares) / len(shares)))
 
 

@@ -16,6 +16,7 @@ from pydantic.config import JsonDict
 
 from polygen_stream.assets.resources import recipe_name
 from polygen_stream.registry import CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, SAMPLERS
+from polygen_stream.schedule.curriculum import CurriculumKind
 
 # TOML arrays arrive as lists; frozen sections hold tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -218,7 +219,8 @@ class GeneratorsConfig(Section):
         ge=1,
         le=1024,
         json_schema_extra=FIXED,
-        description="Images per caption (n+), spread evenly over the generators.",
+        description="Images rendered of each caption, spread evenly over the generators; train.images_per_text of them "
+        "come into a batch.",
     )
     negatives: int = Field(
         default=2,
@@ -390,6 +392,12 @@ class RingConfig(Section):
 class CurriculumConfig(Section):
     """Curriculum: the share of hard negatives in a batch over the run."""
 
+    kind: CurriculumKind = Field(
+        default="share",
+        json_schema_extra=FIXED,
+        description='What the share is: "share", of a batch\'s texts that are hard negatives, each beside its caption; '
+        'or "co_occurrence", of those beside their caption, while half of all texts are hard negatives throughout.',
+    )
     schedule: Literal["linear", "cosine", "step", "constant"] = Field(
         default="linear",
         json_schema_extra=FIXED,
@@ -401,7 +409,7 @@ class CurriculumConfig(Section):
         ge=0,
         le=0.5,
         json_schema_extra=FIXED,
-        description="Share of a batch's texts that are hard negatives at the first step.",
+        description="Share of a batch's texts that are hard negatives beside their caption at the first step.",
     )
     end: float = Field(default=0.5, ge=0, le=0.5, json_schema_extra=FIXED, description="The share at the end.")
     step_at: float = Field(
@@ -451,6 +459,13 @@ class TrainConfig(Section):
         ge=2,
         json_schema_extra=FIXED,
         description="Texts per step, captions and hard negatives together, over all ranks and nodes.",
+    )
+    images_per_text: int = Field(
+        default=0,
+        ge=0,
+        json_schema_extra=FIXED,
+        description="Images of each text in a batch (n+), chosen anew in every draw, without repetition until all were "
+        "shown; 0 = all that are rendered of it.",
     )
     # The ring's draw board serves no more than 62 ranks.
     ranks: int = Field(

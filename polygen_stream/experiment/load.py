@@ -13,7 +13,8 @@ from polygen_stream.assets.resources import absolute_recipe
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.toml_files import read_toml
 from polygen_stream.base.validation import explain
-from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, draws_negatives
+from polygen_stream.config import asks_for_negatives
+from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec
 from polygen_stream.generators.recipe import load_recipe
 
 
@@ -84,7 +85,7 @@ def _check_arm(experiment: Experiment, arm: Arm) -> None:
     _check_ring(arm)
     if texts > arm.captions:
         raise UserError(f"arm {arm.name}: a batch has {texts} texts, but the arm {arm.captions} captions")
-    negatives = draws_negatives(experiment.run_config(arm, experiment.learning_rates[0], experiment.tuning_seed))
+    negatives = asks_for_negatives(experiment.run_config(arm, experiment.learning_rates[0], experiment.tuning_seed))
     if arm.captions > pool.trainable:
         raise UserError(
             f"arm {arm.name} has {arm.captions} captions, but the pool {pool.captions}, {pool.held_out} of them"
@@ -95,10 +96,12 @@ def _check_arm(experiment: Experiment, arm: Arm) -> None:
     for ensemble in arm.ensembles:
         for name in ensemble:
             for polarity in (False, True) if negatives else (False,):
-                _check_images(arm, pool, name, -(-arm.positives // len(ensemble)), polarity)
+                _check_images(arm, pool, name, -(-arm.images_per_caption // len(ensemble)), polarity)
 
 
 def _check_ring(arm: Arm) -> None:
+    if 0 < arm.views < arm.positives:
+        raise UserError(f"arm {arm.name}: views is {arm.views}, fewer than positives, the {arm.positives} of a batch")
     if bool(arm.buffer) != bool(arm.reuse):
         raise UserError(f"arm {arm.name}: buffer is {arm.buffer} and reuse {arm.reuse}; a ring needs both")
     if arm.start > arm.buffer:

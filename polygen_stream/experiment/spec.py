@@ -106,7 +106,8 @@ class Arm(Table, frozen=True):
 
     Attributes:
         captions: how many of the pool's captions it trains on, from the first.
-        positives: n+, images per caption.
+        positives: n+, images of a caption in a batch.
+        views: images that exist of each caption, of which a batch takes n+, if more than n+.
         ensembles: sets of generators; the run of seed s uses number s modulo their count. Image j of a caption is by
             generator `permutation[j % m]`, with a permutation of the m generators for every caption.
         images_per_step: if not the experiment's.
@@ -121,6 +122,7 @@ class Arm(Table, frozen=True):
     name: str
     captions: int = Field(ge=1)
     positives: int = Field(ge=1)
+    views: int = Field(default=0, ge=0)
     ensembles: Annotated[
         tuple[Strings, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v), Field(min_length=1)
     ]
@@ -136,9 +138,14 @@ class Arm(Table, frozen=True):
         return self.ensembles[seed % len(self.ensembles)]
 
     @property
+    def images_per_caption(self) -> int:
+        """Images that exist of each caption."""
+        return max(self.views, self.positives)
+
+    @property
     def images(self) -> int:
         """Positive images that have to be rendered for it."""
-        return self.captions * self.positives
+        return self.captions * self.images_per_caption
 
 
 class Contrast(Table, frozen=True):
@@ -210,19 +217,15 @@ class Experiment(Table, frozen=True):
             "train.steps": self.steps,
             "train.batch": texts,
             "generators.recipes": list(arm.ensemble(seed)),
-            "generators.positives": arm.positives,
-            "generators.negatives": arm.positives,
+            "generators.positives": arm.images_per_caption,
+            "generators.negatives": arm.images_per_caption,
+            "train.images_per_text": arm.positives,
             # A pool has no slots; the size of the ring must not be what refuses a batch.
-            "ring.slots": 64 * texts * arm.positives,
+            "ring.slots": 64 * texts * arm.images_per_caption,
             "ring.min_fill": texts,
             "captions.target": arm.captions,
         }
         return load_config("micro", {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()})
-
-
-def draws_negatives(config: RunConfig) -> bool:
-    """Return whether the curriculum of a run asks for hard negatives at any step."""
-    return max(config.curriculum.start, config.curriculum.end) > 0
 
 
 def settings_hash(experiment: Experiment, arm: Arm) -> str:

@@ -11,11 +11,12 @@ import torch
 
 from polygen_stream.assets.resources import recipe_name
 from polygen_stream.base.seeding import key
+from polygen_stream.config import asks_for_negatives
 from polygen_stream.experiment.measures import EvaluationSets, Measured, measure, validate
 from polygen_stream.experiment.pool import ImagePool
 from polygen_stream.experiment.reader import ArmData, passes, through_ring
 from polygen_stream.experiment.results import Trial, TrialResult
-from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, draws_negatives, settings_hash
+from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, settings_hash
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
@@ -40,7 +41,7 @@ def run_trial(experiment: Experiment, trial: Trial, pools: Path) -> TrialResult:
     config = experiment.run_config(arm, trial.lr, trial.seed)
     pool = experiment.pool_number(trial.seed)
     evaluation_sets = _evaluation_sets(experiment.numbered_pool(pool), pools)
-    data = ArmData(evaluation_sets.pool, arm, trial.seed, draws_negatives(config))
+    data = ArmData(evaluation_sets.pool, arm, trial.seed, asks_for_negatives(config))
     torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
     model, tokenizer = create_clip(config.train.model)
     optimizer = build_optimizer(model, config.train)
@@ -68,7 +69,7 @@ def run_trial(experiment: Experiment, trial: Trial, pools: Path) -> TrialResult:
         n_positives=arm.positives,
         m=len(data.ensemble),
         captions=arm.captions,
-        images_rendered=images_rendered(arm, draws_negatives(config)),
+        images_rendered=images_rendered(arm, asks_for_negatives(config)),
         images_seen=images,
         texts_seen=texts,
         steps=config.train.steps,

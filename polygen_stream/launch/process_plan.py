@@ -188,6 +188,7 @@ def ring_spec(config: RunConfig) -> RingSpec:
         sampler=ring.sampler,
         window=window,
         inserts_per_step=inserts_per_step,
+        images_per_draw=config.train.images_per_text,
     )
     check_spec(spec)
     return spec

@@ -60,6 +60,7 @@ def summarize(
         "steps_per_second": training["steps_per_second"],
         "images": images,
         "images_total": sum(images.values()),
+        "images_drawn": stats.images_drawn,
         "images_seen": training["images_seen"],
         "captions": stats.groups_opened,
         "captions_refused": refusals(read_jsonl(run.journal)),

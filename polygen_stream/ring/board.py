@@ -1,7 +1,7 @@
 """The draw board: one draw is broadcast to all ranks of a node, and each receives its slice.
 
 The leader draws the batch of the node in one critical section and puts it on the board under its step. Rank r of w
-receives the groups r, r + w, r + 2w, ... of the batch's order (PLAIN first, then PAIR): slices are a partition and
+receives the groups r, r + w, r + 2w, ... of the batch's order (PLAIN, NEGATIVE, PAIR): slices are a partition and
 differ by at most one group. So do their numbers of either kind; with one contiguous slice each, the last rank would get
 all the pairs.
 
@@ -51,18 +51,21 @@ def try_broadcast(control: Control, process: int, request: DrawRequest, world: i
         # No rank reads this place: every slice of what was there has been received. It counts once board_step is set.
         c.board_group[place, : leased.rows.size] = leased.rows
         c.board_times[place, : leased.rows.size] = leased.times
+        c.board_turns[place, : leased.rows.size] = leased.turns
         for name, value in (
             ("board_leader", process),
             ("board_world", world),
             ("board_received", 0),
-            ("board_plain", request.plain),
+            ("board_plain", leased.kinds.count(Kind.PLAIN)),
+            ("board_negative", leased.kinds.count(Kind.NEGATIVE)),
             ("board_pair", request.pair),
             ("board_step", request.step),
         ):
             journal.set(name, place, value)
         tasks, generations = c.group_task[leased.rows].tolist(), c.group_generation[leased.rows].tolist()
         has_negative = (c.group_kind[leased.rows] == Kind.PAIR).tolist()
-    record = DrawRecord(request.step, tuple(tasks), leased.kinds, tuple(generations))
+    turns = leased.recorded_turns(control.spec)
+    record = DrawRecord(request.step, tuple(tasks), leased.kinds, tuple(generations), turns)
     return DrawSummary(record, tuple(leased.rows.tolist()), tuple(has_negative))
 
 
@@ -85,17 +88,20 @@ def try_receive(control: Control, process: int, step: int, rank: int, world: int
             )
         if int(c.board_received[place]) >> rank & 1:
             raise PolygenError(f"rank {rank} has received its slice of step {step} already; ranks must differ")
-        plain, pair = int(c.board_plain[place]), int(c.board_pair[place])
-        mine = slice(rank, plain + pair, world)
+        kinds = (
+            (Kind.PLAIN,) * int(c.board_plain[place])
+            + (Kind.NEGATIVE,) * int(c.board_negative[place])
+            + (Kind.PAIR,) * int(c.board_pair[place])
+        )
+        mine = slice(rank, len(kinds), world)
         rows = c.board_group[place, mine].astype(np.int64)
-        times = c.board_times[place, mine].copy()
+        times, turns = c.board_times[place, mine].copy(), c.board_turns[place, mine].copy()
         leader = int(c.board_leader[place])
         if leader != process:
             journal.add("lease", leader * groups + rows, -1)
             journal.add("lease", process * groups + rows, 1)
         journal.set("board_received", place, int(c.board_received[place]) | 1 << rank)
-    kinds = ((Kind.PLAIN,) * plain + (Kind.PAIR,) * pair)[mine]
-    return describe(control, rows, kinds, times)
+    return describe(control, rows, kinds[mine], times, turns)
 
 
 def clear_board(control: Control, journal: UndoJournal, process: int) -> None:

@@ -4,8 +4,10 @@ One JSON object per line and step, in the order of steps:
 
     {"step": 7, "plain": [12, 3], "pair": [8], "generations": [1, 1, 2]}
 
-`plain` and `pair` are task ids in the order of the batch, PLAIN before PAIR; `generations` are the generation numbers
-of their group rows in the same order, which tell a group from one of the same task that was rendered again.
+`plain`, `negative` and `pair` are task ids in the order of the batch: of captions, of hard negatives drawn without
+their caption, of both. `generations` are the generation numbers of their group rows in the same order, which tell a
+group from one of the same task that was rendered again. `turns` are two numbers of each group, by which the images of
+its caption and of its negative were chosen (views.py). `negative` and `turns` are left out where they say nothing.
 """
 
 from __future__ import annotations
@@ -49,8 +51,10 @@ class DrawLog:
         line = {
             "step": record.step,
             "plain": tasks[Kind.PLAIN],
+            **({"negative": tasks[Kind.NEGATIVE]} if tasks[Kind.NEGATIVE] else {}),
             "pair": tasks[Kind.PAIR],
             "generations": record.generations,
+            **({"turns": record.turns} if record.turns else {}),
         }
         self._stream.write(json.dumps(line) + "\n")
 
@@ -82,15 +86,19 @@ def _records(file: Path) -> Iterator[tuple[DrawRecord, int]]:
 
 
 def _record(line: dict[str, Any]) -> DrawRecord:
-    plain, pair, generations = line["plain"], line["pair"], line["generations"]
-    for number in (line["step"], *plain, *pair, *generations):
+    plain, negative, pair = line["plain"], line.get("negative", []), line["pair"]
+    tasks, generations, turns = (*plain, *negative, *pair), line["generations"], line.get("turns", [])
+    for number in (line["step"], *tasks, *generations, *(turn for both in turns for turn in both)):
         if type(number) is not int or not 0 <= number < 2**63:
-            raise ValueError(f"{number!r} is no number of a step, task or generation")
-    if len(generations) != len(plain) + len(pair):
-        raise ValueError(f"{len(generations)} generations for {len(plain)} + {len(pair)} tasks")
+            raise ValueError(f"{number!r} is no number of a step, task, generation or turn")
+    if len(generations) != len(tasks):
+        raise ValueError(f"{len(generations)} generations for {len(tasks)} tasks")
+    if turns and [len(both) for both in turns] != [2] * len(tasks):
+        raise ValueError(f"{len(turns)} pairs of turns for {len(tasks)} tasks")
     return DrawRecord(
         step=line["step"],
-        task_ids=(*plain, *pair),
-        kinds=(Kind.PLAIN,) * len(plain) + (Kind.PAIR,) * len(pair),
+        task_ids=tasks,
+        kinds=(Kind.PLAIN,) * len(plain) + (Kind.NEGATIVE,) * len(negative) + (Kind.PAIR,) * len(pair),
         generations=tuple(generations),
+        turns=tuple((positive, negative) for positive, negative in turns),
     )

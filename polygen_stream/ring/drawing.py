@@ -12,8 +12,10 @@ from polygen_stream.ring.layout import PROCESSES, Total
 from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups
 from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.records import Draw, DrawnGroup, DrawRequest, Kind, Polarity, SlotState
+from polygen_stream.ring.sampler import coin
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.undo_journal import Operation, UndoJournal
+from polygen_stream.ring.views import chosen_views
 
 
 @dataclass(frozen=True)
@@ -21,26 +23,37 @@ class LeasedRows:
     """Copies, made under the mutex, of what a draw leased.
 
     Attributes:
-        rows: of the group table, int64 [n], PLAIN first.
+        rows: of the group table, int64 [n]; drawn as PLAIN, NEGATIVE, PAIR.
         kinds: as drawn, n entries.
         times: draws of each group before this one, int64 [n].
+        turns: number of this draw among those that chose images of T+, and of T-, of each group, int64 [n, 2].
     """
 
     rows: np.ndarray
     kinds: tuple[Kind, ...]
     times: np.ndarray
+    turns: np.ndarray
+
+    def recorded_turns(self, spec: RingSpec) -> tuple[tuple[int, int], ...]:
+        """Return what a DrawRecord says of `turns`: nothing where a draw takes all images."""
+        return tuple((positive, negative) for positive, negative in self.turns.tolist()) if spec.images_per_draw else ()
 
 
 def check_request(spec: RingSpec, request: DrawRequest) -> None:
     """Refuse a request that no state of this ring could answer.
 
     Raises:
-        ValueError: it asks for no groups, for more than the ring has rows, or, in replay mode, names no tasks.
+        ValueError: it asks for no groups, for more than the ring has rows, for other sides that are not the batch, or,
+            in replay mode, names no tasks.
     """
     if request.plain < 0 or request.pair < 0 or not 1 <= request.groups <= spec.groups:
         raise ValueError(f"a draw of {request.plain} PLAIN + {request.pair} PAIR groups from {spec.groups} group rows")
-    if spec.mode == "replay" and (request.exactly is None or len(request.exactly) != request.groups):
-        named = "no" if request.exactly is None else len(request.exactly)
+    if request.other_sides and (request.pair or len(request.other_sides) != request.plain):
+        raise ValueError(
+            f"a draw of {len(request.other_sides)} other sides as {request.plain} PLAIN + {request.pair} PAIR groups"
+        )
+    if spec.mode == "replay" and (request.exactly is None or len(request.exactly.task_ids) != request.groups):
+        named = "no" if request.exactly is None else len(request.exactly.task_ids)
         raise ValueError(
             f"a draw of {request.groups} groups from a ring in replay mode names {named} tasks; it needs one for each"
         )
@@ -63,12 +76,21 @@ def lease_batch(control: Control, journal: UndoJournal, process: int, request: D
     picked = pick(control, journal, process, request)
     if picked is None:
         return None
-    plains, pairs = picked
-    rows = np.concatenate(picked)
-    times = c.group_times[rows]
+    singles, pairs = picked
+    twins = _drawn_as_negative(control, request, singles)
+    rows = np.concatenate([singles[~twins], singles[twins], pairs])
+    plain, negative = rows.size - pairs.size - np.count_nonzero(twins), np.count_nonzero(twins)
+    times, turns = c.group_times[rows], c.group_shown.reshape(-1, 2)[rows]
+    if spec.deterministic:  # a function of the step: how often a group was drawn before is history
+        turns[:] = request.step
+    elif spec.mode == "replay" and request.exactly is not None and request.exactly.turns:
+        turns = np.array(request.exactly.turns, np.int64)
     journal.add("group_leased", rows, 1)
     journal.add("group_times", rows, 1)
-    note_rounds(control, journal, rows)
+    shown = [2 * rows[:plain], 2 * rows[plain + negative :], 2 * rows[plain:] + 1]
+    journal.add("group_shown", np.concatenate(shown), 1)
+    if not request.other_sides:
+        note_rounds(control, journal, rows, alike=request.by_coin)
     journal.add("lease", process * spec.groups + rows, 1)
     for total, amount in (
         (Total.DRAWS, 1),
@@ -76,7 +98,21 @@ def lease_batch(control: Control, journal: UndoJournal, process: int, request: D
         (Total.GROUPS_DRAWN, int(np.count_nonzero(times == 0))),
     ):
         journal.add("total", int(total), amount)
-    return LeasedRows(rows, (Kind.PLAIN,) * plains.size + (Kind.PAIR,) * pairs.size, times)
+    kinds = (Kind.PLAIN,) * plain + (Kind.NEGATIVE,) * negative + (Kind.PAIR,) * pairs.size
+    return LeasedRows(rows, kinds, times, turns)
+
+
+def _drawn_as_negative(control: Control, request: DrawRequest, singles: np.ndarray) -> np.ndarray:
+    """Return of which of the groups drawn alone T- is drawn, bool [n]."""
+    if request.exactly is not None and control.spec.mode == "replay":
+        return np.array([kind is Kind.NEGATIVE for kind in request.exactly.kinds[: singles.size]], bool)
+    if request.other_sides:
+        return np.array([polarity == Polarity.NEGATIVE for _, _, polarity in request.other_sides])
+    if not request.by_coin:
+        return np.zeros(singles.size, bool)
+    c = control.columns
+    heads = coin(control.spec.seed, request.step, c.group_task[singles])
+    return heads & (c.group_kind[singles] == Kind.PAIR)
 
 
 def unseen(control: Control, limit: int) -> list[tuple[int, int]]:
@@ -98,7 +134,7 @@ def end_starvation(control: Control, process: int) -> None:
 
 
 def describe(
-    ring: ReadableRing, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray
+    ring: ReadableRing, rows: np.ndarray, kinds: tuple[Kind, ...], times: np.ndarray, turns: np.ndarray | None = None
 ) -> tuple[DrawnGroup, ...]:
     """Return the captions and slots of groups that cannot change meanwhile: leased ones, or under the mutex.
 
@@ -107,13 +143,23 @@ def describe(
         rows: of the group table, int64 [n].
         kinds: as drawn, n entries.
         times: draws of each group before this one, int64 [n].
+        turns: as in LeasedRows; None: all images.
     """
     c, spec = ring.columns, ring.spec
     slot = c.group_slot.reshape(spec.groups, spec.members)[rows]  # [n, members], stale beyond the group's own
     inside = np.arange(spec.members) < c.group_members[rows][:, None]
     ready = inside & (c.slot_state[slot] == SlotState.READY)
-    is_positive = ready & (c.slot_polarity[slot] == Polarity.POSITIVE)
-    is_negative = ready & ~is_positive & (np.array(kinds) == Kind.PAIR)[:, None]
+    as_negative, as_pair = ((np.array(kinds) == kind)[:, None] for kind in (Kind.NEGATIVE, Kind.PAIR))
+    shows_positive = c.slot_polarity[slot] == Polarity.POSITIVE
+    of_positive, of_negative = ready & shows_positive, ready & ~shows_positive
+    if turns is not None and spec.images_per_draw:
+        tasks = c.group_task[rows]
+        of_positive, of_negative = (
+            chosen_views(spec.seed, polarity, tasks, turns[:, polarity], images, spec.images_per_draw)
+            for polarity, images in ((Polarity.POSITIVE, of_positive), (Polarity.NEGATIVE, of_negative))
+        )
+    is_positive = np.where(as_negative, of_negative, of_positive)  # of the text that comes first
+    is_negative = of_negative & as_pair
     # Python lists from here on: indexing small arrays 64 times over would cost more than the draw itself
     slots, generators = slot.tolist(), c.slot_generator[slot].tolist()
     positive, negative = is_positive.tolist(), is_negative.tolist()
@@ -133,8 +179,12 @@ def describe(
     drawn = []
     for i, (row, kind, times_sampled, generation, task_id, caption_bytes, negative_bytes, is_pair) in enumerate(table):
         start = 2 * i * width
+        twin = None
+        if kind is not Kind.PLAIN:
+            twin = texts[start + width : start + width + negative_bytes].decode()
         caption = texts[start : start + caption_bytes].decode()
-        twin = texts[start + width : start + width + negative_bytes].decode() if kind is Kind.PAIR else None
+        if kind is Kind.NEGATIVE:
+            caption, twin = twin or "", None
         drawn.append(
             DrawnGroup(
                 row=row,
@@ -159,11 +209,14 @@ def release(control: Control, process: int, draw: Draw) -> None:
     spec, c = control.spec, control.columns
     rows = np.array([group.row for group in draw.groups], dtype=np.int64)
     generations = np.array([group.generation for group in draw.groups], dtype=np.int64)
+    slots = np.array([s for group in draw.groups for s in (*group.positive_slots, *group.negative_slots)], np.int64)
     with control.transition(Operation.RELEASE) as journal:
         cells = process * spec.groups + rows
         assert (c.lease[cells] > 0).all() and (c.group_generation[rows] == generations).all()
         journal.add("group_leased", rows, -1)
         journal.add("lease", cells, -1)
+        journal.add("total", int(Total.IMAGES_DRAWN), int(np.count_nonzero(c.slot_drawn[slots] == 0)))
+        c.slot_drawn[slots] = 1
 
 
 def drop_leases(control: Control, journal: UndoJournal, process: int) -> int:

@@ -18,7 +18,7 @@ from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
 from polygen_stream.ring.layout import CHUNK, RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.records import GroupRequest, GroupState, Kind, Member, Polarity, SlotState
+from polygen_stream.ring.records import GROUP_KINDS, GroupRequest, GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
 from polygen_stream.ring.texts import put_caption, text_key
@@ -47,6 +47,8 @@ def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
     if not 0 <= request.task_id < 2**63:
         raise ValueError(f"task id {request.task_id} is not in 0 .. 2**63 - 1")
     kind = Kind(request.kind)
+    if kind not in GROUP_KINDS:
+        raise ValueError(f"task {request.task_id}: a group is PLAIN or PAIR, and not {kind.name}")
     if (request.negative is not None) != (kind is Kind.PAIR):
         raise ValueError(f"task {request.task_id}: a PAIR group needs a negative caption and a PLAIN group has none")
     if request.negative == request.caption:
@@ -239,6 +241,8 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
         ("group_negative_bytes", np.array([len(twin) if twin else -1 for twin in twins])),
     ):
         journal.set(name, rows, value)
+    journal.set("group_shown", np.concatenate([2 * rows, 2 * rows + 1]), 0)
+    c.slot_drawn[slots] = 0
     journal.add("total", int(Total.SEQUENCE), len(openings))
     journal.add("total", int(Total.OPENED), len(openings))
     note_known(control, journal, max(opening.task_id for opening in openings))

@@ -10,7 +10,7 @@ from polygen_stream.ring.drawing import describe
 from polygen_stream.ring.layout import PROCESSES, Total, get_text
 from polygen_stream.ring.processes import is_alive, pid_namespace
 from polygen_stream.ring.readable import ReadableRing
-from polygen_stream.ring.records import DrawnGroup, GroupState, Kind, ProcessState, SlotState
+from polygen_stream.ring.records import GROUP_KINDS, DrawnGroup, GroupState, Kind, ProcessState, SlotState
 from polygen_stream.ring.state import RingState
 from polygen_stream.ring.stats import RingStats, ring_stats
 
@@ -80,7 +80,7 @@ def inspect_state(state: RingState, running: bool) -> Inspection:
             for group in (GroupState.OPEN, GroupState.COMPLETE)
             if (age := _oldest(state, group)) is not None
         },
-        reuse={kind.name.lower(): _reuse(state, kind) for kind in Kind},
+        reuse={kind.name.lower(): _reuse(state, kind) for kind in GROUP_KINDS},
     )
 
 

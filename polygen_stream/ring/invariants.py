@@ -68,7 +68,7 @@ def _broken_invariants(c: RingColumns, spec: RingSpec) -> list[str]:
     places = np.flatnonzero(c.board_step >= 0)
     claim("a step is on the draw board twice", np.unique(c.board_step[places]).size == places.size)
     for place in places.tolist():
-        position = np.arange(int(c.board_plain[place]) + int(c.board_pair[place]))
+        position = np.arange(int(c.board_plain[place] + c.board_negative[place] + c.board_pair[place]))
         left = (int(c.board_received[place]) >> position % int(c.board_world[place])) & 1 == 0
         rows = c.board_group[place, position[left]]
         claim(

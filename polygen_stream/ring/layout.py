@@ -21,7 +21,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 6
+VERSION = 7
 PAGE = 4096
 # numpy's large arrays start 16 bytes into a page. A copy from the same place of another page, or a few bytes before it,
 # is a third slower: the processor takes loads for dependent on stores whose addresses agree in their last 12 bits.
@@ -82,6 +82,7 @@ class Total(IntEnum):
     HELD_BACK = 29  # 1 + process row of a draw that the rate limiter makes wait for inserts, 0 = none
     ROUND = 30  # the round that draws of PLAIN groups have reached, see picking.py
     PAIR_ROUND = 31  # the same for PAIR groups
+    IMAGES_DRAWN = 32  # images that at least one draw took
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_leased", "i4", (groups,)),
         Column("group_pinned", "u1", (groups,)),  # 1 = not evicted, see pins.py
         Column("group_times", "i8", (groups,)),  # draws so far
+        Column("group_shown", "i8", (groups * 2,)),  # [group, polarity] -> draws that took images of T+, of T-
         Column("group_round", "i8", (groups,)),  # the round that draws it next, -1 = not complete yet
         Column("group_generation", "i8", (groups,)),  # raised by every opening
         Column("group_task", "i8", (groups,)),
@@ -143,12 +145,15 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("board_world", "i2", (BOARD_STEPS,)),  # ranks that share it
         Column("board_received", "i8", (BOARD_STEPS,)),  # bit mask of the ranks that have received their slice
         Column("board_plain", "i4", (BOARD_STEPS,)),  # groups drawn as PLAIN, the first of the batch
-        Column("board_pair", "i4", (BOARD_STEPS,)),  # groups drawn as PAIR, behind them
+        Column("board_negative", "i4", (BOARD_STEPS,)),  # groups drawn as NEGATIVE, behind them
+        Column("board_pair", "i4", (BOARD_STEPS,)),  # groups drawn as PAIR, the last
         # Not journalled. Texts and batches are written before the row that shows them becomes visible; the rest of the
         # process table belongs to one writer and decides nothing.
         Column("text", "u1", (groups, 2, spec.caption_bytes), journalled=False),
         Column("board_group", "i4", (BOARD_STEPS, groups), journalled=False),  # rows of the batch, in its order
+        Column("slot_drawn", "u1", (slots,), journalled=False),  # 1 = a draw took this image
         Column("board_times", "i8", (BOARD_STEPS, groups), journalled=False),  # their draws before this one
+        Column("board_turns", "i8", (BOARD_STEPS, groups, 2), journalled=False),  # LeasedRows.turns
         Column("process_heartbeat", "i8", (PROCESSES,), journalled=False),  # monotonic nanoseconds
         Column("process_wait_ns", "i8", (PROCESSES,), journalled=False),
         Column("process_busy_ns", "i8", (PROCESSES,), journalled=False),
@@ -170,7 +175,7 @@ def journal_capacity(spec: RingSpec) -> int:
 
     A commit journals at most 12 cells per member, and completing or dropping its group 8 + 4 x members more.
     """
-    return 64 + max(16 * spec.members + 32, CHUNK * (24 + 4 * spec.members), 4 * spec.groups)
+    return 64 + max(16 * spec.members + 32, CHUNK * (24 + 4 * spec.members), 6 * spec.groups)
 
 
 def ring_bytes(spec: RingSpec) -> int:
@@ -237,6 +242,7 @@ class RingColumns:
     group_leased: np.ndarray
     group_pinned: np.ndarray
     group_times: np.ndarray
+    group_shown: np.ndarray
     group_round: np.ndarray
     group_generation: np.ndarray
     group_task: np.ndarray
@@ -262,10 +268,13 @@ class RingColumns:
     board_world: np.ndarray
     board_received: np.ndarray
     board_plain: np.ndarray
+    board_negative: np.ndarray
     board_pair: np.ndarray
     text: np.ndarray
     board_group: np.ndarray
+    slot_drawn: np.ndarray
     board_times: np.ndarray
+    board_turns: np.ndarray
     process_heartbeat: np.ndarray
     process_wait_ns: np.ndarray
     process_busy_ns: np.ndarray

@@ -30,15 +30,18 @@ produced, RingExhausted says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import RingExhausted
 from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import DrawRequest, GroupState, Kind
-from polygen_stream.ring.sampler import NO_ROWS, Candidates, Shortage, find_sampler
+from polygen_stream.ring.sampler import NO_ROWS, Candidates, Shortage, coin, find_sampler
 from polygen_stream.ring.undo_journal import UndoJournal
 from polygen_stream.ring.window import TaskWindow
 
@@ -68,7 +71,8 @@ def pick(control: Control, journal: UndoJournal, process: int, request: DrawRequ
 
 
 def _named(control: Control, request: DrawRequest) -> Rows | None:
-    c, tasks = control.columns, np.array(request.exactly, np.int64)
+    assert request.exactly is not None, "checked before"
+    c, tasks = control.columns, np.array(request.exactly.task_ids, np.int64)
     complete = np.flatnonzero(c.group_state == GroupState.COMPLETE)
     complete = complete[np.argsort(c.group_task[complete], kind="stable")]
     places = np.searchsorted(c.group_task[complete], tasks)
@@ -100,7 +104,9 @@ def _from_ready(control: Control, journal: UndoJournal, process: int, request: D
             )
         note_starvation(control, journal, process, None, held_back=completed >= limiter.min_fill)
         return None
-    groups = ready_groups(c)
+    if request.other_sides:
+        return _pinned(control, journal, process, request)
+    groups = _by_coin(control, request, ready_groups(c))
     first = np.array([row for row, given in request.first if c.group_generation[row] == given], np.int64)
     select = find_sampler(control.spec.sampler)
     selected = select(groups, control.spec.seed, request.step, request.plain, request.pair, first)
@@ -119,6 +125,29 @@ def _from_ready(control: Control, journal: UndoJournal, process: int, request: D
     return None
 
 
+def _pinned(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> Rows | None:
+    """Return the groups of `request.other_sides`; None while one of them is rendered again."""
+    c = control.columns
+    rows, generations, _ = np.array(request.other_sides, np.int64).T
+    if (c.group_generation[rows] != generations).any() or not c.group_pinned[rows].all():
+        raise PolygenError(f"step {request.step}: a group whose other text was to be drawn is no longer pinned")
+    note_starvation(control, journal, process, None)
+    return (rows, NO_ROWS) if (c.group_state[rows] == GroupState.COMPLETE).all() else None
+
+
+def _by_coin(control: Control, request: DrawRequest, groups: Candidates) -> Candidates:
+    """Let a draw by coin see the texts that it would take, so that no text comes twice in a batch."""
+    if not request.by_coin:
+        return groups
+    swap = coin(control.spec.seed, request.step, groups.task) & (groups.kind == Kind.PAIR)
+    return replace(
+        groups,
+        caption_key=np.where(swap, groups.negative_key, groups.caption_key),
+        negative_key=np.where(swap, groups.caption_key, groups.negative_key),
+        alike=True,
+    )
+
+
 def ready_groups(c: RingColumns) -> Candidates:
     """Return all groups that a draw may take now in throughput mode."""
     return _candidates(c, within_limits(c, Limits.read(c)), c.group_round)
@@ -134,11 +163,19 @@ def within_limits(c: RingColumns, limits: Limits) -> np.ndarray:
     return drawable
 
 
-def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray) -> None:
-    """Move drawn groups to the next round; the round of their kind becomes theirs if it was earlier."""
+def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray, alike: bool = False) -> None:
+    """Move drawn groups to the next round; the round of their kind becomes theirs if it was earlier.
+
+    Args:
+        control: the ring, in the caller's transition.
+        journal: of that transition.
+        rows: of the drawn groups.
+        alike: whether both kinds are drawn alike and so are in the same rounds.
+    """
     c = control.columns
     is_pair = c.group_kind[rows] == Kind.PAIR
-    for total, mine in ((Total.ROUND, rows[~is_pair]), (Total.PAIR_ROUND, rows[is_pair])):
+    plains, pairs = (rows, rows) if alike else (rows[~is_pair], rows[is_pair])
+    for total, mine in ((Total.ROUND, plains), (Total.PAIR_ROUND, pairs)):
         latest = int(c.group_round[mine].max(initial=0))
         if latest > control.total(total):
             journal.set("total", int(total), latest)
@@ -161,7 +198,8 @@ def _from_window(control: Control, journal: UndoJournal, request: DrawRequest) -
     inside = (c.group_state == GroupState.COMPLETE) & (c.group_task >= ended.start) & (c.group_task < ended.stop)
     select = find_sampler(spec.sampler)
     for stop in _promising_stops(c, inside, tasks, ended, request):
-        groups = _candidates(c, inside & (c.group_task < stop), np.zeros_like(c.group_round))
+        drawable = inside & (c.group_task < stop)
+        groups = _by_coin(control, request, _candidates(c, drawable, np.zeros_like(c.group_round)))
         selected = select(groups, spec.seed, step, request.plain, request.pair, NO_ROWS)
         if not isinstance(selected, Shortage):
             return selected

@@ -23,6 +23,11 @@ from polygen_stream.ring.undo_journal import Operation
 PINNED_SHARE = 4  # 1 / this part of the ring
 
 
+def most_pinned(spec: RingSpec) -> int:
+    """Return how many groups may be pinned at once, each with as many images as a group can have."""
+    return min(_budget(spec, spec.slots) // spec.members, _budget(spec, spec.groups))
+
+
 def pin(control: Control, row: int, generation: int) -> PinResult:
     """Pin a complete group, if it is still there and one more may be pinned."""
     c, spec = control.columns, control.spec

@@ -8,10 +8,14 @@ from enum import Enum, IntEnum
 
 
 class Kind(IntEnum):
-    """Draw category of a group: a caption alone, or a caption with its hard-negative twin."""
+    """Kind of a group, and which of its texts a draw takes."""
 
-    PLAIN = 0
-    PAIR = 1
+    PLAIN = 0  # a caption alone
+    PAIR = 1  # a caption with its hard-negative twin
+    NEGATIVE = 2  # only of a draw: the hard negative of a PAIR group without its caption
+
+
+GROUP_KINDS = (Kind.PLAIN, Kind.PAIR)  # what a group in the ring can be
 
 
 class Polarity(IntEnum):
@@ -115,19 +119,25 @@ class DrawRequest:
 
     Attributes:
         step: training step; the order of draws is keyed by it.
-        plain: captions drawn without their negative.
-        pair: captions drawn with their negative.
+        plain: groups of which one text is drawn.
+        pair: groups of which the caption is drawn with its negative.
         first: (row, generation) of groups drawn before others of their kind, in this order, as far as they are in the
             ring. Throughput mode only; a deterministic ring ignores them.
-        exactly: task ids of the batch in its order, PLAIN before PAIR. A ring in replay mode draws these and no
-            others; any other ring ignores them.
+        exactly: record of the batch to draw. A ring in replay mode draws it and nothing else; any other ring ignores
+            it.
+        by_coin: whether a coin, keyed by (seed, step, task id), decides which text of a PAIR group is drawn where
+            `plain` asks for one; if not, it is the caption. Ignored in replay mode.
+        other_sides: (row, generation, polarity) of each text of a batch of `plain` texts and no pair, which a draw in
+            throughput mode then takes and no others. The groups have to be pinned. Their rounds stay as they are.
     """
 
     step: int
     plain: int
     pair: int
     first: Sequence[tuple[int, int]] = ()
-    exactly: Sequence[int] | None = None
+    exactly: DrawRecord | None = None
+    by_coin: bool = False
+    other_sides: Sequence[tuple[int, int, int]] = ()
 
     @property
     def groups(self) -> int:
@@ -144,12 +154,12 @@ class DrawnGroup:
         generation: tells this group from others that used or will use the row.
         task_id: the task it was opened for.
         kind: as drawn. A group drawn as PLAIN may be a PAIR in the ring, see has_negative.
-        caption: T+.
+        caption: T+; T- of a group drawn as NEGATIVE.
         negative: T- of a group drawn as PAIR, else None.
-        positive_slots: slots of the READY images of T+.
-        negative_slots: slots of the READY images of T-; empty unless drawn as PAIR.
-        positive_generators: generator of each positive image.
-        negative_generators: generator of each negative image.
+        positive_slots: slots of the READY images of `caption` that the draw takes.
+        negative_slots: those of `negative`; empty unless drawn as PAIR.
+        positive_generators: generator of each of `positive_slots`.
+        negative_generators: generator of each of `negative_slots`.
         times_sampled: draws before this one.
         has_negative: whether the group is a PAIR in the ring.
     """
@@ -170,12 +180,21 @@ class DrawnGroup:
 
 @dataclass(frozen=True)
 class DrawRecord:
-    """The groups of a batch, one entry each in its order, PLAIN first. A draw log has a record per step."""
+    """The groups of a batch, one entry each in its order: PLAIN, NEGATIVE, PAIR. A draw log has a record per step.
+
+    Attributes:
+        step: training step.
+        task_ids: of the groups.
+        kinds: as drawn.
+        generations: generation numbers of their rows.
+        turns: numbers by which the images of T+ and of T- were chosen (views.py); empty if a draw takes all images.
+    """
 
     step: int
     task_ids: tuple[int, ...]
     kinds: tuple[Kind, ...]
     generations: tuple[int, ...]
+    turns: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,19 +214,21 @@ class DrawSummary:
 
 @dataclass(frozen=True)
 class Draw:
-    """A leased batch of groups: the PLAIN ones first, then the PAIR ones. Ring.release ends the lease.
+    """A leased batch of groups: PLAIN ones first, then NEGATIVE and PAIR ones. Ring.release ends the lease.
 
     Attributes:
         step: the step it was drawn for.
         groups: the groups in the order of the batch.
         waited_s: seconds that the draw waited.
         lease: number of this draw within the process that made it.
+        turns: as in DrawRecord.
     """
 
     step: int
     groups: tuple[DrawnGroup, ...]
     waited_s: float
     lease: int
+    turns: tuple[tuple[int, int], ...] = ()
 
     @property
     def record(self) -> DrawRecord:
@@ -218,6 +239,7 @@ class Draw:
             tuple(group.task_id for group in groups),
             tuple(group.kind for group in groups),
             tuple(group.generation for group in groups),
+            self.turns,
         )
 
     @property

@@ -419,11 +419,13 @@ class Ring:
         return drawn, waited_s
 
     def _as_draw(self, step: int, leased: drawing.LeasedRows, waited_s: float) -> Draw:
-        groups = drawing.describe(self._control, leased.rows, leased.kinds, leased.times)
-        return self._new_draw(step, groups, waited_s)
+        groups = drawing.describe(self._control, leased.rows, leased.kinds, leased.times, leased.turns)
+        return self._new_draw(step, groups, waited_s, leased.recorded_turns(self.spec))
 
-    def _new_draw(self, step: int, groups: tuple[DrawnGroup, ...], waited_s: float) -> Draw:
-        draw = Draw(step, groups, waited_s, next(self._lease_numbers))
+    def _new_draw(
+        self, step: int, groups: tuple[DrawnGroup, ...], waited_s: float, turns: tuple[tuple[int, int], ...] = ()
+    ) -> Draw:
+        draw = Draw(step, groups, waited_s, next(self._lease_numbers), turns)
         self._leases[draw.lease] = draw
         return draw
 

@@ -33,14 +33,26 @@ NO_ROWS = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Candidates:
-    """Group columns, one entry per group row (int64 unless noted), and which rows may be drawn."""
+    """Group columns, one entry per group row (int64 unless noted), and which rows may be drawn.
 
-    drawable: np.ndarray  # bool
-    kind: np.ndarray  # uint8
+    Attributes:
+        drawable: bool.
+        kind: uint8, PLAIN or PAIR.
+        round: number of the round that draws the group next.
+        task: task id.
+        caption_key: of the text that a draw as PLAIN takes.
+        negative_key: of the other text of a PAIR group.
+        alike: whether groups of either kind are drawn as PLAIN in the same way; if not, PAIR groups only where others
+            lack.
+    """
+
+    drawable: np.ndarray
+    kind: np.ndarray
     round: np.ndarray
     task: np.ndarray
     caption_key: np.ndarray
     negative_key: np.ndarray
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,11 @@ def draw_hash(seed: int, step: int, task: np.ndarray) -> np.ndarray:
     return mixed(task, _salt(seed, step))
 
 
+def coin(seed: int, step: int, task: np.ndarray) -> np.ndarray:
+    """Toss a fair coin for each task id (int64 [n] -> bool [n]): whether a draw by coin takes T-."""
+    return mixed(task, key("ring.side", seed, step)) >> np.uint64(63) == 1
+
+
 def _salt(seed: int, step: int) -> int:
     return key("ring.draw", seed, step)
 
@@ -158,8 +175,13 @@ def select(
     pairs = order.take(is_pair, pair, used, with_negative=True, first=first)
     if pairs.size < pair:
         return Shortage(Kind.PAIR, pair, pairs.size)
-    plains = order.take(groups.drawable & ~is_pair, plain, used, with_negative=False, first=first)
-    if plains.size < plain:
+    if groups.alike:
+        others = groups.drawable.copy()
+        others[pairs] = False
+    else:
+        others = groups.drawable & ~is_pair
+    plains = order.take(others, plain, used, with_negative=False, first=first)
+    if plains.size < plain and not groups.alike:
         is_pair[pairs] = False
         extra = order.take(is_pair, plain - plains.size, used, with_negative=False)
         plains = np.concatenate([plains, extra])

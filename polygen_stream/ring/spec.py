@@ -32,6 +32,7 @@ class RingSpec:
         sampler: which of the groups that may be drawn a draw takes, a name or "module:attribute" (sampler.py).
         window: tasks in that window.
         inserts_per_step: tasks by which the window moves on per step.
+        images_per_draw: most images of T+, and of T-, that a draw takes of a group (0 = all), see views.py.
     """
 
     slots: int
@@ -53,6 +54,7 @@ class RingSpec:
     sampler: str = "rounds"
     window: int = 0
     inserts_per_step: float = 0.0
+    images_per_draw: int = 0
 
     def __post_init__(self) -> None:
         # lists, as JSON has them, become tuples: a spec is hashable and equal to what it was written from

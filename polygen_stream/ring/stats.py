@@ -13,7 +13,7 @@ from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.limits import Limits, say_left
 from polygen_stream.ring.picking import within_limits
 from polygen_stream.ring.readable import ReadableRing
-from polygen_stream.ring.records import GroupState, Kind, ProcessState, SlotState
+from polygen_stream.ring.records import GROUP_KINDS, GroupState, Kind, ProcessState, SlotState
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class RingStats:
     draw_wait_s: float
     draws: int
     samples: int  # groups drawn, with repetition
+    images_drawn: int  # different images that draws took
     mean_reuse: float  # samples / different groups drawn
     limiter: dict[str, float]
     step: int
@@ -94,7 +95,7 @@ def ring_stats(control: ReadableRing) -> RingStats:
             last_failure={name: reason for name, reason in reasons.items() if reason},
             backlog=dict(zip(names, backlog.tolist(), strict=True)),
             stale_commits=t(Total.STALE),
-            groups={kind.name.lower(): _group_counts(control, kind) for kind in Kind},
+            groups={kind.name.lower(): _group_counts(control, kind) for kind in GROUP_KINDS},
             drawable={},
             held_back=t(Total.HELD_BACK) > 0,
             groups_opened=t(Total.OPENED),
@@ -119,6 +120,7 @@ def ring_stats(control: ReadableRing) -> RingStats:
             draw_wait_s=t(Total.DRAW_WAIT_NS) / 1e9,
             draws=t(Total.DRAWS),
             samples=t(Total.SAMPLES),
+            images_drawn=t(Total.IMAGES_DRAWN),
             mean_reuse=t(Total.SAMPLES) / max(1, t(Total.GROUPS_DRAWN)),
             limiter={
                 "samples_per_insert": limiter.samples_per_insert,
@@ -144,7 +146,7 @@ def _drawable(control: ReadableRing, limits: Limits, stats: RingStats) -> dict[s
         return complete
     c = control.columns
     within = within_limits(c, limits)
-    counted = {kind.name.lower(): int(np.count_nonzero(within & (c.group_kind == kind))) for kind in Kind}
+    counted = {kind.name.lower(): int(np.count_nonzero(within & (c.group_kind == kind))) for kind in GROUP_KINDS}
     return {kind: min(count, complete[kind]) for kind, count in counted.items()}
 
 

@@ -4,6 +4,12 @@ The unit is a text. A batch holds B texts, T+ and T- together, and ``p = T- / B`
 A negative is only ever drawn beside its own positive, so a PAIR group brings one T+ and one T- and
 ``p = 0.5`` means that every positive has its negative in the batch.
 
+With ``kind = "co_occurrence"``, as in the code of PolyGen's first author, p is the share of negatives *that meet
+their positive*: a batch has ``int(p B)`` pairs, and of its other captions one text, T+ or T- by a fair coin. The
+text that was not shown comes in a batch without pairs (other_sides.py, co_occurrence.py), so hard negatives are half
+of all texts from the first step on, and every caption has one. A step has ``B / 2`` captions on average, whatever p
+is.
+
 The paper raises p linearly from 0 to 0.5 over 40 epochs: ``p(e) = start + (end - start) * min(1, e / E)``.
 Online synthesis has no natural epoch. Our reading is that ``e / E`` is the fraction of the run's steps that is
 done, or that an epoch is a number of captions drawn. Whether e moves within an epoch is not known either: it
@@ -17,6 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Schedule = Literal["linear", "cosine", "step", "constant"]
+CurriculumKind = Literal["share", "co_occurrence"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Curriculum:
         epoch_captions: if not 0, progress is counted in epochs of as many captions drawn, and not in ``steps``.
         epochs: E, the epochs until ``end``.
         staircase: count whole epochs only.
+        kind: what p is a share of, see above.
     """
 
     def __init__(
@@ -83,6 +91,7 @@ class Curriculum:
         epoch_captions: int = 0,
         epochs: int = 40,
         staircase: bool = False,
+        kind: CurriculumKind = "share",
     ) -> None:
         for name, value in (("start", start), ("end", end)):
             if not 0.0 <= value <= 0.5:
@@ -103,6 +112,7 @@ class Curriculum:
         self.epoch_captions = epoch_captions
         self.epochs = epochs
         self.staircase = staircase
+        self.kind = kind
         self._rounding = ErrorDiffusion()
         self._captions = [0.0]  # drawn before each step, as far as computed
 
@@ -120,7 +130,8 @@ class Curriculum:
             behind = self._epochs_behind(self._captions[-1])
             if behind >= self.epochs:
                 return 1.0
-            self._captions.append(self._captions[-1] + self.texts * (1 - self._share(behind / self.epochs)))
+            per_text = 0.5 if self.kind == "co_occurrence" else 1 - self._share(behind / self.epochs)
+            self._captions.append(self._captions[-1] + self.texts * per_text)
         return min(1.0, self._epochs_behind(self._captions[step]) / self.epochs)
 
     def _epochs_behind(self, captions: float) -> float:
@@ -139,6 +150,9 @@ class Curriculum:
     def draw(self, step: int) -> DrawMix:
         """Group counts for the batch of ``step``. Call once per step, in order: rounding is carried on."""
         share = self.share(step)
+        if self.kind == "co_occurrence":
+            pair = int(share * self.texts)
+            return DrawMix(plain=self.texts - 2 * pair, pair=pair, share=share)
         pair = self._rounding.take(share * self.texts, self.texts // 2)
         return DrawMix(plain=self.texts - 2 * pair, pair=pair, share=share)
 
@@ -147,10 +161,13 @@ class Curriculum:
 
         Looks one lead time ahead: a group opened while the trainer is at ``step`` is drawable about
         ``lead_steps`` later, so it has to meet the draw mix of that step. Per text that mix holds p pairs
-        and 1 - 2p plain groups, hence ``pair / (plain + pair) = p / (1 - p)``.
+        and 1 - 2p plain groups, hence ``pair / (plain + pair) = p / (1 - p)``. With co-occurrence every caption
+        needs its negative.
         """
         if lead_steps < 0:
             raise ValueError(f"lead_steps is {lead_steps}; production cannot be ready before it starts")
+        if self.kind == "co_occurrence":
+            return 1.0
         ahead = self.share(step + math.ceil(lead_steps))
         return ahead / (1.0 - ahead)
 

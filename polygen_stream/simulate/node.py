@@ -93,6 +93,8 @@ def simulate_node(
             f"curriculum.leftover_age = {config.curriculum.leftover_age} with ring.mode = {config.ring.mode!r} is not "
             "simulated: set curriculum.leftover_age = 0 and ring.mode = 'throughput'"
         )
+    if config.curriculum.kind != "share":
+        raise UserError(f"curriculum.kind = {config.curriculum.kind!r} is not simulated: set curriculum.kind = 'share'")
     clock = simpy.Environment()
     gpus = [simpy.Resource(clock) for _ in range(placement.gpus)]
     with closing(Ring.create(replace(ring_spec(config), image_shape=(1, 1, 3)))) as ring:

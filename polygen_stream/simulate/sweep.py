@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil, gcd
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws, node_share
+from polygen_stream.config import RunConfig, expected_group_draws, node_share, pair_share
 from polygen_stream.simulate.hardware import ModelTimes, place
 from polygen_stream.simulate.node import simulate_node
 from polygen_stream.simulate.outcome import Outcome
@@ -156,9 +156,7 @@ def _images(config: RunConfig) -> float:
     """Return the expected number of images of a run; without captions.target, what the rate limiter's reuse implies."""
     draws = expected_group_draws(config)
     groups = config.captions.target or draws / (config.ring.samples_per_insert or 1.0)
-    shares = curriculum_shares(config)
-    pairs = sum(share / (1 - share) for share in shares) / len(shares)
-    return groups * (config.generators.positives + config.generators.negatives * pairs)
+    return groups * (config.generators.positives + config.generators.negatives * pair_share(config))
 
 
 def _point(gpus: int, nodes: int, share: float, size: int, outcome: Outcome) -> Point:

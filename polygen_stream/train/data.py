@@ -14,8 +14,10 @@ from torchdata.nodes import BaseNode
 from polygen_stream.base.errors import PolygenError, RankLost
 from polygen_stream.base.seeding import key
 from polygen_stream.ring import Draw, DrawnGroup, DrawRecord, DrawRequest, DrawSummary, Kind, Ring, WaitStopped
+from polygen_stream.ring.records import Polarity
 from polygen_stream.schedule.curriculum import Curriculum, DrawMix
 from polygen_stream.schedule.leftover import Group, Lane, LeftoverQueue
+from polygen_stream.schedule.other_sides import OtherSides, Side
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.replay_schedule import ReplaySchedule
 from polygen_stream.train.staging import ON_HOST, Staged, Staging, copy_to_device
@@ -29,13 +31,15 @@ _MAX_IMAGES_PER_TEXT = 1 << 10  # the config allows no more
 class TrainBatch:
     """The training data of one step: N images and T texts, positives before negatives in both.
 
+    T- that was drawn without its T+ is among the positives, as in the loss of PolyGen's first author.
+
     Args:
         step: the step that the batch was drawn for.
         mix: what the curriculum asked for.
         images: uint8 [N, H, W, 3] on the device.
         tokens: int64 [T, context length] on the device.
         index: which image shows which text, and which texts are T-; on the device.
-        texts: the captions, T+ then T-.
+        texts: the captions: T+, T- without their T+, then T- of pairs.
         image_ids: int64 [N] on the host, unique among the images of the run and the same on every rank.
         generators: index of the generator of each image, N entries.
         draw_record: what the draw log says of the step. On the leader of several ranks it covers the batch of all of
@@ -112,6 +116,8 @@ class RingReader(BaseNode[TrainBatch]):
         step_barrier: vote on whether all ranks have a batch.
         leftover: keeps what the batches left behind and has it drawn first. Leader only, with a ring in throughput
             mode. A ring delivers whole groups of whole batches, so that the ragged lane stays empty.
+        other_sides: the texts that a curriculum of co-occurrence has still to show. Leader only, with a ring in
+            throughput mode. Without it, in deterministic mode, each draw tosses its coin and none is made up for.
         replay_schedule: what another run drew, for a ring in replay mode. Leader only.
         heartbeat: called with what the reader waits for in the ring; None = the heartbeat of this process.
     """
@@ -132,11 +138,12 @@ class RingReader(BaseNode[TrainBatch]):
         nodes: int = 1,
         step_barrier: StepBarrier = no_barrier,
         leftover: LeftoverQueue | None = None,
+        other_sides: OtherSides | None = None,
         replay_schedule: ReplaySchedule | None = None,
         heartbeat: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
-        assert leftover is None or (local_rank == 0 and not ring.spec.deterministic), (
+        assert (leftover is None and other_sides is None) or (local_rank == 0 and not ring.spec.deterministic), (
             "a leftover queue belongs to the rank that draws, and to a ring in throughput mode"
         )
         self._ring = ring
@@ -151,6 +158,7 @@ class RingReader(BaseNode[TrainBatch]):
         self._nodes = nodes
         self._step_barrier = step_barrier
         self._leftover = leftover
+        self._other_sides = other_sides
         self._replay_schedule = replay_schedule
         self._waiting = (timeout_s, stop, heartbeat)
         self._step = 0
@@ -165,12 +173,17 @@ class RingReader(BaseNode[TrainBatch]):
             if self._leftover is not None:
                 self._leftover.load_state_dict(initial_state["leftover"])
                 self._leftover.settle(self._ring.pinned())
+            if self._other_sides is not None:
+                self._other_sides.load_state_dict(initial_state["other_sides"])
+                self._other_sides.settle(self._ring.pinned())
 
     def get_state(self) -> dict[str, Any]:
-        """Return the next step and the states of the curriculum and the leftover queue."""
+        """Return the next step and the states of the curriculum and of what waits to be drawn."""
         state = {"step": self._step, "curriculum": self._curriculum.state_dict()}
         if self._leftover is not None:
             state["leftover"] = self._leftover.state_dict()
+        if self._other_sides is not None:
+            state["other_sides"] = self._other_sides.state_dict()
         return state
 
     def next(self) -> TrainBatch:
@@ -185,7 +198,10 @@ class RingReader(BaseNode[TrainBatch]):
             raise StopIteration
         carry = self._curriculum.state_dict()
         mix = self._curriculum.draw(self._step)
-        attempt = self._try_draw(mix)
+        sides: list[Side] = [] if self._other_sides is None else self._other_sides.batch(self._step)
+        if sides:
+            mix = DrawMix(plain=len(sides), pair=0, share=mix.share)
+        attempt = self._try_draw(mix, sides)
         barrier_start = time.monotonic()
         verdict, rank = self._step_barrier(self._step, attempt.readiness)
         if verdict is not Readiness.READY:
@@ -197,7 +213,7 @@ class RingReader(BaseNode[TrainBatch]):
             draw = self._ring.receive(self._step, self._local_rank, self._local_world_size, *self._waiting)
         try:
             if attempt.summary is not None:
-                self._update_pins(attempt.summary, mix)
+                self._update_pins(attempt.summary, mix, sides)
             record = draw.record if attempt.summary is None else attempt.summary.record
             batch = self._assemble(draw, mix, record, waited_s)
         finally:
@@ -205,27 +221,34 @@ class RingReader(BaseNode[TrainBatch]):
         self._step += 1
         return batch
 
-    def _try_draw(self, mix: DrawMix) -> _DrawAttempt:
+    def _try_draw(self, mix: DrawMix, sides: Sequence[Side]) -> _DrawAttempt:
         """Draw the step's batch where this rank is the one that draws, and say how that went."""
         try:
             if self._stop():
                 raise WaitStopped(f"step {self._step}: the process is stopping")
             if self._local_rank > 0:  # nothing to do until the barrier
                 return _DrawAttempt(Readiness.READY)
-            return self._draw(mix)
+            return self._draw(mix, sides)
         except WaitStopped:
             return _DrawAttempt(Readiness.STOPPING)
         except PolygenError as problem:
             return _DrawAttempt(Readiness.FAILED, problem=problem)
 
-    def _draw(self, mix: DrawMix) -> _DrawAttempt:
+    def _draw(self, mix: DrawMix, sides: Sequence[Side]) -> _DrawAttempt:
         """Lease the batch of a single rank, or broadcast that of several."""
         first: list[Group] = []
-        exactly = self._replay_schedule and self._replay_schedule.tasks(self._step, mix.plain, mix.pair)
+        plain, pair, exactly = mix.plain, mix.pair, None
+        by_coin = self._curriculum.kind == "co_occurrence"
+        if self._replay_schedule is not None:
+            # The other sides of the run that is replayed came when they did.
+            mixes = [(plain, pair), *([(self._curriculum.texts, 0)] if by_coin else [])]
+            exactly = self._replay_schedule.draw(self._step, mixes)
+            pair = exactly.kinds.count(Kind.PAIR)
+            plain = len(exactly.kinds) - pair
         if self._leftover is not None:
             self._leftover.expire(self._step)
             first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
-        request = DrawRequest(self._step, mix.plain, mix.pair, first, exactly)
+        request = DrawRequest(self._step, plain, pair, first, exactly, by_coin and not sides, sides)
         if self._local_world_size > 1:
             summary, waited_s = self._ring.broadcast(request, self._local_world_size, *self._waiting)
             return _DrawAttempt(Readiness.READY, None, summary, waited_s)
@@ -243,10 +266,13 @@ class RingReader(BaseNode[TrainBatch]):
             raise RankLost(f"step {self._step}: rank {rank}{node} has no batch: see the error in its log")
         raise StopIteration
 
-    def _update_pins(self, summary: DrawSummary, mix: DrawMix) -> None:
+    def _update_pins(self, summary: DrawSummary, mix: DrawMix, sides: Sequence[Side]) -> None:
         """Pin in the ring what a later batch has to find there, and unpin what this one was the last to need."""
         if self._leftover is not None:
             self._update_leftover(self._leftover, summary, mix)
+        if self._other_sides is not None:
+            self._other_sides.drawn(sides)
+            self._other_sides.put([] if sides else _texts_not_drawn(summary))
         if self._replay_schedule is not None:
             self._replay_schedule.update_pins(self._ring, summary)
 
@@ -277,8 +303,9 @@ class RingReader(BaseNode[TrainBatch]):
         index, image_ids = build_index(
             texts,
             [len(slots_of_text) for slots_of_text in slots],
-            [group.task_id for group in draw.groups],
-            [group.task_id for group in pairs],
+            [text_id(group.task_id, group.kind is Kind.NEGATIVE) for group in draw.groups]
+            + [text_id(group.task_id, True) for group in pairs],
+            len(pairs),
         )
         tokens = self._tokenizer(texts)
         with self._staging.batch() as staged:
@@ -293,9 +320,22 @@ class RingReader(BaseNode[TrainBatch]):
                 generators=tuple(g for generators_of_text in generators for g in generators_of_text),
                 draw_record=record,
                 waited_s=waited_s,
-                leftover=None if self._leftover is None else self._leftover.counts(),
+                leftover=self._counts(),
                 staged=staged,
             )
+
+    def _counts(self) -> dict[str, dict[str, int]] | None:
+        """Return the counts of what waits to be drawn, None where nothing can."""
+        waiting = self._other_sides if self._leftover is None else self._leftover
+        return None if waiting is None else waiting.counts()
+
+
+def _texts_not_drawn(summary: DrawSummary) -> list[Side]:
+    """Return the other side of each group that was drawn with one of its two texts."""
+    record = summary.record
+    other = {Kind.PLAIN: int(Polarity.NEGATIVE), Kind.NEGATIVE: int(Polarity.POSITIVE)}
+    groups = zip(summary.rows, record.generations, record.kinds, summary.has_negative, strict=True)
+    return [(row, generation, other[kind]) for row, generation, kind, both in groups if both and kind in other]
 
 
 def _negative_caption(pair: DrawnGroup) -> str:
@@ -303,23 +343,28 @@ def _negative_caption(pair: DrawnGroup) -> str:
     return pair.negative
 
 
+def text_id(task: int, negative: bool) -> int:
+    """Return a number for T+ or T- of a task that no other text of the run has."""
+    return 2 * task + negative
+
+
 def build_index(
-    texts: Sequence[str], image_counts: Sequence[int], tasks: Sequence[int], pair_tasks: Sequence[int]
+    texts: Sequence[str], image_counts: Sequence[int], text_ids: Sequence[int], pairs: int
 ) -> tuple[TextImageIndex, Tensor]:
     """Build a batch's text-image index on the host, and its image ids, int64 [N].
 
     Args:
-        texts: T+ of all tasks, then T- of the pairs.
+        texts: T texts, T- of the pairs last.
         image_counts: number of images of each text; images are in the order of the texts.
-        tasks: task id of each T+.
-        pair_tasks: task id of each T-.
+        text_ids: of each text, unique in the run.
+        pairs: number of pairs.
     """
     counts = torch.tensor(image_counts)  # [T]
     image_text = torch.repeat_interleave(torch.arange(len(texts)), counts)  # [N]
-    text_id = torch.tensor([2 * task for task in tasks] + [2 * task + 1 for task in pair_tasks])  # [T]
+    ids = torch.tensor(text_ids)  # [T]
     number = torch.arange(len(image_text)) - (counts.cumsum(0) - counts)[image_text]  # [N], among the text's images
-    text_negative = torch.arange(len(texts)) >= len(tasks)
+    text_negative = torch.arange(len(texts)) >= len(texts) - pairs
     # 63 bits of a hash, so that all ranks agree. A node's ring gives no caption twice, those of two nodes may.
     text_caption = torch.tensor([key(text) >> 1 for text in texts])
     index = TextImageIndex.from_tensors(image_text, text_negative, text_caption)
-    return index, text_id[image_text] * _MAX_IMAGES_PER_TEXT + number
+    return index, ids[image_text] * _MAX_IMAGES_PER_TEXT + number

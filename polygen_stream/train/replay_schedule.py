@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from polygen_stream.base.errors import UserError
@@ -27,13 +27,12 @@ class ReplaySchedule:
             self._last_step.update(dict.fromkeys(record.task_ids, record.step))
         self._records: Iterator[DrawRecord] = read_draw_log(file)
 
-    def tasks(self, step: int, plain: int, pair: int) -> tuple[int, ...]:
-        """Return the task ids of a step in the order of its batch, PLAIN before PAIR.
+    def draw(self, step: int, mixes: Sequence[tuple[int, int]]) -> DrawRecord:
+        """Return the draw of a step.
 
         Args:
             step: the training step.
-            plain: number of PLAIN groups that the curriculum asks for.
-            pair: number of PAIR groups that the curriculum asks for.
+            mixes: numbers of groups with one text and with both that the curriculum may ask for, the usual ones first.
 
         Raises:
             UserError: the log has no such step, or its mix is not the one asked for.
@@ -42,12 +41,13 @@ class ReplaySchedule:
         if record is None:
             raise UserError(f"{self._file} has no step {step}: replay a run that was completed")
         pairs = record.kinds.count(Kind.PAIR)
-        if (len(record.kinds) - pairs, pairs) != (plain, pair):
+        if (len(record.kinds) - pairs, pairs) not in mixes:
+            plain, pair = mixes[0]
             raise UserError(
                 f"{self._file}: step {step} drew {len(record.kinds) - pairs} plain + {pairs} pair captions, but this "
                 f"config's curriculum asks for {plain} + {pair}: replay with the config of the run"
             )
-        return record.task_ids
+        return record
 
     def update_pins(self, ring: Ring, summary: DrawSummary) -> None:
         """Pin those of the groups just drawn that a later step draws again, and unpin the rest."""

@@ -16,11 +16,13 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.base.seeding import key
 from polygen_stream.checkpoints import discard_after, last_checkpoint
-from polygen_stream.config import RunConfig, TrainConfig, curriculum_of
+from polygen_stream.config import RunConfig, TrainConfig, curriculum_of, images_per_text
+from polygen_stream.ring.pins import most_pinned
 from polygen_stream.roles.device_lock import DeviceLock
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.schedule.curriculum import Curriculum
 from polygen_stream.schedule.leftover import LeftoverQueue
+from polygen_stream.schedule.other_sides import OtherSides
 from polygen_stream.train.checkpoint import Checkpoint, load_checkpoint, read_model_state
 from polygen_stream.train.data import RingReader
 from polygen_stream.train.device import training_device
@@ -108,7 +110,7 @@ def build_trainer(context: RoleContext) -> Trainer:
     curriculum = curriculum_of(config)
     max_age = config.curriculum.leftover_age
     leftover = LeftoverQueue(ring, ring.spec.groups, max_age) if max_age and ranks.is_leader else None
-    reader = _build_reader(context, ranks, curriculum, tokenizer, leftover, said)
+    reader = _build_reader(context, ranks, curriculum, tokenizer, leftover, _other_sides(context, ranks), said)
     batches = Prefetcher(
         reader,
         said,
@@ -213,16 +215,25 @@ def _build_average(model: ClipModel, train: TrainConfig, checkpoint: Checkpoint 
     return average
 
 
+def _other_sides(context: RoleContext, ranks: RankGroup) -> OtherSides | None:
+    """Return what keeps the texts still to be shown, on the rank that draws for a curriculum of co-occurrence."""
+    config, ring = context.config, context.ring
+    if config.curriculum.kind != "co_occurrence" or ring.spec.mode != "throughput" or not ranks.is_leader:
+        return None
+    return OtherSides(ring, config.seed, config.train.batch, most_pinned(ring.spec))
+
+
 def _build_reader(
     context: RoleContext,
     ranks: RankGroup,
     curriculum: Curriculum,
     tokenizer: Tokenizer,
     leftover: LeftoverQueue | None,
+    other_sides: OtherSides | None,
     said: ReaderHeartbeat,
 ) -> RingReader:
     config, ring = context.config, context.ring
-    images = most_texts(config.train.batch, config.train.ranks) * config.generators.positives
+    images = most_texts(config.train.batch, config.train.ranks) * images_per_text(config)
     replayed = ring.spec.mode == "replay" and ranks.is_leader
     return RingReader(
         ring,
@@ -238,6 +249,7 @@ def _build_reader(
         nodes=config.launch.nodes,
         step_barrier=ranks.step_barrier,
         leftover=leftover,
+        other_sides=other_sides,
         replay_schedule=ReplaySchedule(context.run_folder.replay_schedule) if replayed else None,
         heartbeat=said,
     )

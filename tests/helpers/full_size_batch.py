@@ -11,7 +11,7 @@ from polygen_stream.config import RunConfig, curriculum_of, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring import Kind, Member, Ring
 from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import RingReader, TrainBatch, build_index
+from polygen_stream.train.data import RingReader, TrainBatch, build_index, text_id
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.process_group import RankGroup
 from polygen_stream.train.staging import Staging, build_staging
@@ -57,7 +57,8 @@ def make_up(config: RunConfig, ranks: RankGroup, tokenizer: Tokenizer) -> tuple[
     first = pairs * ranks.rank
     tasks = range(first, first + pairs)
     texts = [f"photo {task} of {what} in the evening" for what in ("a dog", "no dog") for task in tasks]
-    index, image_ids = build_index(texts, [images] * len(texts), tasks, tasks)
+    ids = [text_id(task, negative) for negative in (False, True) for task in tasks]
+    index, image_ids = build_index(texts, [images] * len(texts), ids, pairs)
     side, device = config.ring.image_size, ranks.device
     pixels = torch.empty(len(image_ids), side, side, 3, dtype=torch.uint8, device=device)
     mix = DrawMix(plain=0, pair=config.train.batch // 2, share=0.5)

@@ -24,7 +24,7 @@ from polygen_stream.experiment.reader import endless_order
 from polygen_stream.export.reading import read_tasks
 from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import TrainBatch, build_index
+from polygen_stream.train.data import TrainBatch, build_index, text_id
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
@@ -86,7 +86,8 @@ def train_from_shards(config: RunConfig, folder: Path, every: int) -> tuple[list
     ):
         step = len(ended)
         torch.manual_seed(key(config.seed, "step", step, 0) >> 1)
-        index, image_ids = build_index(texts, counts, tasks, pair_tasks)
+        ids = [text_id(task, False) for task in tasks] + [text_id(task, True) for task in pair_tasks]
+        index, image_ids = build_index(texts, counts, ids, len(pair_tasks))
         batch = TrainBatch(
             step, mix, images.to(device), tokenizer(texts).to(device), index.to(device), tuple(texts), image_ids,
             tuple(generators), None, 0.0,

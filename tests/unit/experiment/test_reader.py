@@ -57,7 +57,7 @@ def marks(batch) -> list[tuple[int, int, int]]:
 )
 def test_every_caption_has_its_images_spread_over_the_generators(positives, generators, expected):
     data = ArmData(MarkedPool(), arm(positives, *generators), 0, negatives=False)
-    images = data.images(list(range(CAPTIONS)), False)
+    images = data.images(np.arange(CAPTIONS), np.zeros(CAPTIONS, np.int64))
     for row in range(CAPTIONS):
         shown = Counter((int(p[0, 0, 1]), int(p[0, 0, 2])) for p in images[row])
         assert shown == expected

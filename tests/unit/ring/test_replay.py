@@ -23,13 +23,20 @@ from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.train.replay_schedule import ReplaySchedule
 
 
+def plain_and_pair(plain: list[int], pair: list[int] | None = None) -> DrawRecord:
+    """A record of these tasks."""
+    pair = pair or []
+    kinds = (Kind.PLAIN,) * len(plain) + (Kind.PAIR,) * len(pair)
+    return DrawRecord(0, (*plain, *pair), kinds, (1,) * len(kinds))
+
+
 def test_a_draw_takes_the_named_tasks_in_their_order(new_ring):
     ring = new_ring(mode="replay")
     for task in (3, 5, 4):
         open_plain(ring, task)
     open_pair(ring, 9)
     render(ring)
-    draw = ring.draw(DrawRequest(0, 3, 1, exactly=[5, 9, 3, 9]), 0.0)
+    draw = ring.draw(DrawRequest(0, 3, 1, exactly=plain_and_pair([5, 9, 3], [9])), 0.0)
     assert tasks(draw) == [5, 9, 3, 9]
     assert [group.kind for group in draw.groups] == [Kind.PLAIN] * 3 + [Kind.PAIR]
     assert [group.negative for group in draw.groups] == [None, None, None, "negative 9"]
@@ -41,13 +48,13 @@ def test_a_draw_waits_for_its_tasks_and_says_when_they_cannot_come(new_ring):
     ring = new_ring(mode="replay")
     open_plain(ring, 1)
     with pytest.raises(RingTimeout, match="generator 'one' lags"):
-        ring.draw(DrawRequest(0, 1, 0, exactly=[1]), 0.01)
+        ring.draw(DrawRequest(0, 1, 0, exactly=plain_and_pair([1])), 0.01)
     render(ring)
     with pytest.raises(RingTimeout):
-        ring.draw(DrawRequest(0, 2, 0, exactly=[1, 2]), 0.01)
+        ring.draw(DrawRequest(0, 2, 0, exactly=plain_and_pair([1, 2])), 0.01)
     ring.finish_opening()
     with pytest.raises(RingExhausted, match="step 0 replays task 2, which is not in the ring"):
-        ring.draw(DrawRequest(0, 2, 0, exactly=[1, 2]), 0.01)
+        ring.draw(DrawRequest(0, 2, 0, exactly=plain_and_pair([1, 2])), 0.01)
 
 
 def test_what_will_be_drawn_again_is_pinned_however_much_it_is(new_ring, tmp_path):
@@ -60,14 +67,14 @@ def test_what_will_be_drawn_again_is_pinned_however_much_it_is(new_ring, tmp_pat
     log.write(DrawRecord(1, tuple(range(15)), (Kind.PLAIN,) * 15, (1,) * 15))
     log.close()
     script = ReplaySchedule(tmp_path / "log")
-    draw = ring.draw(DrawRequest(0, 16, 0, exactly=script.tasks(0, 16, 0)), 0.0)
+    draw = ring.draw(DrawRequest(0, 16, 0, exactly=script.draw(0, [(16, 0)])), 0.0)
     script.update_pins(ring, draw.summary)
     ring.release(draw)
     assert ring.stats().pinned == 15
     open_plain(ring, 16)  # in the place of task 15, which nobody draws again
     with pytest.raises(RingTimeout):
         open_plain(ring, 17)
-    draw = ring.draw(DrawRequest(1, 15, 0, exactly=script.tasks(1, 15, 0)), 0.0)
+    draw = ring.draw(DrawRequest(1, 15, 0, exactly=script.draw(1, [(15, 0)])), 0.0)
     script.update_pins(ring, draw.summary)
     ring.release(draw)
     assert ring.stats().pinned == 0
@@ -79,9 +86,9 @@ def test_a_script_of_another_config_or_a_shorter_run_is_refused(tmp_path):
     log.write(DrawRecord(0, (1, 2), (Kind.PLAIN, Kind.PAIR), (1, 1)))
     log.close()
     with pytest.raises(UserError, match="step 0 drew 1 plain \\+ 1 pair captions, but this config's curriculum asks"):
-        ReplaySchedule(tmp_path / "log").tasks(0, 2, 0)
+        ReplaySchedule(tmp_path / "log").draw(0, [(2, 0)])
     with pytest.raises(UserError, match="has no step 1"):
-        ReplaySchedule(tmp_path / "log").tasks(1, 1, 1)
+        ReplaySchedule(tmp_path / "log").draw(1, [(1, 1)])
 
 
 def test_a_ring_knows_how_far_tasks_have_come_in_every_mode(new_ring):
