@@ -5,8 +5,8 @@ waits here, its group pinned in the ring, and comes in a batch of such texts alo
 of a caption shows both of its texts, together or apart, and what the curriculum moves is how many of them meet.
 
 A batch of other sides is taken once `due` captions wait, a random choice among them, so that its texts were left by
-many batches and not by the last one alone. In the data set of PolyGen's first author these batches are shuffled among all
-others of an epoch, which takes a finite data set (co_occurrence.py).
+many batches and not by the last one alone. In the data set of PolyGen's first author these batches are shuffled among
+all others of an epoch, which takes a finite data set (co_occurrence.py).
 """
 
 from __future__ import annotations
