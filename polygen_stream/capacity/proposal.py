@@ -11,7 +11,7 @@ from polygen_stream.capacity.rates import Rate, Rates
 from polygen_stream.capacity.ring_size import RingSize, ring_size
 from polygen_stream.config import RunConfig, curriculum_shares, expected_group_draws, images_per_text, pair_share
 
-REUSE = 40  # draws per caption: the paper's number of epochs
+REUSE = 40  # uses of each caption: the paper's number of epochs
 SHARED = 4  # GPUs from which on the language models get one of their own
 TIME_SLICE_S = 120.0  # of processes that take turns on a GPU
 LEAVE_THE_GPU = ("eager", "torch-compile")  # backends whose renderers can, between time slices
@@ -24,12 +24,14 @@ class Demand:
     Attributes:
         images: Images rendered per caption.
         step_images: Images drawn by a step.
-        step_captions: Captions drawn by a step.
+        step_captions: Captions used by a step: shown with all of their texts that the curriculum shows.
+        draws: Draws per use of a caption: 1; more with co-occurrence, where many captions show their texts one by one.
     """
 
     images: float
     step_images: float
     step_captions: float
+    draws: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Proposal:
         renderers: GPUs that render; 0: every role takes turns on the trainer's GPU.
         allocation: Which generator renders on which GPU.
         demand: Images and captions per step.
-        reuse: Draws per caption.
+        reuse: Uses of each caption.
         images_per_s: Images rendered per second.
         captions_per_s: Captions written per second.
         steps_per_s: Training steps per second.
@@ -91,14 +93,16 @@ def demand_of(config: RunConfig) -> Demand:
     """Return the demand of a config.
 
     A step of B texts with a fraction p of hard negatives draws B (1 - p) captions, B p of them with their negative.
+    With co-occurrence half of the texts are hard negatives, so a step uses B / 2 captions.
     """
     shares, generators, batch = curriculum_shares(config), config.generators, config.train.batch
     negatives = 0.5 if config.curriculum.kind == "co_occurrence" else sum(shares) / len(shares)  # of all texts
-    n = images_per_text(config)
+    n, step_captions = images_per_text(config), batch * (1 - negatives)
     return Demand(
         images=generators.positives + pair_share(config) * generators.negatives,
         step_images=batch * ((1 - negatives) * n + negatives * min(n, generators.negatives)),
-        step_captions=expected_group_draws(config) / config.train.steps,
+        step_captions=step_captions,
+        draws=expected_group_draws(config) / config.train.steps / step_captions,
     )
 
 
@@ -116,7 +120,7 @@ def propose(
         config: The config.
         rates: Rates of one GPU.
         gpus: Number of GPUs.
-        reuse: Draws per caption.
+        reuse: Uses of each caption.
         steps: Steps of the run; None: as many as `images` allow at that reuse, else train.steps.
         images: Images to render; None: no limit.
 
@@ -240,7 +244,7 @@ def remedies(config: RunConfig, rates: Rates, proposal: Proposal) -> list[tuple[
                                   f" {proposal.images_per_s:.1f}"))  # fmt: skip
         balanced = proposal.reuse / (1 - proposal.trainer_waits)
         more = propose(config, rates, proposal.gpus, balanced, proposal.steps)
-        found.append((f"each caption is drawn {balanced:.0f} times instead of {proposal.reuse:.0f}", more, ""))
+        found.append((f"each caption is used {balanced:.0f} times instead of {proposal.reuse:.0f}", more, ""))
     slowest = min(rates.generators, key=lambda name: rates.generators[name].per_s)
     halved = Rate(2 * rates.generators[slowest].per_s, "estimate", f"half of {slowest}'s steps")
     faster = replace(rates, generators={**rates.generators, slowest: halved})

@@ -34,7 +34,7 @@ def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: 
         *_rendering(rates, p),
         f"  a caption has {d.images:.2f} images on average, hard negatives included:"
         f" {p.images_per_s:.2f} / {d.images:.2f} = {p.captions_per_s:.2f} captions/s",
-        f"  each is drawn {p.reuse:.0f} times, a step draws {d.step_captions:.0f}:"
+        f"  each is used {p.reuse:.0f} times, a step uses {d.step_captions:.0f}:"
         f" {p.captions_per_s:.2f} x {p.reuse:.0f} / {d.step_captions:.0f} ="
         f" {p.captions_per_s * p.reuse / d.step_captions:.3f} steps/s are offered",
         f"  a step trains on {d.step_images:.0f} images, {p.trainers} x {rates.trainer.per_s:.0f} images/s:"
@@ -104,7 +104,7 @@ def _settings(config: RunConfig, p: Proposal) -> list[str]:
     needs = f"{BATCHES} batches = {ring.for_batches} images, an hour of rendering = {ring.for_rendering}"
     why = f"the config's own, enough for {needs}" if ring.own else needs
     lines = [
-        f"  ring.samples_per_insert = {p.reuse:.1f}",
+        f"  ring.samples_per_insert = {p.reuse * p.demand.draws:.1f}",
         f"  ring.slots = {ring.slots}    # {why}; x {config.ring.image_size}^2 x 3 B = {size:.1f} GB",
         f"  train.ranks = {p.trainers}",
     ]

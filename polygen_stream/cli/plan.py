@@ -22,7 +22,7 @@ def plan(
             help="Rates measured by `make gpu-test` or `bench generators`, `captions`, `trainer`; may be repeated.",
         ),
     ] = None,
-    reuse: Annotated[float, typer.Option(min=1.0, help="Draws of each caption.")] = 40.0,
+    reuse: Annotated[float, typer.Option(min=1.0, help="Uses of each caption.")] = 40.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the run (default: the config's).")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Rendered images of the run, instead of --steps.")] = None,
 ) -> None:

@@ -18,6 +18,7 @@ from polygen_stream.base.home import expand_home
 from polygen_stream.base.toml_files import read_toml
 from polygen_stream.config.checks import check_possible
 from polygen_stream.config.explain import explain_validation
+from polygen_stream.config.methods import options_of
 from polygen_stream.config.overrides import apply_override, parse_overrides
 from polygen_stream.config.schema import RunConfig
 
@@ -44,8 +45,11 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
     file = config_path(path)
     values = read_toml(file, "config")
     _resolve_paths(values, file.parent)
+    for dotted, value in options_of(values.get("method")).items():
+        _set_default(values, dotted, value)
     origins: dict[str, str] = {}
     pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    pairs = options_of(pairs.get("method", "").strip('"')) | dict(pairs)
     for dotted, text in pairs.items():
         apply_override(values, dotted, text)
         origins[dotted] = f"--{dotted}"
@@ -100,6 +104,13 @@ def _absolute_task(task: str, folder: Path) -> str:
 
 def _absolute(path: str, folder: Path) -> str:
     return os.path.normpath(folder.absolute() / expand_home(path))
+
+
+def _set_default(values: dict[str, Any], dotted: str, value: Any) -> None:
+    section, _, leaf = dotted.partition(".")
+    table = values.setdefault(section, {})
+    if isinstance(table, dict):  # if not, validation refuses it
+        table.setdefault(leaf, value)
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:

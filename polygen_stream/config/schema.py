@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.config import JsonDict
 
 from polygen_stream.assets.resources import recipe_name
+from polygen_stream.config.methods import Method
 from polygen_stream.registry import CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, SAMPLERS
 from polygen_stream.schedule.curriculum import CurriculumKind
 
@@ -746,6 +747,12 @@ class RunConfig(Section):
         lt=2**63,
         json_schema_extra=FIXED,
         description="Seed from which every caption, image and batch follows.",
+    )
+    method: Method = Field(
+        default="digest",
+        json_schema_extra=FIXED,
+        description='Options that are not set beside it: those of the "digest" of the paper, or of code under the name '
+        'of its first "author". On the command line it replaces those of the config.',
     )
     captions: CaptionsConfig = CaptionsConfig()
     generators: GeneratorsConfig = GeneratorsConfig()

@@ -211,6 +211,13 @@ class DrawSummary:
     rows: tuple[int, ...]
     has_negative: tuple[bool, ...]
 
+    @property
+    def other_sides(self) -> list[tuple[int, int, int]]:
+        """(row, generation, polarity) of the text that was not drawn, of each PAIR group drawn with one of its two."""
+        other = {Kind.PLAIN: int(Polarity.NEGATIVE), Kind.NEGATIVE: int(Polarity.POSITIVE)}
+        groups = zip(self.rows, self.record.generations, self.record.kinds, self.has_negative, strict=True)
+        return [(row, generation, other[kind]) for row, generation, kind, both in groups if both and kind in other]
+
 
 @dataclass(frozen=True)
 class Draw:

@@ -27,8 +27,10 @@ from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import pause, renderer
 from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, group_members, target_groups
 from polygen_stream.ring import DrawRequest, GroupRequest, Kind, Ring
+from polygen_stream.ring.pins import most_pinned
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.schedule.ledger import CaptionTask
+from polygen_stream.schedule.other_sides import OtherSides
 from polygen_stream.simulate.hardware import ModelTimes, Placement
 from polygen_stream.simulate.outcome import Outcome
 
@@ -93,8 +95,6 @@ def simulate_node(
             f"curriculum.leftover_age = {config.curriculum.leftover_age} with ring.mode = {config.ring.mode!r} is not "
             "simulated: set curriculum.leftover_age = 0 and ring.mode = 'throughput'"
         )
-    if config.curriculum.kind != "share":
-        raise UserError(f"curriculum.kind = {config.curriculum.kind!r} is not simulated: set curriculum.kind = 'share'")
     clock = simpy.Environment()
     gpus = [simpy.Resource(clock) for _ in range(placement.gpus)]
     with closing(Ring.create(replace(ring_spec(config), image_shape=(1, 1, 3)))) as ring:
@@ -202,13 +202,21 @@ class _Node:
         """Simulate train/run.py: the ranks of the node take one step together."""
         config, ring, outcome, times = self.config, self.ring, self.outcome, self.times
         curriculum, ranks = curriculum_of(config), self.placement.trainers
+        by_coin = config.curriculum.kind == "co_occurrence"
+        waiting = OtherSides(ring, config.seed, config.train.batch, most_pinned(ring.spec)) if by_coin else None
         for step in range(config.train.steps):
             mix, began = curriculum.draw(step), self.clock.now
-            while (draw := ring.try_draw(DrawRequest(step, mix.plain, mix.pair))) is None:
+            request = DrawRequest(step, mix.plain, mix.pair, by_coin=by_coin)
+            if waiting is not None and (sides := waiting.batch(step)):
+                request = DrawRequest(step, len(sides), 0, other_sides=sides)
+            while (draw := ring.try_draw(request)) is None:
                 self._notify("drawn")  # the trainer is starving, so the rate limiter admits groups that it held back
                 yield self.filled
             images = sum(len(group.positive_slots) + len(group.negative_slots) for group in draw.groups)
-            self._drawn.update(group.task_id for group in draw.groups if group.kind is Kind.PAIR)
+            self._drawn.update(group.task_id for group in draw.groups if group.kind is not Kind.PLAIN)
+            if waiting is not None:
+                waiting.drawn(request.other_sides)
+                waiting.put([] if request.other_sides else draw.summary.other_sides)
             ring.release(draw)
             self._notify("drawn")
             outcome.images_drawn += images

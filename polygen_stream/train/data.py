@@ -14,7 +14,6 @@ from torchdata.nodes import BaseNode
 from polygen_stream.base.errors import PolygenError, RankLost
 from polygen_stream.base.seeding import key
 from polygen_stream.ring import Draw, DrawnGroup, DrawRecord, DrawRequest, DrawSummary, Kind, Ring, WaitStopped
-from polygen_stream.ring.records import Polarity
 from polygen_stream.schedule.curriculum import Curriculum, DrawMix
 from polygen_stream.schedule.leftover import Group, Lane, LeftoverQueue
 from polygen_stream.schedule.other_sides import OtherSides, Side
@@ -272,7 +271,7 @@ class RingReader(BaseNode[TrainBatch]):
             self._update_leftover(self._leftover, summary, mix)
         if self._other_sides is not None:
             self._other_sides.drawn(sides)
-            self._other_sides.put([] if sides else _texts_not_drawn(summary))
+            self._other_sides.put([] if sides else summary.other_sides)
         if self._replay_schedule is not None:
             self._replay_schedule.update_pins(self._ring, summary)
 
@@ -328,14 +327,6 @@ class RingReader(BaseNode[TrainBatch]):
         """Return the counts of what waits to be drawn, None where nothing can."""
         waiting = self._other_sides if self._leftover is None else self._leftover
         return None if waiting is None else waiting.counts()
-
-
-def _texts_not_drawn(summary: DrawSummary) -> list[Side]:
-    """Return the other side of each group that was drawn with one of its two texts."""
-    record = summary.record
-    other = {Kind.PLAIN: int(Polarity.NEGATIVE), Kind.NEGATIVE: int(Polarity.POSITIVE)}
-    groups = zip(summary.rows, record.generations, record.kinds, summary.has_negative, strict=True)
-    return [(row, generation, other[kind]) for row, generation, kind, both in groups if both and kind in other]
 
 
 def _negative_caption(pair: DrawnGroup) -> str:

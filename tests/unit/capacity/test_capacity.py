@@ -194,7 +194,7 @@ def test_the_remedy_of_more_reuse_ends_the_wait_and_a_busy_trainer_needs_none():
     config = node()
     rates = find_rates(config)
     idle = propose(config, rates, 8)
-    more = next(after for what, after, _ in remedies(config, rates, idle) if "is drawn" in what)
+    more = next(after for what, after, _ in remedies(config, rates, idle) if "is used" in what)
     assert idle.trainer_waits == pytest.approx(0.264, abs=0.005) and more.trainer_waits == pytest.approx(0, abs=1e-6)
     assert more.images < idle.images
     assert remedies(config, rates, more) == []
