@@ -98,7 +98,7 @@ class CaptionsConfig(Section):
         "bank.",
     )
     scene_share: float = Field(
-        default=0.5,
+        default=0.25,
         ge=0,
         le=1,
         json_schema_extra=FIXED,
