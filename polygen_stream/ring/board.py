@@ -18,9 +18,9 @@ import numpy as np
 
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.drawing import describe, lease_batch
+from polygen_stream.ring.drawing import LeasedRows, lease_batch
 from polygen_stream.ring.layout import RingColumns
-from polygen_stream.ring.records import DrawnGroup, DrawRecord, DrawRequest, DrawSummary, Kind
+from polygen_stream.ring.records import DrawRecord, DrawRequest, DrawSummary, Kind
 from polygen_stream.ring.undo_journal import Operation, UndoJournal
 
 MAX_RANKS = 62  # ranks that have received their slice are bits of one signed 8-byte mask
@@ -69,7 +69,7 @@ def try_broadcast(control: Control, process: int, request: DrawRequest, world: i
     return DrawSummary(record, tuple(leased.rows.tolist()), tuple(has_negative))
 
 
-def try_receive(control: Control, process: int, step: int, rank: int, world: int) -> tuple[DrawnGroup, ...] | None:
+def try_receive(control: Control, process: int, step: int, rank: int, world: int) -> LeasedRows | None:
     """Move the leases of a rank's slice to this process. Return None while the step was not broadcast.
 
     Raises:
@@ -101,7 +101,7 @@ def try_receive(control: Control, process: int, step: int, rank: int, world: int
             journal.add("lease", leader * groups + rows, -1)
             journal.add("lease", process * groups + rows, 1)
         journal.set("board_received", place, int(c.board_received[place]) | 1 << rank)
-    return describe(control, rows, kinds[mine], times, turns)
+    return LeasedRows(rows, kinds[mine], times, turns)
 
 
 def clear_board(control: Control, journal: UndoJournal, process: int) -> None:

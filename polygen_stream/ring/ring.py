@@ -383,7 +383,7 @@ class Ring:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}")
         control, row = self._control, self._registered()
-        groups, waited_s = wait_for(
+        leased, waited_s = wait_for(
             lambda: board.try_receive(control, row, step, rank, world),
             timeout_s,
             self._beat(f"waiting for the broadcast of step {step}", heartbeat),
@@ -391,9 +391,9 @@ class Ring:
         )
         if waited_s:
             control.count(Total.DRAW_WAIT_NS, int(waited_s * 1e9))
-        if groups is None:
+        if leased is None:
             raise RingTimeout(diagnosis.missing_broadcast(control, step, rank, waited_s))
-        return self._new_draw(step, groups, waited_s)
+        return self._as_draw(step, leased, waited_s)
 
     def _wait_to_draw(
         self,
@@ -420,12 +420,7 @@ class Ring:
 
     def _as_draw(self, step: int, leased: drawing.LeasedRows, waited_s: float) -> Draw:
         groups = drawing.describe(self._control, leased.rows, leased.kinds, leased.times, leased.turns)
-        return self._new_draw(step, groups, waited_s, leased.recorded_turns(self.spec))
-
-    def _new_draw(
-        self, step: int, groups: tuple[DrawnGroup, ...], waited_s: float, turns: tuple[tuple[int, int], ...] = ()
-    ) -> Draw:
-        draw = Draw(step, groups, waited_s, next(self._lease_numbers), turns)
+        draw = Draw(step, groups, waited_s, next(self._lease_numbers), leased.recorded_turns(self.spec))
         self._leases[draw.lease] = draw
         return draw
 
