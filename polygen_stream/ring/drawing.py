@@ -26,7 +26,8 @@ class LeasedRows:
         rows: of the group table, int64 [n]; drawn as PLAIN, NEGATIVE, PAIR.
         kinds: as drawn, n entries.
         times: draws of each group before this one, int64 [n].
-        turns: number of this draw among those that chose images of T+, and of T-, of each group, int64 [n, 2].
+        turns: number of this draw among those that chose images of T+, and of T-, of each group, int64 [n, 2]; in
+            deterministic mode the step.
     """
 
     rows: np.ndarray
@@ -43,8 +44,8 @@ def check_request(spec: RingSpec, request: DrawRequest) -> None:
     """Refuse a request that no state of this ring could answer.
 
     Raises:
-        ValueError: it asks for no groups, for more than the ring has rows, for other sides that are not the batch, or,
-            in replay mode, names no tasks.
+        ValueError: it asks for no groups, for more than the ring has rows, for other sides that are not the batch or,
+            in deterministic mode, for any, or, in replay mode, names no tasks.
     """
     if request.plain < 0 or request.pair < 0 or not 1 <= request.groups <= spec.groups:
         raise ValueError(f"a draw of {request.plain} PLAIN + {request.pair} PAIR groups from {spec.groups} group rows")
@@ -52,6 +53,8 @@ def check_request(spec: RingSpec, request: DrawRequest) -> None:
         raise ValueError(
             f"a draw of {len(request.other_sides)} other sides as {request.plain} PLAIN + {request.pair} PAIR groups"
         )
+    if request.other_sides and spec.deterministic:
+        raise ValueError(f"a draw of {len(request.other_sides)} other sides from a deterministic ring, which pins none")
     if spec.mode == "replay" and (request.exactly is None or len(request.exactly.task_ids) != request.groups):
         named = "no" if request.exactly is None else len(request.exactly.task_ids)
         raise ValueError(
@@ -106,13 +109,15 @@ def _drawn_as_negative(control: Control, request: DrawRequest, singles: np.ndarr
     """Return of which of the groups drawn alone T- is drawn, bool [n]."""
     if request.exactly is not None and control.spec.mode == "replay":
         return np.array([kind is Kind.NEGATIVE for kind in request.exactly.kinds[: singles.size]], bool)
-    if request.other_sides:
-        return np.array([polarity == Polarity.NEGATIVE for _, _, polarity in request.other_sides])
-    if not request.by_coin:
-        return np.zeros(singles.size, bool)
     c = control.columns
-    heads = coin(control.spec.seed, request.step, c.group_task[singles])
-    return heads & (c.group_kind[singles] == Kind.PAIR)
+    if request.other_sides:
+        chosen = np.array([polarity == Polarity.NEGATIVE for _, _, polarity in request.other_sides])
+    elif request.by_coin:
+        chosen = coin(control.spec.seed, request.step, c.group_task[singles])
+    else:
+        return np.zeros(singles.size, bool)
+    # A group whose images were rendered again after a resumption may have none of T- any more.
+    return chosen & (c.group_kind[singles] == Kind.PAIR)
 
 
 def unseen(control: Control, limit: int) -> list[tuple[int, int]]:

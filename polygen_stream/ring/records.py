@@ -128,7 +128,8 @@ class DrawRequest:
         by_coin: whether a coin, keyed by (seed, step, task id), decides which text of a PAIR group is drawn where
             `plain` asks for one; if not, it is the caption. Ignored in replay mode.
         other_sides: (row, generation, polarity) of each text of a batch of `plain` texts and no pair, which a draw in
-            throughput mode then takes and no others. The groups have to be pinned. Their rounds stay as they are.
+            throughput mode then takes and no others; T+ instead of a T- whose images were rendered again after a
+            resumption and all failed. The groups have to be pinned. Their rounds stay as they are.
     """
 
     step: int

@@ -3,7 +3,8 @@
 A draw takes n of the V images of a text (RingSpec.images_per_draw), by a keyed choice without repetition: n at a time
 until all were taken, then anew in another order. Where n does not divide V, a draw at the border takes the rest of one
 order and the start of the next, never an image twice; after V / gcd(V, n) draws all were taken equally often. The
-choice is a function of (seed, task, polarity, number of the draw), so that no order has to be kept.
+choice is a function of (seed, task, polarity, number of the draw), so that no order has to be kept. A deterministic
+ring takes the step for the number of the draw: there an image comes again early if draws of its text skip steps.
 
 This is the multi-positive data set of PolyGen's first author, in which n+ images of a caption come into a batch and a
 caption has V of them over time; n = V is StableRep's (arXiv 2306.00984).

@@ -1,4 +1,4 @@
-"""What tests share that look at the images of a draw: groups with several images of each text, and what came of them."""
+"""What tests share that look at the images of a draw: groups with several images of each text, and what was drawn."""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from ring_views import (
 from small_rings import open_pair, open_plain, pictures, render
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.ring import Draw, DrawRequest, Kind, Member, PinResult, Ring
+from polygen_stream.ring import Draw, DrawRequest, Kind, Member, PinResult, Ring, RingTimeout
+from polygen_stream.ring.restore import restore_snapshot
+from polygen_stream.ring.snapshot import save_snapshot
 
 
 def coins(ring: Ring, steps: int, plain: int = 16) -> dict[tuple[int, int], Kind]:
@@ -95,17 +97,22 @@ def test_pairs_drawn_with_their_negatives_know_no_coin(new_ring):
         assert kinds[Kind.PAIR] == 3 and kinds.total() == 9
 
 
+def render_without_negatives(ring: Ring, dark_tasks: range) -> None:
+    """Renders all but the negatives of some tasks, which fail."""
+    while claims := ring.claim([0, 1], 8):
+        dark = [claim for claim in claims if claim.task_id in dark_tasks and claim.polarity == T_MINUS]
+        kept = [claim for claim in claims if claim not in dark]
+        ring.fail(dark, "dark")
+        ring.commit(kept, pictures(kept) if kept else np.empty((0, 4, 4, 3), np.uint8))
+
+
 @pytest.mark.parametrize("mode", ["throughput", "deterministic"])
 def test_a_pair_without_negative_images_is_drawn_for_its_caption_only(new_ring, mode):
     changes = {"mode": mode, "window": 6, "min_fill": 6} if mode == "deterministic" else {}
     ring = new_ring(**ROOM, **changes, max_retries=0)
     for task in range(6):
         open_views(ring, task)
-    while claims := ring.claim([0, 1], 8):
-        dark = [claim for claim in claims if claim.task_id < 3 and claim.polarity == T_MINUS]
-        kept = [claim for claim in claims if claim not in dark]
-        ring.fail(dark, "dark")
-        ring.commit(kept, pictures(kept))
+    render_without_negatives(ring, range(3))
     drawn = coins(ring, 30, plain=6)
     assert {drawn[step, task] for step in range(30) for task in range(3)} == {Kind.PLAIN}
     assert {drawn[step, task] for step in range(30) for task in range(3, 6)} == {Kind.PLAIN, Kind.NEGATIVE}
@@ -199,6 +206,35 @@ def test_other_sides_are_the_whole_batch(new_ring, plain, pair):
     sides = pinned_sides(ring, take(ring, DrawRequest(0, 16, 0, by_coin=True)))
     with pytest.raises(ValueError):
         ring.draw(DrawRequest(1, plain, pair, other_sides=sides), 0.0)
+
+
+def test_a_deterministic_ring_has_no_other_sides(new_ring):
+    ring = filled(new_ring, mode="deterministic", window=16, min_fill=16)
+    with pytest.raises(ValueError, match="deterministic"):
+        ring.draw(DrawRequest(0, 2, 0, other_sides=[(0, 1, T_PLUS), (1, 1, T_MINUS)]), 0.0)
+
+
+def test_other_sides_wait_for_images_that_are_rendered_again_and_show_t_plus_where_all_of_t_minus_failed(
+    new_ring, tmp_path
+):
+    ring = filled(new_ring, range(4), max_retries=0)
+    groups = take(ring, DrawRequest(0, 4, 0)).groups
+    assert {ring.pin(group.row, group.generation) for group in groups} == {PinResult.PINNED}
+    request = DrawRequest(1, 4, 0, other_sides=[(g.row, g.generation, T_MINUS) for g in groups])
+    save_snapshot(ring, tmp_path / "ring", payload=False)
+    second = restore_snapshot(tmp_path / "ring", ring.spec)
+    second.register("test", "second life")
+    with pytest.raises(RingTimeout):
+        second.draw(request, 0.0)
+    render_without_negatives(second, range(2))
+    shown = {(g.task_id, g.kind, g.caption): tuple(images(second, g)) for g in take(second, request).groups}
+    assert shown == {
+        (0, Kind.PLAIN, "caption 0"): ((0, 0),),
+        (1, Kind.PLAIN, "caption 1"): ((1, 0),),
+        (2, Kind.NEGATIVE, "negative 2"): ((2, 1),),
+        (3, Kind.NEGATIVE, "negative 3"): ((3, 1),),
+    }
+    second.close()
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -148,6 +148,21 @@ def test_a_restored_ring_goes_on_with_the_images_of_an_uninterrupted_one(new_rin
     second.close()
 
 
+def test_a_deterministic_ring_chooses_images_by_the_step_alone(new_ring):
+    """Without the draws before, a step has the same images; over consecutive steps each comes before any again."""
+    window = {"mode": "deterministic", "window": 6, "min_fill": 6}
+    one, other = filled(new_ring, range(6), **window), filled(new_ring, range(5, -1, -1), **window)
+    history = defaultdict(list)
+    for step in range(8):
+        groups = take(one, DrawRequest(step, 0, 6)).groups
+        for group in groups:
+            for text, shown in images(one, group).items():
+                history[text].append(shown)
+        if step in (3, 6):
+            assert seen(other, take(other, DrawRequest(step, 0, 6)).groups) == seen(one, groups)
+    assert_each_image_comes_before_any_again(history, 4, 2)
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_slices_of_a_broadcast_are_what_a_single_draw_gives(new_ring, world):
     shared, single = (filled(new_ring, range(10), range(10, 14)) for _ in range(2))
