@@ -18,7 +18,7 @@ from ring_views import (
 )
 from small_rings import render
 
-from polygen_stream.ring import Draw, DrawRequest, Kind, PinResult, Ring
+from polygen_stream.ring import Draw, DrawRecord, DrawRequest, Kind, PinResult, Ring
 from polygen_stream.ring.draw_log import DrawLog, read_draw_log
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
@@ -103,6 +103,11 @@ def mixed_requests(ring: Ring, steps: range) -> list[tuple[Draw, list[tuple]]]:
     return drawn
 
 
+def replay_of(record: DrawRecord) -> DrawRequest:
+    pairs = record.kinds.count(Kind.PAIR)
+    return DrawRequest(record.step, len(record.kinds) - pairs, pairs, exactly=record)
+
+
 def test_a_log_with_turns_replays_to_the_same_texts_and_images(new_ring, tmp_path):
     ring = filled(new_ring, range(10), range(10, 14))
     drawn = mixed_requests(ring, range(24))
@@ -117,14 +122,16 @@ def test_a_log_with_turns_replays_to_the_same_texts_and_images(new_ring, tmp_pat
     same = filled(new_ring, range(10), range(10, 14), mode="replay")
     other_rows = filled(new_ring, range(9, -1, -1), range(13, 9, -1), mode="replay")
     for record, (draw, expected) in zip(records, drawn, strict=True):
-        pairs = record.kinds.count(Kind.PAIR)
-        request = DrawRequest(record.step, len(record.kinds) - pairs, pairs, exactly=record)
+        request = replay_of(record)
         again = take(same, request)
         assert seen(same, again.groups) == expected and again.record == record
         assert [(g.positive_slots, g.negative_slots) for g in again.groups] == [
             (g.positive_slots, g.negative_slots) for g in draw.groups
         ]
         assert seen(other_rows, take(other_rows, request).groups) == expected
+    begun_late = filled(new_ring, range(10), range(10, 14), mode="replay")
+    for record, (_, expected) in list(zip(records, drawn, strict=True))[9:]:  # the record says which images, no count
+        assert seen(begun_late, take(begun_late, replay_of(record)).groups) == expected
 
 
 @pytest.mark.parametrize("mode", ["throughput", "deterministic"])
