@@ -214,7 +214,8 @@ def release(control: Control, process: int, draw: Draw) -> None:
     spec, c = control.spec, control.columns
     rows = np.array([group.row for group in draw.groups], dtype=np.int64)
     generations = np.array([group.generation for group in draw.groups], dtype=np.int64)
-    slots = np.array([s for group in draw.groups for s in (*group.positive_slots, *group.negative_slots)], np.int64)
+    taken = [slot for group in draw.groups for slot in (*group.positive_slots, *group.negative_slots)]
+    slots = np.unique(np.array(taken, np.int64))  # a replayed batch may have a caption twice
     with control.transition(Operation.RELEASE) as journal:
         cells = process * spec.groups + rows
         assert (c.lease[cells] > 0).all() and (c.group_generation[rows] == generations).all()

@@ -197,7 +197,7 @@ class RingReader(BaseNode[TrainBatch]):
             raise StopIteration
         carry = self._curriculum.state_dict()
         mix = self._curriculum.draw(self._step)
-        sides: list[Side] = [] if self._other_sides is None else self._other_sides.batch(self._step)
+        sides = self._sides_due()
         if sides:
             mix = DrawMix(plain=len(sides), pair=0, share=mix.share)
         attempt = self._try_draw(mix, sides)
@@ -219,6 +219,14 @@ class RingReader(BaseNode[TrainBatch]):
             self._ring.release(draw)
         self._step += 1
         return batch
+
+    def _sides_due(self) -> list[Side]:
+        """Return the texts of a batch of other sides, if one is due."""
+        if self._other_sides is None or not self._other_sides.batch(self._step):
+            return []
+        # A group whose images are rendered again after a resume is gone if none can be.
+        self._other_sides.settle(self._ring.pinned())
+        return self._other_sides.batch(self._step)
 
     def _try_draw(self, mix: DrawMix, sides: Sequence[Side]) -> _DrawAttempt:
         """Draw the step's batch where this rank is the one that draws, and say how that went."""
@@ -355,7 +363,7 @@ def build_index(
     ids = torch.tensor(text_ids)  # [T]
     number = torch.arange(len(image_text)) - (counts.cumsum(0) - counts)[image_text]  # [N], among the text's images
     text_negative = torch.arange(len(texts)) >= len(texts) - pairs
-    # 63 bits of a hash, so that all ranks agree. A node's ring gives no caption twice, those of two nodes may.
+    # 63 bits of a hash, so that all ranks agree. Two nodes may draw one caption, and so may a batch of other sides.
     text_caption = torch.tensor([key(text) >> 1 for text in texts])
     index = TextImageIndex.from_tensors(image_text, text_negative, text_caption)
     return index, ids[image_text] * _MAX_IMAGES_PER_TEXT + number
