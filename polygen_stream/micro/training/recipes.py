@@ -73,7 +73,12 @@ RECIPES: dict[str, tuple[Cycle, ...]] = {
         Cycle(2600, 32, 2e-3, seed=12, pictures=100000, part="vae"),
     ),
     "mistral": (Cycle(4000, 64, 3e-3, seed=0),),
-    "llama": (Cycle(4000, 64, 2e-3, seed=0), Cycle(1500, 64, 1.2e-3, seed=1), Cycle(1500, 64, 1.2e-3, seed=2)),
+    "llama": (
+        Cycle(4000, 64, 2e-3, seed=0),
+        Cycle(1500, 64, 1.2e-3, seed=1),
+        Cycle(1500, 64, 1.2e-3, seed=2),
+        Cycle(1800, 64, 1.5e-3, seed=3),
+    ),
 }
 AUTOENCODERS = {"sd15": "kl_f4", "sd2": "kl_f4_sd2", "sana": "dc_f8", "sdxl": "kl_f4", "sdxl_turbo": "kl_f4"}
 LANGUAGE_MODELS = ("mistral", "llama")
