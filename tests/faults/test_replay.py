@@ -10,10 +10,12 @@ from run_results import RUN, assert_same, result
 
 # A ring that has to evict: 40 of 100 captions fit. In throughput mode batches depend on everybody's pace.
 FLOWING = ("ring.mode", "throughput", "ring.window", "0", "ring.slots", "120", "ring.min_fill", "12")
+# Batches of texts that waited, and one of two images of each text in a draw.
+AUTHOR = (*FLOWING, "ring.slots", "400", "method", "author", "train.images_per_text", "1")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("settings", [FLOWING, ()], ids=["throughput", "deterministic"])
+@pytest.mark.parametrize("settings", [FLOWING, (), AUTHOR], ids=["throughput", "deterministic", "author"])
 def test_a_replay_gives_the_trainer_the_same_batches_in_the_same_order(tmp_path, settings):
     started = []
 
@@ -37,7 +39,9 @@ def test_a_replay_gives_the_trainer_the_same_batches_in_the_same_order(tmp_path,
     journal = {name: run_result.pop("journal") for name, run_result in (("first", first), ("second", second))}
     # Weights and losses too: texts and pictures were the same, byte for byte.
     assert_same(second, first)
-    drawn = {task for step in first["draws"] for task in (*step["plain"], *step["pair"])}
+    drawn = {task for step in first["draws"] for kind in ("plain", "negative", "pair") for task in step.get(kind, ())}
+    if settings == AUTHOR:
+        assert any(step.get("negative") and not step["pair"] for step in first["draws"][20:]), "texts that waited"
     lines = [json.loads(line) for line in journal["first"].splitlines()]
     kept = [line for line in lines if "task" not in line or line["task"]["task_id"] in drawn]
     assert [json.loads(line) for line in journal["second"].splitlines()] == kept

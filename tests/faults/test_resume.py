@@ -19,13 +19,22 @@ from polygen_stream.checkpoints import list_checkpoints
 START_S = 150.0  # imports of torch and open_clip on a machine that is busy
 
 
+AUTHOR = ("method", "author", "train.images_per_text", "1")  # half of the images of a text in a draw
+
+
+@pytest.fixture(scope="module", params=[(), AUTHOR], ids=["digest", "author"])
+def settings(request) -> tuple[str, ...]:
+    """The method, and how many images of a text a draw takes."""
+    return request.param
+
+
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, settings):
     """start(*overrides) begins the run, or goes on with it: each process tree is a Launched."""
     started = []
 
     def start(*overrides: str) -> Launched:
-        words = ("resume",) if (tmp_path / "run").exists() else overrides
+        words = ("resume",) if (tmp_path / "run").exists() else (*settings, *overrides)
         attempt = tmp_path / f"attempt-{len(started)}"
         attempt.mkdir()
         started.append(Launched(attempt, RUN, words, run_dir=tmp_path / "run"))
@@ -37,16 +46,18 @@ def start(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
+def expected(tmp_path_factory, settings):
     """What the run gives that nobody interrupts."""
-    run = Launched(tmp_path_factory.mktemp("whole"), RUN)
+    run = Launched(tmp_path_factory.mktemp("whole"), RUN, settings)
     try:
         assert run.wait(300) == 0, run.stderr
         found = result(run.run_dir)
     finally:
         run.close()
     assert found["step"] == STEPS
-    assert {kind for draw in found["draws"] for kind in ("plain", "pair") if draw[kind]} == {"plain", "pair"}
+    kinds = {"plain", "pair", "negative"} if settings else {"plain", "pair"}
+    assert {kind for draw in found["draws"] for kind in ("plain", "negative", "pair") if draw.get(kind)} == kinds
+    assert all(("turns" in draw) == bool(settings) for draw in found["draws"])
     return found
 
 
