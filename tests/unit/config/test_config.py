@@ -161,6 +161,11 @@ SIZED = [word for key, value in SIZES.items() for word in (f"--{key}", value)]
         (["--captions.target", "63"], ["captions.target = 63", "ring.min_fill = 64"]),
         (["--generators.negatives", "5"], ["generators.negatives = 5", "generators.positives = 4"]),
         (["--generators.negatives", "0"], ["curriculum.start = 0.0", "end = 0.5", "generators.negatives = 0"]),
+        (["--train.images_per_text", "5"], ["train.images_per_text = 5", "generators.positives = 4"]),
+        # 8 batches of 64 captions x (4 + 4) images
+        (["--method", "author", "--ring.slots", "4095"], ["ring.slots = 4095", "4096", "co_occurrence"]),
+        (["--method", "author", "--generators.negatives", "0"], ["'co_occurrence'", "generators.negatives = 0"]),
+        (["--method", "author", "--curriculum.leftover_age", "3"], ["leftover_age = 3", "'co_occurrence'"]),
         # 600 steps x 64 texts x (1 - 0.25) groups a text
         (["--ring.max_times_sampled", "11"], ["28800", "2400", "11", "26400"]),
     ],
@@ -209,6 +214,9 @@ def test_a_setting_that_would_be_ignored_is_refused(words, parts):
         ["--captions.target", "64", "--curriculum.end", "0"],
         ["--captions.target", "83"],
         ["--generators.negatives", "0", "--curriculum.end", "0"],
+        ["--method", "author", "--ring.slots", "4096"],
+        ["--method", "author", "--ring.slots", "1024", "--ring.mode", "deterministic"],
+        ["--train.images_per_text", "4"],
         ["--ring.max_times_sampled", "12"],
         ["--ring.max_times_sampled", "1", "--captions.target", "0"],
     ],
@@ -224,6 +232,36 @@ def test_expected_draws_follow_the_schedule():
     slow = load_config(None, {**SIZES, "curriculum.epoch_captions": "2000"})
     assert expected_group_draws(slow) > 600 * 64 * (1 - 0.125)
     assert curriculum_shares(slow)[-1] == curriculum_of(slow).share(600) < 0.25
+
+
+def test_with_co_occurrence_a_caption_shown_text_by_text_is_drawn_twice():
+    author = {**SIZES, "method": "author", "curriculum.schedule": "constant"}
+    for share, draws in ((0.0, 64), (0.25, 64 * 1.25 / 1.5), (0.5, 32)):
+        config = load_config(None, {**author, "curriculum.end": str(share), "curriculum.start": str(share)})
+        assert expected_group_draws(config) == round(600 * draws)
+
+
+def test_a_method_sets_what_is_not_set_beside_it(tmp_path):
+    def options(*words: str, file: Path | str = "micro") -> tuple[str, str, str]:
+        config = load_config(file, words)
+        return config.method, config.curriculum.kind, config.train.hn_weight
+
+    assert options() == ("digest", "share", "text_share")
+    assert options("--method", "author") == options("--method", '"author"') == ("author", "co_occurrence", "one")
+    assert options("--train.hn_weight", "text_share", "--method", "author") == ("author", "co_occurrence", "text_share")
+    file = tmp_path / "mine.toml"
+    file.write_text('method = "author"\n[curriculum]\nkind = "share"\n')
+    assert options(file=file) == ("author", "share", "one")
+    assert options("--method", "author", file=file) == ("author", "co_occurrence", "one")
+    assert "--method = 'paper', expected one of 'digest' or 'author'" in error_of("micro", "--method", "paper")
+    file.write_text("method = 3\n")
+    assert "method = 3" in error_of(file)
+
+
+def test_a_dumped_config_keeps_what_was_set_beside_its_method(tmp_path):
+    config = load_config(None, {"method": "author", "curriculum.kind": "share"})
+    dump_config(config, tmp_path / "config.toml")
+    assert load_config(tmp_path / "config.toml") == config
 
 
 def test_files_that_cannot_be_read_are_explained(tmp_path):

@@ -105,6 +105,41 @@ def test_negatives_are_the_twins_of_captions_in_the_batch():
         assert len(set(batch.image_ids.tolist())) == len(batch.image_ids) == len(batch.images) == len(batch.generators)
 
 
+def test_a_batch_takes_some_of_the_images_of_a_caption_and_later_the_others():
+    data = ArmData(MarkedPool(), arm(1, *GENERATORS, views=4), 0, negatives=False)
+    one = config(8, 12)  # four passes of 24 captions
+    one = one.model_copy(update={"train": one.train.model_copy(update={"images_per_text": 1})})
+    seen = [mark for batch in passes(data, one, tokenizer) for mark in marks(batch)]
+    assert Counter(seen) == {(row, g, 0): 1 for row in range(CAPTIONS) for g in range(4)}
+    first = Counter(g for _, g, _ in seen[:CAPTIONS])
+    assert len(first) == 4, "captions take different ones first"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_with_co_occurrence_a_pass_shows_both_texts_of_every_caption(share):
+    data = ArmData(MarkedPool(), arm(2, *GENERATORS), 0, negatives=True)
+    steps = 2 * CAPTIONS // 8  # of a pass
+    one = config(8, 3 * steps, end=share)
+    one = one.model_copy(update={"curriculum": one.curriculum.model_copy(update={"kind": "co_occurrence"})})
+    counts, met = Counter(), 0
+    for batch in passes(data, one, tokenizer):
+        assert len(set(batch.texts)) == 8
+        counts.update(batch.texts)
+        captions = Counter(text.split()[1] for text in batch.texts)
+        pairs = [row for row, count in captions.items() if count == 2]
+        assert batch.index.text_negative.sum() == batch.mix.pair == len(pairs)
+        assert len(pairs) in (int(8 * share), 0)
+        met += len(pairs)
+        for image, text in zip(marks(batch), batch.index.image_text.tolist(), strict=True):
+            row, _, mark = image
+            assert batch.texts[text] == f"{'negative' if mark >= 100 else 'text'} {row}"
+    assert max(counts.values()) <= 4  # three passes, and the start of a fourth where the others were incomplete
+    negatives = sum(count for text, count in counts.items() if text.startswith("negative"))
+    assert 0.4 < negatives / counts.total() < 0.6
+    if share == 0.5:
+        assert met == counts.total() // 2
+
+
 def test_seeds_give_other_orders_and_one_seed_the_same():
     def texts(seed: int) -> list[tuple[str, ...]]:
         data = ArmData(MarkedPool(), arm(1, *GENERATORS), seed, negatives=False)

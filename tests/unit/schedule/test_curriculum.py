@@ -48,6 +48,26 @@ def test_step_schedule_jumps_where_it_is_told():
     assert [curriculum.share(step) for step in (0, 29, 30, 100)] == [0.1, 0.1, 0.4, 0.4]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.13, 0.25, 0.4999, 0.5])
+def test_co_occurrence_draws_whole_pairs_and_of_other_captions_one_text(share):
+    curriculum = Curriculum("constant", 0.0, share, steps=10, texts=64, kind="co_occurrence")
+    for step in range(10):
+        mix = curriculum.draw(step)
+        assert (mix.plain, mix.pair) == (64 - 2 * int(64 * share), int(64 * share))
+        assert curriculum.production_share(step, 3.0) == 1.0
+
+
+@pytest.mark.parametrize("staircase", [False, True])
+def test_with_co_occurrence_an_epoch_has_both_texts_of_its_captions(staircase):
+    curriculum = Curriculum(
+        "linear", 0.0, 0.5, steps=10**6, texts=64, epoch_captions=640, epochs=5, staircase=staircase,
+        kind="co_occurrence",
+    )  # fmt: skip
+    # 2 x 640 texts are 20 steps
+    assert [curriculum.share(20 * epoch) for epoch in range(6)] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert curriculum.share(30) == pytest.approx(0.1 if staircase else 0.15)
+
+
 def test_epochs_are_captions_drawn():
     """The batches' own captions are counted: more hard negatives in a batch, fewer captions, longer epochs."""
     texts, captions, epochs = 64, 640, 5
