@@ -13,6 +13,7 @@ from polygen_stream.config.derived import (
     asks_for_negatives,
     curriculum_shares,
     expected_group_draws,
+    least_slots,
     pair_share,
     remote_generators,
     task_window,
@@ -150,7 +151,7 @@ def _check_co_occurrence(config: RunConfig) -> None:
             "'co_occurrence', whose leftovers wait until they are shown: set curriculum.leftover_age = 0"
         )
     images = generators.positives + generators.negatives
-    needed = 8 * config.train.batch * images
+    needed = least_slots(config)
     if ring.mode == "throughput" and ring.slots < needed:
         raise UserError(
             f"ring.slots = {ring.slots} is less than 8 batches of {config.train.batch} captions x {images} images = "

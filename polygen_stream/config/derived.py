@@ -23,6 +23,18 @@ def pair_share(config: RunConfig) -> float:
     return sum(p / (1 - p) for p in shares) / len(shares)
 
 
+def least_slots(config: RunConfig) -> int:
+    """Return the slots that a ring needs for its batches.
+
+    That is 4 batches. With co-occurrence a quarter of the ring keeps captions of which a text is still to be shown, and
+    that has to be 2 batches of captions with their hard negatives.
+    """
+    generators, batch = config.generators, config.train.batch
+    if config.curriculum.kind == "co_occurrence" and config.ring.mode == "throughput":
+        return 8 * batch * (generators.positives + generators.negatives)
+    return 4 * batch * generators.positives
+
+
 def images_per_text(config: RunConfig) -> int:
     """Return n+, the most images of a text in a batch."""
     return config.train.images_per_text or config.generators.positives

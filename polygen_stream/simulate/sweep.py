@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil, gcd
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import RunConfig, expected_group_draws, node_share, pair_share
+from polygen_stream.config import RunConfig, expected_group_draws, least_slots, node_share, pair_share
 from polygen_stream.simulate.hardware import ModelTimes, place
 from polygen_stream.simulate.node import simulate_node
 from polygen_stream.simulate.outcome import Outcome
@@ -143,7 +143,7 @@ def shortened(config: RunConfig, images: int) -> tuple[RunConfig, float]:
     positives = config.generators.positives
     per_group = positives + config.generators.negatives
     fill = max(train.batch, min(round(ring.min_fill * share), target or ring.min_fill))
-    slots = max(round(ring.slots * share), 4 * train.batch * positives, fill * per_group)
+    slots = max(round(ring.slots * share), least_slots(config), fill * per_group)
     update = {
         "train": train.model_copy(update={"steps": steps}),
         "captions": captions.model_copy(update={"target": max(target, fill) if captions.target else 0}),

@@ -258,6 +258,6 @@ def _unused_negatives(folder: Path) -> float:
         task
         for record in read_draw_log(RunFolder(folder).draw_log)
         for task, kind in zip(record.task_ids, record.kinds, strict=True)
-        if kind is Kind.PAIR
+        if kind is not Kind.PLAIN
     }
     return len(written - drawn) / max(1, len(written))

@@ -44,6 +44,16 @@ def test_renderers_that_are_too_slow_set_the_pace_by_the_samples_per_insert():
     assert outcome.reuse == pytest.approx(4, rel=0.1)
 
 
+def test_with_co_occurrence_every_caption_has_its_negative_and_most_are_drawn_twice():
+    # 10 pictures/s = 2.5 captions/s, drawn 4 times each: 10 draws/s, 8 x (2 - 0.75) / (2 - 0.5) a step.
+    author = config_of(method="author", curriculum__schedule="constant", curriculum__end="0.25")
+    outcome = simulate_node(author, ModelTimes({"micro/sd15": 0.1}, step_s=0.1), one_device_each(["micro/sd15"], {}))
+    assert outcome.steps_per_second == pytest.approx(10 / (8 * 1.25 / 1.5), rel=0.05)
+    assert outcome.negatives_unused < 0.1 * outcome.negatives
+    few, _ = shortened(author, 1000)
+    assert few.ring.slots >= 8 * 8 * 4
+
+
 def test_twice_as_many_renderers_are_twice_as_fast_until_the_trainer_is_the_slowest():
     times = ModelTimes({"micro/sd15": 0.1}, step_s=0.1)
     paces = [
