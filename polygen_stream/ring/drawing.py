@@ -156,15 +156,14 @@ def describe(
     ready = inside & (c.slot_state[slot] == SlotState.READY)
     as_negative, as_pair = ((np.array(kinds) == kind)[:, None] for kind in (Kind.NEGATIVE, Kind.PAIR))
     shows_positive = c.slot_polarity[slot] == Polarity.POSITIVE
-    of_positive, of_negative = ready & shows_positive, ready & ~shows_positive
+    of_positive, of_negative = ready & shows_positive & ~as_negative, ready & ~shows_positive & (as_negative | as_pair)
     if turns is not None and spec.images_per_draw:
         tasks = c.group_task[rows]
         of_positive, of_negative = (
             chosen_views(spec.seed, polarity, tasks, turns[:, polarity], images, spec.images_per_draw)
             for polarity, images in ((Polarity.POSITIVE, of_positive), (Polarity.NEGATIVE, of_negative))
         )
-    is_positive = np.where(as_negative, of_negative, of_positive)  # of the text that comes first
-    is_negative = of_negative & as_pair
+    is_positive, is_negative = of_positive | of_negative & as_negative, of_negative & as_pair
     # Python lists from here on: indexing small arrays 64 times over would cost more than the draw itself
     slots, generators = slot.tolist(), c.slot_generator[slot].tolist()
     positive, negative = is_positive.tolist(), is_negative.tolist()

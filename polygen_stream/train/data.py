@@ -39,7 +39,7 @@ class TrainBatch:
         tokens: int64 [T, context length] on the device.
         index: which image shows which text, and which texts are T-; on the device.
         texts: the captions: T+, T- without their T+, then T- of pairs.
-        image_ids: int64 [N] on the host, unique among the images of the run and the same on every rank.
+        image_ids: int64 [N] on the host, unique among the images of the step and the same on every rank.
         generators: index of the generator of each image, N entries.
         draw_record: what the draw log says of the step. On the leader of several ranks it covers the batch of all of
             them. None for a batch that does not come from a ring.
