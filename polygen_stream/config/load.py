@@ -49,7 +49,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | S
         _set_default(values, dotted, value)
     origins: dict[str, str] = {}
     pairs = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
-    pairs = options_of(pairs.get("method", "").strip('"')) | dict(pairs)
+    pairs = options_of(pairs.get("method")) | dict(pairs)
     for dotted, text in pairs.items():
         apply_override(values, dotted, text)
         origins[dotted] = f"--{dotted}"

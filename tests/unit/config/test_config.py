@@ -247,7 +247,7 @@ def test_a_method_sets_what_is_not_set_beside_it(tmp_path):
         return config.method, config.curriculum.kind, config.train.hn_weight
 
     assert options() == ("digest", "share", "text_share")
-    assert options("--method", "author") == options("--method", '"author"') == ("author", "co_occurrence", "one")
+    assert options("--method", "author") == ("author", "co_occurrence", "one")
     assert options("--train.hn_weight", "text_share", "--method", "author") == ("author", "co_occurrence", "text_share")
     file = tmp_path / "mine.toml"
     file.write_text('method = "author"\n[curriculum]\nkind = "share"\n')
