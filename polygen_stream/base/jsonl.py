@@ -143,10 +143,16 @@ def cut_jsonl(path: Path, first_step: int) -> None:
     """Remove the records of `first_step` and later, damaged lines, and a last line left half-written.
 
     A run that starts again at that step writes them once more. A missing file stays missing.
+
+    Raises:
+        UserError: The file is there and cannot be read.
     """
-    if not path.exists():
+    try:
+        kept, content, start = [], path.read_bytes(), 0
+    except FileNotFoundError:
         return
-    kept, content, start = [], path.read_bytes(), 0
+    except OSError as problem:
+        raise UserError(f"cannot read {path}: {problem.strerror}") from None
     for line in read_jsonl_lines(path):
         step = None if line.record is None else line.record.get("step")
         if isinstance(step, int) and step < first_step:

@@ -190,12 +190,14 @@ def _show_plan(config: RunConfig, typed: list[str], run_dir: Path | None, gpus: 
     """
     from polygen_stream.capacity.budget_view import show_budget
     from polygen_stream.capacity.gpus import local_gpus, parse_gpus
+    from polygen_stream.evaluate.transfer.folder import tasks_at_the_ends
     from polygen_stream.launch.process_plan_view import show_process_plan
     from polygen_stream.launch.run_setup import choose_run_folder
 
     plan, folder = _plan(config, dashboard, there=False), choose_run_folder(config, run_dir)
     screen, there = console(), local_gpus() if gpus is None else parse_gpus(gpus)
-    show_process_plan(config, plan, folder, screen, here=gpus is None)
+    besides = tasks_at_the_ends(config.evaluate, config.captions.bank) if gpus is None else ()
+    show_process_plan(config, plan, folder, screen, here=gpus is None, tasks_at_the_ends=besides)
     too_large = None
     try:
         show_budget(config, plan, there, screen)

@@ -20,8 +20,8 @@ from polygen_stream.evaluate.data import Data
 from polygen_stream.evaluate.encoder import Encoder
 from polygen_stream.evaluate.micro_suite import MicroSuite, build_suite, chance
 from polygen_stream.evaluate.score_suite import score_suite
-from polygen_stream.evaluate.tasks import run_tasks, split_task
-from polygen_stream.evaluate.transfer.folder import has_default_folder
+from polygen_stream.evaluate.tasks import run_tasks
+from polygen_stream.evaluate.transfer.folder import tasks_at_the_ends
 from polygen_stream.micro.world import Split
 from polygen_stream.roles.role import RoleContext, run_role, yield_cores
 from polygen_stream.train.device import training_device
@@ -54,10 +54,8 @@ class Evaluation:
         """
         if bank != "micro":
             return cls({}, config.tasks, root=config.data or None)
-        named = any(split_task(task)[0] == "transfer" for task in config.tasks)
-        found = () if named or not has_default_folder() else ("transfer",)
         suites = {split: build_suite(split, config.images_per_thing) for split in Split}
-        return cls(suites, config.tasks, found, config.data or None)
+        return cls(suites, config.tasks, tasks_at_the_ends(config, bank), config.data or None)
 
     def at(self, step: int, final: bool) -> Evaluation:
         """Return what the checkpoint of a step is scored on."""

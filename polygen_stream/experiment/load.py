@@ -14,7 +14,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.toml_files import read_toml
 from polygen_stream.base.validation import explain
 from polygen_stream.config import asks_for_negatives
-from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec
+from polygen_stream.experiment.spec import PROBE_CAPTIONS, Arm, Experiment, PoolSpec
 from polygen_stream.generators.recipe import load_recipe
 
 
@@ -73,6 +73,11 @@ def _check_names(experiment: Experiment) -> None:
 def _check_pool(pool: PoolSpec) -> None:
     for recipe in pool.generators:
         load_recipe(recipe)
+    if pool.has_probe and pool.held_out < PROBE_CAPTIONS:
+        raise UserError(
+            f"pool.held_out = {pool.held_out} is too few captions for the generator probe: {PROBE_CAPTIONS} or more, or"
+            " 0 for none"
+        )
     for layer in pool.layers:
         if layer.captions > pool.trainable:
             raise UserError(

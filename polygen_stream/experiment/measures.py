@@ -32,7 +32,7 @@ class EvaluationSets:
         test: images of the reserved combinations.
         validation: images of the combinations that models may train on, drawn anew.
         probe: training set of the linear and few-shot probes.
-        pool: its held-out captions are those of the generator probe.
+        pool: its held-out captions, if it has any, are those of the generator probe.
     """
 
     test: MicroSuite
@@ -56,7 +56,8 @@ class Measured:
     """What a model scores on the test set.
 
     Attributes:
-        scores: {name: score in 0..1} for each of `results.SCORES`, transfer if its pictures are on this machine.
+        scores: {name: score in 0..1} for each of `results.SCORES`, transfer if its pictures are on this machine, the
+            generator probe if the pool has captions for it.
         correct: {name: bool [items], of few-shot [draws, items]} for each of `results.ITEMS`. Its mean is the score;
             the scores of composition are means over edits, which is the same while all edits have as many items.
     """
@@ -88,7 +89,8 @@ def measure(model: ClipModel, tokenizer: Tokenizer, sets: EvaluationSets) -> Mea
         scores[name] = suite.scores[name].score
     if has_default_folder():
         scores["transfer"] = transfer(Data(encoder), "")["acc1"].score
-    scores["generator_probe"] = _generator_probe(encoder, sets.pool)
+    if sets.pool.spec.has_probe:
+        scores["generator_probe"] = _generator_probe(encoder, sets.pool)
     return Measured(scores, correct)
 
 

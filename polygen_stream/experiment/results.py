@@ -61,8 +61,8 @@ class TrialResult(BaseModel, frozen=True, extra="ignore", arbitrary_types_allowe
         n_positives: n+, images per caption.
         m: number of generators.
         validation: score on the validation set, in 0..1.
-        scores: {name: score in 0..1} on the test set, one for each of SCORES, TRANSFER if its pictures were there;
-            empty for a tuning trial.
+        scores: {name: score in 0..1} on the test set, one for each of SCORES, TRANSFER if its pictures were there and
+            the generator probe if the pool has held-out captions; empty for a tuning trial.
         correct: {name: bool [items], of few-shot [draws, items]} for each of ITEMS; empty for a tuning trial.
     """
 

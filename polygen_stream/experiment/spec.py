@@ -22,6 +22,9 @@ TRIAL_VERSION = 1
 POOL_VERSION = 1
 CAPTION_KEYS = ("axes", "scene_share", "temperature", "top_p", "max_tokens", "retries")  # that decide what is written
 CAPTIONS_AT_ONCE = 64  # of a pool, as tasks of one call
+# Fewest held-out captions of the generator probe. Three quarters of them are learned from, a fifth of these chooses C,
+# and this fifth needs an image of every generator.
+PROBE_CAPTIONS = 8
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
@@ -54,7 +57,7 @@ class PoolSpec(Table, frozen=True):
     Attributes:
         captions: number of captions, no two of one meaning.
         held_out: number of captions, the last ones, that no arm trains on; the generator probe uses them. Each
-            generator renders one image of each.
+            generator renders one image of each. 0 = no generator probe, otherwise PROBE_CAPTIONS or more.
     """
 
     seed: int = Field(ge=0)
@@ -85,6 +88,11 @@ class PoolSpec(Table, frozen=True):
     def trainable(self) -> int:
         """Number of captions that arms may train on."""
         return self.captions - self.held_out
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether models are given the generator probe, which tells several generators apart."""
+        return self.held_out > 0 and len(self.generators) > 1
 
     def config(self) -> RunConfig:
         """Return the config that the captions are written and the images rendered under."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +24,12 @@ from polygen_stream.ring.memory import available_bytes
 
 
 def show_process_plan(
-    config: RunConfig, plan: ProcessPlan, run_dir: os.PathLike[str], console: Console, here: bool = True
+    config: RunConfig,
+    plan: ProcessPlan,
+    run_dir: os.PathLike[str],
+    console: Console,
+    here: bool = True,
+    tasks_at_the_ends: Sequence[str] = (),
 ) -> None:
     """Print the plan: a table on a terminal, one line per process anywhere else.
 
@@ -33,6 +39,7 @@ def show_process_plan(
         run_dir: Its folder.
         console: Where the plan is printed.
         here: Whether it is for this machine, whose memory and cores it is then compared with.
+        tasks_at_the_ends: What the untrained and the final model are scored on besides.
 
     Raises:
         UserError: The ring alone is larger than the memory that is available.
@@ -52,11 +59,13 @@ def show_process_plan(
     else:
         for label, device, threads, memory in rows:
             console.print(f"  {label:<28} {device:<8} {threads:>3}  {memory:>9}", soft_wrap=True)
-    for name, text in [*_amounts(config, plan, here), *checks, *_warnings(config.train)]:
+    for name, text in [*_amounts(config, plan, here, tasks_at_the_ends), *checks, *_warnings(config.train)]:
         console.print(f"{name + ':':<12} {text}", soft_wrap=True)
 
 
-def _amounts(config: RunConfig, plan: ProcessPlan, here: bool) -> list[tuple[str, str]]:
+def _amounts(
+    config: RunConfig, plan: ProcessPlan, here: bool, tasks_at_the_ends: Sequence[str]
+) -> list[tuple[str, str]]:
     generators, captions, train, ring = config.generators, config.captions, config.train, plan.ring
     size = "x".join(str(side) for side in ring.image_shape[:2])
     draws = expected_group_draws(config)
@@ -78,15 +87,17 @@ def _amounts(config: RunConfig, plan: ProcessPlan, here: bool) -> list[tuple[str
         ("ring", f"{ring.slots} images of {size}, {ring.groups} captions; {ring.min_fill} before step 0"),
         ("production", production),
         ("training", training),
-        ("evaluation", _evaluation(config, plan, here)),
+        ("evaluation", _evaluation(config, plan, here, tasks_at_the_ends)),
     ]
 
 
-def _evaluation(config: RunConfig, plan: ProcessPlan, here: bool) -> str:
+def _evaluation(config: RunConfig, plan: ProcessPlan, here: bool, tasks_at_the_ends: Sequence[str]) -> str:
     every, text = config.evaluate.every, no_scores(config)
     if not text:
         when = f"at step 0, every {every} steps and at the end" if every else "at step 0 and at the end"
         text = f"{', '.join(evaluated_tasks(config))}; {when}"
+    if tasks_at_the_ends:
+        text += f"; {', '.join(tasks_at_the_ends)} at step 0 and at the end"
     after = [plan.after_training(process) for process in plan.with_role("evaluator", "report")]
     if after:
         text += f"; when training is over: {', '.join(f'{process.label} on {process.device}' for process in after)}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.base.eval_log import read_evaluations
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.run_folder import RunFolder
@@ -53,13 +55,19 @@ class RunProgress:
 
     def evaluations(self) -> int:
         """Return how many evaluations there are, of any checkpoint."""
-        return sum(1 for _ in read_evaluations(self.folder.eval_log))
+        return len(self._evaluations())
 
     def is_evaluated(self) -> bool:
         """Return whether the final checkpoint has been evaluated."""
-        lines = read_evaluations(self.folder.eval_log)
-        return any(line["final"] and line["step"] == self.config.train.steps for line in lines)
+        return any(line["final"] and line["step"] == self.config.train.steps for line in self._evaluations())
 
     def recorded_captions(self) -> int:
         """Return how many captions the shard recorder has written."""
         return read_json(self.folder.recorder_state).get("captions", 0)
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        """Return the lines of eval.jsonl; none if it cannot be read, which ends an evaluator and no run."""
+        try:
+            return [*read_evaluations(self.folder.eval_log)]
+        except UserError:
+            return []

@@ -8,7 +8,7 @@ from typing import overload
 
 from polygen_stream.base.errors import Damaged, UserError
 from polygen_stream.base.json_files import read_json
-from polygen_stream.base.jsonl import cut_jsonl
+from polygen_stream.base.jsonl import cut_jsonl, read_jsonl_lines
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import (
     RING,
@@ -76,6 +76,16 @@ def check_config(run_dir: Path, config: RunConfig) -> list[Change]:
     return changes
 
 
+def check_logs(run_dir: Path) -> None:
+    """Refuse a run whose metrics or scores cannot be read, before anything is changed: `rewind` cuts them.
+
+    Raises:
+        UserError: One of the files is there and cannot be read.
+    """
+    for file in (RunFolder(run_dir).metrics, RunFolder(run_dir).eval_log):
+        next(read_jsonl_lines(file), None)
+
+
 @overload
 def last_usable(run_dir: Path, config: RunConfig, spec: RingSpec, say: Callable[[str], None]) -> tuple[int, Ring]: ...
 
@@ -119,6 +129,9 @@ def rewind(run_dir: Path, step: int, steps: int) -> None:
 
     The journal stays, for captions are not written twice, and so do evaluations of checkpoints up to this one. The
     trainer cuts its draw log.
+
+    Raises:
+        UserError: The metrics or the scores cannot be read.
     """
     RunFolder(run_dir).ring_snapshot.unlink(missing_ok=True)
     cut_jsonl(RunFolder(run_dir).metrics, step)
@@ -144,8 +157,9 @@ def _is_run(folder: Path) -> bool:
 
 
 def _lacks_something(folder: Path) -> bool:
-    """Whether a completed run lacks its last scores or its report, which a resume makes up for."""
-    return bool(read_json(RunFolder(folder).summary).get("missing"))
+    """Whether a completed run lacks its last scores, its report or its summary, which a resume makes up for."""
+    found = read_json(RunFolder(folder).summary)
+    return bool(found.get("missing") or found.get("incomplete"))
 
 
 def _is_finished(folder: Path) -> bool:

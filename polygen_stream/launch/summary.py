@@ -6,11 +6,13 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from polygen_stream.base.errors import UserError
 from polygen_stream.base.eval_log import BY_EDIT, SUGARCREPE_PP, SUITE, read_evaluations
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
@@ -92,9 +94,10 @@ def missing_scores(config: RunConfig, run_dir: Path, why: str) -> dict[str, str]
 def missing_tasks(config: RunConfig, run_dir: Path) -> list[dict[str, str]]:
     """Return the same of single tasks that could not be scored on the final checkpoint."""
     failed: dict[str, str] = {}
-    for line in read_evaluations(RunFolder(run_dir).eval_log):
-        if line["final"] and line["step"] == config.train.steps:
-            failed = line.get("failed", {})
+    with suppress(UserError):  # that it cannot be read is why all scores are missing
+        for line in read_evaluations(RunFolder(run_dir).eval_log):
+            if line["final"] and line["step"] == config.train.steps:
+                failed = line.get("failed", {})
     return [
         {"what": f"scores of {task}", "why": why, "command": _evaluate_command(config, run_dir, (task,))}
         for task, why in failed.items()
@@ -117,9 +120,12 @@ def _on_device(config: RunConfig) -> list[str]:
     return ["--device", config.train.device] if config.train.device != "cpu" else []
 
 
-def incomplete(status: str, error: str | None, seconds: float, problem: Exception) -> dict:
+def incomplete(
+    status: str, error: str | None, seconds: float, missing: Sequence[dict[str, str]], problem: Exception
+) -> dict:
     """Return what is left of a summary of a run one of whose files cannot be read: how it ended, and which file."""
-    return {"status": status, "error": error, "seconds": round(seconds, 3), "incomplete": str(problem)}
+    known = {"status": status, "error": error, "seconds": round(seconds, 3), "missing": list(missing)}
+    return {**known, "incomplete": str(problem)}
 
 
 def recorder_summary(run_dir: Path, stats: RingStats) -> dict | None:
@@ -257,10 +263,11 @@ def conclude(result: dict, run_dir: Path) -> None:
         print(f"error: {result['error']}\n  run folder: {run_dir}\n  to go on: {again}", file=sys.stderr)
     elif result["status"] == "interrupted":
         print(f"{result['error']}\n  to go on: {again}", file=sys.stderr)
-    elif "incomplete" in result:
-        print(f"warning: no summary: {result['incomplete']}\n  run folder: {run_dir}", file=sys.stderr)
     else:
-        show(result, run_dir)
+        if "incomplete" in result:
+            print(f"warning: no summary: {result['incomplete']}\n  to make up for it: {again}", file=sys.stderr)
+        else:
+            show(result, run_dir)
         for each in result["missing"]:
             print(
                 f"warning: no {each['what']}: {each['why']}\n  to make up for it: {each['command']}",

@@ -56,6 +56,7 @@ def supervise(
                 raise ValueError("a run is resumed in its own folder: give run_dir")
             stack.callback(os.close, run_setup.lock_run_folder(run_dir))
             changes = resume.check_config(run_dir, config)
+            resume.check_logs(run_dir)
             step, ring = resume.last_usable(run_dir, config, plan.ring, say)
         else:
             run_dir = run_setup.choose_run_folder(config, run_dir)

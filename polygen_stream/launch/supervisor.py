@@ -444,7 +444,7 @@ class Supervisor:
                 self.run_dir, status, message, seconds, first_step_s, self.stats, self.missing, no_scores(self.config)
             )
         except (OSError, PolygenError) as problem:  # a file cannot be read: how the run ended is known
-            result = summary.incomplete(status, message, seconds, problem)
+            result = summary.incomplete(status, message, seconds, self.missing, problem)
         try:
             write_json(self.folder.summary, result)
         except OSError as problem:

@@ -13,7 +13,7 @@ from polygen_stream.analyze.image_set import ImageSet
 from polygen_stream.analyze.measure import measure
 from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import CaptionJournal, JournalEntry
-from polygen_stream.config import RunConfig, dump_config
+from polygen_stream.config import RunConfig, dump_config, load_config
 from polygen_stream.evaluate.micro_suite import chance
 from polygen_stream.micro import edits, world
 from polygen_stream.micro.grammar import Style, write_pair
@@ -28,6 +28,8 @@ from polygen_stream.train.optim import build_optimizer
 
 STEPS = 60
 TRAP = "<script>alert('a caption')</script>"  # language models write captions
+ENGLISH = {"captions.source": "my:source", "captions.bank": "english"}
+TASK = "zero_shot:/data/pets"
 
 
 def make_run(folder: Path, seed: int = 0, score: float = 0.6) -> Path:
@@ -64,6 +66,20 @@ def make_run(folder: Path, seed: int = 0, score: float = 0.6) -> Path:
     painted = painted_set(names, rng)
     analysis = {"about": "painted pictures", "classes": "caption", **measure(painted, painted.caption, folder)}
     (folder / "analysis.json").write_text(json.dumps(analysis))
+    return folder
+
+
+def in_another_world(folder: Path, seed: int, acc1: float | None) -> Path:
+    """A run whose captions are not of the micro world, scored on one task or none."""
+    make_run(folder, seed)
+    dump_config(load_config(None, ENGLISH | ({} if acc1 is None else {"evaluate.tasks": TASK})), folder / "config.toml")
+    lines = []
+    for step, score in ((0, 0.02), (STEPS, acc1)):
+        if score is not None and acc1 is not None:
+            scores = {"score": score, "low": score - 0.02, "high": score + 0.02, "n": 500, "chance": 0.027}
+            lines.append({"step": step, "final": step > 0, "metrics": {}, "intervals": {}, "chance": {},
+                          "tasks": {TASK: {"acc1": scores}}, "failed": {}})  # fmt: skip
+    (folder / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 

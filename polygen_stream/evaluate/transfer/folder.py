@@ -9,6 +9,7 @@ from pathlib import Path
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.home import user_cache
 from polygen_stream.base.json_files import read_json, write_json
+from polygen_stream.config import EvaluateConfig
 from polygen_stream.evaluate.transfer.picture_list import PictureList
 
 RECORD = "pictures.json"
@@ -35,6 +36,19 @@ def has_default_folder() -> bool:
         return has_record(default_folder())
     except UserError:  # no home folder
         return False
+
+
+def tasks_at_the_ends(config: EvaluateConfig, bank: str) -> tuple[str, ...]:
+    """Return the tasks that a run's untrained and final model are scored on without being asked to.
+
+    That is `transfer` in the micro world, if its pictures are in the default folder and no task names it.
+
+    Args:
+        config: Of the run.
+        bank: Whose concepts its captions are about.
+    """
+    named = any(task.partition(":")[0] == "transfer" for task in config.tasks)
+    return () if named or bank != "micro" or not has_default_folder() else ("transfer",)
 
 
 def write_record(folder: Path, pictures: PictureList, renderer: str) -> None:

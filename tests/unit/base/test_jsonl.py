@@ -58,6 +58,11 @@ def test_cutting_keeps_the_steps_before_and_drops_what_was_glued_together(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
 
 
+def test_cutting_what_cannot_be_read_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot read .*: Is a directory$"):
+        cut_jsonl(tmp_path, 3)
+
+
 def damaged(tmp_path):
     file = tmp_path / "m.jsonl"
     file.write_bytes(b'{"step": 0}\n' + bytes(range(1, 256)) + b'\n[3]\n{"time": 1}\n{"step": 4}\n{"step": 5')

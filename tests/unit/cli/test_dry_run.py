@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import one_line_error
 from own_recipe import own_recipe
+from transfer_pictures import paint_pictures
 
 EAGER = ("--generators.recipes", "micro/sd15", "--generators.backend", "eager")
 
@@ -100,3 +101,19 @@ def test_the_plan_says_what_is_scored_and_where(cli):
     [line] = [line for line in cli("run", "--dry-run", *own).stdout.splitlines() if line.startswith("evaluation:")]
     assert "no scores: captions.bank = 'english' has no test set of its own, and evaluate.tasks names no task" in line
     assert "; when training is over: report on cpu, with " in line
+
+
+def test_the_plan_says_that_pictures_which_were_fetched_are_scored(tmp_path, cli, monkeypatch):
+    def scored(*words: str) -> str:
+        [line] = [
+            line for line in cli("run", "--dry-run", *words).stdout.splitlines() if line.startswith("evaluation:")
+        ]
+        return line
+
+    assert "transfer" not in scored(*EAGER)
+    monkeypatch.setenv("POLYGEN_STREAM_PICTURES", str(paint_pictures(tmp_path / "pictures")))
+    whole = "micro; at step 0, every 400 steps and at the end; transfer at step 0 and at the end; when training is over"
+    assert whole in scored(*EAGER)
+    assert "transfer" not in scored("--gpus", "2"), "another machine has its own folder"
+    own = ("--captions.source", "polygen_stream.captions.sources:grammar_source", "--captions.bank", "english")
+    assert "transfer" not in scored(*EAGER, *own), "the pictures show things of the micro world"

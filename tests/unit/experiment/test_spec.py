@@ -178,6 +178,15 @@ def test_a_layer_of_more_captions_than_arms_may_train_on(tmp_path: Path):
     refused(tmp_path, changed, "a layer has 65 captions, but the pool 96, 32 of them held out")
 
 
+def test_held_out_captions_are_enough_for_the_generator_probe_or_none(tmp_path: Path):
+    changed = values()
+    changed["pool"]["held_out"] = 7
+    refused(tmp_path, changed, r"pool.held_out = 7 is too few captions for the generator probe: 8 or more, or 0")
+    for held_out in (8, 0):
+        changed["pool"]["held_out"] = held_out
+        assert load(tmp_path, changed).pool.has_probe == (held_out > 0)
+
+
 def test_arms_of_equal_images_have_equal_images_per_step(tmp_path: Path):
     experiment = load(tmp_path, values())
     batches = {arm.name: experiment.run_config(arm, 1e-3, 0).train.batch * arm.positives for arm in experiment.arms}
