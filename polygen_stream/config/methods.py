@@ -23,6 +23,5 @@ METHODS: Mapping[Method, Mapping[str, Mapping[str, Any]]] = {
 
 def options_of(method: object) -> dict[str, Any]:
     """Return {dotted key: value} of a method; nothing for what is none, which the schema refuses."""
-    if method not in METHODS:
-        return {}
-    return {f"{section}.{key}": value for section, keys in METHODS[method].items() for key, value in keys.items()}
+    tables = next((tables for name, tables in METHODS.items() if name == method), {})
+    return {f"{section}.{key}": value for section, keys in tables.items() for key, value in keys.items()}

@@ -12,7 +12,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import nearest_existing
 from polygen_stream.experiment.load import load_experiment
 from polygen_stream.experiment.results import read_results
-from polygen_stream.experiment.spec import Experiment
+from polygen_stream.experiment.spec import Experiment, ImagesNeeded
 
 
 def run(file: str | Path, out: Path, pools: Path, jobs: int, page_only: bool, console: Console) -> None:
@@ -59,10 +59,12 @@ def _run(spec: Experiment, pools: Path, table: Path, jobs: int, console: Console
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console) as progress:
-        specs = [spec.numbered_pool(number) for number in range(spec.pools)]
-        for pool in specs:
-            make_pool(pool, pools / pool.name, jobs, progress)
+        made: list[tuple[ImagePool, ImagesNeeded]] = []
+        for number in range(spec.pools):
+            pool, needed = spec.numbered_pool(number), spec.images_of_pool(number)
+            make_pool(pool, needed, pools / pool.name, jobs, progress)
+            made.append((ImagePool(pool, pools / pool.name), needed))
         bar = progress.add_task("counting reserved combinations", total=1)
-        update_counts([ImagePool(pool, pools / pool.name) for pool in specs], counts_path(table))
+        update_counts(made, counts_path(table))
         progress.advance(bar)
         run_experiment(spec, pools, table, jobs, progress)

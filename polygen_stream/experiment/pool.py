@@ -4,7 +4,8 @@
     images/GENERATOR/KIND-K/SHARD.npy       uint8 [captions of the shard, H, W, 3], copy K of "positives", "negatives"
                                             or "held-out"
 
-Shards are written whole or not at all, so that rendering continues where it was stopped.
+Shards are written whole or not at all, so that rendering continues where it was stopped. An experiment renders those
+that its arms need; another one on the same pool adds its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,7 +26,7 @@ from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import replacing, write_atomically
 from polygen_stream.base.seeding import key
 from polygen_stream.captions.base import Caption, CaptionSource
-from polygen_stream.experiment.spec import CAPTIONS_AT_ONCE, PoolSpec
+from polygen_stream.experiment.spec import CAPTIONS_AT_ONCE, ImagesNeeded, PoolSpec
 from polygen_stream.experiment.workers import workers_of
 from polygen_stream.micro.parse import meaning
 from polygen_stream.micro.world import Scene
@@ -70,7 +72,7 @@ class ImagePool:
         self._images: dict[tuple[str, str, int], np.ndarray] = {}
 
     def images(self, generator: str, negatives: bool, copy: int) -> np.ndarray:
-        """Return uint8 [captions that have this copy, H, W, 3]."""
+        """Return uint8 [captions that have this copy, H, W, 3], as far as they are rendered."""
         return self._load(generator, "negatives" if negatives else "positives", copy)
 
     def held_out(self, generator: str) -> np.ndarray:
@@ -81,8 +83,8 @@ class ImagePool:
         wanted = (generator, kind, copy)
         if wanted not in self._images:
             shards = [shard for shard in shards_of(self.spec, generator) if (shard.kind, shard.copy) == (kind, copy)]
-            parts = [_read_shard(shard_path(self._folder, generator, shard)) for shard in shards]
-            self._images[wanted] = np.concatenate(parts)
+            files = [shard_path(self._folder, generator, shard) for shard in shards]
+            self._images[wanted] = np.concatenate([_read_shard(file) for file in takewhile(Path.exists, files)])
         return self._images[wanted]
 
 
@@ -115,8 +117,8 @@ def shard_path(folder: Path, generator: str, shard: Shard) -> Path:
     return folder / "images" / slug / f"{shard.kind}-{shard.copy}" / f"{shard.start:06}.npy"
 
 
-def shards_of(spec: PoolSpec, generator: str) -> list[Shard]:
-    """Return all shards of a generator."""
+def shards_of(spec: PoolSpec, generator: str, needed: ImagesNeeded | None = None) -> list[Shard]:
+    """Return all shards of a generator, or those with images that are needed and the held-out ones."""
     ranges: list[tuple[Kind, int, int, int]] = [
         *(("positives", copy, 0, stop) for copy, stop in enumerate(spec.copies(generator, False))),
         *(("negatives", copy, 0, stop) for copy, stop in enumerate(spec.copies(generator, True))),
@@ -126,14 +128,16 @@ def shards_of(spec: PoolSpec, generator: str) -> list[Shard]:
         Shard(kind, copy, at, min(at + SHARD, stop))
         for kind, copy, start, stop in ranges
         for at in range(start, stop, SHARD)
+        if needed is None or kind == "held-out" or at < needed.get((generator, kind == "negatives", copy), 0)
     ]
 
 
-def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> None:
+def make_pool(spec: PoolSpec, needed: ImagesNeeded, folder: Path, jobs: int, progress: Progress) -> None:
     """Write the captions and render the images that are missing.
 
     Args:
         spec: what the pool holds.
+        needed: which of its images are to be there.
         folder: where it is.
         jobs: processes, one CPU thread each.
         progress: shows one bar for captions and one for shards.
@@ -151,7 +155,7 @@ def make_pool(spec: PoolSpec, folder: Path, jobs: int, progress: Progress) -> No
         folder.mkdir(parents=True, exist_ok=True)
         write_captions(caption_source(spec.config().captions), spec, folder, progress)
     missing = {
-        name: [shard for shard in shards_of(spec, name) if not shard_path(folder, name, shard).exists()]
+        name: [shard for shard in shards_of(spec, name, needed) if not shard_path(folder, name, shard).exists()]
         for name in spec.generators
     }
     total = sum(map(len, missing.values()))

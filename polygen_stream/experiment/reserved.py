@@ -6,7 +6,8 @@ generator may draw one all the same, and CLIP then trains on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.files import write_atomically
 from polygen_stream.base.text_files import read_text
 from polygen_stream.experiment.pool import ImagePool
-from polygen_stream.experiment.spec import Experiment
+from polygen_stream.experiment.spec import Experiment, ImagesNeeded
 from polygen_stream.micro.oracle import ANSWERS, Oracle, load_oracle
 from polygen_stream.micro.parse import parse
 from polygen_stream.micro.world import Scene, Thing, is_reserved
@@ -45,17 +46,15 @@ class PoolCounts(BaseModel, frozen=True):
     pools: dict[str, dict[str, ReservedCount]] = {}
 
 
-def count_reserved(pool: ImagePool, oracle: Oracle) -> dict[str, ReservedCount]:
-    """Count, for each generator by name, its images that arms may train on and that show a reserved combination."""
-    texts = {False: [caption.text for caption in pool.captions], True: [caption.negative for caption in pool.captions]}
-    single = {negatives: np.array([not parse(text).is_pair for text in texts[negatives]]) for negatives in texts}
+def count_reserved(pool: ImagePool, needed: ImagesNeeded, oracle: Oracle) -> dict[str, ReservedCount]:
+    """Count, for each generator by name, those of its needed images that show a reserved combination."""
+    single = _of_one_thing(pool)
     counts = {}
-    for generator in pool.spec.generators:
+    for generator in sorted({generator for generator, _, _ in needed}, key=pool.spec.generators.index):
         images = [
-            shown[single[negatives][: len(shown)]]
-            for negatives in texts
-            for copy in range(len(pool.spec.copies(generator, negatives)))
-            for shown in [pool.images(generator, negatives, copy)]
+            pool.images(generator, negatives, copy)[:captions][single[negatives][:captions]]
+            for (name, negatives, copy), captions in needed.items()
+            if name == generator
         ]
         read = [_shown(oracle, part) for part in images]
         sure = [combination for part in read for combination in part]
@@ -69,18 +68,31 @@ def counts_path(table: Path) -> Path:
     return table.with_name(f"{table.stem}-reserved.json")
 
 
-def update_counts(pools: Sequence[ImagePool], file: Path) -> None:
-    """Write the counts of these pools, and count those that the file does not have.
+def _of_one_thing(pool: ImagePool) -> dict[bool, np.ndarray]:
+    """Return which T+ and which T- of a pool name one thing only, bool [captions] of either."""
+    texts = {False: [caption.text for caption in pool.captions], True: [caption.negative for caption in pool.captions]}
+    return {negatives: np.array([not parse(text).is_pair for text in texts[negatives]]) for negatives in texts}
+
+
+def _is_counted(pool: ImagePool, needed: ImagesNeeded, counts: Mapping[str, ReservedCount] | None) -> bool:
+    single, images = _of_one_thing(pool), Counter[str]()
+    for (generator, negatives, _), captions in needed.items():
+        images[recipe_name(generator)] += int(np.count_nonzero(single[negatives][:captions]))
+    return counts is not None and images == {name: count.images for name, count in counts.items()}
+
+
+def update_counts(pools: Sequence[tuple[ImagePool, ImagesNeeded]], file: Path) -> None:
+    """Write the counts of the needed images of these pools, and count those that the file does not have.
 
     Raises:
         UserError: the file is damaged.
     """
     known = _read(file)
-    missing = [pool for pool in pools if pool.spec.name not in known]
+    missing = [(pool, needed) for pool, needed in pools if not _is_counted(pool, needed, known.get(pool.spec.name))]
     if missing:
         oracle = load_oracle(SHIPPED_WEIGHTS / "oracle" / "oracle.safetensors")
-        known |= {pool.spec.name: count_reserved(pool, oracle) for pool in missing}
-    counts = PoolCounts(pools={pool.spec.name: known[pool.spec.name] for pool in pools})
+        known |= {pool.spec.name: count_reserved(pool, needed, oracle) for pool, needed in missing}
+    counts = PoolCounts(pools={pool.spec.name: known[pool.spec.name] for pool, _ in pools})
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, counts.model_dump_json(indent=2) + "\n")
 
@@ -95,14 +107,15 @@ def read_counts(file: Path, experiment: Experiment) -> dict[str, ReservedCount]:
     names = [experiment.numbered_pool(number).name for number in range(experiment.pools)]
     if not all(name in known for name in names):
         return {}
-    return {
-        generator: ReservedCount(
-            images=sum(known[name][generator].images for name in names),
-            sure=sum(known[name][generator].sure for name in names),
-            reserved=sum(known[name][generator].reserved for name in names),
+    totals: dict[str, ReservedCount] = {}
+    for generator, count in (each for name in names for each in known[name].items()):
+        before = totals.get(generator, ReservedCount(images=0, sure=0, reserved=0))
+        totals[generator] = ReservedCount(
+            images=before.images + count.images,
+            sure=before.sure + count.sure,
+            reserved=before.reserved + count.reserved,
         )
-        for generator in known[names[0]]
-    }
+    return totals
 
 
 def _read(file: Path) -> dict[str, dict[str, ReservedCount]]:

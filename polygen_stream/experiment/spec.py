@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -11,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from polygen_stream.assets.model_configs import is_model_file, trainable_model_config
 from polygen_stream.assets.resources import model_folder, recipe_name, weights_hash
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import RunConfig, load_config
+from polygen_stream.config import RunConfig, asks_for_negatives, load_config
 from polygen_stream.engine.key import recipe_hash
 from polygen_stream.generators.recipe import load_recipe
 
@@ -25,6 +27,9 @@ CAPTIONS_AT_ONCE = 64  # of a pool, as tasks of one call
 # Fewest held-out captions of the generator probe. Three quarters of them are learned from, a fifth of these chooses C,
 # and this fifth needs an image of every generator.
 PROBE_CAPTIONS = 8
+
+# {(generator, whether of T-, copy): captions, from the first}
+ImagesNeeded = Mapping[tuple[str, bool, int], int]
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
@@ -208,6 +213,20 @@ class Experiment(Table, frozen=True):
     def numbered_pool(self, number: int) -> PoolSpec:
         """Return the pool of this number."""
         return self.pool.model_copy(update={"seed": self.pool.seed + number})
+
+    def images_of_pool(self, number: int) -> ImagesNeeded:
+        """Return the images that the arms need of the pool of this number: of how many captions, from the first."""
+        needed: dict[tuple[str, bool, int], int] = {}
+        for arm in self.arms:
+            negatives = asks_for_negatives(self.run_config(arm, self.learning_rates[0], self.tuning_seed))
+            seeds = [self.tuning_seed, *range(arm.seeds or self.seeds)]
+            for seed in [seed for seed in seeds if self.pool_number(seed) == number]:
+                ensemble = arm.ensemble(seed)
+                for generator, negative in product(ensemble, (False, True) if negatives else (False,)):
+                    for copy in range(-(-arm.images_per_caption // len(ensemble))):
+                        wanted = generator, negative, copy
+                        needed[wanted] = max(needed.get(wanted, 0), arm.captions)
+        return needed
 
     def texts(self, arm: Arm) -> int:
         """Return the number of texts of a batch, T+ and T- together."""

@@ -44,7 +44,7 @@ class OtherSides:
         self._waiting: list[Side] = []
         self._pins: Counter[Group] = Counter()
         self.entered = self.trained = 0
-        self.dropped = dict.fromkeys((Reason.FULL, Reason.GONE), 0)
+        self.dropped: dict[Reason, int] = {Reason.FULL: 0, Reason.GONE: 0}
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -164,7 +164,8 @@ def test_reserved_combinations_are_counted_where_the_oracle_is_sure(tmp_path: Pa
     write_by_hand(tmp_path, *texts, pair, negatives=(*texts, pair))
     pool = rendered(pool_spec, tmp_path)
     table = tmp_path / "results" / "x.csv"
-    update_counts([pool], counts_path(table))
+    needed = {("micro/sdxl_turbo", False, 0): 49}
+    update_counts([(pool, needed)], counts_path(table))
     values = {"name": "x", "title": "X", "pool": pool_spec.model_dump(mode="json"), "steps": 1, "images_per_step": 2,
               "baseline": "a", "learning_rates": [1e-3],
               "arms": [{"name": "a", "captions": 4, "positives": 1, "ensembles": [["micro/sdxl_turbo"]]}]}  # fmt: skip
@@ -174,6 +175,49 @@ def test_reserved_combinations_are_counted_where_the_oracle_is_sure(tmp_path: Pa
     assert 36 <= count.sure <= 48
     assert count.reserved == pytest.approx(count.sure / 2, abs=5)
     assert read_counts(counts_path(table), Experiment.model_validate(values | {"pools": 2})) == {}
+    # Other arms need fewer of the images: they are counted anew.
+    update_counts([(pool, {("micro/sdxl_turbo", False, 0): 4})], counts_path(table))
+    assert read_counts(counts_path(table), Experiment.model_validate(values))["micro/sdxl_turbo"].images == 4
+
+
+def test_an_experiment_needs_the_images_of_its_arms_and_no_others():
+    pool = spec(
+        captions=2048,
+        held_out=512,
+        generators=["micro/sd15", "micro/sana"],
+        layers=[{"captions": 1536, "copies": 2}, {"captions": 1024, "negatives": True}],
+    )
+    ensemble = [["micro/sd15", "micro/sana"]]
+    arms = [
+        {"name": "a", "captions": 600, "positives": 2, "ensembles": ensemble, "config": {"curriculum.end": 0.5}},
+        {"name": "b", "captions": 1100, "positives": 1, "ensembles": [["micro/sana"]], "seeds": 2},
+        {"name": "c", "captions": 512, "positives": 1, "views": 2, "ensembles": [["micro/sd15"]]},
+    ]
+    values = {"name": "x", "title": "X", "pool": pool.model_dump(mode="json"), "steps": 1, "images_per_step": 8,
+              "baseline": "a", "learning_rates": [1e-3], "arms": arms}  # fmt: skip
+    needed = Experiment.model_validate(values).images_of_pool(0)
+    assert needed == {
+        ("micro/sd15", False, 0): 600, ("micro/sd15", True, 0): 600, ("micro/sana", False, 0): 1100,
+        ("micro/sana", True, 0): 600, ("micro/sd15", False, 1): 512,
+    }  # fmt: skip
+
+    def shards(generator: str) -> list[tuple[str, int, int]]:
+        return [(shard.kind, shard.copy, shard.start) for shard in shards_of(pool, generator, needed)]
+
+    both = [("negatives", 0, 0), ("negatives", 0, 512), ("held-out", 0, 1536)]
+    first = [("positives", 0, 0), ("positives", 0, 512)]
+    assert shards("micro/sd15") == [*first, ("positives", 1, 0), *both]
+    assert shards("micro/sana") == [*first, ("positives", 0, 1024), *both]
+
+
+def test_each_pool_has_the_images_of_the_runs_that_use_it():
+    pool = spec(captions=64, generators=["micro/sd15", "micro/sana"], layers=[{"captions": 64}])
+    arm = {"name": "a", "captions": 8, "positives": 1, "ensembles": [["micro/sd15"], ["micro/sana"]], "seeds": 2}
+    values = {"name": "x", "title": "X", "pool": pool.model_dump(mode="json"), "steps": 1, "images_per_step": 8,
+              "baseline": "a", "learning_rates": [1e-3], "arms": [arm], "pools": 2, "tuning_seed": 0}  # fmt: skip
+    experiment = Experiment.model_validate(values)
+    assert experiment.images_of_pool(0) == {("micro/sd15", False, 0): 8}
+    assert experiment.images_of_pool(1) == {("micro/sana", False, 0): 8}
 
 
 def test_a_damaged_file_of_counts_is_refused_in_one_line(tmp_path: Path):
