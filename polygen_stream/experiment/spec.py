@@ -219,7 +219,7 @@ class Experiment(Table, frozen=True):
         needed: dict[tuple[str, bool, int], int] = {}
         for arm in self.arms:
             negatives = asks_for_negatives(self.run_config(arm, self.learning_rates[0], self.tuning_seed))
-            seeds = [self.tuning_seed, *range(arm.seeds or self.seeds)]
+            seeds = [*range(arm.seeds or self.seeds), *([self.tuning_seed] if len(self.learning_rates) > 1 else [])]
             for seed in [seed for seed in seeds if self.pool_number(seed) == number]:
                 ensemble = arm.ensemble(seed)
                 for generator, negative in product(ensemble, (False, True) if negatives else (False,)):

@@ -214,7 +214,7 @@ def test_each_pool_has_the_images_of_the_runs_that_use_it():
     pool = spec(captions=64, generators=["micro/sd15", "micro/sana"], layers=[{"captions": 64}])
     arm = {"name": "a", "captions": 8, "positives": 1, "ensembles": [["micro/sd15"], ["micro/sana"]], "seeds": 2}
     values = {"name": "x", "title": "X", "pool": pool.model_dump(mode="json"), "steps": 1, "images_per_step": 8,
-              "baseline": "a", "learning_rates": [1e-3], "arms": [arm], "pools": 2, "tuning_seed": 0}  # fmt: skip
+              "baseline": "a", "learning_rates": [1e-3], "arms": [arm], "pools": 2}  # fmt: skip
     experiment = Experiment.model_validate(values)
     assert experiment.images_of_pool(0) == {("micro/sd15", False, 0): 8}
     assert experiment.images_of_pool(1) == {("micro/sana", False, 0): 8}
