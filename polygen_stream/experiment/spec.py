@@ -217,9 +217,10 @@ class Experiment(Table, frozen=True):
     def images_of_pool(self, number: int) -> ImagesNeeded:
         """Return the images that the arms need of the pool of this number: of how many captions, from the first."""
         needed: dict[tuple[str, bool, int], int] = {}
+        lr, *others = self.learning_rates
         for arm in self.arms:
-            negatives = asks_for_negatives(self.run_config(arm, self.learning_rates[0], self.tuning_seed))
-            seeds = [*range(arm.seeds or self.seeds), *([self.tuning_seed] if len(self.learning_rates) > 1 else [])]
+            negatives = asks_for_negatives(self.run_config(arm, lr, self.tuning_seed))
+            seeds = [*range(arm.seeds or self.seeds), *([self.tuning_seed] if others else [])]
             for seed in [seed for seed in seeds if self.pool_number(seed) == number]:
                 ensemble = arm.ensemble(seed)
                 for generator, negative in product(ensemble, (False, True) if negatives else (False,)):
