@@ -1,6 +1,6 @@
 """A pool on disk: captions with their hard negatives, and images of them by every generator.
 
-    captions.jsonl                          one line per caption, no two of one meaning
+    captions.jsonl                          one line per caption, no two of one meaning; the first have a hard negative
     images/GENERATOR/KIND-K/SHARD.npy       uint8 [captions of the shard, H, W, 3], copy K of "positives", "negatives"
                                             or "held-out"
 
@@ -25,12 +25,12 @@ from polygen_stream.assets.resources import recipe_name, recipe_slug
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import replacing, write_atomically
 from polygen_stream.base.seeding import key
-from polygen_stream.captions.base import Caption, CaptionSource
+from polygen_stream.captions.base import Caption, CaptionSource, describes_scene
 from polygen_stream.experiment.spec import CAPTIONS_AT_ONCE, ImagesNeeded, PoolSpec
 from polygen_stream.experiment.workers import workers_of
 from polygen_stream.micro.parse import meaning
 from polygen_stream.micro.world import Scene
-from polygen_stream.schedule.ledger import Ledger
+from polygen_stream.schedule.ledger import CaptionTask, Ledger
 
 SHARD = 512  # captions
 TASKS_PER_CAPTION = 32  # most tasks that are written for each caption of a pool; the meanings of a bank are finite
@@ -39,13 +39,13 @@ SHARDS_AT_ONCE = 8  # of one generator; few, so that the last generator does not
 
 @dataclass(frozen=True)
 class PoolCaption:
-    """A caption with its hard negative, and the ledger's task that it was written for."""
+    """A caption, its hard negative if a layer has images of it, and the ledger's task that it was written for."""
 
     task_id: int
     concept: str
     axis: str
     text: str
-    negative: str
+    negative: str | None
 
 
 Kind = Literal["positives", "negatives", "held-out"]
@@ -176,38 +176,69 @@ def write_captions(source: CaptionSource, spec: PoolSpec, folder: Path, progress
     """Write captions.jsonl: captions of the ledger's tasks, no two of one meaning.
 
     Tasks are drawn until there are enough; those that fail, and those whose caption means what an earlier one does, are
-    left out. Meanings that few captions have come late, so the captions are then shuffled: the first n of a pool are a
-    sample of all of them.
+    left out. Terse captions have far fewer meanings than those of whole scenes, so either sort is drawn until it has its
+    share of the pool (`captions.scene_share`). Then the captions are shuffled: the first n of a pool are a sample of all
+    of them. As many of the first have a hard negative as a layer has images of; those whose negative fails come later.
 
     Args:
-        source: writes the captions, each with a hard negative.
+        source: writes the captions.
         spec: how many, and the seed.
         folder: where the file goes.
         progress: shows a bar.
 
     Raises:
-        UserError: TASKS_PER_CAPTION tasks per caption do not give enough of them.
+        UserError: TASKS_PER_CAPTION tasks per caption do not give enough of them, or of their hard negatives.
     """
-    ledger = Ledger(spec.seed, source.concepts, source.axes, 1, 1)
-    found: dict[Scene, PoolCaption] = {}
     bar = progress.add_task("writing captions", total=spec.captions)
-    tasks = 0
-    while len(found) < spec.captions:
-        if tasks >= TASKS_PER_CAPTION * spec.captions:
+    share = spec.config().captions.scene_share
+    ledger = Ledger(spec.seed, source.concepts, source.axes, 1, 1)
+    room = {True: round(share * spec.captions)}  # left for captions of whole scenes, and for terse ones
+    room[False] = spec.captions - room[True]
+    found: dict[Scene, tuple[CaptionTask, str]] = {}
+    number = 0
+    while any(room.values()):
+        if number >= TASKS_PER_CAPTION * spec.captions:
             raise UserError(
-                f"the caption bank gave {len(found):,} captions of different meanings in {tasks:,} tasks, and the pool"
-                f" has {spec.captions:,}: lower pool.captions"
+                f"the caption bank gave {len(found):,} captions of different meanings in {number:,} tasks, and the pool"
+                f" has {spec.captions:,}, {share:.0%} of them of whole scenes: lower pool.captions"
             )
-        drawn = [ledger.task(tasks + i) for i in range(CAPTIONS_AT_ONCE)]
-        tasks += CAPTIONS_AT_ONCE
-        for task, caption in zip(drawn, source.write(drawn, [True] * len(drawn)), strict=True):
-            if isinstance(caption, Caption):
-                assert caption.negative is not None  # every task asks for one
-                new = PoolCaption(task.task_id, task.concept, task.axis, caption.text, caption.negative)
-                found.setdefault(meaning(caption.text), new)
-        progress.update(bar, completed=min(len(found), spec.captions))
-    chosen = sorted(list(found.values())[: spec.captions], key=lambda c: key(spec.seed, "pool order", c.task_id))
+        drawn = [ledger.task(number + i) for i in range(CAPTIONS_AT_ONCE)]
+        number += CAPTIONS_AT_ONCE
+        whole = [describes_scene(task.caption_seed, share) for task in drawn]
+        wanted = [(task, kind) for task, kind in zip(drawn, whole, strict=True) if room[kind]]
+        captions = source.write([task for task, _ in wanted], [False] * len(wanted))
+        for (task, kind), caption in zip(wanted, captions, strict=True):
+            if isinstance(caption, Caption) and room[kind] and meaning(caption.text) not in found:
+                found[meaning(caption.text)] = task, caption.text
+                room[kind] -= 1
+        progress.update(bar, completed=len(found))
+    shuffled = sorted(found.values(), key=lambda each: key(spec.seed, "pool order", each[0].task_id))
+    chosen = _with_negatives(source, shuffled, spec.negatives)
     write_atomically(folder / "captions.jsonl", "".join(json.dumps(asdict(caption)) + "\n" for caption in chosen))
+
+
+def _with_negatives(
+    source: CaptionSource, captions: Sequence[tuple[CaptionTask, str]], count: int
+) -> list[PoolCaption]:
+    """Return all captions, those first that were given one of `count` hard negatives."""
+    first: list[PoolCaption] = []
+    others: list[PoolCaption] = []
+    at = 0
+    while len(first) < count:
+        batch = captions[at : at + min(CAPTIONS_AT_ONCE, count - len(first))]
+        if not batch:
+            raise UserError(
+                f"{len(first):,} of the pool's {len(captions):,} captions could be given a hard negative, and a layer has"
+                f" images of {count:,}: raise pool.captions"
+            )
+        at += len(batch)
+        written = source.write([task for task, _ in batch], [True] * len(batch))
+        for (task, text), caption in zip(batch, written, strict=True):
+            negative = caption.negative if isinstance(caption, Caption) and caption.text == text else None
+            made = PoolCaption(task.task_id, task.concept, task.axis, text, negative)
+            (others if negative is None else first).append(made)
+    others += [PoolCaption(task.task_id, task.concept, task.axis, text, None) for task, text in captions[at:]]
+    return first + others
 
 
 def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence[Shard]) -> int:
@@ -233,7 +264,7 @@ def render_shards(spec: PoolSpec, folder: Path, generator: str, shards: Sequence
     captions = read_captions(folder)
     for shard in shards:
         rows = captions[shard.start : shard.stop]
-        texts = [row.negative if shard.kind == "negatives" else row.text for row in rows]
+        texts = [row.negative or "" if shard.kind == "negatives" else row.text for row in rows]
         seeds = [image_seed(spec.seed, row.task_id, generator, shard.copy) for row in rows]
         batches = []
         for i in range(0, len(rows), config.generators.batch):

@@ -91,7 +91,7 @@ def passes(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[T
     """
     captions, n = data.captions, config.train.images_per_text
     tasks = np.array([caption.task_id for caption in captions])
-    written = [[caption.text for caption in captions], [caption.negative for caption in captions]]
+    written = [[caption.text for caption in captions], [caption.negative or "" for caption in captions]]
     tokens = torch.stack([tokenizer(texts) for texts in written])  # [2, captions, context length]
     draws = np.zeros((2, len(captions)), np.int64)  # of T+ and T- of each caption
     for step, batch in enumerate(_texts_of_steps(len(captions), config)):

@@ -71,7 +71,7 @@ def counts_path(table: Path) -> Path:
 def _of_one_thing(pool: ImagePool) -> dict[bool, np.ndarray]:
     """Return which T+ and which T- of a pool name one thing only, bool [captions] of either."""
     texts = {False: [caption.text for caption in pool.captions], True: [caption.negative for caption in pool.captions]}
-    return {negatives: np.array([not parse(text).is_pair for text in texts[negatives]]) for negatives in texts}
+    return {kind: np.array([text is not None and not parse(text).is_pair for text in texts[kind]]) for kind in texts}
 
 
 def _is_counted(pool: ImagePool, needed: ImagesNeeded, counts: Mapping[str, ReservedCount] | None) -> bool:

@@ -21,9 +21,9 @@ from polygen_stream.generators.recipe import load_recipe
 # measurements or their pictures, or in a default of the micro preset. Rows of another version are done again.
 TRIAL_VERSION = 1
 # Raise it whenever a change makes the same [pool] give other captions or images. A pool of another version is not used.
-POOL_VERSION = 1
+POOL_VERSION = 2
 CAPTION_KEYS = ("axes", "scene_share", "temperature", "top_p", "max_tokens", "retries")  # that decide what is written
-CAPTIONS_AT_ONCE = 64  # of a pool, as tasks of one call
+CAPTIONS_AT_ONCE = 256  # of a pool, as tasks of one call
 # Fewest held-out captions of the generator probe. Three quarters of them are learned from, a fifth of these chooses C,
 # and this fifth needs an image of every generator.
 PROBE_CAPTIONS = 8
@@ -55,7 +55,7 @@ class Layer(Table, frozen=True):
 
 
 class PoolSpec(Table, frozen=True):
-    """Captions, each with a hard negative, and their images.
+    """Captions, the first with a hard negative, and their images.
 
     They are a function of this table, the preset and the weights of the generators and language models, up to numerics.
 
@@ -88,6 +88,11 @@ class PoolSpec(Table, frozen=True):
         content["language models"] = [weights_hash(model_folder(m)) for m in (captions.writer, captions.editor)]
         text = json.dumps(content, sort_keys=True)
         return f"pool-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    def negatives(self) -> int:
+        """Number of captions, from the first, that have a hard negative."""
+        return max((layer.captions for layer in self.layers if layer.negatives), default=0)
 
     @property
     def trainable(self) -> int:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from polygen_stream.assets.resources import recipe_path
 from polygen_stream.base.errors import UserError
-from polygen_stream.captions.base import Caption, CaptionSource, Dropped
+from polygen_stream.captions.base import Caption, CaptionSource, Dropped, describes_scene
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.experiment.pool import (
     ImagePool,
@@ -27,7 +27,7 @@ from polygen_stream.experiment.pool import (
 from polygen_stream.experiment.reserved import counts_path, read_counts, update_counts
 from polygen_stream.experiment.spec import Experiment, PoolSpec
 from polygen_stream.micro.parse import meaning, parse
-from polygen_stream.schedule.ledger import CaptionTask
+from polygen_stream.schedule.ledger import CaptionTask, Ledger
 
 
 def spec(**changes: object) -> PoolSpec:
@@ -101,12 +101,51 @@ def test_held_out_captions_have_one_image_by_each_generator_and_are_in_no_layer(
 
 def test_a_pool_has_no_two_captions_of_one_meaning(tmp_path: Path):
     pool = spec(captions=400, layers=[{"captions": 400}])
-    write_captions(GrammarSource(), pool, tmp_path, Progress(disable=True))
+    share = pool.config().captions.scene_share
+    write_captions(GrammarSource(share), pool, tmp_path, Progress(disable=True))
     captions = read_captions(tmp_path)
     assert len({meaning(caption.text) for caption in captions}) == len(captions) == 400
+    assert all(caption.negative is None for caption in captions)
     tasks = [caption.task_id for caption in captions]
     assert max(tasks) > 420  # some tasks were left out: the source does say things twice
     assert tasks != sorted(tasks)  # rare meanings come late, and arms take the first captions
+
+
+def test_a_pool_has_the_share_of_whole_scenes_that_runs_have(tmp_path: Path):
+    """Terse captions have fewer meanings, so that many more of them are left out."""
+    pool = spec(captions=2000, layers=[{"captions": 2000}, {"captions": 300, "negatives": True}])
+    share = pool.config().captions.scene_share
+    source = GrammarSource(share)
+    write_captions(source, pool, tmp_path, Progress(disable=True))
+    captions = read_captions(tmp_path)
+    ledger = Ledger(pool.seed, source.concepts, source.axes, 1, 1)
+    whole = [describes_scene(ledger.task(caption.task_id).caption_seed, share) for caption in captions]
+    assert sum(whole) == share * 2000 == 500
+    assert sum(whole[:400]) == pytest.approx(100, abs=40)  # the first are a sample of all; 4.6 standard deviations
+    assert [caption.negative is not None for caption in captions] == [True] * 300 + [False] * 1700
+    assert len({meaning(caption.text) for caption in captions}) == 2000
+
+
+class Forgetful(GrammarSource):
+    """Gives every third caption no hard negative."""
+
+    def submit(self, task: CaptionTask, with_negative: bool) -> None:
+        if with_negative and task.task_id % 3 == 0:
+            self._written.append(Dropped(("negative: unchanged",)))
+        else:
+            super().submit(task, with_negative)
+
+
+def test_captions_whose_negative_fails_come_after_those_that_have_one(tmp_path: Path):
+    pool = spec(captions=60, layers=[{"captions": 60}, {"captions": 20, "negatives": True}])
+    write_captions(Forgetful(pool.config().captions.scene_share), pool, tmp_path, Progress(disable=True))
+    captions = read_captions(tmp_path)
+    assert len(captions) == 60
+    assert all(caption.negative and caption.task_id % 3 for caption in captions[:20])
+    assert not any(caption.negative for caption in captions[20:])
+    all_of_them = spec(captions=60, layers=[{"captions": 60}, {"captions": 60, "negatives": True}])
+    with pytest.raises(UserError, match=r"of the pool's 60 captions could be given a hard negative, and a layer has"):
+        write_captions(Forgetful(0.25), all_of_them, tmp_path, Progress(disable=True))
 
 
 class ThreeMeanings(CaptionSource):
@@ -141,8 +180,9 @@ class ThreeMeanings(CaptionSource):
 def test_a_bank_that_has_too_few_meanings_is_refused_with_both_numbers(tmp_path: Path):
     write_captions(ThreeMeanings(), spec(captions=3, layers=[{"captions": 3}]), tmp_path, Progress(disable=True))
     assert len(read_captions(tmp_path)) == 3
-    with pytest.raises(UserError, match=r"3 captions of different meanings in 128 tasks, and the pool has 4: lower"):
-        write_captions(ThreeMeanings(), spec(), tmp_path, Progress(disable=True))
+    with pytest.raises(UserError, match=r"\d captions of different meanings in 256 tasks, and the pool has 8, 25% of"):
+        many = spec(captions=8, layers=[{"captions": 8}])
+        write_captions(ThreeMeanings(), many, tmp_path, Progress(disable=True))
 
 
 def test_reserved_combinations_are_counted_where_the_oracle_is_sure(tmp_path: Path):
