@@ -176,9 +176,10 @@ def write_captions(source: CaptionSource, spec: PoolSpec, folder: Path, progress
     """Write captions.jsonl: captions of the ledger's tasks, no two of one meaning.
 
     Tasks are drawn until there are enough; those that fail, and those whose caption means what an earlier one does, are
-    left out. Terse captions have far fewer meanings than those of whole scenes, so either sort is drawn until it has its
-    share of the pool (`captions.scene_share`). Then the captions are shuffled: the first n of a pool are a sample of all
-    of them. As many of the first have a hard negative as a layer has images of; those whose negative fails come later.
+    left out. Terse captions have far fewer meanings than those of whole scenes, so either sort is drawn until it has
+    its share of the pool (`captions.scene_share`). Then the captions are shuffled: the first n of a pool are a sample
+    of all of them. As many of the first have a hard negative as a layer has images of; those whose negative fails come
+    later.
 
     Args:
         source: writes the captions.
@@ -228,8 +229,8 @@ def _with_negatives(
         batch = captions[at : at + min(CAPTIONS_AT_ONCE, count - len(first))]
         if not batch:
             raise UserError(
-                f"{len(first):,} of the pool's {len(captions):,} captions could be given a hard negative, and a layer has"
-                f" images of {count:,}: raise pool.captions"
+                f"{len(first):,} of the pool's {len(captions):,} captions could be given a hard negative, and a layer"
+                f" has images of {count:,}: raise pool.captions"
             )
         at += len(batch)
         written = source.write([task for task, _ in batch], [True] * len(batch))

@@ -144,7 +144,7 @@ def test_captions_whose_negative_fails_come_after_those_that_have_one(tmp_path: 
     assert all(caption.negative and caption.task_id % 3 for caption in captions[:20])
     assert not any(caption.negative for caption in captions[20:])
     all_of_them = spec(captions=60, layers=[{"captions": 60}, {"captions": 60, "negatives": True}])
-    with pytest.raises(UserError, match=r"of the pool's 60 captions could be given a hard negative, and a layer has"):
+    with pytest.raises(UserError, match=r"of the pool's 60 captions could be given a hard negative, and a layer"):
         write_captions(Forgetful(0.25), all_of_them, tmp_path, Progress(disable=True))
 
 
