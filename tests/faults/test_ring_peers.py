@@ -154,7 +154,7 @@ def test_the_supervisor_dies_with_the_mutex_and_the_ring_outlives_it():
 
 def test_reader_killed_anywhere_between_draw_and_release_leaves_no_lease(new_ring):
     """Every line of drawing, reading and releasing: the batch was drawn or not, and can be evicted afterwards."""
-    functions = (Ring.draw, Ring._as_draw, Ring._new_draw, Ring.read, Ring.release)
+    functions = (Ring.draw, Ring._as_draw, Ring.read, Ring.release)
     points = set().union(*(lines_of(function.__code__) for function in functions))
     kill_at, drawn = 1, []
     while True:

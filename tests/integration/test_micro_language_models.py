@@ -36,8 +36,9 @@ def test_the_preset_names_every_background_often(captions):
     written = source.write([ledger.task(i) for i in range(300)], [False] * 300)
     scenes = [parse(caption.text) for caption in written if isinstance(caption, Caption)]
     assert len(scenes) > 290
-    for background in world.BACKGROUNDS:  # the test captions name each in 12.5 %
-        assert np.mean([scene.background == background for scene in scenes]) > 0.03, background
+    # Whole scenes name each of the eight in about a tenth, as the test captions do; the others hardly ever do.
+    for background in world.BACKGROUNDS:
+        assert np.mean([scene.background == background for scene in scenes]) > captions.scene_share / 20, background
 
 
 def test_a_result_depends_on_its_task_and_not_on_the_batch(captions):

@@ -271,16 +271,20 @@ def test_a_deterministic_run_trains_on_the_same_batches_at_any_pace(start, tmp_p
             seen.append([(group.task_id, group.kind, group.caption, group.negative) for group in draw.groups])
             ring.release(draw)
             ring.set_step(step + 1)
-        # As a run does when training is over: in place of dropped tasks the captioner waits for steps that do not come.
-        captioner.terminate()
-        assert captioner.wait(60) == 0
+        try:
+            code = captioner.wait(5)
+        except subprocess.TimeoutExpired:
+            # As a run does when training is over: in place of dropped tasks it waits for steps that do not come.
+            captioner.terminate()
+            code = captioner.wait(60)
+        assert code == 0
         assert ring.check() == []
         ring.close()
         (tmp_path / "journal.jsonl").unlink()
         return seen
 
     slow = batches(images_at_a_time=7, head_start=False)
-    assert {kind for batch in slow for _, kind, _, _ in batch} == set(Kind)
+    assert {kind for batch in slow for _, kind, _, _ in batch} == {Kind.PLAIN, Kind.PAIR}
     assert max(task for batch in slow for task, *_ in batch) > 150  # production was used to its end
     assert batches(images_at_a_time=1000, head_start=True) == slow
 

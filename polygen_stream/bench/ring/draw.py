@@ -15,14 +15,14 @@ from polygen_stream.ring import DrawRequest, Kind, Ring, RingSpec, memory, ring_
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.invariants import broken_invariants
 from polygen_stream.ring.layout import Total
-from polygen_stream.ring.records import GroupState, Polarity, SlotState
+from polygen_stream.ring.records import GROUP_KINDS, GroupState, Polarity, SlotState
 from polygen_stream.ring.texts import text_key
 from polygen_stream.ring.undo_journal import Operation
 
 BATCH = 512
 SLOTS = 65_536
 GENERATORS = ("a", "b", "c", "d")
-CATEGORIES = len(Kind) * len(GENERATORS)
+CATEGORIES = len(GROUP_KINDS) * len(GENERATORS)
 GROWTH = (1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
 CAPTION_BYTES = 16
 DRAW_TIMEOUT_S = 60.0
@@ -85,12 +85,12 @@ def _fill(control: TimedControl, groups: int, per_caption: int) -> None:
     c.slot_group[:] = np.repeat(rows, per_caption)
     c.slot_member[:] = np.tile(np.arange(per_caption), groups)
     # one image a caption: generators in turn, so that every kind has all of them
-    c.slot_generator[:] = (slots if per_caption > 1 else slots // len(Kind)) % len(GENERATORS)
+    c.slot_generator[:] = (slots if per_caption > 1 else slots // len(GROUP_KINDS)) % len(GENERATORS)
     c.slot_polarity[:] = Polarity.POSITIVE
     c.slot_checksum[:] = checksums(c.payload[:1])[0]
     c.group_slot[:] = slots
     c.group_state[:] = GroupState.COMPLETE
-    c.group_kind[:] = rows % len(Kind)
+    c.group_kind[:] = rows % len(GROUP_KINDS)
     c.group_members[:] = c.group_positives[:] = per_caption
     c.group_generation[:] = 1
     c.group_task[:] = np.random.default_rng(0).permutation(groups)  # arrival order is not row order
@@ -100,7 +100,7 @@ def _fill(control: TimedControl, groups: int, per_caption: int) -> None:
         text, twin = b"t%d" % task, b"n%d" % task
         c.text[row, 0, : len(text)] = np.frombuffer(text, np.uint8)
         c.group_caption_bytes[row], c.group_caption_key[row] = len(text), text_key(text)
-        if row % len(Kind) == Kind.PAIR:
+        if row % len(GROUP_KINDS) == Kind.PAIR:
             c.text[row, 1, : len(twin)] = np.frombuffer(twin, np.uint8)
             c.group_negative_bytes[row], c.group_negative_key[row] = len(twin), text_key(twin)
     c.generator_committed[:] = np.bincount(c.slot_generator, minlength=len(GENERATORS))
