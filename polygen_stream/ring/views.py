@@ -48,17 +48,6 @@ def chosen_views(
     return chosen
 
 
-def images_taken(views: np.ndarray, draws: np.ndarray, per_draw: int) -> np.ndarray:
-    """Return how many different images of each text were taken after so many draws, int64 [n].
-
-    Args:
-        views: images that exist of each text, int64 [n].
-        draws: number of draws of each, int64 [n].
-        per_draw: most images that a draw takes of a text; 0 = all.
-    """
-    return np.where(draws > 0, views, 0) if not per_draw else np.minimum(views, draws * per_draw)
-
-
 def _taken(salt: int, task: int, cycle: int, turn: int, views: int, per_draw: int) -> list[int]:
     """Return the images of one draw of a cycle, after which all were taken equally often: one order after the other."""
     taken: list[int] = []
