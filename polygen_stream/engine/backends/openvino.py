@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class OpenVino:
         """
         import openvino as ov
 
-        ov.save_model(ov.Core().read_model(job.graph), job.engine, compress_to_fp16=False)
+        ov.save_model(_core().read_model(job.graph), job.engine, compress_to_fp16=False)
 
     def open(
         self, engines: Mapping[str, tuple[Path, Profile]], options: TensorRtSpec, threads: int
@@ -79,6 +80,19 @@ def openvino_bfloat16() -> OpenVino:
     return OpenVino(bf16=True)
 
 
+@cache
+def _core() -> Any:
+    """Return the process's openvino.Core, which is never freed.
+
+    On processors with AMX the CPU plugin of every core replaces the thread's alternate signal stack, and unmaps its own
+    when the core is freed. Cores that are not freed in the reverse of their order leave the thread with an unmapped
+    one, and the next signal that has a handler kills the process.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class OpenVinoSession:
     """A model on the CPU, compiled for a number of rows when a call first needs it.
 
@@ -89,10 +103,8 @@ class OpenVinoSession:
     """
 
     def __init__(self, engine: Path, profile: Profile, threads: int) -> None:
-        import openvino as ov
-
-        self._core, self._profile = ov.Core(), profile
-        self._model = self._core.read_model(engine)
+        self._profile = profile
+        self._model = _core().read_model(engine)
         self._properties = {
             "INFERENCE_PRECISION_HINT": "bf16" if profile.bf16 else "f32",  # its own default would be bf16
             "INFERENCE_NUM_THREADS": threads,
@@ -131,4 +143,4 @@ class OpenVinoSession:
     def _compile(self, rows: int) -> Any:
         model = self._model.clone()
         model.reshape({name: [rows, *shape] for name, shape in self._profile.shapes.items()})
-        return self._core.compile_model(model, "CPU", self._properties).create_infer_request()
+        return _core().compile_model(model, "CPU", self._properties).create_infer_request()
