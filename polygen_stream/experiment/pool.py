@@ -26,6 +26,7 @@ from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.base.files import replacing, write_atomically
 from polygen_stream.base.seeding import key
 from polygen_stream.captions.base import Caption, CaptionSource, describes_scene
+from polygen_stream.experiment.quotas import Quotas, Sort
 from polygen_stream.experiment.spec import CAPTIONS_AT_ONCE, ImagesNeeded, PoolSpec
 from polygen_stream.experiment.workers import workers_of
 from polygen_stream.micro.parse import meaning
@@ -33,7 +34,6 @@ from polygen_stream.micro.world import Scene
 from polygen_stream.schedule.ledger import CaptionTask, Ledger
 
 SHARD = 512  # captions
-TASKS_PER_CAPTION = 32  # most tasks that are written for each caption of a pool; the meanings of a bank are finite
 SHARDS_AT_ONCE = 8  # of one generator; few, so that the last generator does not keep one process busy alone
 
 
@@ -176,10 +176,11 @@ def write_captions(source: CaptionSource, spec: PoolSpec, folder: Path, progress
     """Write captions.jsonl: captions of the ledger's tasks, no two of one meaning.
 
     Tasks are drawn until there are enough; those that fail, and those whose caption means what an earlier one does, are
-    left out. Terse captions have far fewer meanings than those of whole scenes, so either sort is drawn until it has
-    its share of the pool (`captions.scene_share`). Then the captions are shuffled: the first n of a pool are a sample
-    of all of them. As many of the first have a hard negative as a layer has images of; those whose negative fails come
-    later.
+    left out. Some sorts of caption have far fewer meanings than others: terse ones than whole scenes, those that name a
+    thing alone than those that place one coloured thing beside another. So the pool has quotas: all axes have the same
+    number of captions, `captions.scene_share` of which describe whole scenes. The quota of a sort that has no more
+    meanings goes to the other sorts. Then the captions are shuffled: the first n of a pool are a sample of all of them.
+    As many of the first have a hard negative as a layer has images of; those whose negative fails come later.
 
     Args:
         source: writes the captions.
@@ -188,30 +189,26 @@ def write_captions(source: CaptionSource, spec: PoolSpec, folder: Path, progress
         progress: shows a bar.
 
     Raises:
-        UserError: TASKS_PER_CAPTION tasks per caption do not give enough of them, or of their hard negatives.
+        UserError: the source does not have so many meanings, or hard negatives.
     """
     bar = progress.add_task("writing captions", total=spec.captions)
     share = spec.config().captions.scene_share
     ledger = Ledger(spec.seed, source.concepts, source.axes, 1, 1)
-    room = {True: round(share * spec.captions)}  # left for captions of whole scenes, and for terse ones
-    room[False] = spec.captions - room[True]
+    quotas = Quotas(spec.captions, share, source.axes)
     found: dict[Scene, tuple[CaptionTask, str]] = {}
     number = 0
-    while any(room.values()):
-        if number >= TASKS_PER_CAPTION * spec.captions:
-            raise UserError(
-                f"the caption bank gave {len(found):,} captions of different meanings in {number:,} tasks, and the pool"
-                f" has {spec.captions:,}, {share:.0%} of them of whole scenes: lower pool.captions"
-            )
+    while len(found) < spec.captions:
         drawn = [ledger.task(number + i) for i in range(CAPTIONS_AT_ONCE)]
         number += CAPTIONS_AT_ONCE
-        whole = [describes_scene(task.caption_seed, share) for task in drawn]
-        wanted = [(task, kind) for task, kind in zip(drawn, whole, strict=True) if room[kind]]
+        sorts = [Sort(task.axis, describes_scene(task.caption_seed, share)) for task in drawn]
+        wanted = [(task, sort) for task, sort in zip(drawn, sorts, strict=True) if quotas.left(sort)]
         captions = source.write([task for task, _ in wanted], [False] * len(wanted))
-        for (task, kind), caption in zip(wanted, captions, strict=True):
-            if isinstance(caption, Caption) and room[kind] and meaning(caption.text) not in found:
-                found[meaning(caption.text)] = task, caption.text
-                room[kind] -= 1
+        for (task, sort), caption in zip(wanted, captions, strict=True):
+            if quotas.left(sort):
+                is_new = isinstance(caption, Caption) and meaning(caption.text) not in found
+                if is_new:
+                    found[meaning(caption.text)] = task, caption.text
+                quotas.note(sort, is_new)
         progress.update(bar, completed=len(found))
     shuffled = sorted(found.values(), key=lambda each: key(spec.seed, "pool order", each[0].task_id))
     chosen = _with_negatives(source, shuffled, spec.negatives)

@@ -21,7 +21,7 @@ from polygen_stream.generators.recipe import load_recipe
 # measurements or their pictures, or in a default of the micro preset. Rows of another version are done again.
 TRIAL_VERSION = 1
 # Raise it whenever a change makes the same [pool] give other captions or images. A pool of another version is not used.
-POOL_VERSION = 2
+POOL_VERSION = 3
 CAPTION_KEYS = ("axes", "scene_share", "temperature", "top_p", "max_tokens", "retries")  # that decide what is written
 CAPTIONS_AT_ONCE = 256  # of a pool, as tasks of one call
 # Fewest held-out captions of the generator probe. Three quarters of them are learned from, a fifth of these chooses C,
