@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(
                 f"torch {torch.__version__} sees no CUDA device: `polygen-stream doctor` says why", pytrace=False
             )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """Say how a worker of xdist ended: that a signal killed it is said nowhere else."""
+    if error:
+        code = node.gateway._io.popen.wait(timeout=10)
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        node.config.get_terminal_writer().line(f"[{node.gateway.id}] {how}")
 
 
 @pytest.fixture

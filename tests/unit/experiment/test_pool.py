@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from polygen_stream.experiment.pool import (
     shards_of,
     write_captions,
 )
+from polygen_stream.experiment.quotas import EXHAUSTED_AFTER, Quotas, Sort
 from polygen_stream.experiment.reserved import counts_path, read_counts, update_counts
 from polygen_stream.experiment.spec import Experiment, PoolSpec
 from polygen_stream.micro.parse import meaning, parse
@@ -111,8 +113,8 @@ def test_a_pool_has_no_two_captions_of_one_meaning(tmp_path: Path):
     assert tasks != sorted(tasks)  # rare meanings come late, and arms take the first captions
 
 
-def test_a_pool_has_the_share_of_whole_scenes_that_runs_have(tmp_path: Path):
-    """Terse captions have fewer meanings, so that many more of them are left out."""
+def test_a_pool_has_as_many_captions_of_every_axis_as_there_are_meanings(tmp_path: Path):
+    """Drawn as runs draw them, half of the captions would be of the axes that have most meanings."""
     pool = spec(captions=2000, layers=[{"captions": 2000}, {"captions": 300, "negatives": True}])
     share = pool.config().captions.scene_share
     source = GrammarSource(share)
@@ -124,6 +126,26 @@ def test_a_pool_has_the_share_of_whole_scenes_that_runs_have(tmp_path: Path):
     assert sum(whole[:400]) == pytest.approx(100, abs=40)  # the first are a sample of all; 4.6 standard deviations
     assert [caption.negative is not None for caption in captions] == [True] * 300 + [False] * 1700
     assert len({meaning(caption.text) for caption in captions}) == 2000
+    axes = len(set(source.axes))
+    counts = Counter(caption.axis for caption in captions)
+    assert len(counts) == axes and max(counts.values()) - min(counts.values()) <= 2  # one of either sort
+
+
+def test_the_quota_of_a_sort_without_more_meanings_goes_to_the_others():
+    quotas = Quotas(100, 0.2, ("one", "other", "other", "third"))
+    sorts = [Sort(axis, whole) for axis in ("one", "other", "third") for whole in (True, False)]
+    left = {sort: quotas.left(sort) for sort in sorts}
+    assert sum(left.values()) == 100
+    assert [left[Sort(axis, True)] for axis in ("one", "other", "third")] == [7, 7, 6]
+    for _ in range(left[Sort("other", False)]):
+        quotas.note(Sort("other", False), True)
+    quotas.note(Sort("one", False), True)
+    for _ in range(EXHAUSTED_AFTER):
+        quotas.note(Sort("one", False), False)
+    assert quotas.left(Sort("one", False)) == 0
+    assert quotas.left(Sort("other", False)) == 13  # it had its own, and takes half of the 26
+    assert quotas.left(Sort("third", False)) == left[Sort("third", False)] + 13
+    assert [quotas.left(Sort(axis, True)) for axis in ("one", "other", "third")] == [7, 7, 6]
 
 
 class Forgetful(GrammarSource):
@@ -180,7 +202,7 @@ class ThreeMeanings(CaptionSource):
 def test_a_bank_that_has_too_few_meanings_is_refused_with_both_numbers(tmp_path: Path):
     write_captions(ThreeMeanings(), spec(captions=3, layers=[{"captions": 3}]), tmp_path, Progress(disable=True))
     assert len(read_captions(tmp_path)) == 3
-    with pytest.raises(UserError, match=r"\d captions of different meanings in 256 tasks, and the pool has 8, 25% of"):
+    with pytest.raises(UserError, match=r"wrote 256 captions of .* say nothing new, and the pool lacks \d of its 8: lo"):
         many = spec(captions=8, layers=[{"captions": 8}])
         write_captions(ThreeMeanings(), many, tmp_path, Progress(disable=True))
 

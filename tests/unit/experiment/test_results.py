@@ -16,12 +16,12 @@ from polygen_stream.experiment.load import load_experiment
 from polygen_stream.experiment.results import ITEMS, SCORES, TrialResult, read_results, write_results
 from polygen_stream.experiment.spec import Experiment, settings_hash
 
-REUSE = Path(__file__).resolve().parents[3] / "configs" / "experiments" / "reuse.toml"
+TABLE1 = Path(__file__).resolve().parents[3] / "configs" / "experiments" / "table1.toml"
 
 
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
-    return load_experiment(REUSE)
+    return load_experiment(TABLE1)
 
 
 def of(experiment: Experiment, arm: str, seed: int, **changes) -> TrialResult:
