@@ -53,11 +53,20 @@ def curriculum_shares(config: RunConfig) -> list[float]:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the learning rate of a step: linear warm-up to `lr` over `warmup` steps, then cosine decay to 0."""
+    """Return the learning rate of a step.
+
+    It rises linearly to `lr` over `warmup` steps, stays there until the last `lr_decay_share` of the steps, and goes to
+    0 with the last step: as a half cosine, linearly, or as 1 - sqrt(progress) (Haegele et al., arXiv 2405.18392).
+    """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    start = max(config.warmup, round(config.steps * (1 - config.lr_decay_share)))
+    progress = min(1.0, max(0, step - start) / max(1, config.steps - start))
+    if config.lr_decay == "linear":
+        return config.lr * (1 - progress)
+    if config.lr_decay == "sqrt":
+        return config.lr * (1 - math.sqrt(progress))
+    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def warmup_warning(config: TrainConfig) -> str:
