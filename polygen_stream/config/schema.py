@@ -513,16 +513,16 @@ class TrainConfig(Section):
     lr_decay: Literal["cosine", "linear", "sqrt"] = Field(
         default="cosine",
         json_schema_extra=FIXED,
-        description='How the learning rate goes to 0 with the last step: as a half "cosine", "linear", or "sqrt", which '
-        "is 1 - sqrt(progress).",
+        description='How the learning rate goes to 0 with the last step: as a half "cosine", "linear", or "sqrt", '
+        "which is 1 - sqrt(progress).",
     )
     lr_decay_share: float = Field(
         default=1.0,
         gt=0,
         le=1,
         json_schema_extra=FIXED,
-        description="Share of the steps, the last ones, in which it does so; before, the rate is constant. 1 = from the "
-        "warm-up on.",
+        description="Share of the steps, the last ones, in which it does so; before, the rate is constant. 1 = from "
+        "the warm-up on.",
     )
     weight_decay: float = Field(default=0.1, ge=0, json_schema_extra=FIXED, description="Weight decay of AdamW.")
     beta1: float = Field(default=0.9, ge=0, lt=1, json_schema_extra=FIXED, description="First beta of AdamW.")

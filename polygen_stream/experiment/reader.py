@@ -20,7 +20,8 @@ from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec, Ring
 from polygen_stream.ring.views import chosen_views
 from polygen_stream.schedule.co_occurrence import epoch_batches
 from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import RingReader, TrainBatch, build_index, text_id
+from polygen_stream.train.batch import TrainBatch, build_index, text_id
+from polygen_stream.train.data import RingReader
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.staging import HostStaging
 

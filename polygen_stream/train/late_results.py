@@ -6,7 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.lost_ranks import reporting_lost_ranks
 from polygen_stream.train.step import IssuedStep, StepResult
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polygen_stream.checkpoints import remove_partial
+from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.checkpoint import CheckpointWriter, capture
-from polygen_stream.train.data import TrainBatch
 from polygen_stream.train.late_results import FinishedStep
 from polygen_stream.train.metrics_logger import MetricsLogger
 from polygen_stream.train.trainer import Trainer

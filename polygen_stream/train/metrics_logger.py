@@ -8,7 +8,7 @@ from polygen_stream.base.jsonl import JsonLines, cut_jsonl, read_jsonl
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.ring import DrawRecord, RingStats
 from polygen_stream.ring.draw_log import DrawLog
-from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.step import StepResult
 from polygen_stream.train.tensorboard import TensorBoard
 

@@ -17,7 +17,7 @@ from typing import Any
 from torchdata.nodes import BaseNode
 
 from polygen_stream.ring import WaitStopped
-from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.batch import TrainBatch
 
 POLL_S = 0.05
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import RunConfig, learning_rate
 from polygen_stream.train.augment import augment
-from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.forward import ClipOutput, ClipTowers, forward_in_micro_batches
 from polygen_stream.train.grad_cache import CachedFeatures
 from polygen_stream.train.model import ClipModel, clamp_logit_scale, image_size

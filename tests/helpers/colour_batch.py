@@ -7,7 +7,7 @@ import torch
 from polygen_stream.config import RunConfig
 from polygen_stream.ring import DrawRecord
 from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.text_image_index import TextImageIndex

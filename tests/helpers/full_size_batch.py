@@ -11,7 +11,8 @@ from polygen_stream.config import RunConfig, curriculum_of, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring import Kind, Member, Ring
 from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import RingReader, TrainBatch, build_index, text_id
+from polygen_stream.train.batch import TrainBatch, build_index, text_id
+from polygen_stream.train.data import RingReader
 from polygen_stream.train.model import Tokenizer
 from polygen_stream.train.process_group import RankGroup
 from polygen_stream.train.staging import Staging, build_staging

@@ -24,7 +24,7 @@ from polygen_stream.experiment.reader import endless_order
 from polygen_stream.export.reading import read_tasks
 from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.schedule.curriculum import DrawMix
-from polygen_stream.train.data import TrainBatch, build_index, text_id
+from polygen_stream.train.batch import TrainBatch, build_index, text_id
 from polygen_stream.train.model import create_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention

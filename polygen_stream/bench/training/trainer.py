@@ -43,7 +43,7 @@ from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig
 from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.train import run as trainer
-from polygen_stream.train.data import TrainBatch
+from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.device import training_device
 from polygen_stream.train.model import create_clip, image_size
 from polygen_stream.train.optim import build_optimizer

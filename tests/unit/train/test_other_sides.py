@@ -14,7 +14,8 @@ from polygen_stream.ring import Kind, Member, Ring, RingSpec
 from polygen_stream.ring.pins import most_pinned
 from polygen_stream.schedule.curriculum import Curriculum
 from polygen_stream.schedule.other_sides import OtherSides
-from polygen_stream.train.data import RingReader, TrainBatch
+from polygen_stream.train.batch import TrainBatch
+from polygen_stream.train.data import RingReader
 from polygen_stream.train.staging import HostStaging
 
 TEXTS, CAPTIONS, SEED = 8, 128, 3

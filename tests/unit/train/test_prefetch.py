@@ -17,7 +17,8 @@ from small_rings import open_pair, open_plain, render
 from polygen_stream.ring import Ring, RingTimeout
 from polygen_stream.schedule.curriculum import Curriculum
 from polygen_stream.schedule.leftover import LeftoverQueue
-from polygen_stream.train.data import RingReader, TrainBatch
+from polygen_stream.train.batch import TrainBatch
+from polygen_stream.train.data import RingReader
 from polygen_stream.train.prefetch import Prefetcher, ReaderHeartbeat
 from polygen_stream.train.staging import HostStaging
 
