@@ -48,6 +48,8 @@ def check_possible(config: RunConfig) -> None:
         )
     if config.ring.mode == "deterministic":
         _check_deterministic(config)
+    if config.ring.catch_up > 1:
+        _check_catch_up(config)
     _check_pairs(config)
 
 
@@ -347,6 +349,28 @@ def _check_bank(captions: CaptionsConfig) -> None:
                 f"captions.{role} = {name!r} speaks of the micro world only, and captions.bank is 'english': give the "
                 "folder or hub id of an instruction model"
             )
+
+
+def _check_catch_up(config: RunConfig) -> None:
+    """Refuse ring.catch_up where rounds decide nothing, or where the ring cannot hold all captions."""
+    ring, generators, target = config.ring, config.generators, config.captions.target
+    for key, value, needed in (
+        ("ring.mode", ring.mode, "throughput"),
+        ("ring.sampler", ring.sampler, "rounds"),
+        ("curriculum.kind", config.curriculum.kind, "share"),
+    ):
+        if value != needed:
+            raise UserError(
+                f"ring.catch_up = {ring.catch_up:g} has no meaning with {key} = {value!r}: set ring.catch_up = 1"
+            )
+    images = target * (generators.positives + min(1.0, pair_share(config)) * generators.negatives)
+    if not target or images > ring.slots:
+        problem = f"have about {images:,.0f} images" if target else "have no end"
+        raise UserError(
+            f"ring.catch_up = {ring.catch_up:g} needs a ring that holds all captions of the run, but captions.target = "
+            f"{target:,} captions {problem}, and ring.slots = {ring.slots:,}: raise ring.slots, lower captions.target, "
+            "or set ring.catch_up = 1"
+        )
 
 
 def _check_deterministic(config: RunConfig) -> None:

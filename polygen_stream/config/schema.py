@@ -323,6 +323,14 @@ class RingConfig(Section):
         description='Which of the groups that may be drawn a step takes: "rounds" (each once, then each again), '
         '"uniform" (at random), or your own, "module:attribute".',
     )
+    catch_up: float = Field(
+        default=1.0,
+        ge=1,
+        json_schema_extra=FIXED,
+        description='Sampler "rounds": how many times a round a caption that came late is drawn, at most, so that by '
+        "the end it has been drawn as often as the others; 1 = once, it stays behind. Above 1 the ring has to hold all "
+        "captions of the run.",
+    )
     window: int = Field(
         default=0,
         ge=0,

@@ -160,8 +160,9 @@ def _by_co_occurrence(captions: int, config: RunConfig) -> Iterator[_Texts]:
 def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[TrainBatch]:
     """Yield the batches of all steps from a ring of `arm.buffer` captions with one insert per `arm.reuse` draws.
 
-    Before every draw, the captions that the rate limiter admits are inserted and a full ring evicts others; after the
-    last caption of the arm the first one follows. Ring and reader are those of a run. Positives only.
+    Before every draw, the captions that the rate limiter admits are inserted. A ring with room for all captions of the
+    arm gets each once, and then production is over. A smaller one evicts others when it is full, and after the last
+    caption the first one follows. Ring and reader are those of a run. Positives only.
     """
     arm = data.arm
     spec = RingSpec(
@@ -176,6 +177,8 @@ def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iter
         samples_per_insert=arm.reuse,
         error_buffer=config.train.batch + arm.reuse,
         max_open=1,
+        catch_up=config.ring.catch_up,
+        expected_groups=len(data.captions),
         images_per_draw=arm.positives,
     )
     ring = Ring.create(spec)
@@ -185,13 +188,15 @@ def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iter
             ring, curriculum_of(config), tokenizer, HostStaging(), torch.device("cpu"),
             steps=config.train.steps, timeout_s=0.0, stop=lambda: False,
         )  # fmt: skip
-        order, batches = endless_order(len(data.captions), config.seed), iter(reader)
-        tasks = count()
-        row, task = next(order), next(tasks)
+        captions, batches = len(data.captions), iter(reader)
+        produced = enumerate(islice(endless_order(captions, config.seed), None if arm.buffer < captions else captions))
+        following = next(produced)
         for step in range(config.train.steps):
             ring.set_step(step)
-            while _insert(ring, data, row, task):
-                row, task = next(order), next(tasks)
+            while following and _insert(ring, data, row=following[1], task=following[0]):
+                following = next(produced, None)
+                if following is None:
+                    ring.finish_opening()
             yield next(batches)
     finally:
         ring.close()

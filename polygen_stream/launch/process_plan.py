@@ -186,6 +186,8 @@ def ring_spec(config: RunConfig) -> RingSpec:
         max_backlog=ring.max_backlog,
         mode=ring.mode,
         sampler=ring.sampler,
+        catch_up=ring.catch_up,
+        expected_groups=config.captions.target,
         window=window,
         inserts_per_step=inserts_per_step,
         images_per_draw=config.train.images_per_text,

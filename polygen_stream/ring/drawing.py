@@ -9,7 +9,7 @@ import numpy as np
 
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import PROCESSES, Total
-from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups
+from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups, stay_in_round
 from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.records import Draw, DrawnGroup, DrawRequest, Kind, Polarity, SlotState
 from polygen_stream.ring.sampler import coin
@@ -93,7 +93,8 @@ def lease_batch(control: Control, journal: UndoJournal, process: int, request: D
     shown = [2 * rows[:plain], 2 * rows[plain + negative :], 2 * rows[plain:] + 1]
     journal.add("group_shown", np.concatenate(shown), 1)
     if not request.other_sides:
-        note_rounds(control, journal, rows, alike=request.by_coin)
+        stay = stay_in_round(control, request, rows)
+        note_rounds(control, journal, rows, stay, alike=request.by_coin)
     journal.add("lease", process * spec.groups + rows, 1)
     for total, amount in (
         (Total.DRAWS, 1),

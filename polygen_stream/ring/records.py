@@ -130,6 +130,7 @@ class DrawRequest:
         other_sides: (row, generation, polarity) of each text of a batch of `plain` texts and no pair, which a draw in
             throughput mode then takes and no others; T+ instead of a T- whose images were rendered again after a
             resumption and all failed. The groups have to be pinned. Their rounds stay as they are.
+        steps_left: steps of the run after this one, for RingSpec.catch_up; None = unknown, no group catches up.
     """
 
     step: int
@@ -139,6 +140,7 @@ class DrawRequest:
     exactly: DrawRecord | None = None
     by_coin: bool = False
     other_sides: Sequence[tuple[int, int, int]] = ()
+    steps_left: int | None = None
 
     @property
     def groups(self) -> int:

@@ -24,7 +24,7 @@ from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import copied_columns
 
-FREE = {"max_retries", "max_backlog"}  # of the spec: they bound what producers do from now on
+FREE = {"max_retries", "max_backlog", "expected_groups"}  # of the spec: about what is produced from now on
 
 
 def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:

@@ -30,6 +30,8 @@ class RingSpec:
             function of (seed, step) from a window of task ids, and waits until that window has ended (window.py);
             "replay" draws the tasks that the caller names.
         sampler: which of the groups that may be drawn a draw takes, a name or "module:attribute" (sampler.py).
+        catch_up: how many times in a round a group that came late is drawn, at most (picking.py); 1 = once.
+        expected_groups: groups of the whole run, for catch_up; 0 = no more than are there.
         window: tasks in that window.
         inserts_per_step: tasks by which the window moves on per step.
         images_per_draw: most images of T+, and of T-, that a draw takes of a group (0 = all), see views.py.
@@ -52,6 +54,8 @@ class RingSpec:
     max_backlog: int = 0
     mode: Literal["throughput", "deterministic", "replay"] = "throughput"
     sampler: str = "rounds"
+    catch_up: float = 1.0
+    expected_groups: int = 0
     window: int = 0
     inserts_per_step: float = 0.0
     images_per_draw: int = 0

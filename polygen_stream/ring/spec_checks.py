@@ -19,6 +19,7 @@ def check_spec(spec: RingSpec) -> None:
     """
     _check_sizes(spec)
     _check_generators(spec)
+    _check_draws(spec)
     Limits.of(spec).check(spec.groups, spec.slots)
     if spec.mode == "deterministic":
         check_window(spec)
@@ -44,6 +45,11 @@ def _check_sizes(spec: RingSpec) -> None:
             f"ring.max_backlog is {spec.max_backlog}, but one group may ask a generator for {spec.members} images; "
             "raise ring.max_backlog (0 = no bound)"
         )
+
+
+def _check_draws(spec: RingSpec) -> None:
+    if spec.catch_up < 1:
+        raise UserError(f"ring.catch_up is {spec.catch_up}; it must be at least 1, where late captions do not catch up")
 
 
 def _check_generators(spec: RingSpec) -> None:

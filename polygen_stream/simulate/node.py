@@ -206,7 +206,8 @@ class _Node:
         waiting = OtherSides(ring, config.seed, config.train.batch, most_pinned(ring.spec)) if by_coin else None
         for step in range(config.train.steps):
             mix, began = curriculum.draw(step), self.clock.now
-            request = DrawRequest(step, mix.plain, mix.pair, by_coin=by_coin)
+            left = config.train.steps - step - 1
+            request = DrawRequest(step, mix.plain, mix.pair, by_coin=by_coin, steps_left=left)
             if waiting is not None and (sides := waiting.batch(step)):
                 request = DrawRequest(step, len(sides), 0, other_sides=sides)
             while (draw := ring.try_draw(request)) is None:

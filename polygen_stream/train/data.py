@@ -210,7 +210,8 @@ class RingReader(BaseNode[TrainBatch]):
         if self._leftover is not None:
             self._leftover.expire(self._step)
             first = self._leftover.waiting(Lane.DISPLACED) + self._leftover.waiting(Lane.UNADMITTED)
-        request = DrawRequest(self._step, plain, pair, first, exactly, by_coin and not sides, sides)
+        left = self._steps - self._step - 1
+        request = DrawRequest(self._step, plain, pair, first, exactly, by_coin and not sides, sides, left)
         if self._local_world_size > 1:
             summary, waited_s = self._ring.broadcast(request, self._local_world_size, *self._waiting)
             return _DrawAttempt(Readiness.READY, None, summary, waited_s)

@@ -1,0 +1,116 @@
+"""Draws of groups that come late: by rounds alone they stay behind, with catch_up they make up for what they missed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_rings import small_spec
+
+from polygen_stream.base.errors import UserError
+from polygen_stream.ring import DrawRequest, GroupRequest, Kind, Member, Ring
+from polygen_stream.ring.restore import restore_snapshot
+from polygen_stream.ring.snapshot import save_snapshot
+
+GROUPS, STEPS, BATCH = 240, 400, 12  # 20 draws of each group on average
+
+
+def draws_of_a_run(catch_up: float, last_comes_at: float, known: bool = True):
+    """Groups that come evenly until a share of the steps: draws of each, and of each batch the share of late groups.
+
+    Late is a group that came after half of those that are there.
+    """
+    sizes = {"slots": GROUPS, "groups": GROUPS, "members": 1, "generators": ("one",), "max_open": 4}
+    spec = small_spec(**sizes, catch_up=catch_up, expected_groups=GROUPS)
+    ring = Ring.create(spec)
+    ring.register("test", "test")
+    draws, shares, there = np.zeros(GROUPS, int), [], 0
+    image = np.zeros((1, *spec.image_shape), np.uint8)
+    for step in range(STEPS):
+        while there < min(GROUPS, 24 + step / (last_comes_at * STEPS) * (GROUPS - 24)):
+            ring.open_groups([GroupRequest(there, Kind.PLAIN, f"caption {there}", None, [Member(0, 0, 0)])], 0.0)
+            ring.commit(ring.claim([0], 1), image)
+            there += 1
+        draw = ring.draw(DrawRequest(step, BATCH, 0, steps_left=STEPS - step - 1 if known else None), 0.0)
+        drawn = np.array([group.task_id for group in draw.groups])
+        ring.release(draw)
+        draws[drawn] += 1
+        shares.append((drawn >= there / 2).mean())
+    ring.close()
+    return draws, np.array(shares)
+
+
+def test_captions_that_come_until_half_time_are_drawn_as_often_as_the_first():
+    draws, _ = draws_of_a_run(8.0, 0.5)
+    assert draws.sum() == STEPS * BATCH
+    first, last = draws[:60].mean(), draws[-60:].mean()
+    assert last == pytest.approx(first, rel=0.1), (first, last)
+    assert draws.std() < 2 and draws.max() <= 23  # 20 on average; a coin decides each time
+
+
+def test_without_it_they_stay_behind():
+    draws, _ = draws_of_a_run(1.0, 0.5)
+    assert draws[-60:].mean() < 0.5 * draws[:60].mean() and draws.std() > 6
+
+
+def test_captions_that_come_to_the_end_are_drawn_more_but_no_more_than_the_limit():
+    """The last of them comes at 90 % of the steps, with 48 batches to go."""
+    once, _ = draws_of_a_run(1.0, 0.9)
+    twice, shares = draws_of_a_run(2.0, 0.9)
+    last = slice(-48, None)
+    assert 1.2 * once[last].mean() < twice[last].mean() < 2 * once[last].mean()
+    assert shares.mean() < 2 * 0.5 / (1 + 0.5)  # half of the groups are late: two thirds of the draws
+    assert np.quantile(shares, 0.95) < 1
+
+
+def test_where_the_end_of_the_run_is_unknown_nobody_catches_up():
+    draws, _ = draws_of_a_run(4.0, 0.5, known=False)
+    assert (draws == draws_of_a_run(1.0, 0.5)[0]).all()
+
+
+def test_groups_that_were_there_from_the_start_are_drawn_in_rounds(new_ring):
+    ring = new_ring(catch_up=4.0, members=1, generators=("one",))
+    for task in range(12):
+        ring.open_group(task, Kind.PLAIN, f"caption {task}", None, [Member(0, 0, 0)], 0.0)
+        ring.commit(ring.claim([0], 1), np.zeros((1, *ring.spec.image_shape), np.uint8))
+    drawn: list[int] = []
+    for step in range(9):
+        draw = ring.draw(DrawRequest(step, 4, 0, steps_left=8 - step), 0.0)
+        drawn += [group.task_id for group in draw.groups]
+        ring.release(draw)
+    for number in range(3):
+        assert sorted(drawn[12 * number : 12 * number + 12]) == list(range(12))
+
+
+def test_a_restored_ring_draws_what_the_other_would_have_drawn(new_ring, tmp_path):
+    """How far each group is behind is in the snapshot. How many are expected may change."""
+    spec = {"slots": 32, "groups": 32, "members": 1, "generators": ("one",), "max_open": 4, "catch_up": 3.0}
+
+    def insert(ring: Ring, tasks: range) -> None:
+        for task in tasks:
+            ring.open_groups([GroupRequest(task, Kind.PLAIN, f"caption {task}", None, [Member(0, 0, 0)])], 0.0)
+            ring.commit(ring.claim([0], 1), np.full((1, *ring.spec.image_shape), task, np.uint8))
+
+    def drawn(ring: Ring, steps: range) -> list[list[int]]:
+        draws = [ring.draw(DrawRequest(step, 4, 0, steps_left=29 - step), 0.0) for step in steps]
+        for draw in draws:
+            ring.release(draw)
+        return [[group.task_id for group in draw.groups] for draw in draws]
+
+    ring = new_ring(**spec, expected_groups=24)
+    insert(ring, range(8))
+    drawn(ring, range(10))
+    insert(ring, range(8, 24))
+    drawn(ring, range(10, 14))
+    save_snapshot(ring, tmp_path / "ring", payload=True)
+    second = restore_snapshot(tmp_path / "ring", ring.spec)
+    second.register("test", "second life")
+    expected = drawn(ring, range(14, 30))
+    assert drawn(second, range(14, 30)) == expected
+    assert len({tuple(sorted(batch)) for batch in expected}) == 16
+    second.close()
+    restore_snapshot(tmp_path / "ring", small_spec(**spec, expected_groups=32)).close()
+
+
+def test_less_than_once_is_refused():
+    with pytest.raises(UserError, match=r"ring.catch_up is 0.5; it must be at least 1"):
+        Ring.create(small_spec(catch_up=0.5))
