@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_testnodedown(node, error) -> None:
     """Say how a worker of xdist ended: that a signal killed it is said nowhere else."""
     if error:
-        code = node.gateway._io.popen.wait(timeout=10)
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        try:
+            code = node.gateway._io.popen.wait(timeout=10)
+            how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        except (AttributeError, ValueError, subprocess.TimeoutExpired) as problem:
+            how = f"ended, and how is not known: {problem!r}"
         node.config.get_terminal_writer().line(f"[{node.gateway.id}] {how}")
 
 

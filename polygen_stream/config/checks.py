@@ -352,25 +352,20 @@ def _check_bank(captions: CaptionsConfig) -> None:
 
 
 def _check_catch_up(config: RunConfig) -> None:
-    """Refuse ring.catch_up where rounds decide nothing, or where the ring cannot hold all captions."""
-    ring, generators, target = config.ring, config.generators, config.captions.target
+    """Refuse ring.catch_up where rounds do not decide, or where limits keep captions from being drawn as often."""
+    ring = config.ring
     for key, value, needed in (
         ("ring.mode", ring.mode, "throughput"),
         ("ring.sampler", ring.sampler, "rounds"),
         ("curriculum.kind", config.curriculum.kind, "share"),
+        ("ring.max_age", ring.max_age, 0),
+        ("ring.max_times_sampled", ring.max_times_sampled, 0),
     ):
         if value != needed:
             raise UserError(
-                f"ring.catch_up = {ring.catch_up:g} has no meaning with {key} = {value!r}: set ring.catch_up = 1"
+                f"ring.catch_up = {ring.catch_up:g} has no meaning with {key} = {value!r}: set ring.catch_up = 1 or "
+                f"{key} = {needed!r}"
             )
-    images = target * (generators.positives + min(1.0, pair_share(config)) * generators.negatives)
-    if not target or images > ring.slots:
-        problem = f"have about {images:,.0f} images" if target else "have no end"
-        raise UserError(
-            f"ring.catch_up = {ring.catch_up:g} needs a ring that holds all captions of the run, but captions.target = "
-            f"{target:,} captions {problem}, and ring.slots = {ring.slots:,}: raise ring.slots, lower captions.target, "
-            "or set ring.catch_up = 1"
-        )
 
 
 def _check_deterministic(config: RunConfig) -> None:

@@ -55,8 +55,9 @@ def curriculum_shares(config: RunConfig) -> list[float]:
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Return the learning rate of a step.
 
-    It rises linearly to `lr` over `warmup` steps, stays there until the last `lr_decay_share` of the steps, and goes to
-    0 with the last step: as a half cosine, linearly, or as 1 - sqrt(progress) (Haegele et al., arXiv 2405.18392).
+    It rises linearly to `lr` over `warmup` steps, stays there until the last `lr_decay_share` of the steps, and falls:
+    as a half cosine, linearly, or as 1 - sqrt(progress) (Haegele et al., arXiv 2405.18392). It would be 0 one step
+    after the last.
     """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup

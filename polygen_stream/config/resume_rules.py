@@ -105,9 +105,14 @@ def _effect_of_steps(before: int, config: RunConfig, step: int) -> str:
     rates = [learning_rate(step, each.train) for each in (config, old)]
     shares = [curriculum_of(each).share(step) for each in (config, old)]
     return (
-        f": the learning rate goes on at {rates[0]:.3g} instead of {rates[1]:.3g}, the share of hard negatives at "
-        f"{shares[0]:.3g} instead of {shares[1]:.3g}; both end with the last step as before"
+        f": the learning rate goes on at {_instead(*rates)}, the share of hard negatives at {_instead(*shares)}; both "
+        "end with the last step as before"
     )
+
+
+def _instead(now: float, before: float) -> str:
+    shown, other = f"{now:.3g}", f"{before:.3g}"
+    return f"{shown}, as it was" if shown == other else f"{shown} instead of {other}"
 
 
 def _folder_name(model: str) -> str:

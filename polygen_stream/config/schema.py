@@ -328,7 +328,7 @@ class RingConfig(Section):
         ge=1,
         json_schema_extra=FIXED,
         description='Sampler "rounds": how many times a round a caption that came late is drawn, at most, so that by '
-        "the end it has been drawn as often as the others; 1 = once, it stays behind. Above 1 the ring has to hold all "
+        "the end it has been drawn as often as the others; 1 = once: it stays behind. Above 1 the ring has to hold all "
         "captions of the run.",
     )
     window: int = Field(

@@ -90,7 +90,13 @@ def _check_arm(experiment: Experiment, arm: Arm) -> None:
     _check_ring(arm)
     if texts > arm.captions:
         raise UserError(f"arm {arm.name}: a batch has {texts} texts, but the arm {arm.captions} captions")
-    negatives = asks_for_negatives(experiment.run_config(arm, experiment.learning_rates[0], experiment.tuning_seed))
+    config = experiment.run_config(arm, experiment.learning_rates[0], experiment.tuning_seed)
+    negatives = asks_for_negatives(config)
+    if config.ring.catch_up > 1 and arm.buffer < arm.captions:
+        raise UserError(
+            f"arm {arm.name}: ring.catch_up = {config.ring.catch_up:g} needs a ring that holds all {arm.captions}"
+            f" captions, and its buffer is {arm.buffer}"
+        )
     if arm.captions > pool.trainable:
         raise UserError(
             f"arm {arm.name} has {arm.captions} captions, but the pool {pool.captions}, {pool.held_out} of them"

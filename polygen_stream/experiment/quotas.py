@@ -46,10 +46,10 @@ class Quotas:
 
         Args:
             sort: of the caption.
-            is_new: whether the pool takes it. If EXHAUSTED_AFTER in a row are not, the sort is exhausted.
+            is_new: whether the pool takes it. If EXHAUSTED_AFTER of the sort in a row are not, it is exhausted.
 
         Raises:
-            UserError: all sorts are exhausted.
+            UserError: all sorts that describe whole scenes are exhausted, or all that do not.
         """
         self._nothing_new[sort] = 0 if is_new else self._nothing_new[sort] + 1
         self._left[sort] -= is_new
@@ -57,10 +57,11 @@ class Quotas:
             lacking = self._left.pop(sort)
             others = [other for other in self._left if other.whole_scene == sort.whole_scene]
             if not others:
-                kind = "whole scenes" if sort.whole_scene else "one thing or two alone"
+                kind = "whole scenes" if sort.whole_scene else "one thing or two"
                 raise UserError(
-                    f"the source wrote {EXHAUSTED_AFTER} captions of {kind} in a row that say nothing new, and the pool"
-                    f" lacks {lacking:,} of its {self._captions:,}: lower pool.captions"
+                    f"the source has no more captions of {kind}: the last {EXHAUSTED_AFTER} for the axis {sort.axis}"
+                    f" were dropped or say nothing new, and {lacking:,} more are wanted for a pool of"
+                    f" {self._captions:,}: lower pool.captions"
                 )
             self._add(lacking, others)
 

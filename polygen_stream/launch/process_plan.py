@@ -14,7 +14,7 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.python import SAFE_PATH, python_command
-from polygen_stream.config import RunConfig, evaluated_tasks, remote_generators, task_window
+from polygen_stream.config import RunConfig, evaluated_tasks, pair_share, remote_generators, task_window
 from polygen_stream.launch.role_table import ROLES, Role
 from polygen_stream.ring import RingSpec, check_spec, ring_bytes
 
@@ -193,7 +193,22 @@ def ring_spec(config: RunConfig) -> RingSpec:
         images_per_draw=config.train.images_per_text,
     )
     check_spec(spec)
+    if ring.catch_up > 1:
+        _check_room_for_all(config)
     return spec
+
+
+def _check_room_for_all(config: RunConfig) -> None:
+    """Refuse a ring in which captions push others out that are owed draws; the config is that of one node."""
+    ring, generators, target = config.ring, config.generators, config.captions.target
+    images = target * (generators.positives + min(1.0, pair_share(config)) * generators.negatives)
+    if not target or images > ring.slots:
+        problem = f"have about {images:,.0f} images" if target else "have no end"
+        raise UserError(
+            f"ring.catch_up = {ring.catch_up:g} needs a ring that holds all captions of the run, but captions.target = "
+            f"{target:,} captions {problem}, and ring.slots = {ring.slots:,}: raise ring.slots, lower captions.target, "
+            "or set ring.catch_up = 1"
+        )
 
 
 def _trainers(config: RunConfig) -> list[ProcessSpec]:

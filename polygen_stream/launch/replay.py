@@ -21,6 +21,7 @@ SETTINGS = {
     "ring.max_age": "0",
     "ring.samples_per_insert": "0",
     "ring.error_buffer": "0",
+    "ring.catch_up": "1",
     "curriculum.leftover_age": "0",
     "captions.target": "0",
     "launch.record_shards": "",  # its folder has the run's own pictures

@@ -7,9 +7,10 @@ from itertools import compress
 
 import numpy as np
 
+from polygen_stream.ring.catch_up import out_of_turn
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import PROCESSES, Total
-from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups, stay_in_round
+from polygen_stream.ring.picking import note_rounds, note_starvation, pick, ready_groups
 from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.records import Draw, DrawnGroup, DrawRequest, Kind, Polarity, SlotState
 from polygen_stream.ring.sampler import coin
@@ -76,7 +77,8 @@ def try_draw(control: Control, process: int, request: DrawRequest) -> LeasedRows
 def lease_batch(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> LeasedRows | None:
     """Pick, count and lease a batch inside the caller's transition. Return None if it has to wait."""
     c, spec = control.columns, control.spec
-    picked = pick(control, journal, process, request)
+    extra = out_of_turn(control, request)
+    picked = pick(control, journal, process, request, extra)
     if picked is None:
         return None
     singles, pairs = picked
@@ -93,8 +95,7 @@ def lease_batch(control: Control, journal: UndoJournal, process: int, request: D
     shown = [2 * rows[:plain], 2 * rows[plain + negative :], 2 * rows[plain:] + 1]
     journal.add("group_shown", np.concatenate(shown), 1)
     if not request.other_sides:
-        stay = stay_in_round(control, request, rows)
-        note_rounds(control, journal, rows, stay, alike=request.by_coin)
+        note_rounds(control, journal, rows[~np.isin(rows, extra)], alike=request.by_coin)
     journal.add("lease", process * spec.groups + rows, 1)
     for total, amount in (
         (Total.DRAWS, 1),

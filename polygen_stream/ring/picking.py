@@ -7,12 +7,7 @@ sampled were drawn first instead, a new group would be in every batch until it h
 of the newest captions alone, each a few times in a row, and the rest of the ring idle (docs/results/streaming.md has
 the cost).
 
-With RingSpec.catch_up > 1 a group that came late makes up, by the end of the run, for the rounds before it came: after
-a draw it may stay in its round, where it is drawn again among the others, at random. Shared evenly by the groups of its
-kind, those that are still expected included, all draws of the run are F draws each. A group that has had t of them is
-drawn (F - t) / (F - r) times a round on average, where r is the number of rounds, but no more than `catch_up` times.
-Late groups that are a share f of their kind are thus at most c f / (1 + (c - 1) f) of the draws, with c = catch_up:
-more at the end of a round, when few others are left in it, and less at its beginning.
+With RingSpec.catch_up > 1 a part of the batch is drawn out of turn, from the groups that came late (catch_up.py).
 
 Replay: the tasks that the caller names, as recorded in the draw log of another run, once all of them are complete.
 
@@ -42,7 +37,6 @@ from dataclasses import replace
 import numpy as np
 
 from polygen_stream.base.errors import PolygenError
-from polygen_stream.base.seeding import key, mixed
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import RingExhausted
 from polygen_stream.ring.layout import RingColumns, Total
@@ -56,7 +50,9 @@ from polygen_stream.ring.window import TaskWindow
 Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, int64
 
 
-def pick(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> Rows | None:
+def pick(
+    control: Control, journal: UndoJournal, process: int, request: DrawRequest, extra: np.ndarray = NO_ROWS
+) -> Rows | None:
     """Return the group rows of a batch, or None while it has to wait.
 
     Args:
@@ -64,6 +60,7 @@ def pick(control: Control, journal: UndoJournal, process: int, request: DrawRequ
         journal: of that transition.
         process: row of the process that draws, noted as the one that waits if it has to.
         request: the batch.
+        extra: rows that are drawn out of turn in throughput mode, int64 [n], after `request.first` and before others.
 
     Raises:
         RingExhausted: the batch can never be filled.
@@ -75,7 +72,7 @@ def pick(control: Control, journal: UndoJournal, process: int, request: DrawRequ
         journal.set("total", int(Total.LARGEST_DRAW), request.groups)
     if control.spec.deterministic:
         return _from_window(control, journal, request)
-    return _from_ready(control, journal, process, request)
+    return _from_ready(control, journal, process, request, extra)
 
 
 def _named(control: Control, request: DrawRequest) -> Rows | None:
@@ -98,7 +95,9 @@ def _named(control: Control, request: DrawRequest) -> Rows | None:
     return None
 
 
-def _from_ready(control: Control, journal: UndoJournal, process: int, request: DrawRequest) -> Rows | None:
+def _from_ready(
+    control: Control, journal: UndoJournal, process: int, request: DrawRequest, extra: np.ndarray
+) -> Rows | None:
     c, limiter = control.columns, RateLimiter.read(control.columns)
     limiter.check_batch(request.groups)
     completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
@@ -116,6 +115,7 @@ def _from_ready(control: Control, journal: UndoJournal, process: int, request: D
         return _pinned(control, journal, process, request)
     groups = _by_coin(control, request, ready_groups(c))
     first = np.array([row for row, given in request.first if c.group_generation[row] == given], np.int64)
+    first = np.concatenate([first, extra[~np.isin(extra, first)]])
     select = find_sampler(control.spec.sampler)
     selected = select(groups, control.spec.seed, request.step, request.plain, request.pair, first)
     if not isinstance(selected, Shortage):
@@ -171,42 +171,13 @@ def within_limits(c: RingColumns, limits: Limits) -> np.ndarray:
     return drawable
 
 
-def stay_in_round(control: Control, request: DrawRequest, rows: np.ndarray) -> np.ndarray:
-    """Return which groups of a draw stay in their round because they came late and catch up, bool [n].
-
-    Args:
-        control: the ring, in the caller's transition, which has counted the draw.
-        request: the draw.
-        rows: of the drawn groups, int64 [n].
-    """
-    spec, c = control.spec, control.columns
-    stays = np.zeros(rows.size)  # probabilities
-    if spec.catch_up == 1 or request.steps_left is None:
-        return stays > 0
-    complete = c.group_state == GroupState.COMPLETE
-    still_to_come = max(1.0, spec.expected_groups / np.count_nonzero(complete))  # as many times as are there
-    for kind, drawn in ((Kind.PLAIN, request.plain), (Kind.PAIR, request.pair)):
-        mine = c.group_kind[rows] == kind
-        if mine.any():
-            among = complete & (c.group_kind == kind)
-            draws = c.group_times @ among + drawn * request.steps_left
-            share = draws / (np.count_nonzero(among) * still_to_come)
-            owed = share - c.group_times[rows[mine]]
-            of_others = share - (c.group_round[rows[mine]] + 1)  # of a group that was there from the start
-            behind = of_others * spec.catch_up <= owed  # too far to catch up
-            draws_a_round = np.where(behind, spec.catch_up, owed / np.maximum(of_others, 1e-9))
-            stays[mine] = np.where(owed > 0, 1 - 1 / np.maximum(draws_a_round, 1), 0)
-    return mixed(c.group_task[rows], key("ring.catch_up", spec.seed, request.step)) < stays * 2.0**64
-
-
-def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray, stay: np.ndarray, alike: bool) -> None:
-    """Move drawn groups to the next round; the round of their kind becomes theirs if it was earlier.
+def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray, alike: bool = False) -> None:
+    """Move groups that were drawn in turn to the next round; the round of their kind becomes theirs if it was earlier.
 
     Args:
         control: the ring, in the caller's transition.
         journal: of that transition.
-        rows: of the drawn groups, int64 [n].
-        stay: which of them stay in their round, bool [n].
+        rows: of the groups, int64 [n].
         alike: whether both kinds are drawn alike and so are in the same rounds.
     """
     c = control.columns
@@ -216,7 +187,7 @@ def note_rounds(control: Control, journal: UndoJournal, rows: np.ndarray, stay: 
         latest = int(c.group_round[mine].max(initial=0))
         if latest > control.total(total):
             journal.set("total", int(total), latest)
-    journal.add("group_round", rows[~stay], 1)
+    journal.add("group_round", rows, 1)
 
 
 def _from_window(control: Control, journal: UndoJournal, request: DrawRequest) -> Rows | None:

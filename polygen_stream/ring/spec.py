@@ -30,8 +30,8 @@ class RingSpec:
             function of (seed, step) from a window of task ids, and waits until that window has ended (window.py);
             "replay" draws the tasks that the caller names.
         sampler: which of the groups that may be drawn a draw takes, a name or "module:attribute" (sampler.py).
-        catch_up: how many times in a round a group that came late is drawn, at most (picking.py); 1 = once.
-        expected_groups: groups of the whole run, for catch_up; 0 = no more than are there.
+        catch_up: how many times in a round a group that came late is drawn, at most (catch_up.py); 1 = once.
+        expected_groups: groups of the whole run, for catch_up; 0 = unknown, which leaves late groups further behind.
         window: tasks in that window.
         inserts_per_step: tasks by which the window moves on per step.
         images_per_draw: most images of T+, and of T-, that a draw takes of a group (0 = all), see views.py.

@@ -13,9 +13,14 @@ FLOWING = ("ring.mode", "throughput", "ring.window", "0", "ring.slots", "120", "
 # Batches of texts that waited, and one of two images of each text in a draw.
 AUTHOR = (*FLOWING, "ring.slots", "400", "method", "author", "train.images_per_text", "1")
 
+# Captions that come late are drawn out of turn.
+CATCHING_UP = (*FLOWING, "ring.slots", "600", "ring.catch_up", "4")
+
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("settings", [FLOWING, (), AUTHOR], ids=["throughput", "deterministic", "author"])
+@pytest.mark.parametrize(
+    "settings", [FLOWING, (), AUTHOR, CATCHING_UP], ids=["throughput", "deterministic", "author", "catching up"]
+)
 def test_a_replay_gives_the_trainer_the_same_batches_in_the_same_order(tmp_path, settings):
     started = []
 

@@ -82,7 +82,7 @@ def openvino_bfloat16() -> OpenVino:
 
 @cache
 def _core() -> Any:
-    """Return the process's openvino.Core, which is never freed.
+    """Return the process's openvino.Core, which lives as long as the process. Not for several threads at once.
 
     On processors with AMX the CPU plugin of every core replaces the thread's alternate signal stack, and unmaps its own
     when the core is freed. Cores that are not freed in the reverse of their order leave the thread with an unmapped

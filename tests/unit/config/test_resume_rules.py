@@ -98,6 +98,13 @@ def test_a_run_may_be_made_longer_and_says_what_that_changes():
     assert config_hash(now) == config_hash(before)
 
 
+def test_a_constant_rate_stays_when_a_run_is_made_longer_before_its_decay():
+    constant = {"train.lr_decay": "sqrt", "train.lr_decay_share": "0.2"}
+    before, now = load_config(None, constant), load_config(None, constant | {"train.steps": "2800"})
+    [steps] = effects(allowed_changes(recorded(before), now, FILE), now, step=700)
+    assert "the learning rate goes on at 0.0015, as it was, the share of hard negatives at 0.125 instead" in steps
+
+
 @pytest.mark.parametrize("key", ["train.steps", "captions.target"])
 def test_what_decides_the_draws_of_a_deterministic_run_is_fixed(key):
     before = load_config(None, {"ring.mode": "deterministic"})

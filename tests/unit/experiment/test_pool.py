@@ -113,7 +113,7 @@ def test_a_pool_has_no_two_captions_of_one_meaning(tmp_path: Path):
     assert tasks != sorted(tasks)  # rare meanings come late, and arms take the first captions
 
 
-def test_a_pool_has_as_many_captions_of_every_axis_as_there_are_meanings(tmp_path: Path):
+def test_a_pool_has_equally_many_captions_of_every_axis_as_far_as_its_meanings_suffice(tmp_path: Path):
     """Drawn as runs draw them, half of the captions would be of the axes that have most meanings."""
     pool = spec(captions=2000, layers=[{"captions": 2000}, {"captions": 300, "negatives": True}])
     share = pool.config().captions.scene_share
@@ -202,7 +202,7 @@ class ThreeMeanings(CaptionSource):
 def test_a_bank_that_has_too_few_meanings_is_refused_with_both_numbers(tmp_path: Path):
     write_captions(ThreeMeanings(), spec(captions=3, layers=[{"captions": 3}]), tmp_path, Progress(disable=True))
     assert len(read_captions(tmp_path)) == 3
-    with pytest.raises(UserError, match=r"wrote 256 captions of .* say nothing new, and the pool lacks \d of its 8"):
+    with pytest.raises(UserError, match=r"no more captions of .* \d more are wanted for a pool of 8: lower"):
         many = spec(captions=8, layers=[{"captions": 8}])
         write_captions(ThreeMeanings(), many, tmp_path, Progress(disable=True))
 

@@ -36,11 +36,12 @@ def arm(positives: int, *generators: str, **changes: int) -> Arm:
     return Arm(name="arm", captions=CAPTIONS, positives=positives, ensembles=(generators,), **changes)
 
 
-def config(texts: int, steps: int, end: float = 0.0, seed: int = 0) -> RunConfig:
+def config(texts: int, steps: int, end: float = 0.0, seed: int = 0, catch_up: float = 1.0) -> RunConfig:
     whole = load_config("micro")
     train = whole.train.model_copy(update={"batch": texts, "steps": steps})
     curriculum = whole.curriculum.model_copy(update={"end": end, "schedule": "constant"})
-    return whole.model_copy(update={"train": train, "curriculum": curriculum, "seed": seed})
+    ring = whole.ring.model_copy(update={"catch_up": catch_up})
+    return whole.model_copy(update={"train": train, "curriculum": curriculum, "ring": ring, "seed": seed})
 
 
 def marks(batch) -> list[tuple[int, int, int]]:
@@ -162,6 +163,17 @@ def test_a_ring_gets_a_caption_for_so_many_draws(start):
     for batch in batches:
         assert sorted(Counter(row for row, *_ in marks(batch)).values()) == [2] * 4
         assert [f"text {row}" for row, *_ in marks(batch)[::2]] == list(batch.texts)
+
+
+@pytest.mark.parametrize("catch_up", [1.0, 8.0])
+def test_a_ring_with_room_for_all_captions_gets_each_once_and_draws_late_ones_more_if_it_is_to(catch_up):
+    one = arm(2, *GENERATORS[:2], buffer=24, reuse=5, start=4)
+    data = ArmData(MarkedPool(), one, 0, negatives=False)
+    batches = list(through_ring(data, config(4, 60, catch_up=catch_up), tokenizer))
+    draws = Counter(task for batch in batches for task in batch.draw_record.task_ids)
+    assert set(draws) == set(range(len(data.captions))) and sum(draws.values()) == 240
+    first, last = (sum(draws[task] for task in tasks) / 8 for tasks in (range(8), range(16, 24)))
+    assert last > 0.9 * first if catch_up > 1 else last < 0.6 * first
 
 
 def test_a_ring_gives_the_pictures_of_the_passes():

@@ -265,6 +265,8 @@ def test_a_ring_needs_size_and_reuse(tmp_path: Path):
     changed = values()
     changed["arms"][0]["buffer"] = 32
     refused(tmp_path, changed, "arm one: buffer is 32 and reuse 0")
+    changed["arms"][0] |= {"reuse": 4, "config": {"ring.catch_up": 2.0}}
+    refused(tmp_path, changed, "arm one: ring.catch_up = 2 needs a ring .* all 64 captions, and its buffer is 32")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):

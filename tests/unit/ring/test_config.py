@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.config import load_config
+from polygen_stream.config import load_config, node_share
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring.window import TaskWindow, capacity
 
@@ -51,6 +51,32 @@ def test_samples_per_insert_sets_the_pace():
 def test_a_config_that_cannot_be_deterministic_is_refused(changes, complaint):
     with pytest.raises(UserError, match=complaint):
         load_config("micro", DETERMINISTIC | changes)
+
+
+def test_late_captions_catch_up_in_a_ring_that_holds_all_of_them():
+    spec = ring_spec(load_config("micro", {"ring.catch_up": "4"}))
+    assert (spec.catch_up, spec.expected_groups) == (4.0, 3600)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            {"ring.slots": "8192"},
+            r"3,600 captions have about 9,9\d\d images, and ring.slots = 8,192: raise",
+        ),
+        ({"captions.target": "0"}, r"= 0 captions have no end, and ring.slots = 12,288: raise ring.slots, lower"),
+    ],
+)
+def test_a_ring_in_which_captions_push_out_others_has_none_catch_up(changes, complaint):
+    config = load_config("micro", {"ring.catch_up": "4"} | changes)
+    with pytest.raises(UserError, match=complaint):
+        ring_spec(config)
+
+
+def test_a_node_of_several_holds_its_own_captions():
+    config = load_config("micro", {"ring.catch_up": "4", "ring.slots": "4096"})
+    assert ring_spec(node_share(config, 4)).expected_groups == 900
 
 
 def test_the_other_limits_reach_the_ring():
