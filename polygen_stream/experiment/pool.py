@@ -204,11 +204,13 @@ def write_captions(source: CaptionSource, spec: PoolSpec, folder: Path, progress
         wanted = [(task, sort) for task, sort in zip(drawn, sorts, strict=True) if quotas.left(sort)]
         captions = source.write([task for task, _ in wanted], [False] * len(wanted))
         for (task, sort), caption in zip(wanted, captions, strict=True):
-            if quotas.left(sort):
-                is_new = isinstance(caption, Caption) and meaning(caption.text) not in found
-                if is_new:
-                    found[meaning(caption.text)] = task, caption.text
-                quotas.note(sort, is_new)
+            if not quotas.left(sort):
+                continue
+            if isinstance(caption, Caption) and meaning(caption.text) not in found:
+                found[meaning(caption.text)] = task, caption.text
+                quotas.note(sort, is_new=True)
+            else:
+                quotas.note(sort, is_new=False)
         progress.update(bar, completed=len(found))
     shuffled = sorted(found.values(), key=lambda each: key(spec.seed, "pool order", each[0].task_id))
     chosen = _with_negatives(source, shuffled, spec.negatives)
