@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 
 from polygen_stream.assets.resources import recipe_name
-from polygen_stream.base.seeding import key
 from polygen_stream.config import asks_for_negatives
 from polygen_stream.experiment.measures import EvaluationSets, Measured, measure, validate
 from polygen_stream.experiment.pool import ImagePool
 from polygen_stream.experiment.reader import ArmData, passes, through_ring
 from polygen_stream.experiment.results import Trial, TrialResult
 from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, settings_hash
-from polygen_stream.train.model import create_clip
+from polygen_stream.train.model import initial_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
 from polygen_stream.train.step import train_step
@@ -42,8 +41,7 @@ def run_trial(experiment: Experiment, trial: Trial, pools: Path) -> TrialResult:
     pool = experiment.pool_number(trial.seed)
     evaluation_sets = _evaluation_sets(experiment.numbered_pool(pool), pools)
     data = ArmData(evaluation_sets.pool, arm, trial.seed, asks_for_negatives(config))
-    torch.manual_seed(key(config.seed, "model") >> 1)  # initial weights
-    model, tokenizer = create_clip(config.train.model)
+    model, tokenizer = initial_clip(config.train, config.seed)
     optimizer = build_optimizer(model, config.train)
     model.train()
     images = texts = 0

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from polygen_stream.assets.model_configs import is_model_file, trainable_model_config
 from polygen_stream.base.errors import UserError
+from polygen_stream.base.seeding import key
+from polygen_stream.config import TrainConfig
 from polygen_stream.train import micro_tower  # noqa: F401  # registers the tower that model_configs/micro.json names
 from polygen_stream.train.checkpoint import read_meta, read_model_state
 
@@ -111,6 +113,27 @@ def create_clip(
             ) from None
     clip.to(device).to(memory_format=torch.channels_last)
     return cast(ClipModel, clip), open_clip.get_tokenizer(name)  # open_clip declares it as any torch module
+
+
+def initial_clip(
+    train: TrainConfig, seed: int, device: torch.device | str = "cpu", config: Mapping[str, Any] | None = None
+) -> tuple[ClipModel, Tokenizer]:
+    """Create the model of a run as it is before the first step, and its tokenizer.
+
+    Args:
+        train: names the model, and says whether it has a head for the image-image term.
+        seed: of the run; the initial weights are a function of it.
+        device: where the weights go.
+        config: the model config, if it is not to be read from `train.model`.
+
+    Raises:
+        UserError: open_clip has no such model, or cannot build it.
+    """
+    torch.manual_seed(key(seed, "model") >> 1)
+    model, tokenizer = create_clip(train.model, device, config)
+    if train.image_image_head:
+        add_image_image_head(model, train.model, train.image_image_head)
+    return model, tokenizer
 
 
 def add_image_image_head(model: ClipModel, name: str, width: int) -> None:

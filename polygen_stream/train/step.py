@@ -140,6 +140,9 @@ def issue_step(
         batch: images and texts on the model's device.
         config: of the run.
         ddp: the model wrapped for several ranks, each of which calls this; None for a single process.
+
+    Raises:
+        ValueError: the config asks for a head of the image-image term that the model does not have.
     """
     train, group = config.train, None if ddp is None else ddp.process_group
     batch.wait_until_there()
@@ -148,6 +151,8 @@ def issue_step(
     )  # [N, 3, S, S]
     batch.staged.images_read()
     output, caches = _forward(model, images, batch.tokens, config, ddp)
+    if train.image_image_head and output.image_image_features is None:
+        raise ValueError(f"train.image_image_head = {train.image_image_head}, but the model has none: see initial_clip")
     loss, parts = find_objective(train)(
         output.image_features,
         output.text_features,

@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from polygen_stream.assets.model_configs import is_model_file, model_name, read_model_config
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.base.seeding import key
 from polygen_stream.checkpoints import discard_after, last_checkpoint
 from polygen_stream.config import RunConfig, TrainConfig, curriculum_of, images_per_text
 from polygen_stream.ring.pins import most_pinned
@@ -30,9 +29,8 @@ from polygen_stream.train.grad_cache import check_micro_batching
 from polygen_stream.train.model import (
     ClipModel,
     Tokenizer,
-    add_image_image_head,
     compile_towers,
-    create_clip,
+    initial_clip,
     load_model_state,
 )
 from polygen_stream.train.optim import build_optimizer
@@ -174,14 +172,9 @@ def _join(context: RoleContext, said: ReaderHeartbeat) -> RankGroup:
 def _build_model(
     config: RunConfig, model_config: dict[str, Any] | None, device: torch.device
 ) -> tuple[ClipModel, Tokenizer]:
-    """Create the model with initial weights that are a function of the run's seed."""
-    train = config.train
-    torch.manual_seed(key(config.seed, "model") >> 1)
-    model, tokenizer = create_clip(train.model, device, model_config)
-    if train.accum_freq > 1:
-        check_micro_batching(model, train)
-    if train.image_image_head:
-        add_image_image_head(model, train.model, train.image_image_head)
+    model, tokenizer = initial_clip(config.train, config.seed, device, model_config)
+    if config.train.accum_freq > 1:
+        check_micro_batching(model, config.train)
     return model, tokenizer
 
 

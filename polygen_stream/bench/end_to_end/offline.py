@@ -25,7 +25,7 @@ from polygen_stream.export.reading import read_tasks
 from polygen_stream.export.shards import ShardSample, ShardWriter
 from polygen_stream.schedule.curriculum import DrawMix
 from polygen_stream.train.batch import TrainBatch, build_index, text_id
-from polygen_stream.train.model import create_clip
+from polygen_stream.train.model import initial_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
 from polygen_stream.train.step import train_step
@@ -76,8 +76,7 @@ def train_from_shards(config: RunConfig, folder: Path, every: int) -> tuple[list
     device = torch.device(config.train.device)
     torch.set_num_threads(config.launch.trainer_threads)
     prefer_plain_attention(device)
-    torch.manual_seed(key(config.seed, "model") >> 1)
-    model, tokenizer = create_clip(config.train.model, device)
+    model, tokenizer = initial_clip(config.train, config.seed, device)
     optimizer = build_optimizer(model, config.train)
     model.train()
     ended, weights = [], {0: _copy(model)}

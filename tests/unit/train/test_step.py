@@ -12,7 +12,7 @@ from polygen_stream.config import RunConfig, TrainConfig
 from polygen_stream.train.checkpoint import save_checkpoint
 from polygen_stream.train.device import training_device
 from polygen_stream.train.grad_cache import check_micro_batching
-from polygen_stream.train.model import add_image_image_head, compile_towers, create_clip, load_clip
+from polygen_stream.train.model import compile_towers, create_clip, initial_clip, load_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import autocast_dtype
 from polygen_stream.train.step import train_step
@@ -32,10 +32,8 @@ def test_loss_falls_on_a_batch_that_repeats(precision):
 def test_the_image_image_head_is_trained_by_its_term_and_left_out_of_evaluation(precision, tmp_path):
     train = TrainConfig(precision=precision, image_image_weight=1.0, image_image_head=16)
     config = RunConfig(train=train)
-    torch.manual_seed(0)
-    model, tokenizer = create_clip("micro")
-    add_image_image_head(model.train(), "micro", train.image_image_head)
-    optimizer = build_optimizer(model, train)
+    model, tokenizer = initial_clip(train, seed=0)
+    optimizer = build_optimizer(model.train(), train)
     before = model.image_image_head[0].weight.detach().clone()
     result = train_step(model, optimizer, batch_of(tokenizer, 0), config)
     assert "image_image" in result.loss_parts
@@ -46,6 +44,14 @@ def test_the_image_image_head_is_trained_by_its_term_and_left_out_of_evaluation(
     plain, _ = load_clip(folder)
     assert not hasattr(plain, "image_image_head")
     assert torch.equal(plain.text_projection, model.text_projection)
+
+
+def test_a_model_without_the_head_that_the_config_asks_for_is_not_trained_on_its_embedding_instead():
+    config = RunConfig(train=TrainConfig(precision="fp32", image_image_weight=1.0, image_image_head=16))
+    model, tokenizer = create_clip("micro")
+    optimizer = build_optimizer(model.train(), config.train)
+    with pytest.raises(ValueError, match=r"train.image_image_head = 16, but the model has none: see initial_clip"):
+        train_step(model, optimizer, batch_of(tokenizer, 0), config)
 
 
 def test_the_chosen_objective_is_the_one_trained_on():
