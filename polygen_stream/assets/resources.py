@@ -92,7 +92,7 @@ def preset_names() -> list[str]:
 
 
 def experiment_names() -> list[str]:
-    """Return the names of the experiments that come with the package, e.g. ["reuse", "table1"]."""
+    """Return the names of the experiments that come with the package, e.g. ["negatives", "table1"]."""
     return [name for name in _names(_folder("configs") / "experiments") if name not in _NO_EXPERIMENTS]
 
 

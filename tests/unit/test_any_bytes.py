@@ -147,7 +147,7 @@ EVENTS = (
 READERS: dict[str, tuple[Callable[[Path], Any], str, bytes]] = {
     "config": (_read_config, "run.toml", _without_comments(config_path("micro"))),
     "recipe": (lambda file: load_recipe(str(file)), "mine.toml", _without_comments(recipe_path("micro/sd15"))),
-    "experiment": (load_experiment, "e.toml", _without_comments(experiment_path("reuse"))),
+    "experiment": (load_experiment, "e.toml", _without_comments(experiment_path("image-image"))),
     "bank": (lambda file: load_bank(str(file)), "bank.json", b'["dog", "cr\\u00e8me br\xc3\xbbl\xc3\xa9e", "a cat"]'),
     "captions": (lambda file: read_lines(file, "captions"), "captions.txt", b"a dog\r\na caf\xc3\xa9\n"),
     "model config": (read_model_config, "clip.json", b'{"embed_dim": 32, "vision_cfg": {}, "text_cfg": {"width": 3}}'),
@@ -208,7 +208,7 @@ def damaged_file(kind: str) -> st.SearchStrategy[bytes]:
 
 def _folder(kind: str, folder: Path) -> Path:
     """A folder for a reader's file, which is returned, with what else belongs there."""
-    (folder / "pool.toml").write_bytes(experiment_path("reuse").with_name("pool.toml").read_bytes())
+    (folder / "pool.toml").write_bytes(experiment_path("image-image").with_name("pool.toml").read_bytes())
     file = folder / READERS[kind][1]
     file.parent.mkdir(parents=True, exist_ok=True)
     if kind == "checkpoint":

@@ -30,7 +30,7 @@ def _rates(file: Path) -> object:
 READERS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "config": (load_config, "run.toml", "name = 'mine'\n[train]\nsteps = 1200\n"),
     "recipe": (lambda file: load_recipe(str(file)).sampling, "mine.toml", recipe_path("micro/sd15").read_text()),
-    "experiment": (load_experiment, "e.toml", experiment_path("reuse").read_text()),
+    "experiment": (load_experiment, "e.toml", experiment_path("image-image").read_text()),
     "bank": (lambda file: load_bank(str(file)), "bank.json", '["dog", "crème brûlée"]'),
     "captions": (lambda file: read_lines(file, "captions"), "captions.txt", "a dog\r\na café\r\n"),
     "model config": (read_model_config, "clip.json", json.dumps(MODEL)),
@@ -46,7 +46,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 @pytest.fixture
 def pool(tmp_path):
     """The pool that an experiment without one of its own finds beside it."""
-    (tmp_path / "pool.toml").write_bytes(experiment_path("reuse").with_name("pool.toml").read_bytes())
+    (tmp_path / "pool.toml").write_bytes(experiment_path("image-image").with_name("pool.toml").read_bytes())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
