@@ -126,10 +126,12 @@ def _contrast_table(experiment: Experiment, deltas: Sequence[SeedDelta], bootstr
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for d in found:
-        value = f"{d.estimate.mean:+.1f} {_shown(d.interval)} | {_shown((d.estimate.low, d.estimate.high))}"
+        tested = not np.isnan(d.p)
+        t_interval = _shown((d.estimate.low, d.estimate.high)) if tested else "-"
+        p_values = f"{d.p:.2g} | {d.p_holm:.2g}" if tested else "- | -"
         lines.append(
-            f"| {d.question} | {d.arm} - {d.against} | {LABELS[d.outcome]} | {value} | {d.estimate.n} |"
-            f" {d.p:.2g} | {d.p_holm:.2g} |"
+            f"| {d.question} | {d.arm} - {d.against} | {LABELS[d.outcome]} | {d.estimate.mean:+.1f}"
+            f" {_shown(d.interval)} | {t_interval} | {d.estimate.n} | {p_values} |"
         )
     return "\n".join(lines)
 

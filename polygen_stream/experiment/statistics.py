@@ -15,6 +15,7 @@ from polygen_stream.experiment.results import COMPOSITION, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
 
 LEVEL = 0.95
+SEEDS_FOR_P = 3  # fewest paired seeds of a p value: two can agree by chance to any number of digits
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class ArmDifference:
     Attributes:
         estimate: in points of percent of the baseline, with the t interval over seeds.
         interval: 95 % over pools, seeds and test items, see `CrossedBootstrap`.
-        p: of a two-sided paired t test.
-        p_holm: the same after Holm's correction over all differences of a page.
+        p: of a two-sided paired t test; NaN with fewer than SEEDS_FOR_P seeds.
+        p_holm: the same after Holm's correction over all differences of a page that have a p.
     """
 
     arm: str
@@ -118,13 +119,17 @@ def differences(
             )
             paired = np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
             if len(paired) >= 2:
-                p = float(np.asarray(stats.ttest_1samp(paired, 0)[1]))
+                enough = len(paired) >= SEEDS_FOR_P
+                p = float(np.asarray(stats.ttest_1samp(paired, 0)[1])) if enough else float("nan")
                 found.append((contrast, outcome, estimate(paired), intervals[outcome], p))
-    corrected = holm([p for *_, p in found])
+    corrected = iter(holm([p for *_, p in found if not np.isnan(p)]))
     return [
-        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, interval, p, p_holm)
-        for (contrast, outcome, value, interval, p), p_holm in zip(found, corrected, strict=True)
-    ]
+        ArmDifference(
+            contrast.arm, contrast.against, contrast.question, outcome, value, interval,
+            p, p if np.isnan(p) else next(corrected),
+        )
+        for contrast, outcome, value, interval, p in found
+    ]  # fmt: skip
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

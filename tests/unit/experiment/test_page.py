@@ -60,3 +60,16 @@ def test_a_page_has_the_bootstrap_and_the_t_interval_of_a_contrast(tmp_path: Pat
     row = next(line for line in page.splitlines() if "n4-m4 - n1-m1 | Delta_MTL" in line)
     difference, t_interval = row.split(" | ")[3:5]
     assert difference.startswith("+22.0 [+") and t_interval == "[+17.0, +27.0]"
+
+
+def test_two_seeds_have_no_p_value(tmp_path: Path):
+    """Their difference is the same to the last digit: a t test would find p = 0."""
+    experiment = load_experiment(ROOT / "configs" / "experiments" / "table1.toml")
+    results = [
+        result(arm, seed, scores=dict.fromkeys(SCORES, score))
+        for arm, score in (("n1-m1", 0.5), ("n4-m4", 0.6))
+        for seed in range(2)
+    ]
+    page = page_text(experiment, results, {}, "command")
+    [row, _] = [line for line in page.splitlines() if "n4-m4 - n1-m1 |" in line]
+    assert row.endswith(" | - | 2 | - | - |"), row
