@@ -122,14 +122,12 @@ def differences(
                 enough = len(paired) >= SEEDS_FOR_P
                 p = float(np.asarray(stats.ttest_1samp(paired, 0)[1])) if enough else float("nan")
                 found.append((contrast, outcome, estimate(paired), intervals[outcome], p))
-    corrected = iter(holm([p for *_, p in found if not np.isnan(p)]))
+    adjusted = iter(holm([p for *_, p in found if not np.isnan(p)]))
+    corrected = [p if np.isnan(p) else next(adjusted) for *_, p in found]
     return [
-        ArmDifference(
-            contrast.arm, contrast.against, contrast.question, outcome, value, interval,
-            p, p if np.isnan(p) else next(corrected),
-        )
-        for contrast, outcome, value, interval, p in found
-    ]  # fmt: skip
+        ArmDifference(contrast.arm, contrast.against, contrast.question, outcome, value, interval, p, p_holm)
+        for (contrast, outcome, value, interval, p), p_holm in zip(found, corrected, strict=True)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -41,13 +41,14 @@ def out_of_turn(control: Control, request: DrawRequest) -> np.ndarray:
     complete = c.group_state == GroupState.COMPLETE
     # After a resumption those without images are rendered again; their draws count.
     there = complete | ((c.group_state == GroupState.OPEN) & (c.group_times > 0))
-    to_come = max(1.0, control.spec.expected_groups / max(1, np.count_nonzero(there)))  # as many times as are there
+    to_come = max(1.0, control.spec.expected_groups / max(1, np.count_nonzero(there)))  # times as many as are there
     chosen = [NO_ROWS]
     for kind, count in ((Kind.PLAIN, request.plain), (Kind.PAIR, request.pair)):
-        if count:
-            mine = c.group_kind == kind
-            known = there & mine
-            share = (c.group_times @ known + count * (request.steps_left + 1)) / (np.count_nonzero(known) * to_come)
+        mine = c.group_kind == kind
+        known = there & mine
+        number = np.count_nonzero(known)
+        if count and number:  # the ring may be empty yet, or have pairs alone, which do for PLAIN too
+            share = (c.group_times @ known + count * (request.steps_left + 1)) / (number * to_come)
             chosen.append(_late(control, request.step, complete & mine, count, share))
     return np.concatenate(chosen)
 

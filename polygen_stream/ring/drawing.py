@@ -95,7 +95,8 @@ def lease_batch(control: Control, journal: UndoJournal, process: int, request: D
     shown = [2 * rows[:plain], 2 * rows[plain + negative :], 2 * rows[plain:] + 1]
     journal.add("group_shown", np.concatenate(shown), 1)
     if not request.other_sides:
-        note_rounds(control, journal, rows[~np.isin(rows, extra)], alike=request.by_coin)
+        in_turn = rows[~np.isin(rows, extra)] if extra.size else rows
+        note_rounds(control, journal, in_turn, alike=request.by_coin)
     journal.add("lease", process * spec.groups + rows, 1)
     for total, amount in (
         (Total.DRAWS, 1),

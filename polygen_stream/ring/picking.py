@@ -50,9 +50,7 @@ from polygen_stream.ring.window import TaskWindow
 Rows = tuple[np.ndarray, np.ndarray]  # group rows drawn as PLAIN and as PAIR, int64
 
 
-def pick(
-    control: Control, journal: UndoJournal, process: int, request: DrawRequest, extra: np.ndarray = NO_ROWS
-) -> Rows | None:
+def pick(control: Control, journal: UndoJournal, process: int, request: DrawRequest, extra: np.ndarray) -> Rows | None:
     """Return the group rows of a batch, or None while it has to wait.
 
     Args:
@@ -115,7 +113,8 @@ def _from_ready(
         return _pinned(control, journal, process, request)
     groups = _by_coin(control, request, ready_groups(c))
     first = np.array([row for row, given in request.first if c.group_generation[row] == given], np.int64)
-    first = np.concatenate([first, extra[~np.isin(extra, first)]])
+    if extra.size:
+        first = np.concatenate([first, extra[~np.isin(extra, first)]])
     select = find_sampler(control.spec.sampler)
     selected = select(groups, control.spec.seed, request.step, request.plain, request.pair, first)
     if not isinstance(selected, Shortage):

@@ -7,7 +7,7 @@ import pytest
 from small_rings import small_spec
 
 from polygen_stream.base.errors import UserError
-from polygen_stream.ring import DrawRequest, GroupRequest, Kind, Member, Ring
+from polygen_stream.ring import DrawRequest, GroupRequest, Kind, Member, Ring, RingTimeout
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -131,6 +131,20 @@ def test_a_pair_catches_up_among_pairs(new_ring):
     assert plain.sum() == 120 and pair.sum() == 60
     # Those that came at half time are up to 0.8 of each batch from then on; in rounds alone they would have a third.
     assert plain[4:].mean() > 0.6 * plain[:4].mean() and pair[4:].mean() > 0.6 * pair[:4].mean()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_ring_that_is_empty_or_has_pairs_alone_has_nobody_to_catch_up(new_ring):
+    ring = new_ring(slots=16, groups=8, members=2, generators=("one",), catch_up=4.0)
+    with pytest.raises(RingTimeout):
+        ring.draw(DrawRequest(0, 2, 0, steps_left=9), 0.0)
+    members = [Member(0, 0, 0), Member(0, 1, 0)]
+    for task in range(4):
+        ring.open_groups([GroupRequest(task, Kind.PAIR, f"caption {task}", f"negative {task}", members)], 0.0)
+    commit(ring, 8)
+    draw = ring.draw(DrawRequest(0, 2, 1, steps_left=9), 0.0)
+    assert [group.kind for group in draw.groups] == [Kind.PLAIN, Kind.PLAIN, Kind.PAIR]
+    ring.release(draw)
 
 
 @pytest.mark.parametrize("payload", [True, False])

@@ -22,17 +22,16 @@ def test_rate_warms_up_linearly_then_falls_to_zero():
 
 
 @pytest.mark.parametrize(
-    ("decay", "half_way", "after_a_quarter"),
-    [("cosine", 0.5, 0.853553), ("linear", 0.5, 0.75), ("sqrt", 0.292893, 0.5)],
+    ("decay", "after_a_quarter", "half_way"),
+    [("cosine", 0.853553, 0.5), ("linear", 0.75, 0.5), ("sqrt", 0.5, 0.292893)],
 )
 def test_rate_is_constant_until_the_share_of_steps_in_which_it_decays(decay, after_a_quarter, half_way):
     config = TrainConfig(steps=1000, warmup=10, lr=2e-3, lr_decay=decay, lr_decay_share=0.2)
     rates = [learning_rate(step, config) for step in range(1001)]
     assert rates[9:801] == [2e-3] * 792
     assert all(a > b for a, b in pairwise(rates[800:]))
-    assert rates[850] == pytest.approx(2e-3 * after_a_quarter) and rates[900] == pytest.approx(
-        2e-3 * half_way, rel=1e-5
-    )
+    assert rates[850] == pytest.approx(2e-3 * after_a_quarter)
+    assert rates[900] == pytest.approx(2e-3 * half_way, rel=1e-5)
     assert rates[1000] == pytest.approx(0, abs=1e-12)
 
 
