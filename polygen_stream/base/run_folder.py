@@ -98,6 +98,11 @@ class RunFolder:
         return self.path / "device_locks"
 
     @property
+    def ring_file(self) -> Path:
+        """Where the images of the ring are, if they are in a file."""
+        return self.path / "ring_file.json"
+
+    @property
     def recorder_state(self) -> Path:
         """What the shard recorder has written so far."""
         return self.path / "recorder.json"

@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, Command | typer.Typer]] = {
         "limits": inspection.limits,
         "trace": inspection.trace,
         "export": inspection.export,
+        "clean": inspection.clean,
     },
     "Evaluate": {
         "evaluate": evaluate.evaluate,

@@ -24,6 +24,7 @@ from polygen_stream.config.load import (
 from polygen_stream.config.overrides import parse_overrides, split_config_name
 from polygen_stream.config.resume_rules import Change, allowed_changes, effects, fixed_settings, settings
 from polygen_stream.config.schema import (
+    MEMORY,
     CaptionsConfig,
     CurriculumConfig,
     EvaluateConfig,
@@ -35,6 +36,7 @@ from polygen_stream.config.schema import (
 )
 
 __all__ = [
+    "MEMORY",
     "CaptionsConfig",
     "Change",
     "CurriculumConfig",

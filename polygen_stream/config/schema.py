@@ -48,6 +48,7 @@ Devices = Annotated[tuple[Device, ...], BeforeValidator(lambda v: tuple(v) if is
 FIXED: JsonDict = {"at_resume": "fixed"}  # it decides what a run trains, or on what: another value is another run
 ONWARD: JsonDict = {"at_resume": "onward"}  # another value counts for the steps that are still to come
 FREE: JsonDict = {"at_resume": "free"}  # it decides how, where or how fast: another value changes no result
+MEMORY = "memory"  # ring.storage
 
 
 class Section(BaseModel):
@@ -296,6 +297,19 @@ class RingConfig(Section):
         le=2**32,
         json_schema_extra=FIXED,
         description="Images that the ring holds; at least 4 x train.batch x generators.positives.",
+    )
+    storage: str = Field(
+        default=MEMORY,
+        min_length=1,
+        json_schema_extra=FREE,
+        description='Where the images lie: "memory", or a folder on a local disk, in which the run makes a file for '
+        "them. From a file a resumed run has all images that were rendered before it was interrupted; from memory those "
+        "of its last checkpoint, if train.checkpoint_images is true.",
+    )
+    keep_file: bool = Field(
+        default=False,
+        json_schema_extra=FREE,
+        description="Leave the file in the folder `storage` when the run is completed.",
     )
     image_size: int = Field(
         default=32,

@@ -17,6 +17,7 @@ from polygen_stream.base.nvidia_smi import NoNvidiaSmi, query_gpus
 from polygen_stream.base.python import python_command
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import RunConfig
+from polygen_stream.launch import ring_file
 from polygen_stream.launch.own_parts import ended_well
 from polygen_stream.launch.process_plan import ProcessPlan
 from polygen_stream.launch.rendezvous import rendezvous_environment
@@ -38,6 +39,7 @@ def check_start(config: RunConfig, plan: ProcessPlan, run_dir: Path, resumed: bo
     """
     check_driver(plan)
     check_rendezvous(config)
+    check_ring_file(config, plan, run_dir)
     check_shards(config)
     check_record_shards(config, run_dir, resumed)
     check_disk(config, plan, run_dir)
@@ -77,6 +79,17 @@ def check_rendezvous(config: RunConfig) -> None:
         rendezvous_environment(config.launch.rendezvous)
 
 
+def check_ring_file(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
+    """Refuse a folder in which the images of the ring cannot lie.
+
+    Raises:
+        UserError: as `ring_file.check_file`.
+    """
+    file = ring_file.choose_file(config, run_dir)
+    if file is not None:
+        ring_file.check_file(plan.ring, file)
+
+
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
     """Refuse to start a run whose checkpoints will not fit, or the shards of its recorder.
 
@@ -84,7 +97,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
         UserError: too little space where the run folder or the shards are or will be.
     """
     train = config.train
-    pictures = plan.ring.slots * config.ring.image_size**2 * 3
+    pictures = 0 if plan.ring.storage else plan.ring.slots * config.ring.image_size**2 * 3
     snapshot = ring_bytes(plan.ring) - (0 if train.checkpoint_images else pictures)
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.python import SAFE_PATH, python_command
-from polygen_stream.config import RunConfig, evaluated_tasks, pair_share, remote_generators, task_window
+from polygen_stream.config import MEMORY, RunConfig, evaluated_tasks, pair_share, remote_generators, task_window
 from polygen_stream.launch.role_table import ROLES, Role
 from polygen_stream.ring import RingSpec, check_spec, ring_bytes
 
@@ -163,6 +163,8 @@ def dashboard_port(wanted: int = 8089) -> int:
 def ring_spec(config: RunConfig) -> RingSpec:
     """Return the spec of a run's ring. Its group table has a row for every group the slots could hold, were all plain.
 
+    `storage` is the folder of the config; the run folder decides on the file in it (ring_file.py).
+
     Raises:
         UserError: the config's values make no ring that works.
     """
@@ -191,6 +193,7 @@ def ring_spec(config: RunConfig) -> RingSpec:
         window=window,
         inserts_per_step=inserts_per_step,
         images_per_draw=config.train.images_per_text,
+        storage="" if ring.storage == MEMORY else ring.storage,
     )
     check_spec(spec)
     if ring.catch_up > 1:

@@ -118,10 +118,23 @@ def last_usable(
             say(f"checkpoint {folder} cannot be used ({problem}), it is {aside.name} now; going on from the one before")
             record_event(run_dir, "unusable", checkpoint=folder.name, reason=str(problem))
             continue
+        _say_taken_over(ring, say)
         return read_meta(folder)["step"], ring
     if folders:
         say(f"no checkpoint in {run_dir} can be used: training begins again at step 0")
-    return 0, None if spec is None else Ring.create(spec)
+    ring = None if spec is None else Ring.create(spec)
+    _say_taken_over(ring, say)
+    return 0, ring
+
+
+def _say_taken_over(ring: Ring | None, say: Callable[[str], None]) -> None:
+    """Say how many images are not rendered again, if the ring has a file."""
+    if ring is None or ring.taken_over is None:
+        return
+    found, lost = ring.taken_over, ""
+    if found.damaged:
+        lost = f"; {found.damaged:,} that are damaged are rendered again"
+    say(f"{found.whole:,} images are in {ring.spec.storage}{lost}")
 
 
 def rewind(run_dir: Path, step: int, steps: int) -> None:

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from polygen_stream.base.output import lenient_output
 from polygen_stream.config import RunConfig, effects, warmup_warning
-from polygen_stream.launch import preflight, resume, run_setup
+from polygen_stream.launch import preflight, resume, ring_file, run_setup
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.own_parts import check_own_parts, check_own_recipes
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
@@ -57,11 +58,15 @@ def supervise(
             stack.callback(os.close, run_setup.lock_run_folder(run_dir))
             changes = resume.check_config(run_dir, config)
             resume.check_logs(run_dir)
+            plan, file = _with_ring_file(config, plan, run_dir)
             step, ring = resume.last_usable(run_dir, config, plan.ring, say)
         else:
             run_dir = run_setup.choose_run_folder(config, run_dir)
+            plan, file = _with_ring_file(config, plan, run_dir)
             step, ring, changes = 0, Ring.create(plan.ring), []
         with ExitStack() as unless_started:
+            if file is not None and not resumed:
+                unless_started.callback(file.unlink)
             unless_started.callback(ring.close)
             page = None
             if config.launch.prometheus_port:
@@ -79,8 +84,24 @@ def supervise(
                 run_setup.create_run_folder(config, run_dir, own_parts)
                 stack.callback(os.close, run_setup.lock_run_folder(run_dir))
                 fill(run_dir)
+            if file is not None:
+                ring_file.record_file(run_dir, file)
             if warning := warmup_warning(config.train):
                 say(f"warning: {warning}")
             supervisor = Supervisor(config, run_dir, plan, ring, signals, page, started)
             unless_started.pop_all()  # from here on the supervisor closes the ring
         return supervisor.run()
+
+
+def _with_ring_file(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> tuple[ProcessPlan, Path | None]:
+    """Return the plan with the file of the ring's images in the place of its folder, and the file, if there is one.
+
+    Raises:
+        UserError: the file cannot be there.
+    """
+    file = ring_file.choose_file(config, run_dir)
+    if file is None:
+        return plan, None
+    ring_file.check_file(plan.ring, file)
+    ring_file.make_folder(file)
+    return replace(plan, ring=replace(plan.ring, storage=str(file))), file

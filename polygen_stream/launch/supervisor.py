@@ -33,6 +33,7 @@ from polygen_stream.launch.process_plan import ProcessPlan, ProcessSpec
 from polygen_stream.launch.progress import RunProgress
 from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.launch.restarts import Restarts
+from polygen_stream.launch.ring_file import remove_file
 from polygen_stream.launch.role_table import IN_RING, PRODUCERS, IfLost
 from polygen_stream.launch.signals import Interrupted, Signals
 from polygen_stream.launch.start_order import StartQueue
@@ -423,6 +424,8 @@ class Supervisor:
             finally:
                 self.monitor.close()
                 self.progress.close_ring()
+                if status == "completed" and not self.config.ring.keep_file:
+                    remove_file(self.run_dir)
         summary.conclude(result, self.run_dir)
         if problem:
             say(f"error: cannot write {self.folder.summary}: {problem.strerror}")

@@ -6,7 +6,6 @@ always shows, because its factor is odd; a write that was torn or went astray sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -35,23 +34,6 @@ def write_images(payload: np.ndarray, slots: np.ndarray, images: np.ndarray) -> 
         if starts.size:
             np.add.reduceat(words[block], starts, axis=1, out=runs[block])
     return _combined(runs, rest)
-
-
-def read_intact(
-    payload: np.ndarray, slots: Sequence[int], written: np.ndarray | Mapping[int, int]
-) -> dict[int, np.ndarray]:
-    """Copy images that may be overwritten meanwhile: of groups that are not leased, outside the mutex.
-
-    Args:
-        payload: of the ring, uint8 [slots, H, W, 3].
-        slots: which images.
-        written: checksum of each slot at the instant that the images are wanted of, e.g. a copy of slot_checksum.
-
-    Returns:
-        {slot: image, uint8 [H, W, 3]}, without those that were overwritten since that instant.
-    """
-    copies = {slot: payload[[slot]] for slot in slots}  # [1, H, W, 3]; an index list copies
-    return {slot: copy[0] for slot, copy in copies.items() if checksums(copy)[0] == written[slot]}
 
 
 def _parts(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

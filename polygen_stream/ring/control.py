@@ -34,6 +34,8 @@ from polygen_stream.ring.layout import (
 )
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.lock import Acquired, RobustMutex, libc_id
+from polygen_stream.ring.pixel_file import PixelFile
+from polygen_stream.ring.pixels import MemoryPixels, Pixels
 from polygen_stream.ring.processes import pid_namespace, process_of_thread
 from polygen_stream.ring.records import ProcessState
 from polygen_stream.ring.spec import RingSpec
@@ -61,6 +63,7 @@ class Control:
         self._words = np.frombuffer(buffer, "i8", len(Header), 0)
         if spec is not None:
             self._lay_out(buffer, layout)
+        self.pixels = open_pixels(self.spec, self.columns)
 
     def _lay_out(self, buffer: memoryview, layout: RingLayout) -> None:
         c = self.columns
@@ -83,6 +86,7 @@ class Control:
 
     def close(self) -> None:
         """Drop the mapping. Memory goes back to the system when the last process has done so."""
+        self.pixels.close()
         del self.columns, self.journal, self._mutex, self._words, self._map
 
     @contextmanager
@@ -165,6 +169,11 @@ class Control:
             f"{self.journal.operation.name} (stopped or in a debugger?); kill that process",
             pid,
         )
+
+
+def open_pixels(spec: RingSpec, columns: RingColumns, *, read_only: bool = False) -> Pixels:
+    """Open the images of a mapped ring. Raises RingMismatch for a file that is not this ring's."""
+    return PixelFile(spec, columns, read_only=read_only) if spec.storage else MemoryPixels(columns)
 
 
 _REMEDY = "start all roles with the same polygen-stream version and let the supervisor pass its descriptor on"

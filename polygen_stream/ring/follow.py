@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polygen_stream.ring.checksum import read_intact
 from polygen_stream.ring.drawing import describe
+from polygen_stream.ring.pixels import read_intact
 from polygen_stream.ring.records import DrawnGroup, GroupState, Kind
 from polygen_stream.ring.ring import Ring
 
@@ -65,7 +65,7 @@ class Follower:
             written = {slot: int(c.slot_checksum[slot]) for s in slots for slot in s.tolist()}
         if not groups:
             return None
-        images = [read_intact(c.payload, s.tolist(), written) for s in slots]
+        images = [read_intact(control.pixels, s.tolist(), written) for s in slots]
         return [
             _group(group, *columns, np.stack(list(intact.values())))
             for group, s, columns, intact in zip(groups, slots, about, images, strict=True)

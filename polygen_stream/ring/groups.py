@@ -16,8 +16,10 @@ from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
+from polygen_stream.ring.kept_images import choose_slots
 from polygen_stream.ring.layout import CHUNK, RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
+from polygen_stream.ring.pixel_file import PixelFile
 from polygen_stream.ring.records import GROUP_KINDS, GroupRequest, GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
@@ -205,17 +207,22 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
     starts = np.cumsum(counts) - counts
     members = [member for opening in openings for member in opening.members]
     rows = np.flatnonzero(c.group_state == GroupState.FREE)[: len(openings)]
-    slots = np.flatnonzero(c.slot_state == SlotState.FREE)[: len(members)]
+    number = np.arange(len(members)) - np.repeat(starts, counts)  # within its group
+    tasks = np.array([opening.task_id for opening in openings])
+    slots, has_image = choose_slots(control, np.repeat(tasks, counts), number, members)
     for row, opening in zip(rows.tolist(), openings, strict=True):
         for polarity, text in zip(Polarity, opening.texts, strict=False):  # a plain group has no T-
             put_caption(c, row, polarity, text)
     row = np.repeat(rows, counts)  # of each member
-    number = np.arange(len(members)) - np.repeat(starts, counts)  # within its group
     generators = np.array([member.generator for member in members])
-    down = c.generator_down[generators] != 0
-    journal.set("slot_state", slots, np.where(down, SlotState.FAILED, SlotState.WANTED))
+    polarities = np.array([member.polarity for member in members])
+    down = (c.generator_down[generators] != 0) & ~has_image
+    journal.set(
+        "slot_state", slots, np.select([has_image, down], [SlotState.READY, SlotState.FAILED], SlotState.WANTED)
+    )
+    journal.set("slot_kept", slots, 0)
     journal.set("slot_generator", slots, generators)
-    journal.set("slot_polarity", slots, np.array([member.polarity for member in members]))
+    journal.set("slot_polarity", slots, polarities)
     journal.set("slot_member", slots, number)
     journal.set("slot_retries", slots, 0)
     journal.set("slot_group", slots, row)
@@ -226,13 +233,13 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
         ("group_state", int(GroupState.OPEN)),
         ("group_kind", np.array([opening.kind for opening in openings])),
         ("group_members", counts),
-        ("group_pending", np.add.reduceat(~down, starts, dtype=np.int64)),
-        ("group_positives", 0),
-        ("group_negatives", 0),
+        ("group_pending", np.add.reduceat(~down & ~has_image, starts, dtype=np.int64)),
+        ("group_positives", np.add.reduceat(has_image & (polarities == Polarity.POSITIVE), starts, dtype=np.int64)),
+        ("group_negatives", np.add.reduceat(has_image & (polarities == Polarity.NEGATIVE), starts, dtype=np.int64)),
         ("group_times", 0),
         ("group_round", -1),
         ("group_generation", c.group_generation[rows] + 1),
-        ("group_task", np.array([opening.task_id for opening in openings])),
+        ("group_task", tasks),
         ("group_order", control.total(Total.SEQUENCE) + np.arange(len(openings))),
         ("group_step", control.total(Total.STEP)),
         ("group_caption_key", np.array([text_key(opening.texts[0]) for opening in openings])),
@@ -248,7 +255,20 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
     note_known(control, journal, max(opening.task_id for opening in openings))
     if down.any():
         journal.add("generator_failed", *np.unique(generators[down], return_counts=True))
+    if has_image.any():
+        _add_images(control, journal, slots[has_image], rows)
     return rows.tolist()
+
+
+def _add_images(control: Control, journal: UndoJournal, slots: np.ndarray, groups: np.ndarray) -> None:
+    """Count images that new groups had when they were opened, and complete those groups that lack none."""
+    c = control.columns
+    assert isinstance(control.pixels, PixelFile), "only a ring with a file has images of an earlier attempt"
+    journal.set("slot_checksum", slots, control.pixels.records["checksum"][slots])
+    journal.add("generator_committed", *np.unique(c.slot_generator[slots], return_counts=True))
+    complete = groups[c.group_pending[groups] == 0]
+    if complete.size:
+        finish_groups(control, journal, complete)
 
 
 def finish_groups(control: Control, journal: UndoJournal, groups: np.ndarray) -> None:

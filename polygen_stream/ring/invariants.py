@@ -6,6 +6,7 @@ import numpy as np
 
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.layout import PROCESSES, RingColumns, Total
+from polygen_stream.ring.pixels import Pixels
 from polygen_stream.ring.records import GroupState, Polarity, ProcessState, SlotState
 from polygen_stream.ring.spec import RingSpec
 
@@ -28,6 +29,7 @@ def _broken_invariants(c: RingColumns, spec: RingSpec) -> list[str]:
 
     free = c.slot_state == SlotState.FREE
     claim("slot is FREE but has a group, or has none and is not FREE", free == (c.slot_group == -1))
+    claim("slot has an image of an earlier attempt and is not FREE", free | (c.slot_kept == 0))
     used = np.flatnonzero(~free)
     slots_of = c.group_slot.reshape(spec.groups, spec.members)
     pointed = slots_of[c.slot_group[used], c.slot_member[used]]
@@ -91,7 +93,7 @@ def _broken_invariants(c: RingColumns, spec: RingSpec) -> list[str]:
     return problems
 
 
-def damaged_slots(c: RingColumns) -> list[int]:
+def damaged_slots(c: RingColumns, pixels: Pixels) -> list[int]:
     """READY slots whose pixels are not those that were committed. The caller holds the mutex."""
-    ready = np.flatnonzero(c.slot_state == SlotState.READY).tolist()
-    return [slot for slot in ready if checksums(c.payload[slot : slot + 1])[0] != c.slot_checksum[slot]]
+    ready = np.flatnonzero(c.slot_state == SlotState.READY)
+    return [slot for slot in ready.tolist() if checksums(pixels.read(np.array([slot])))[0] != c.slot_checksum[slot]]

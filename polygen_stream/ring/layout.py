@@ -7,6 +7,8 @@ offsets; the hash over both is stored in the header and compared at attach.
     header | slot columns | group columns | group x member and process x group tables | captions
            | process table | totals, limits | draw board | undo journal | padding to a page
            | payload [slots, H, W, 3] uint8
+
+With RingSpec.storage the payload is empty, and the images lie in a file (pixel_file.py).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 7
+VERSION = 8
 PAGE = 4096
 # numpy's large arrays start 16 bytes into a page. A copy from the same place of another page, or a few bytes before it,
 # is a third slower: the processor takes loads for dependent on stores whose addresses agree in their last 12 bits.
@@ -110,6 +112,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("slot_generation", "i8", (slots,)),  # raised by every claim
         Column("slot_seed", "i8", (slots,)),  # unsigned 64-bit seed, stored by its bits
         Column("slot_checksum", "i8", (slots,)),  # of the pixels of a READY slot, see checksum.py
+        Column("slot_kept", "u1", (slots,)),  # 1 = FREE, with a whole image of an earlier attempt, see kept_images.py
         Column("group_state", "u1", (groups,)),
         Column("group_kind", "u1", (groups,)),
         Column("group_members", "i2", (groups,)),
@@ -166,20 +169,21 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("log_column", "i4", (log,), journalled=False),
         Column("log_index", "i4", (log,), journalled=False),
         Column("log_before", "i8", (log,), journalled=False),
-        Column("payload", "u1", (slots, *spec.image_shape), journalled=False),
+        Column("payload", "u1", (0 if spec.storage else slots, *spec.image_shape), journalled=False),
     )
 
 
 def journal_capacity(spec: RingSpec) -> int:
     """Return the entries the undo journal needs: the largest transition is an opening, a chunk of commits, or a draw.
 
-    A commit journals at most 12 cells per member, and completing or dropping its group 8 + 4 x members more.
+    An opening journals 21 cells per group and 10 per member, a commit at most 12 per member; completing or dropping a
+    group, which both can do, 8 + 4 x members more.
     """
-    return 64 + max(16 * spec.members + 32, CHUNK * (24 + 4 * spec.members), 6 * spec.groups)
+    return 64 + max(40 * spec.members, CHUNK * (40 + 4 * spec.members), 6 * spec.groups)
 
 
 def ring_bytes(spec: RingSpec) -> int:
-    """Return the bytes of the whole ring, control pages and payload."""
+    """Return the bytes of the ring in memory: control pages and, without RingSpec.storage, the payload."""
     return RingLayout.of(spec).total_bytes
 
 
@@ -233,6 +237,7 @@ class RingColumns:
     slot_generation: np.ndarray
     slot_seed: np.ndarray
     slot_checksum: np.ndarray
+    slot_kept: np.ndarray
     group_state: np.ndarray
     group_kind: np.ndarray
     group_members: np.ndarray

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polygen_stream.ring.checksum import write_images
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.groups import finish_groups
 from polygen_stream.ring.layout import CHUNK, Total, put_text
@@ -97,7 +96,7 @@ def commit_images(control: Control, process: int, claims: Sequence[Claim], image
     if not valid.all():
         slots, images = slots[valid], images[valid]
     sums = np.zeros(len(claims), np.int64)
-    sums[valid] = write_images(control.columns.payload, slots, images)
+    sums[valid] = control.pixels.write(slots, images)
     return commit(control, process, claims, sums)
 
 

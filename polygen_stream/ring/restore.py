@@ -4,7 +4,8 @@ Kept: pictures that were stored, pins, counters, limits, draws so far, ages, gen
 whose pids mean nothing now, and with it owners, leases, waits and batches on the draw board; what only processes of the
 old run had promised (production is over, a generator is down). Limits whose first value in the new spec is
 another get that; the others stay as they were last set. Members that were being written, and READY ones whose picture
-was not stored, are WANTED again: a picture is a function of its task, so it is rendered a second time.
+was not stored, are WANTED again: a picture is a function of its task, so it is rendered a second time. A ring with a
+file has the pictures there, those that were rendered after the snapshot included (take_over.py).
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from polygen_stream.base.errors import Damaged
+from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import RingMismatch
 from polygen_stream.ring.layout import RingColumns, Total
 from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.pixel_file import PixelFile
 from polygen_stream.ring.records import GroupState, Kind, Polarity, SlotState
 from polygen_stream.ring.ring import SUPERVISOR_LOCK_TIMEOUT_S, Ring
 from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import copied_columns
+from polygen_stream.ring.take_over import TakenOver, images_in_place, keep_images, whole_images
 
-FREE = {"max_retries", "max_backlog", "expected_groups"}  # of the spec: about what is produced from now on
+FREE = {"max_retries", "max_backlog", "expected_groups", "storage"}  # of the spec: about what is produced from now on
 
 
 def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
@@ -35,15 +39,18 @@ def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVI
     """
     file = SnapshotFile(path)
     limits = _changed_limits(path, file.spec, spec)
-    ring = Ring.create(spec, lock_timeout_s)
+    ring = Ring.allocate(spec, lock_timeout_s)
     try:
         c = ring._control.columns  # no other process has the descriptor yet: neither mutex nor journal is needed
         for column in copied_columns(spec):
             getattr(c, column.name)[...] = getattr(file.state.columns, column.name)
         _forget_processes(c)
         for slots, pictures in file.pictures():
-            c.payload[slots] = pictures
-        _want_again(c, spec, stored=file.picture_slot)
+            ring._control.pixels.write(slots, pictures)
+        if spec.storage:
+            ring.taken_over = _take_over(ring._control)
+        else:
+            _want_again(c, spec, stored=file.picture_slot)
         problems = ring.check()
         if problems:
             raise Damaged(f"ring snapshot {path} is damaged: {problems[0]}; choose an older one")
@@ -82,6 +89,18 @@ def _forget_processes(c: RingColumns) -> None:
     c.generator_down[:] = 0
     for total in (Total.FINISHED, Total.STARVED_PAIR, Total.STARVED_ANY, Total.HELD_BACK):
         c.total[total] = 0
+
+
+def _take_over(control: Control) -> TakenOver:
+    """Keep the images that the file has of the table, and those of tasks that are to come."""
+    c, pixels = control.columns, control.pixels
+    assert isinstance(pixels, PixelFile), "a ring with RingSpec.storage has a file"
+    whole, damaged = whole_images(pixels)
+    stored = np.flatnonzero((c.slot_state == SlotState.READY) & images_in_place(pixels, c, whole))
+    c.slot_checksum[stored] = pixels.records["checksum"][stored]
+    _want_again(c, control.spec, stored)
+    keep_images(control, whole)
+    return TakenOver(int(np.count_nonzero(whole)), damaged)
 
 
 def _want_again(c: RingColumns, spec: RingSpec, stored: np.ndarray) -> None:

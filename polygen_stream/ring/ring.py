@@ -20,13 +20,14 @@ import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.ring import board, diagnosis, drawing, groups, members, memory, pins, process_table, reaper
-from polygen_stream.ring.checksum import read_intact
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
 from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
 from polygen_stream.ring.layout import CHUNK, Total, ring_bytes
 from polygen_stream.ring.limits import Limits
+from polygen_stream.ring.pixel_file import prepare_file
+from polygen_stream.ring.pixels import read_intact
 from polygen_stream.ring.records import (
     Claim,
     Draw,
@@ -42,6 +43,7 @@ from polygen_stream.ring.set_limits import set_limits
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.stats import RingStats, ring_stats
+from polygen_stream.ring.take_over import TakenOver, take_over
 from polygen_stream.ring.texts import damaged_texts
 from polygen_stream.ring.undo_journal import Operation
 from polygen_stream.ring.waiting import wait_for
@@ -57,8 +59,10 @@ Drawn = TypeVar("Drawn")
 class Ring:
     """One process's view of the ring. Safe to use from several threads; never carried across a fork."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, storage_lock: int | None = None) -> None:
         self._control = control
+        self._storage_lock = storage_lock
+        self.taken_over: TakenOver | None = None  # what its file had from an earlier attempt
         self._row: int | None = None
         self._observer: Callable[[str, float, float], None] | None = None
         self._leases: dict[int, Draw] = {}
@@ -66,17 +70,30 @@ class Ring:
 
     @classmethod
     def create(cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Self:
-        """Allocate a ring.
+        """Allocate a ring. A file that RingSpec.storage names and that is there is taken over with its images.
 
         Raises:
-            UserError: the spec is not valid (spec_checks.py), or there is not enough memory.
+            UserError: the spec is not valid (spec_checks.py), or there is not enough memory or disk.
+            RingMismatch: the file is not that of a ring with this spec.
         """
+        ring = cls.allocate(spec, lock_timeout_s)
+        if spec.storage:
+            ring.taken_over = take_over(ring._control)
+        return ring
+
+    @classmethod
+    def allocate(cls, spec: RingSpec, lock_timeout_s: float) -> Self:
+        """Allocate an empty ring. Images that its file may have are not looked at. Raises like `create`."""
         check_spec(spec)
         fd = memory.allocate(ring_bytes(spec))
+        lock = None
         try:
-            return cls(Control(fd, lock_timeout_s, spec))
+            lock = prepare_file(spec) if spec.storage else None
+            return cls(Control(fd, lock_timeout_s, spec), lock)
         except BaseException:
-            os.close(fd)
+            for descriptor in (fd, lock):
+                if descriptor is not None:
+                    os.close(descriptor)
             raise
 
     @classmethod
@@ -102,6 +119,8 @@ class Ring:
         """Unmap the ring and close the descriptor. Claims and leases of this process are left to the reaper."""
         self._control.close()
         os.close(self._control.fd)
+        if self._storage_lock is not None:
+            os.close(self._storage_lock)
 
     # ---- process table
 
@@ -437,8 +456,7 @@ class Ring:
         index = np.asarray(slots, dtype=np.int64)
         if index.size and not (index.min() >= 0 and index.max() < self.spec.slots):
             raise ValueError(f"slots {index.min()} .. {index.max()} of a ring with {self.spec.slots}")
-        # mode "clip" lets take write straight into `out`; the range was checked above
-        return np.take(self._control.columns.payload, index, axis=0, out=out, mode="clip")
+        return self._control.pixels.read(index, out)
 
     def read_intact(self, slots: Sequence[int], written: np.ndarray) -> dict[int, np.ndarray]:
         """Copy images of groups that are not leased, without those that were overwritten.
@@ -450,7 +468,7 @@ class Ring:
         Returns:
             {slot: image, uint8 [H, W, 3]}.
         """
-        return read_intact(self._control.columns.payload, slots, written)
+        return read_intact(self._control.pixels, slots, written)
 
     def release(self, draw: Draw) -> None:
         """End the lease of a draw; its groups may be evicted again.
@@ -536,6 +554,6 @@ class Ring:
             c = self._control.columns
             return [
                 *broken_invariants(c, self.spec),
-                *(f"pixels of slot {slot} are damaged" for slot in damaged_slots(c)),
+                *(f"pixels of slot {slot} are damaged" for slot in damaged_slots(c, self._control.pixels)),
                 *(f"text of group {group} is damaged" for group in damaged_texts(c)),
             ]

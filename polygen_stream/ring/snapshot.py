@@ -131,13 +131,13 @@ def _slots_to_store(state: RingState, tasks: Collection[int] | None) -> np.ndarr
 
 def _write_pictures(file: BinaryIO, control: Control, state: RingState, slots: np.ndarray) -> np.ndarray:
     """Appends the pixels of `slots`; returns `slots` with -1 for those that were overwritten before their turn."""
-    c, stored = control.columns, slots.copy()
+    stored = slots.copy()
     step = max(1, _CHUNK_BYTES // int(np.prod(state.spec.image_shape)))
     for start in range(0, slots.size, step):
         chunk = slots[start : start + step]
-        pixels = c.payload[chunk]
+        pixels = control.pixels.read(chunk)
         with control.reading():
-            intact = c.slot_generation[chunk] == state.columns.slot_generation[chunk]
+            intact = control.columns.slot_generation[chunk] == state.columns.slot_generation[chunk]
         stored[start : start + step][~intact] = -1
         file.write(pixels.data)
     return stored

@@ -35,6 +35,7 @@ class RingSpec:
         window: tasks in that window.
         inserts_per_step: tasks by which the window moves on per step.
         images_per_draw: most images of T+, and of T-, that a draw takes of a group (0 = all), see views.py.
+        storage: absolute path of the file that the images lie in (pixel_file.py); "" = memory.
     """
 
     slots: int
@@ -59,6 +60,7 @@ class RingSpec:
     window: int = 0
     inserts_per_step: float = 0.0
     images_per_draw: int = 0
+    storage: str = ""
 
     def __post_init__(self) -> None:
         # lists, as JSON has them, become tuples: a spec is hashable and equal to what it was written from

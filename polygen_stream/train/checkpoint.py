@@ -193,7 +193,7 @@ def write_checkpoint(run_dir: Path, captured: CapturedCheckpoint, config: RunCon
         torch.save(captured.training, state)
         (partial / STATE).write_bytes(state.getbuffer())
         if captured.ring is not None:
-            images = config.train.checkpoint_images
+            images = config.train.checkpoint_images and not captured.ring.spec.storage  # a file outlives the run
             save_snapshot(captured.ring, partial / RING, images, state=captured.columns)
         for file in partial.iterdir():
             flush(file)

@@ -6,7 +6,8 @@
     python resumable_run.py renderer ...         how the supervisor starts its renderers
 
 Supervisor, ring in deterministic mode, captioner with the grammar, and trainer are those of every run. Renderers paint
-noise that is a function of caption and seed, in no time to speak of, and there is neither evaluator nor report.
+noise that is a function of caption and seed, in no time to speak of, write down which images they stored, and there is
+neither evaluator nor report.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from polygen_stream.roles.role import RoleContext, run_role
 
 STEPS = 40
 CHECKPOINT_EVERY = 5
+RENDERED = "rendered.txt"  # task and member of every image that was stored, a line each, written after it was
 OVERRIDES = {
     "captions.source": "grammar",
     "captions.target": "100",
@@ -49,11 +51,13 @@ OVERRIDES = {
 def renderer(context: RoleContext) -> None:
     ring, index = context.ring, context.config.generators.recipes.index(context.generator)
     pace = random.Random()
+    rendered = (context.run_dir / RENDERED).open("a", buffering=1)
     while not context.stopping:
         claims = ring.claim([index], pace.randint(1, 6))
         if claims:
             ring.commit(claims, np.stack([seeding.rng(c.caption, c.seed).integers(0, 256, (32, 32, 3), np.uint8)
                                           for c in claims]))  # fmt: skip
+            rendered.write("".join(f"{claim.task_id} {claim.member}\n" for claim in claims))
         elif ring.stats().finished_opening and not ring.stats().backlog[context.generator]:
             return
         time.sleep(pace.uniform(0, 0.03))

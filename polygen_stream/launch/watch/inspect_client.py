@@ -17,9 +17,10 @@ from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import RING, list_checkpoints
 from polygen_stream.launch.watch.control_protocol import ANSWER_LIMIT_S, ask
 from polygen_stream.ring import DrawnGroup
-from polygen_stream.ring.checksum import read_intact
+from polygen_stream.ring.control import open_pixels
 from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.layout import RingColumns, RingLayout
+from polygen_stream.ring.pixels import read_intact
 from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.ring.state import RingState
 
@@ -83,8 +84,13 @@ def _from_file(path: Path) -> Inspected:
     file = SnapshotFile(path)
     written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
     stored = set(file.picture_slot.tolist())
+    title = f"snapshot {path} of {written}"
+    if Path(file.spec.storage).is_file():
+        pixels = open_pixels(file.spec, file.state.columns, read_only=True)
+        read = partial(read_intact, pixels, written=file.state.columns.slot_checksum)
+        return Inspected(title, False, file.state, complete_groups(file.state), read)
     groups = [group for group in complete_groups(file.state) if not stored.isdisjoint(group.positive_slots)]
-    return Inspected(f"snapshot {path} of {written}", False, file.state, groups, file.read)
+    return Inspected(title, False, file.state, groups, file.read)
 
 
 def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
@@ -93,9 +99,9 @@ def _from_run(run_dir: Path, snapshot: int, ring: int) -> Inspected:
         file = SnapshotFile(Path(f"/proc/self/fd/{snapshot}"), label=f"the state of the {title}")
         layout = RingLayout.of(file.spec)
         mapping = memoryview(mmap.mmap(ring, layout.total_bytes, prot=mmap.PROT_READ))
-        payload = RingColumns.mapped(mapping, layout).payload
+        pixels = open_pixels(file.spec, RingColumns.mapped(mapping, layout), read_only=True)
     finally:
         os.close(snapshot)
         os.close(ring)
-    read = partial(read_intact, payload, written=file.state.columns.slot_checksum)
+    read = partial(read_intact, pixels, written=file.state.columns.slot_checksum)
     return Inspected(title, True, file.state, complete_groups(file.state), read)

@@ -15,6 +15,7 @@ from polygen_stream.checkpoints import last_checkpoint
 from polygen_stream.config import RunConfig, no_scores
 from polygen_stream.launch.children import Child
 from polygen_stream.launch.events import events
+from polygen_stream.launch.ring_file import recorded_file
 from polygen_stream.launch.role_table import PRODUCERS
 from polygen_stream.launch.start_order import is_loading
 from polygen_stream.launch.summary import newest_scores, recorder_summary, wait_share
@@ -205,6 +206,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "captions_opened": stats.groups_opened,
         "mean_reuse": stats.mean_reuse,
         "slots": {"free": stats.free_slots, "all": config.ring.slots},
+        "ring_file": (file := recorded_file(run_dir)) and str(file),
         "generators": {
             name: {
                 "images": count,

@@ -25,6 +25,8 @@ def show_status(found: dict, console: Console) -> None:
     for table in (_training(found), _ring(found), _generators(found), _processes(found)):
         console.print()
         console.print(table)
+    if found["ring_file"]:
+        console.print(Text(f"images of the ring: {found['ring_file']}"), soft_wrap=True)
     for said in found["draw_bounds"]:
         console.print(Text(f"draws: {said}"), soft_wrap=True)
     if found["events"]:

@@ -74,26 +74,21 @@ def test_a_group_evicted_while_it_is_copied_is_left_out(new_ring, monkeypatch):
     render(ring)
     ring.release(ring.draw(DrawRequest(0, 16, 0), timeout_s=1))
     follower, copies = Follower(ring), []
-    payload = ring._control.columns.payload
+    pixels = ring._control.pixels
 
     class Busy:
-        """The payload of a ring that renders something new while the first group is copied."""
+        """The images of a ring that renders something new while the first group is copied."""
 
-        def __getitem__(self, slots):
+        def read(self, slots, out=None):
             if not copies:
+                ring._control.pixels = pixels
                 open_plain(ring, 99)
                 render(ring)
-            copies.append(payload[slots])
+                ring._control.pixels = self
+            copies.append(pixels.read(slots, out))
             return copies[-1]
 
-    monkeypatch.setattr(ring._control.columns, "payload", Busy())
-    monkeypatch.setattr("polygen_stream.ring.members.write_images", _write_into(payload))
+    monkeypatch.setattr(ring._control, "pixels", Busy())
     found = tasks(follower.next(16))
     assert len(found) == 15 and 99 not in found
     assert tasks(follower.next(16)) == [99]
-
-
-def _write_into(payload):
-    from polygen_stream.ring.checksum import write_images
-
-    return lambda _payload, slots, images: write_images(payload, slots, images)

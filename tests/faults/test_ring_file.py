@@ -1,0 +1,123 @@
+"""Whole runs with ring.storage: killed, they render nothing twice; completed, they leave no file."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from launched_runs import Launched
+from resumable_run import RENDERED, STEPS
+from run_results import RUN, assert_same, result
+
+from polygen_stream.launch.watch.inspect_client import open_inspected
+from polygen_stream.launch.watch.status_query import status_of
+
+START_S = 150.0  # imports of torch and open_clip on a machine that is busy
+ROOM = ("ring.slots", "400")  # for all images of the run: what makes room for others cannot be kept
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(name, *overrides) begins the deterministic run in tmp_path/name, or goes on with it."""
+    started = []
+
+    def start(name: str, *overrides: str) -> Launched:
+        words = ("resume",) if (tmp_path / name).exists() else overrides
+        started.append(Launched(tmp_path / f"attempt-{len(started)}", RUN, words, run_dir=tmp_path / name))
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.close()
+
+
+def kill_all_at(run: Launched, step: int) -> None:
+    """SIGKILL for every process of the run, as the machine does it that runs out of memory."""
+    run.process("trainer")
+    run.wait_until(lambda: run.steps() >= step, f"step {step}", START_S)
+    for process in [run.process("supervisor"), *run.processes().values()]:
+        process.send_signal(signal.SIGKILL)
+    run.wait()
+
+
+def rendered_twice(run_dir: Path) -> int:
+    """Images that were whole in the ring and were rendered again all the same."""
+    return sum(count - 1 for count in Counter((run_dir / RENDERED).read_text().splitlines()).values())
+
+
+def clean(folder: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "polygen_stream", "clean", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(1200)
+def test_a_killed_run_renders_nothing_twice_and_ends_with_the_same_bits(start, tmp_path):
+    disk = tmp_path / "disk"
+    whole = start("whole", *ROOM)
+    assert whole.wait(300) == 0, whole.stderr
+
+    in_memory = start("memory", *ROOM, "train.checkpoint_images", "false")
+    kill_all_at(in_memory, STEPS // 2)
+    in_memory = start("memory")
+    assert in_memory.wait(300) == 0, in_memory.stderr
+    assert rendered_twice(in_memory.run_dir) > 50  # what the file is for
+
+    run = start("filed", *ROOM, "ring.storage", str(disk))
+    kill_all_at(run, 3)  # before the first checkpoint
+    [file] = disk.iterdir()
+    before = sum(1 for _ in (run.run_dir / RENDERED).open())
+    run = start("filed")
+    kill_all_at(run, STEPS // 2)
+    [kept] = re.findall(r"([\d,]+) images are in (.*)", run.stderr)
+    assert int(kept[0].replace(",", "")) >= before > 0 and kept[1] == str(file)
+    assert "damaged" not in run.stderr
+    assert status_of(run.run_dir)["ring_file"] == str(file)
+    looked_at = open_inspected(run.run_dir)
+    assert looked_at.read(looked_at.groups[-1].positive_slots)
+
+    listed = clean(disk, "--remove")
+    assert "interrupted" in listed and str(run.run_dir) in listed and file.exists()
+
+    run = start("filed")
+    assert run.wait(300) == 0, run.stderr
+    run.assert_nothing_left()
+    assert_same(result(run.run_dir), result(whole.run_dir))
+    assert rendered_twice(run.run_dir) == 0
+    assert list(disk.iterdir()) == []
+    assert "no files of rings" in clean(disk)
+    assert status_of(run.run_dir)["ring_file"] is None
+
+
+@pytest.mark.timeout(900)
+def test_the_file_stays_in_use_until_the_run_ends_and_as_long_as_it_is_asked_for(start, tmp_path):
+    disk = tmp_path / "disk"
+    run = start("kept", "ring.storage", str(disk), "ring.keep_file", "true")
+    run.process("trainer")
+    run.wait_until(lambda: run.steps() >= 2, "step 2", START_S)
+    listed = clean(disk, "--remove", "--interrupted")
+    assert "in use" in listed and len(list(disk.iterdir())) == 1
+    assert run.wait(300) == 0, run.stderr
+    assert "completed" in clean(disk)
+    assert "removed" in clean(disk, "--remove")
+    assert list(disk.iterdir()) == []
+
+
+@pytest.mark.timeout(900)
+def test_without_its_file_a_run_goes_on_and_renders_again(start, tmp_path):
+    disk = tmp_path / "disk"
+    run = start("lost", "ring.storage", str(disk))
+    kill_all_at(run, 12)
+    assert "interrupted" in clean(disk)
+    assert "removed" in clean(disk, "--remove", "--interrupted")
+    run = start("lost")
+    assert run.wait(300) == 0, run.stderr
+    assert "0 images are in" in run.stderr
+    assert rendered_twice(run.run_dir) > 0

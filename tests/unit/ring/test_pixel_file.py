@@ -1,0 +1,267 @@
+"""A ring with a file: what an earlier attempt left in it is used where it is whole, and nothing else of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_rings import open_pair, open_plain, pictures, render, small_spec, tasks
+
+from polygen_stream.base.errors import PolygenError, UserError
+from polygen_stream.ring import DrawRequest, Ring, RingMismatch
+from polygen_stream.ring.pixel_file import PAGE, RECORD, file_bytes
+from polygen_stream.ring.restore import restore_snapshot
+from polygen_stream.ring.snapshot import save_snapshot
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The file of the ring's images."""
+    return tmp_path / "images.ring"
+
+
+@pytest.fixture
+def filed_ring(file):
+    """filed_ring(**changes to small_spec) -> Ring with its images in `file`; the snapshot to restore is `of`."""
+    rings = []
+
+    def make(of=None, **changes) -> Ring:
+        spec = small_spec(storage=str(file), **changes)
+        rings.append(Ring.create(spec, 5.0) if of is None else restore_snapshot(of, spec))
+        rings[-1].register("test", "test")
+        return rings[-1]
+
+    yield make
+    for ring in rings:
+        if not hasattr(ring, "killed"):
+            ring.close()
+
+
+def kill(ring: Ring) -> None:
+    """What is left of a ring when all its processes were killed: the file."""
+    ring.close()
+    ring.killed = True
+
+
+def shown(ring: Ring, plain: int, pair: int = 0) -> dict[tuple[int, int], np.ndarray]:
+    """{(task, place among its images): image} of a draw."""
+    draw = ring.draw(DrawRequest(0, plain, pair), 0.0)
+    slots = {(g.task_id, n): s for g in draw.groups for n, s in enumerate(g.positive_slots + g.negative_slots)}
+    return {key: ring.read([slot])[0] for key, slot in slots.items()}
+
+
+def test_it_takes_no_memory_for_images(filed_ring, file):
+    ring = filed_ring(image_shape=(64, 64, 3))
+    assert file.stat().st_size == file_bytes(ring.spec) >= 32 * 64 * 64 * 3
+    assert file.stat().st_blocks * 512 >= file.stat().st_size  # a full disk is an error now, and not in the middle
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (33, 31, 3), (64, 64, 3)])
+def test_images_come_back_as_they_were_stored(filed_ring, shape):
+    ring = filed_ring(image_shape=shape)
+    for task in range(8):
+        open_plain(ring, task)
+    stored = {}
+    while claims := ring.claim((0, 1), 5):
+        images = pictures(claims, shape)
+        assert all(ring.commit(claims, images))
+        stored |= {(claim.task_id, claim.member): image for claim, image in zip(claims, images, strict=True)}
+    found = shown(ring, 8)
+    assert found.keys() == stored.keys() and len(found) == 16
+    assert all((found[key] == stored[key]).all() for key in stored)
+    assert ring.check() == []
+
+
+def test_another_process_reads_and_writes_the_same_images(filed_ring):
+    import os
+
+    ring = filed_ring()
+    open_plain(ring, 0)
+    other = Ring.attach(os.dup(ring.fd))
+    other.register("renderer", "other")
+    claims = other.claim((0,), 1) + other.claim((1,), 1)
+    other.commit(claims, pictures(claims))
+    other.close()
+    assert (ring.read([claim.slot for claim in claims]) == pictures(claims)).all()
+
+
+def test_everything_rendered_before_the_first_checkpoint_is_used(filed_ring):
+    first = filed_ring()
+    for task in range(3):
+        open_pair(first, task)
+    render(first, limit=7)
+    kill(first)
+
+    second = filed_ring()
+    assert (second.taken_over.whole, second.taken_over.damaged) == (7, 0)
+    for task in range(3):
+        open_pair(second, task)
+        assert second.check() == []
+    assert sum(second.stats().images_committed.values()) == 7
+    assert render(second) == 12 - 7
+    found = shown(second, 0, 3)
+    claims_shape = {(task, place) for task in range(3) for place in range(4)}
+    assert found.keys() == claims_shape
+    for (task, place), image in found.items():
+        seed, polarity = 10 * task + place % 2, place // 2
+        assert (image == np.random.default_rng([seed, polarity]).integers(0, 256, (4, 4, 3), np.uint8)).all()
+
+
+def test_a_group_whose_images_are_all_there_is_complete_at_once(filed_ring):
+    first = filed_ring()
+    open_plain(first, 5)
+    render(first)
+    kill(first)
+    second = filed_ring()
+    open_plain(second, 5)
+    assert tasks(second.draw(DrawRequest(0, 1, 0), 0.0)) == [5]
+
+
+@pytest.mark.parametrize("what", ["task", "seed", "generator", "member"])
+def test_an_image_of_something_else_is_not_used(filed_ring, what):
+    from polygen_stream.ring import Kind, Member
+
+    first = filed_ring()
+    first.open_group(5, Kind.PLAIN, "a", None, [Member(0, 0, 1), Member(1, 0, 2)], 0.0)
+    render(first, (0,))
+    kill(first)
+    second = filed_ring()
+    members = {
+        "task": [Member(0, 0, 1), Member(1, 0, 2)],
+        "seed": [Member(0, 0, 9), Member(1, 0, 2)],
+        "generator": [Member(1, 0, 1), Member(1, 0, 2)],
+        "member": [Member(1, 0, 2), Member(0, 0, 1)],
+    }[what]
+    second.open_group(6 if what == "task" else 5, Kind.PLAIN, "a", None, members, 0.0)
+    assert render(second) == 2
+    assert second.check() == []
+
+
+def test_kept_images_are_the_last_to_be_overwritten(filed_ring):
+    first = filed_ring()
+    for task in range(4):
+        open_pair(first, task)
+    render(first)
+    kill(first)
+    second = filed_ring()
+    for task in range(4, 8):  # 16 slots are free of images, and these groups want 16
+        open_pair(second, task)
+    assert render(second) == 16
+    for task in range(4):
+        open_pair(second, task)
+    assert render(second) == 0
+    assert len(shown(second, 0, 8)) == 32
+
+
+def test_a_checkpoint_has_the_table_and_the_file_the_images(filed_ring, tmp_path):
+    ring = filed_ring()
+    for task in range(3):
+        open_plain(ring, task)
+    render(ring, limit=3)
+    save_snapshot(ring, tmp_path / "snapshot", payload=False)
+    render(ring)  # after the checkpoint: the rest of its groups, and one that it does not know
+    open_plain(ring, 3)
+    render(ring)
+    before = shown(ring, 4)
+    kill(ring)
+
+    resumed = filed_ring(of=tmp_path / "snapshot")
+    assert resumed.taken_over.whole == 8
+    open_plain(resumed, 3)
+    assert render(resumed) == 0
+    assert sum(resumed.stats().images_committed.values()) == 8
+    after = shown(resumed, 4)
+    assert after.keys() == before.keys() and all((after[key] == before[key]).all() for key in before)
+
+
+def test_pages_that_a_power_failure_lost_are_rendered_again(filed_ring, file, tmp_path):
+    ring = filed_ring(image_shape=(64, 64, 3))
+    for task in range(4):
+        open_plain(ring, task)
+    render(ring)
+    save_snapshot(ring, tmp_path / "snapshot", payload=False)
+    kill(ring)
+    images = file.stat().st_size - 32 * 64 * 64 * 3
+    with file.open("r+b") as raw:
+        for slot, page in ((0, 0), (3, 2)):
+            raw.seek(images + slot * 64 * 64 * 3 + page * PAGE)
+            raw.write(bytes(PAGE))
+        raw.seek(PAGE + 5 * RECORD.itemsize)  # a record that was not written
+        raw.write(bytes(RECORD.itemsize))
+    resumed = filed_ring(of=tmp_path / "snapshot", image_shape=(64, 64, 3))
+    assert (resumed.taken_over.whole, resumed.taken_over.damaged) == (5, 2)
+    assert render(resumed) == 3
+    for (task, place), image in shown(resumed, 4).items():
+        expected = np.random.default_rng([10 * task + place, 0]).integers(0, 256, (64, 64, 3), np.uint8)
+        assert (image == expected).all()
+
+
+def test_evicted_groups_leave_nothing_that_is_mistaken_for_new_ones(filed_ring, tmp_path):
+    ring = filed_ring(max_times_sampled=1)
+    for task in range(16):
+        open_plain(ring, task)
+    render(ring)
+    ring.release(ring.draw(DrawRequest(0, 8, 0), 0.0))
+    save_snapshot(ring, tmp_path / "snapshot", payload=False)
+    for task in range(16, 20):  # take the slots of groups that the snapshot has
+        open_plain(ring, task)
+    render(ring)
+    kill(ring)
+    resumed = filed_ring(of=tmp_path / "snapshot", max_times_sampled=1)
+    assert render(resumed) == 8
+    assert resumed.check() == []
+    for (task, place), image in shown(resumed, 8).items():
+        assert (image == np.random.default_rng([10 * task + place, 0]).integers(0, 256, (4, 4, 3), np.uint8)).all()
+
+
+def test_two_runs_do_not_share_a_file(filed_ring):
+    filed_ring()
+    with pytest.raises(UserError, match="in use by another run"):
+        filed_ring()
+
+
+@pytest.mark.parametrize("change", [{"slots": 16, "groups": 8}, {"image_shape": (8, 8, 3)}, {"seed": 8}])
+def test_a_file_of_another_ring_is_refused(filed_ring, change):
+    kill(filed_ring())
+    with pytest.raises(RingMismatch, match=f"holds images of a ring with {next(iter(change))}"):
+        filed_ring(**change)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"photographs", b"\0" * 9000])
+def test_what_is_no_file_of_a_ring_is_refused_and_stays(filed_ring, file, content):
+    file.write_bytes(content)
+    if not content:  # made by somebody who was killed at once
+        filed_ring()
+        return
+    with pytest.raises(RingMismatch, match="does not hold the images of a ring"):
+        filed_ring()
+    assert file.read_bytes() == content
+
+
+def test_a_file_that_was_cut_is_refused(filed_ring, file):
+    kill(filed_ring())
+    with file.open("r+b") as raw:
+        raw.truncate(PAGE + 10)
+    with pytest.raises(RingMismatch, match="it was cut"):
+        filed_ring()
+
+
+def test_a_file_cut_while_the_run_goes_on_is_an_error_of_the_reader(filed_ring, file):
+    ring = filed_ring()
+    open_plain(ring, 0)
+    render(ring)
+    with file.open("r+b") as raw:
+        raw.truncate(file_bytes(ring.spec) - 32 * PAGE)
+    with pytest.raises(PolygenError, match="the file was cut"):
+        ring.read([0])
+
+
+def test_a_disk_without_room_is_one_line_and_leaves_no_file(new_ring, tmp_path):
+    path = tmp_path / "images.ring"
+    with pytest.raises(UserError, match=r"images need \d+ MiB, but .* free some space there"):
+        new_ring(storage=str(path), image_shape=(40_000, 40_000, 3))
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(new_ring, tmp_path):
+    with pytest.raises(UserError, match="cannot make .* choose another folder for ring.storage"):
+        new_ring(storage=str(tmp_path / "nowhere" / "images.ring"))
