@@ -12,16 +12,20 @@ from polygen_stream.capacity.batch_view import proposed_batch
 from polygen_stream.capacity.gpus import parse_gpus
 from polygen_stream.capacity.proposal import LEAVE_THE_GPU, TIME_SLICE_S, Proposal, arranged, remedies
 from polygen_stream.capacity.rates import Rate, Rates
-from polygen_stream.capacity.ring_size import BATCHES
-from polygen_stream.config import RunConfig
+from polygen_stream.capacity.ring_size import BATCHES, GB, fits_in_memory
+from polygen_stream.config import MEMORY, RunConfig
 from polygen_stream.launch.process_plan import build_process_plan
 
 IMAGE_CHANNELS = 3
-GB = 10**9
 
 
-def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: Console) -> None:
-    """Print rates with their sources, the division of GPUs, the figures of the run, and what helps an idle trainer."""
+def show_proposal(
+    config: RunConfig, rates: Rates, proposal: Proposal, console: Console, node_memory_gb: float | None = None
+) -> None:
+    """Print rates with their sources, the division of GPUs, the figures of the run, and what helps an idle trainer.
+
+    node_memory_gb: main memory of a node in 10^9 bytes, if it is known.
+    """
     p, d = proposal, proposal.demand
     lines = [f"{config.name} on {p.gpus} GPU{'s' if p.gpus > 1 else ''}, rates of one {rates.gpu}:"]
     lines += [_rate(name, rate, "images/s") for name, rate in rates.generators.items()]
@@ -45,7 +49,7 @@ def show_proposal(config: RunConfig, rates: Rates, proposal: Proposal, console: 
         f"  {p.steps} / {p.steps_per_s:.3f} = {p.seconds / 3600:.1f} hours, x {p.gpus} = {p.gpu_hours:.0f} GPU-hours",
         "",
         "in the config:",
-        *_settings(config, p),
+        *_settings(config, p, node_memory_gb),
         *_batch(config, rates, p),
     ]
     helps = remedies(config, rates, p)
@@ -98,14 +102,10 @@ def _rendering(rates: Rates, p: Proposal) -> list[str]:
     return lines
 
 
-def _settings(config: RunConfig, p: Proposal) -> list[str]:
-    ring = p.ring
-    size = ring.slots * config.ring.image_size**2 * IMAGE_CHANNELS / GB
-    needs = f"{BATCHES} batches = {ring.for_batches} images, an hour of rendering = {ring.for_rendering}"
-    why = f"the config's own, enough for {needs}" if ring.own else needs
+def _settings(config: RunConfig, p: Proposal, node_memory_gb: float | None) -> list[str]:
     lines = [
         f"  ring.samples_per_insert = {p.reuse * p.demand.draws:.1f}",
-        f"  ring.slots = {ring.slots}    # {why}; x {config.ring.image_size}^2 x 3 B = {size:.1f} GB",
+        *_ring(config, p, node_memory_gb),
         f"  train.ranks = {p.trainers}",
     ]
     for name, gpus in p.allocation.gpus.items() if p.renderers or config.launch.renderers else ():
@@ -115,6 +115,35 @@ def _settings(config: RunConfig, p: Proposal) -> list[str]:
     if device != config.captions.device:
         lines.append(f'  captions.device = "{device}"')
     return lines if p.captioners else [*lines, *_time_slices(config)]
+
+
+def _ring(config: RunConfig, p: Proposal, node_memory_gb: float | None) -> list[str]:
+    """Return the size of the ring and where its images lie, and what a smaller one that the config has would do."""
+    ring, image_bytes = p.ring, config.ring.image_size**2 * IMAGE_CHANNELS
+    size = ring.slots * image_bytes / GB
+    needs = f"the {ring.for_run} images of the run"
+    if ring.for_run < ring.for_batches:
+        needs = f"{BATCHES} batches = {ring.for_batches} images"
+    why = f"the config's own, enough for {needs}" if ring.own else needs
+    lines = [f"  ring.slots = {ring.slots}    # {why}; x {config.ring.image_size}^2 x 3 B = {size:.1f} GB"]
+    if fits_in_memory(ring.slots, image_bytes, node_memory_gb):
+        lines.append(
+            f'  ring.storage = "{MEMORY}"    # {size / (node_memory_gb or size):.0%} of {node_memory_gb:.0f} GB'
+        )
+    else:
+        folder = "runs" if config.ring.storage == MEMORY else config.ring.storage
+        why = "say --node-memory GB to see whether memory is enough"
+        if node_memory_gb is not None:
+            why = f"more than half of a node's {node_memory_gb:.0f} GB of memory"
+        lines.append(f'  ring.storage = "{folder}"    # a folder on a local disk with {size:.1f} GB free; {why}')
+    if config.ring.slots < ring.for_run:
+        captions = config.ring.slots / p.demand.images
+        within = captions * p.reuse / p.demand.step_captions * config.launch.nodes
+        lines.append(
+            f"  # not ring.slots = {config.ring.slots}, which hold {captions:.0f} of {p.captions:.0f} captions: each "
+            f"would be drawn its {p.reuse:.0f} times within {within:.0f} of {p.steps} steps, and never again"
+        )
+    return lines
 
 
 def _batch(config: RunConfig, rates: Rates, p: Proposal) -> list[str]:

@@ -1,12 +1,14 @@
-"""How many slots a ring should have at least: what `plan` proposes, and what the shipped configs have to reach."""
+"""How large a ring should be and where its images lie: what `plan` proposes, and what the shipped configs have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
 
+GB = 10**9
 BATCHES = 16  # in the ring, so that a caption is not drawn again at once
 RENDERED_S = 3600.0  # of rendering, so that a trainer does not wait for one generator
+MEMORY_SHARE = 0.5  # of a node's main memory that its ring may take
 
 
 @dataclass(frozen=True)
@@ -15,27 +17,39 @@ class RingSize:
 
     Attributes:
         slots: What to configure: the config's own where that is enough.
+        for_run: Images rendered in the whole run, of a node.
         for_batches: Images of BATCHES steps, of a node.
         for_rendering: Images rendered in RENDERED_S.
         own: Whether `slots` is what the config has.
     """
 
     slots: int
+    for_run: int
     for_batches: int
     for_rendering: int
     own: bool
 
 
-def ring_size(configured: int, step_images: float, images_per_s: float, nodes: int = 1) -> RingSize:
-    """Return the slots for a ring.
+def ring_size(configured: int, run_images: float, step_images: float, images_per_s: float, nodes: int = 1) -> RingSize:
+    """Return the slots for a ring that makes room for no image by removing another.
+
+    In a smaller ring a caption is drawn all its times within the part of the run for which it stays, which costs more
+    accuracy than any other choice (docs/results/streaming.md).
 
     Args:
         configured: ring.slots of the config.
+        run_images: Images rendered in the whole run, over all nodes.
         step_images: Images that a step draws, over all nodes.
         images_per_s: Images rendered per second on a node.
         nodes: Nodes that train one model; each has a ring of its own.
     """
-    batches, rendering = ceil(BATCHES * step_images / nodes), ceil(RENDERED_S * images_per_s)
-    least = ceil(max(batches, rendering) / 1024) * 1024
-    own = configured >= max(batches, rendering)
-    return RingSize(configured if own else least, batches, rendering, own)
+    run, batches = ceil(run_images / nodes), ceil(BATCHES * step_images / nodes)
+    rendering = ceil(RENDERED_S * images_per_s)
+    least = max(run, batches, min(rendering, run))
+    own = configured >= least
+    return RingSize(configured if own else ceil(least / 1024) * 1024, run, batches, rendering, own)
+
+
+def fits_in_memory(slots: int, image_bytes: int, node_memory_gb: float | None) -> bool:
+    """Return whether a ring's images should lie in memory; where a node's memory is not known, not."""
+    return node_memory_gb is not None and slots * image_bytes <= MEMORY_SHARE * node_memory_gb * GB

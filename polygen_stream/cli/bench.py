@@ -63,6 +63,26 @@ def ring(
 
 
 @app.command()
+def ring_disk(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder on the disk to measure.")],
+    gib: Annotated[float, typer.Option(min=0.05, help="Images in the ring, in GiB; twice as much is written.")] = 6.0,
+    rounds: Annotated[int, typer.Option(min=3, help="Measured rounds of each.")] = 40,
+    json_file: Json = None,
+) -> None:
+    """Measure a ring with its images in a file beside a plain loop of reads and writes at random places.
+
+    To measure the disk and not the page cache, limit the memory to a part of --gib: systemd-run --user --scope
+    -p MemoryMax=2G polygen-stream bench ring-disk FOLDER. The table goes to stdout as Markdown.
+    """
+    from polygen_stream.bench.ring_disk.benchmark import bench_ring_disk, markdown
+
+    _check_folders(json_file)
+    result = bench_ring_disk(folder, gib, rounds, say=_say)
+    _save(result, json_file)
+    print(markdown(result), end="")
+
+
+@app.command()
 def generators(
     recipes: Annotated[
         list[str] | None,

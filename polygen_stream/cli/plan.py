@@ -25,6 +25,10 @@ def plan(
     reuse: Annotated[float, typer.Option(min=1.0, help="Uses of each caption.")] = 40.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the run (default: the config's).")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Rendered images of the run, instead of --steps.")] = None,
+    node_memory: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="GB", help="Main memory of a node, to decide where the ring's images lie."),
+    ] = None,
 ) -> None:
     """Propose which GPU does what, with the arithmetic: images/s, reuse, ring, hours, and how long the trainer waits.
 
@@ -39,7 +43,7 @@ def plan(
 
     config = config_of(context, preset="paper")
     found = find_rates(config, rates or ())
-    show_proposal(config, found, propose(config, found, gpus, reuse, steps, images), console())
+    show_proposal(config, found, propose(config, found, gpus, reuse, steps, images), console(), node_memory)
 
 
 def simulate(

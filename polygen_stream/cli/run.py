@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from polygen_stream.launch.process_plan import ProcessPlan
 
 
+KEEP = "ring.keep_file"
+
+
 def run(
     context: typer.Context,
     run_dir: Annotated[Path | None, typer.Option(help="New folder for the run (default: runs/<time>-<name>).")] = None,
@@ -35,6 +38,9 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the images as WebDataset shards in this new folder."),
     ] = None,
+    keep_ring: Annotated[
+        bool, typer.Option("--keep-ring", help="Leave the file of the ring's images when the run is completed.")
+    ] = False,
     gpus: Annotated[
         str | None,
         typer.Option(metavar="COUNTxNAME-MEMORY", help="With --dry-run: plan for such GPUs, e.g. 8xH100-80G."),
@@ -79,14 +85,20 @@ def run(
             context, ["--accept-license"], "is for weights that --prepare fetches: add that, or leave it out"
         )
     _check_node(nodes, node)
-    from polygen_stream.config import load_config
+    from polygen_stream.config import MEMORY, load_config
     from polygen_stream.launch.nodes import node_folder, place_node
 
     config_name, words, overrides = split_words(context)
     typed = [config_name or "micro", *words]
-    config = load_config(config_name, overrides | _shard_keys(source, record_shards))
+    config = load_config(
+        config_name, overrides | _shard_keys(source, record_shards) | ({KEEP: "true"} if keep_ring else {})
+    )
     if config.ring.mode == "replay":
         raise UserError("ring.mode = 'replay' needs the batches of an earlier run: polygen-stream replay RUN")
+    if keep_ring and config.ring.storage == MEMORY:
+        refuse_options(
+            context, ["--keep-ring"], 'is of the file of ring.storage, which is "memory": name a folder there'
+        )
     config = place_node(config, nodes, node, rendezvous)
     run_dir = node_folder(config, run_dir)
     if gpus is not None and not dry_run:

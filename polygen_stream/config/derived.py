@@ -135,11 +135,28 @@ def task_window(config: RunConfig) -> tuple[int, float]:
     return window, (captions.target - ring.min_fill) / steps
 
 
+def groups_in_flight(config: RunConfig, renderers: int | None = None) -> int:
+    """Return how many captions a node has to work on at once so that no renderer idles.
+
+    A batch that the language models write while the renderers have one in hand and one to come.
+
+    Args:
+        config: Config of the node.
+        renderers: Renderers of each generator; None: those of the generator with most of them in launch.renderers.
+    """
+    generators = config.generators
+    if renderers is None:
+        renderers = max((len(devices) for devices in config.launch.renderers.values()), default=1)
+    images = 2 * generators.batch * renderers * len(generators.names)
+    return config.captions.batch + -(-images // generators.positives)
+
+
 def node_share(config: RunConfig, nodes: int) -> RunConfig:
     """Return the config of one of several nodes that train one model.
 
-    The nodes share train.batch, captions.target and ring.error_buffer, which is in draws as the batch is; of that a
-    node keeps at least what lets it draw its batch. All else holds per node: the rest of ring.*, ranks, producers.
+    The nodes share train.batch, captions.target, ring.min_fill and ring.error_buffer, which is in draws as the batch
+    is; of these two a node keeps at least what lets it draw its batch. All else holds per node: the rest of ring.*,
+    ranks, producers.
 
     Args:
         config: Config of the whole run.
@@ -159,5 +176,6 @@ def node_share(config: RunConfig, nodes: int) -> RunConfig:
     ring, draws = config.ring, config.ring.error_buffer
     if ring.samples_per_insert and nodes > 1:
         draws = max(draws / nodes, ring.samples_per_insert, (batch // nodes + ring.samples_per_insert) / 2)
-    ring = ring.model_copy(update={"error_buffer": draws})
+    fill = max(-(-ring.min_fill // nodes), batch // nodes) if nodes > 1 else ring.min_fill
+    ring = ring.model_copy(update={"error_buffer": draws, "min_fill": fill})
     return config.model_copy(update={"train": train, "captions": captions, "ring": ring})

@@ -303,8 +303,8 @@ class RingConfig(Section):
         min_length=1,
         json_schema_extra=FREE,
         description='Where the images lie: "memory", or a folder on a local disk, in which the run makes a file for '
-        "them. From a file a resumed run has all images that were rendered before it was interrupted; from memory those "
-        "of its last checkpoint, if train.checkpoint_images is true.",
+        "them. A resumed run finds in the file all images that were rendered before it was interrupted; without it only "
+        "those of its last checkpoint, if train.checkpoint_images is true.",
     )
     keep_file: bool = Field(
         default=False,
@@ -355,7 +355,8 @@ class RingConfig(Section):
         default=128,
         ge=1,
         json_schema_extra=FIXED,
-        description="Complete captions before the first step (Reverb's min_size_to_sample); at least train.batch.",
+        description="Complete captions before the first step (Reverb's min_size_to_sample), of all nodes together; at "
+        "least train.batch.",
     )
     max_age: int = Field(
         default=0,
@@ -755,8 +756,8 @@ class LaunchConfig(Section):
         default=1,
         ge=1,
         json_schema_extra=FIXED,
-        description="Machines that train one model together. They share train.batch, captions.target and "
-        "ring.error_buffer; see also `polygen-stream run --nodes`.",
+        description="Machines that train one model together. They share train.batch, captions.target, "
+        "ring.min_fill and ring.error_buffer; see also `polygen-stream run --nodes`.",
     )
     node: int = Field(
         default=0, ge=0, json_schema_extra=FIXED, description="With `nodes`: the index of this one, from 0."

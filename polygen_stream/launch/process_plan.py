@@ -14,7 +14,15 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.python import SAFE_PATH, python_command
-from polygen_stream.config import MEMORY, RunConfig, evaluated_tasks, pair_share, remote_generators, task_window
+from polygen_stream.config import (
+    MEMORY,
+    RunConfig,
+    evaluated_tasks,
+    groups_in_flight,
+    pair_share,
+    remote_generators,
+    task_window,
+)
 from polygen_stream.launch.role_table import ROLES, Role
 from polygen_stream.ring import RingSpec, check_spec, ring_bytes
 
@@ -192,6 +200,7 @@ def ring_spec(config: RunConfig) -> RingSpec:
         expected_groups=config.captions.target,
         window=window,
         inserts_per_step=inserts_per_step,
+        in_flight=groups_in_flight(config),
         images_per_draw=config.train.images_per_text,
         storage="" if ring.storage == MEMORY else ring.storage,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,7 @@ from polygen_stream.config import (
 from polygen_stream.launch.process_plan import MIB, ProcessPlan
 from polygen_stream.ring import ring_bytes
 from polygen_stream.ring.memory import available_bytes
+from polygen_stream.ring.pixel_file import file_bytes
 
 
 def show_process_plan(
@@ -83,8 +85,11 @@ def _amounts(
         production += f", read from {captions.shards}"
     else:
         production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
+    held = f"{ring.slots} images of {size}, {ring.groups} captions; {ring.min_fill} before step 0"
+    if ring.storage:
+        held += f"; images in {Path(ring.storage).absolute()}, {file_bytes(ring) / 2**30:.1f} GiB on disk"
     return [
-        ("ring", f"{ring.slots} images of {size}, {ring.groups} captions; {ring.min_fill} before step 0"),
+        ("ring", held),
         ("production", production),
         ("training", training),
         ("evaluation", _evaluation(config, plan, here, tasks_at_the_ends)),

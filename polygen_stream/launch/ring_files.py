@@ -1,4 +1,4 @@
-"""The files of rings in a folder, and which of them nobody needs: what `polygen-stream clean` lists and removes."""
+"""The files of rings in a folder, and which of them no run needs: what `polygen-stream clean` lists and removes."""
 
 from __future__ import annotations
 

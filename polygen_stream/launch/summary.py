@@ -217,13 +217,14 @@ def newest_scores(run_dir: Path) -> dict | None:
 def _training(lines: Iterable[dict], images_total: int) -> dict:
     """What metrics.jsonl adds up to, in one pass. `images_total`: images committed by the end of the run."""
     steps = counted = grew = images_seen = 0
-    wait_s = step_s = 0.0
+    wait_s = load_wait_s = step_s = 0.0
     first = last = None
     for line in lines:
         first = first or line
         logged = line["step"] - last["step"] if last else 1  # steps this line stands for (train.log_every)
         steps = max(steps, line["step"] + 1)
         wait_s += line["wait_s"]
+        load_wait_s += line.get("load_wait_s", 0.0)
         step_s += line["step_s"]
         images_seen += line["images"] * logged
         # The share is taken over the steps until the production target was met.
@@ -240,6 +241,7 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
         "trainer_wait": {
             "first_batch_s": first and round(first["wait_s"], 3),
             "share_after_first_batch": _share_after(first, wait_s, step_s) if first else None,
+            "loading_share": _loading_share(wait_s, load_wait_s, step_s),
         },
         "overlap": {
             "images_at_first_step_share": (
@@ -248,6 +250,12 @@ def _training(lines: Iterable[dict], images_total: int) -> dict:
             "commit_step_share": round(grew / counted, 4) if counted else None,
         },
     }
+
+
+def _loading_share(wait_s: float, load_wait_s: float, step_s: float) -> float | None:
+    """The share of the time in which training waited for a batch to be read, which a slow disk makes larger."""
+    in_all = wait_s + load_wait_s + step_s
+    return round(load_wait_s / in_all, 4) if in_all else None
 
 
 def _share_after(first: dict, wait_s: float, step_s: float) -> float | None:

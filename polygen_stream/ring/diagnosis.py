@@ -151,7 +151,7 @@ def _no_room(control: Control, fill: _Fill, state: str) -> str:
             f"step {step} is drawn first, it needs the tasks below {TaskWindow.of(control.spec).due(step)}, {state}; "
             f"{lagging}"
         )
-    if not limiter.may_insert(completed, fill.opened, samples):
+    if not limiter.may_insert(completed, fill.opened, samples, control.spec.in_flight):
         return (
             f"the rate limiter holds it back ({completed} + {fill.opened} groups x samples_per_insert "
             f"{limiter.samples_per_insert:g} against {samples} samples), {state}; {_lagging_trainer(control)}"

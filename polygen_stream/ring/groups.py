@@ -195,7 +195,8 @@ def full_backlogs(control: Control, members: Sequence[Member]) -> list[int]:
 
 def _limiter_admits(control: Control, open_now: int) -> bool:
     limiter = RateLimiter.read(control.columns)
-    if limiter.may_insert(control.total(Total.COMPLETED), open_now, control.total(Total.SAMPLES)):
+    completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
+    if limiter.may_insert(completed, open_now, samples, control.spec.in_flight):
         return True
     # The trainer waits for groups and not for the window: holding them back would stop both sides.
     return bool(control.total(Total.STARVED_ANY)) and open_now < control.total(Total.MISSING)

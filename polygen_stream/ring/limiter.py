@@ -5,7 +5,9 @@
     centre - error_buffer <= difference <= centre + error_buffer
 
 Sampling may not push the difference below the window, opening may not push it above. Openings count from
-the moment they are admitted: every open group is an insert to come, and back-pressure acts only there. With
+the moment they are admitted: every open group is an insert to come, and back-pressure acts only there. As many as the
+renderers work on at once (RingSpec.in_flight) do not count: a window that is narrower than these bring would let the
+renderers idle while the trainer waits for them, as on one of many nodes, whose window is its share of the run's. With
 samples_per_insert = 0 only min_fill applies. Once production has finished the window no longer binds the
 sampling side, which could only wait for ever; max_times_sampled still bounds reuse. (Cassirer et al. 2021,
 Reverb, section 3.4.)
@@ -85,11 +87,12 @@ class RateLimiter:
             return True
         return self.difference(inserts, samples) - count >= self.min_difference
 
-    def may_insert(self, inserts: int, opened: int, samples: int) -> bool:
-        """Return whether one more group may be opened while `opened` groups are still being rendered."""
+    def may_insert(self, inserts: int, opened: int, samples: int, in_flight: int = 0) -> bool:
+        """Return whether one more group may be opened while `opened` are being rendered; `in_flight` do not count."""
         if self.samples_per_insert == 0:
             return True
-        return self.difference(inserts + opened + 1, samples) <= self.max_difference
+        counted = max(0, opened + 1 - in_flight)
+        return self.difference(inserts + counted, samples) <= self.max_difference
 
     def check_batch(self, count: int) -> None:
         """Refuse draws of `count` groups if they can never be admitted.

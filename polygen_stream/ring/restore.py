@@ -28,7 +28,13 @@ from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import copied_columns
 from polygen_stream.ring.take_over import TakenOver, images_in_place, keep_images, whole_images
 
-FREE = {"max_retries", "max_backlog", "expected_groups", "storage"}  # of the spec: about what is produced from now on
+FREE = {
+    "max_retries",
+    "max_backlog",
+    "expected_groups",
+    "in_flight",
+    "storage",
+}  # of the spec: about what is produced from now on
 
 
 def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:

@@ -34,6 +34,7 @@ class RingSpec:
         expected_groups: groups of the whole run, for catch_up; 0 = unknown, which leaves late groups further behind.
         window: tasks in that window.
         inserts_per_step: tasks by which the window moves on per step.
+        in_flight: groups that may be OPEN beyond the rate limiter's window, see limiter.py.
         images_per_draw: most images of T+, and of T-, that a draw takes of a group (0 = all), see views.py.
         storage: absolute path of the file that the images lie in (pixel_file.py); "" = memory.
     """
@@ -59,6 +60,7 @@ class RingSpec:
     expected_groups: int = 0
     window: int = 0
     inserts_per_step: float = 0.0
+    in_flight: int = 0
     images_per_draw: int = 0
     storage: str = ""
 

@@ -31,7 +31,7 @@ def _check_sizes(spec: RingSpec) -> None:
     for name in ("slots", "groups", "members", "caption_bytes"):
         if getattr(spec, name) < 1:
             raise UserError(f"ring.{name} is {getattr(spec, name)}; it must be at least 1")
-    for name in ("max_retries", "max_open", "max_backlog", "window", "inserts_per_step"):
+    for name in ("max_retries", "max_open", "max_backlog", "in_flight", "window", "inserts_per_step"):
         if getattr(spec, name) < 0:
             raise UserError(f"ring.{name} is {getattr(spec, name)}; it must not be negative")
     if len(spec.image_shape) != 3 or spec.image_shape[2] != 3 or min(spec.image_shape) < 1:

@@ -22,7 +22,7 @@ import numpy as np
 from polygen_stream.base import seeding
 from polygen_stream.base.errors import UserError
 from polygen_stream.captions.base import Caption, CaptionSource, Dropped
-from polygen_stream.config import RunConfig, curriculum_of
+from polygen_stream.config import RunConfig, curriculum_of, groups_in_flight
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.producers import pause, renderer
 from polygen_stream.producers.task_scheduler import TaskCursor, TaskScheduler, group_members, target_groups
@@ -97,7 +97,9 @@ def simulate_node(
         )
     clock = simpy.Environment()
     gpus = [simpy.Resource(clock) for _ in range(placement.gpus)]
-    with closing(Ring.create(replace(ring_spec(config), image_shape=(1, 1, 3)))) as ring:
+    renderers = -(-len(placement.renderers) // len(config.generators.names))
+    spec = replace(ring_spec(config), image_shape=(1, 1, 3), in_flight=groups_in_flight(config, renderers), storage="")
+    with closing(Ring.create(spec)) as ring:
         return _Node(config, times, placement, nodes, source or NumberedCaptions(config), ring, clock, gpus).run()
 
 

@@ -35,6 +35,7 @@ class TrainBatch:
         draw_record: what the draw log says of the step. On the leader of several ranks it covers the batch of all of
             them. None for a batch that does not come from a ring.
         waited_s: seconds of waiting for the ring and for other ranks.
+        load_wait_s: seconds that training waited, besides, until the batch was read from the ring and tokenised.
         leftover: counts of the leftover queue after the draw, if the reader has one.
         staged: the copy of the batch to the device, which `train_step` waits for.
     """
@@ -49,6 +50,7 @@ class TrainBatch:
     generators: tuple[int, ...]
     draw_record: DrawRecord | None
     waited_s: float
+    load_wait_s: float = 0.0
     leftover: dict[str, dict[str, int]] | None = None
     staged: Staged = ON_HOST
 

@@ -66,7 +66,10 @@ class MetricsLogger:
 def step_record(
     batch: TrainBatch, result: StepResult, stats: RingStats, *, time_s: float, step_s: float
 ) -> dict[str, object]:
-    """Build one line of metrics.jsonl. `wait_s` (for the ring and other ranks) and `step_s` (work) do not overlap."""
+    """Build one line of metrics.jsonl.
+
+    `wait_s` (for the ring and other ranks), `load_wait_s` (for the batch to be read) and `step_s` (work) do not overlap.
+    """
     return {
         "step": batch.step,
         "time": round(time_s, 4),
@@ -78,6 +81,7 @@ def step_record(
         "logit_scale": result.logit_scale,
         "grad_norm": result.grad_norm,
         "wait_s": round(batch.waited_s, 6),
+        "load_wait_s": round(batch.load_wait_s, 6),
         "step_s": round(step_s, 6),
         "images_committed": sum(stats.images_committed.values()),
         "groups_complete": sum(kind["complete"] for kind in stats.groups.values()),

@@ -108,7 +108,8 @@ class Prefetcher(BaseNode[TrainBatch]):
         if self._ahead(batch.step + 1):
             self._reading = self._thread.submit(next, self._reader)
         # Less waiting would have had the batch here earlier by no more than either.
-        return replace(batch, waited_s=min(batch.waited_s, monotonic() - began))
+        waited_s = min(batch.waited_s, in_all_s := monotonic() - began)
+        return replace(batch, waited_s=waited_s, load_wait_s=in_all_s - waited_s)
 
     def close(self) -> None:
         """End the thread. A batch that it is reading is lost."""

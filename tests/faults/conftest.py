@@ -2,6 +2,26 @@ from __future__ import annotations
 
 import pytest
 from launched_runs import Launched, resumed_toy, toy
+from small_rings import small_spec
+
+from polygen_stream.ring import Ring
+
+
+@pytest.fixture(params=["memory", "file"])
+def new_ring(request, tmp_path):
+    """Makes small rings, in memory and with a file each, and closes them. new_ring(**changes to small_spec) -> Ring."""
+    rings = []
+
+    def make(**changes) -> Ring:
+        if request.param == "file":
+            changes["storage"] = str(tmp_path / f"{len(rings)}.ring")
+        rings.append(Ring.create(small_spec(**changes), lock_timeout_s=5.0))
+        rings[-1].register("test", "test")
+        return rings[-1]
+
+    yield make
+    for ring in rings:
+        ring.close()
 
 
 @pytest.fixture

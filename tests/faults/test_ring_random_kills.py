@@ -224,12 +224,16 @@ def holders(inode: int) -> list[str]:
     "kills",
     [30, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
-def test_random_kills(tmp_path, kills):
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_random_kills(tmp_path, kills, storage):
     descriptors, names = set(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
-    ring = Ring.create(small_spec(slots=64, groups=32, image_shape=SHAPE, max_retries=5), lock_timeout_s=PATIENCE_S)
+    file = str(tmp_path / "images.ring") if storage == "file" else ""
+    spec = small_spec(slots=64, groups=32, image_shape=SHAPE, max_retries=5, storage=file)
+    ring = Ring.create(spec, lock_timeout_s=PATIENCE_S)
     inode = os.fstat(ring.fd).st_ino
     impatient = Ring.attach(os.dup(ring.fd), lock_timeout_s=0.2)
-    diaries = Diaries(tmp_path)
+    (tmp_path / "diaries").mkdir()
+    diaries = Diaries(tmp_path / "diaries")
     chance = random.Random(kills)
     running: dict[int, Callable] = {}
     stopped = holding = 0

@@ -36,11 +36,31 @@ def test_a_plan_and_the_shipped_config_agree_on_the_ring(preset: str, gpus: int)
     assert found.own and found.slots == config.ring.slots
 
 
-def test_a_ring_that_is_too_small_is_raised_to_batches_or_to_an_hour_of_rendering():
+def test_a_ring_that_is_too_small_is_raised_to_all_images_of_the_run_or_to_batches():
     config = node(ring__slots="20480")
-    few, many = (propose(config, find_rates(config), gpus).ring for gpus in (8, 64))
-    assert (few.own, few.slots) == (False, 16 * 4096) and few.slots == few.for_batches
-    assert not many.own and many.slots >= many.for_rendering > many.for_batches
+    rates = find_rates(config)
+    long = propose(config, rates, 8)
+    short = propose(config, rates, 8, images=10_000)
+    assert not long.ring.own and long.images <= long.ring.slots < long.images + 1024
+    assert not short.ring.own and short.ring.slots == short.ring.for_batches == 16 * 4096
+
+
+def test_a_smaller_ring_is_told_what_it_costs():
+    told = said(node(ring__slots="65536"), None)
+    assert "not ring.slots = 65536, which hold 11809 of 1152000 captions" in told
+    assert "drawn its 40 times within 615 of 60000 steps, and never again" in told  # 11,809 x 40 / 768
+    assert "not ring.slots" not in said(node(), None)
+
+
+@pytest.mark.parametrize(("memory", "storage"), [(None, "runs"), (2000.0, "runs"), (2600.0, "memory")])
+def test_images_lie_in_memory_if_half_of_it_is_enough(memory, storage):
+    assert f'ring.storage = "{storage}"' in said(node(), memory)  # 1,257 GB
+
+
+def said(config, memory: float | None) -> str:
+    rates, console = find_rates(config), Console(file=io.StringIO(), width=400)
+    show_proposal(config, rates, propose(config, rates, 8), console, memory)
+    return console.file.getvalue()
 
 
 @pytest.mark.parametrize("preset", ["paper", "node_8gpu"])

@@ -22,7 +22,8 @@ def test_a_node_has_its_share_of_batch_and_captions_and_all_else_as_it_is():
     config = place_node(CONFIG, **PLACE)
     assert (config.train.batch, config.captions.target) == (32, 901)
     assert (config.launch.nodes, config.launch.node, config.launch.rendezvous) == (4, 3, "node0:29400")
-    assert config.ring == CONFIG.ring and config.generators == CONFIG.generators
+    assert config.ring == CONFIG.ring.model_copy(update={"min_fill": 128 // 4})
+    assert config.generators == CONFIG.generators
     assert node_share(CONFIG, 1) == CONFIG == place_node(CONFIG, None, None, None)
 
 
@@ -39,6 +40,12 @@ def test_the_drift_that_a_limiter_allows_is_shared_like_the_batch():
     ring = Ring.create(ring_spec(node_share(tight, 64)))  # which refuses a narrower one
     assert ring.spec.error_buffer == 10.0
     ring.close()
+
+
+def test_the_first_fill_is_shared_and_holds_a_batch():
+    assert [node_share(CONFIG, nodes).ring.min_fill for nodes in (1, 2, 4)] == [128, 64, 32]
+    full = CONFIG.model_copy(update={"ring": CONFIG.ring.model_copy(update={"min_fill": 130})})
+    assert node_share(full, 4).ring.min_fill == 33
 
 
 def test_ranks_are_numbered_node_after_node_and_the_first_node_evaluates():
@@ -102,8 +109,10 @@ def test_a_mode_that_counts_every_task_is_refused():
 
 
 def test_a_share_that_cannot_fill_its_ring_is_refused():
-    with pytest.raises(UserError, match=r"captions\.target = 57 groups never reach ring\.min_fill = 128"):
-        place_node(CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"batch": 1024})}), *SIXTY_FOUR)
+    train = CONFIG.train.model_copy(update={"batch": 1024})
+    captions = CONFIG.captions.model_copy(update={"target": 900})
+    with pytest.raises(UserError, match=r"captions\.target = 15 groups never reach ring\.min_fill = 16"):
+        place_node(CONFIG.model_copy(update={"train": train, "captions": captions}), *SIXTY_FOUR)
 
 
 def test_nodes_that_share_a_folder_keep_apart():

@@ -130,7 +130,7 @@ def test_too_little_memory_for_the_ring_puts_no_checkpoint_aside(run, monkeypatc
     def create(*_):
         raise UserError("the ring needs 9 MiB but only 8 MiB are available")
 
-    monkeypatch.setattr(Ring, "create", create)
+    monkeypatch.setattr(Ring, "allocate", create)
     with pytest.raises(UserError, match="the ring needs 9 MiB"):
         last_usable(run, CONFIG, small_spec(), print)
     assert [step for step, _ in list_checkpoints(run)] == [10, 20, 30]

@@ -77,7 +77,7 @@ def test_the_wait_for_the_first_batch_counts_apart(tmp_path, stats, capsys):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = summarize(tmp_path, "completed", None, 9.0, 1.5, stats)
     assert result["waiting"]["trainer_share"] == round(20 / 27.5, 4)
-    assert result["trainer_wait"] == {"first_batch_s": 18.0, "share_after_first_batch": 0.25}
+    assert result["trainer_wait"] == {"first_batch_s": 18.0, "share_after_first_batch": 0.25, "loading_share": 0.0}
     show(result, tmp_path)
     assert "waited: trainer 18.0 s for the first batch, then 25.0 %" in capsys.readouterr().out
 

@@ -24,6 +24,7 @@ def test_limiter_window():
     assert not limiter.may_sample(10, 0, 9, finished=False)
     assert limiter.may_insert(10, 1, 0)  # (10 + 1 + 1) x 4 = 48
     assert not limiter.may_insert(10, 2, 0)  # groups still being rendered count
+    assert limiter.may_insert(10, 2, 0, in_flight=1) and not limiter.may_insert(10, 3, 0, in_flight=1)
     assert limiter.may_insert(10, 2, 4)
 
 

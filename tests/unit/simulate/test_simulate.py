@@ -89,6 +89,17 @@ def test_more_nodes_cost_time_only_as_far_as_they_differ():
     assert pace(128, 0.05) == pytest.approx(10 / (1 + 0.05 * 2.62), rel=0.02)
 
 
+def test_a_node_whose_window_is_narrower_than_its_renderers_need_keeps_their_pace():
+    # 40 draws a caption: the narrowest window holds two captions, and eight renderers work on sixteen at once. They make
+    # 40 captions/s; 400 steps of 16 draws take 160 of them.
+    changes = {"ring__samples_per_insert": "40", "ring__error_buffer": "40", "ring__min_fill": "16"}
+    config = config_of(**changes, train__batch="16", train__steps="400", captions__target="200")
+    times, eight = ModelTimes({"micro/sd15": 0.1}, step_s=0.001), one_device_each(["micro/sd15"], {"micro/sd15": 8})
+    outcome = simulate_node(config, times, eight)
+    assert 160 / 40 <= outcome.finished_s < 1.35 * 160 / 40  # with the first fill; 34 s if every open caption counted
+    assert outcome.reuse == pytest.approx(40, rel=0.15)
+
+
 def test_hard_negatives_that_nobody_asks_for_any_more_are_counted():
     # 20 steps are too few for 400 captions: of those with a negative 6 steps draw 4 each, all different.
     free = {"ring__samples_per_insert": "0", "ring__error_buffer": "0", "curriculum__schedule": "step"}

@@ -1,0 +1,1 @@
+"""`polygen-stream bench ring-disk`."""
