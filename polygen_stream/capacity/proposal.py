@@ -177,13 +177,13 @@ def _divided(
         steps_per_s=min(offered, eaten),
         trainer_waits=max(0.0, 1 - offered / eaten),
         steps=steps,
-        ring=_ring(config, demand, reuse, steps, captions_per_s * demand.images),
+        ring=_ring(config, demand, reuse, steps),
     )
 
 
-def _ring(config: RunConfig, demand: Demand, reuse: float, steps: int, images_per_s: float) -> RingSize:
+def _ring(config: RunConfig, demand: Demand, reuse: float, steps: int) -> RingSize:
     images = steps * demand.step_captions / reuse * demand.images
-    return ring_size(config.ring.slots, images, demand.step_images, images_per_s, config.launch.nodes)
+    return ring_size(config.ring.slots, images, demand.step_images, config.launch.nodes)
 
 
 def arranged(config: RunConfig, proposal: Proposal) -> RunConfig:
@@ -228,7 +228,7 @@ def _in_phases(config: RunConfig, rates: Rates, demand: Demand, reuse: float, st
         steps_per_s=reuse / seconds / demand.step_captions,
         trainer_waits=1 - training / seconds,
         steps=steps,
-        ring=_ring(config, demand, reuse, steps, demand.images / seconds),
+        ring=_ring(config, demand, reuse, steps),
     )
 
 

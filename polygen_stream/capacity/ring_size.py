@@ -7,7 +7,6 @@ from math import ceil
 
 GB = 10**9
 BATCHES = 16  # in the ring, so that a caption is not drawn again at once
-RENDERED_S = 3600.0  # of rendering, so that a trainer does not wait for one generator
 MEMORY_SHARE = 0.5  # of a node's main memory that its ring may take
 
 
@@ -19,18 +18,16 @@ class RingSize:
         slots: What to configure: the config's own where that is enough.
         for_run: Images rendered in the whole run, of a node.
         for_batches: Images of BATCHES steps, of a node.
-        for_rendering: Images rendered in RENDERED_S.
         own: Whether `slots` is what the config has.
     """
 
     slots: int
     for_run: int
     for_batches: int
-    for_rendering: int
     own: bool
 
 
-def ring_size(configured: int, run_images: float, step_images: float, images_per_s: float, nodes: int = 1) -> RingSize:
+def ring_size(configured: int, run_images: float, step_images: float, nodes: int = 1) -> RingSize:
     """Return the slots for a ring that makes room for no image by removing another.
 
     In a smaller ring a caption is drawn all its times within the part of the run for which it stays, which costs more
@@ -40,14 +37,12 @@ def ring_size(configured: int, run_images: float, step_images: float, images_per
         configured: ring.slots of the config.
         run_images: Images rendered in the whole run, over all nodes.
         step_images: Images that a step draws, over all nodes.
-        images_per_s: Images rendered per second on a node.
         nodes: Nodes that train one model; each has a ring of its own.
     """
     run, batches = ceil(run_images / nodes), ceil(BATCHES * step_images / nodes)
-    rendering = ceil(RENDERED_S * images_per_s)
-    least = max(run, batches, min(rendering, run))
+    least = max(run, batches)
     own = configured >= least
-    return RingSize(configured if own else ceil(least / 1024) * 1024, run, batches, rendering, own)
+    return RingSize(configured if own else ceil(least / 1024) * 1024, run, batches, own)
 
 
 def fits_in_memory(slots: int, image_bytes: int, node_memory_gb: float | None) -> bool:

@@ -136,23 +136,26 @@ def clean(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that ring.storage named.")],
     remove: Annotated[bool, typer.Option("--remove", help="Remove files of completed runs and of no run.")] = False,
     interrupted: Annotated[
-        bool, typer.Option("--interrupted", help="With --remove: also files of interrupted runs.")
+        bool,
+        typer.Option(
+            "--interrupted", help="With --remove: also those of interrupted runs and of run folders not found."
+        ),
     ] = False,
 ) -> None:
     """List the files in which runs with ring.storage = FOLDER keep the images of their rings, and remove them.
 
-    A completed run removes its own. That of an interrupted run is what a resume need not render again. A file in use is
-    never removed.
+    A completed run removes its own. That of an interrupted run is what a resume need not render again, and so may be
+    that of a run whose folder is not found. A file in use is never removed.
     """
     from rich.table import Table
 
-    from polygen_stream.launch.ring_files import INTERRUPTED, REMOVABLE, find_files
+    from polygen_stream.launch.ring_files import MAY_BE_NEEDED, REMOVABLE, find_files
 
     if interrupted and not remove:
         refuse_options(context, ["--interrupted"], "says what --remove removes as well: add that, or leave it out")
     table = Table("file", "GiB", "state", "run", box=None, pad_edge=False)
     for found in find_files(folder):
-        gone = remove and found.state in (REMOVABLE | {INTERRUPTED} if interrupted else REMOVABLE) and found.remove()
+        gone = remove and found.state in (REMOVABLE | MAY_BE_NEEDED if interrupted else REMOVABLE) and found.remove()
         table.add_row(found.file.name, f"{found.bytes / 2**30:.2f}", "removed" if gone else found.state, found.run)
     if table.row_count:
         console().print(table)

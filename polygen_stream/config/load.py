@@ -20,7 +20,7 @@ from polygen_stream.config.checks import check_possible
 from polygen_stream.config.explain import explain_validation
 from polygen_stream.config.methods import options_of
 from polygen_stream.config.overrides import apply_override, parse_overrides
-from polygen_stream.config.schema import RunConfig
+from polygen_stream.config.schema import MEMORY, RunConfig
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, str] | Sequence[str] = ()) -> RunConfig:
@@ -72,8 +72,8 @@ def dump_config(config: RunConfig, path: Path) -> None:
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative paths absolute, in `folder`: of recipes, a model config, evaluation data. Other types stay."""
-    names = ("train", "generators", "launch", "evaluate")
-    train, generators, launch, evaluate = (_table(values, name) for name in names)
+    names = ("train", "generators", "launch", "evaluate", "ring")
+    train, generators, launch, evaluate, ring = (_table(values, name) for name in names)
     if isinstance(train.get("model"), str):
         train["model"] = absolute_model(train["model"], folder)
     recipes = generators.get("recipes")
@@ -91,6 +91,9 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
         evaluate["tasks"] = [_absolute_task(each, folder) if isinstance(each, str) else each for each in tasks]
     if isinstance(data, str) and data and "://" not in data:
         evaluate["data"] = _absolute(data, folder)
+    storage = ring.get("storage")
+    if isinstance(storage, str) and storage not in ("", MEMORY):
+        ring["storage"] = _absolute(storage, Path())  # beside the run folders, wherever the config lies
 
 
 def _absolute_task(task: str, folder: Path) -> str:

@@ -303,7 +303,7 @@ class RingConfig(Section):
         min_length=1,
         json_schema_extra=FREE,
         description='Where the images lie: "memory", or a folder on a local disk, in which the run makes a file for '
-        "them. A resumed run finds in the file all images that were rendered before it was interrupted; without it only "
+        "them. A resumed run finds in it all images that were rendered before it was interrupted; without a file only "
         "those of its last checkpoint, if train.checkpoint_images is true.",
     )
     keep_file: bool = Field(

@@ -103,7 +103,7 @@ def _check_arm(experiment: Experiment, arm: Arm) -> None:
             " held out"
         )
     if arm.buffer:
-        _check_ring_batch(arm, texts, negatives)
+        _check_ring_batch(arm, texts, config.curriculum.kind)
     for ensemble in arm.ensembles:
         for name in ensemble:
             for polarity in (False, True) if negatives else (False,):
@@ -119,9 +119,9 @@ def _check_ring(arm: Arm) -> None:
         raise UserError(f"arm {arm.name}: start is {arm.start}, more than the {arm.buffer} captions its ring holds")
 
 
-def _check_ring_batch(arm: Arm, texts: int, negatives: bool) -> None:
-    if negatives:
-        raise UserError(f"arm {arm.name} goes through a ring and has hard negatives: set curriculum.end = 0")
+def _check_ring_batch(arm: Arm, texts: int, kind: str) -> None:
+    if kind != "share":
+        raise UserError(f"arm {arm.name} goes through a ring, which needs curriculum.kind = 'share', and has {kind!r}")
     if (arm.start or arm.buffer) < texts:
         raise UserError(
             f"arm {arm.name}: a batch has {texts} texts, but its ring {arm.start or arm.buffer} at the first step"

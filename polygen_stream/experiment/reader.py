@@ -43,7 +43,8 @@ class ArmData:
         tasks = [caption.task_id for caption in self.captions]
         orders = [sorted(range(m), key=lambda g: (key(seed, "ensemble", task, g), g)) for task in tasks]
         self.generators = np.array([[order[j % m] for j in range(n)] for order in orders])  # [captions, V]
-        self._images = {side: self._gather(pool, bool(side)) for side in ((0, 1) if negatives else (0,))}
+        self.sides = (0, 1) if negatives else (0,)  # T+ and T-
+        self._images = {side: self._gather(pool, bool(side)) for side in self.sides}
 
     def images(self, rows: np.ndarray, polarity: np.ndarray) -> np.ndarray:
         """Return all images of some texts, uint8 [n, V, H, W, 3].
@@ -162,14 +163,15 @@ def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iter
 
     Before every draw, the captions that the rate limiter admits are inserted. A ring with room for all captions of the
     arm gets each once, and then production is over. A smaller one evicts others when it is full, and after the last
-    caption the first one follows. Ring and reader are those of a run. Positives only.
+    caption the first one follows. Ring and reader are those of a run. With hard negatives, every caption comes with its
+    own.
     """
-    arm = data.arm
+    arm, images = data.arm, data.arm.images_per_caption * len(data.sides)
     spec = RingSpec(
-        slots=arm.buffer * arm.images_per_caption,
+        slots=arm.buffer * images,
         image_shape=_image_shape(data),
         groups=arm.buffer,
-        members=arm.images_per_caption,
+        members=images,
         caption_bytes=config.ring.caption_bytes,
         generators=tuple(map(recipe_name, data.ensemble)),
         seed=config.seed,
@@ -214,13 +216,16 @@ def _image_shape(data: ArmData) -> tuple[int, int, int]:
 
 
 def _insert(ring: Ring, data: ArmData, row: int, task: int) -> bool:
-    """Insert a caption with its images; False when the ring has no room for it yet."""
-    members = [Member(int(generator), 0, 0) for generator in data.generators[row]]
+    """Insert a caption with its images, T+ first; False when the ring has no room for it yet."""
+    caption, generators = data.captions[row], data.generators[row].tolist()
+    negative = caption.negative if len(data.sides) == 2 else None
+    kind = Kind.PLAIN if negative is None else Kind.PAIR
+    members = [Member(generator, side, 0) for side in data.sides for generator in generators]
     try:
-        ring.open_groups([GroupRequest(task, Kind.PLAIN, data.captions[row].text, None, members)], timeout_s=0.0)
+        ring.open_groups([GroupRequest(task, kind, caption.text, negative, members)], timeout_s=0.0)
     except RingTimeout:
         return False
-    [images] = data.images(np.array([row]), np.zeros(1, np.int64))
+    images = np.concatenate(list(data.images(np.full(len(data.sides), row), np.array(data.sides))))
     while claims := ring.claim(range(len(data.ensemble)), len(members)):
         ring.commit(claims, images[[claim.member for claim in claims]])
     return True

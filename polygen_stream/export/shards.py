@@ -79,7 +79,7 @@ class ShardWriter:
         self.tasks: set[int] = set()
         self._sizes: dict[str, int] = {}  # samples of each complete shard
         for shard in sorted(folder.glob("*.tar")):
-            tasks, samples = _contents(shard)
+            tasks, samples = task_offsets(shard)
             self.tasks |= tasks.keys()
             self._sizes[shard.name] = samples
         self._file: BinaryIO | None = None
@@ -150,20 +150,20 @@ class ShardWriter:
 
     def _resume(self, unfinished: Path) -> None:
         """Continue a shard that a killed writer left, without its last task."""
-        offsets, _ = _contents(unfinished, truncated=True)
+        offsets, _ = task_offsets(unfinished, truncated=True)
         if len(offsets) < 2 or unfinished.name != self._shard + WRITING:
             unfinished.unlink()
             return
         *complete, last = offsets
         os.truncate(unfinished, offsets[last])
-        _, self._size = _contents(unfinished, truncated=True)
+        _, self._size = task_offsets(unfinished, truncated=True)
         self.tasks |= set(complete)
         file = unfinished.open("r+b")
         file.seek(0, os.SEEK_END)
         self._open(file)
 
 
-def _contents(shard: Path, truncated: bool = False) -> tuple[dict[int, int], int]:
+def task_offsets(shard: Path, truncated: bool = False) -> tuple[dict[int, int], int]:
     """Return the offset in bytes of each task in a shard, and the number of its images.
 
     Args:

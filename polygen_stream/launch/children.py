@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +75,10 @@ class Children:
     One thread only. `close()` leaves nothing behind, whatever state the run is in.
     """
 
-    def __init__(self, run_dir: Path, ring_fd: int):
+    def __init__(self, run_dir: Path, ring_fd: int, held: Sequence[int] = ()):
         self.run_dir = run_dir
         self.ring_fd = ring_fd
+        self._held = tuple(held)  # kept open by every child, and used by none
         self.all: list[Child] = []
         self._mark = secrets.token_hex(8)
         # A short path outside the run folder: sockets live here too, and their paths are limited to 107 B.
@@ -109,7 +110,7 @@ class Children:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                pass_fds=(self.ring_fd,),
+                pass_fds=(self.ring_fd, *self._held),
                 start_new_session=True,
             )
         child = Child(process, popen, log, time.monotonic())

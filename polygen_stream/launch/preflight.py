@@ -22,6 +22,7 @@ from polygen_stream.launch.own_parts import ended_well
 from polygen_stream.launch.process_plan import ProcessPlan
 from polygen_stream.launch.rendezvous import rendezvous_environment
 from polygen_stream.ring import ring_bytes
+from polygen_stream.ring.pixel_file import file_bytes
 
 MIB = 2**20
 # Besides the ring: model, optimizer and averages of a checkpoint at micro scale, logs, journal and reports. What a
@@ -39,7 +40,6 @@ def check_start(config: RunConfig, plan: ProcessPlan, run_dir: Path, resumed: bo
     """
     check_driver(plan)
     check_rendezvous(config)
-    check_ring_file(config, plan, run_dir)
     check_shards(config)
     check_record_shards(config, run_dir, resumed)
     check_disk(config, plan, run_dir)
@@ -79,22 +79,11 @@ def check_rendezvous(config: RunConfig) -> None:
         rendezvous_environment(config.launch.rendezvous)
 
 
-def check_ring_file(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
-    """Refuse a folder in which the images of the ring cannot lie.
-
-    Raises:
-        UserError: as `ring_file.check_file`.
-    """
-    file = ring_file.choose_file(config, run_dir)
-    if file is not None:
-        ring_file.check_file(plan.ring, file)
-
-
 def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
-    """Refuse to start a run whose checkpoints will not fit, or the shards of its recorder.
+    """Refuse to start a run whose checkpoints will not fit, or the file of its ring, or the shards of its recorder.
 
     Raises:
-        UserError: too little space where the run folder or the shards are or will be.
+        UserError: too little space where the run folder, the ring's file or the shards are or will be.
     """
     train = config.train
     pictures = 0 if plan.ring.storage else plan.ring.slots * config.ring.image_size**2 * 3
@@ -102,7 +91,7 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
     kept = train.keep_checkpoints + 3  # the untrained one, the final one, and one that is being written
     needed = kept * snapshot + REST_BYTES
     there = nearest_existing(run_dir)
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(there).free - _ring_file_bytes(config, plan, run_dir, there)
     if free < needed:
         raise UserError(
             f"{there} has {free / MIB:.0f} MiB free, but {kept} checkpoints with a ring of {snapshot / MIB:.0f} MiB "
@@ -113,6 +102,20 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
         shards = nearest_existing(Path(config.launch.record_shards).absolute())
         beside = needed if shards.stat().st_dev == there.stat().st_dev else 0
         _check_shards_fit(config, plan, shards, beside)
+
+
+def _ring_file_bytes(config: RunConfig, plan: ProcessPlan, run_dir: Path, disk: Path) -> int:
+    """Return what the file of the ring will still take of a disk; check it, whichever disk it is on.
+
+    Raises:
+        UserError: it cannot be where it is to be.
+    """
+    file = ring_file.choose_file(config, run_dir)
+    if file is None:
+        return 0
+    ring_file.check_file(plan.ring, file)
+    elsewhere = nearest_existing(file.parent).stat().st_dev != disk.stat().st_dev
+    return 0 if elsewhere or Path(plan.ring.storage).is_file() or file.exists() else file_bytes(plan.ring)
 
 
 def _check_shards_fit(config: RunConfig, plan: ProcessPlan, folder: Path, beside: int) -> None:

@@ -13,19 +13,24 @@ from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.checkpoints import (
     RING,
     UNUSABLE,
-    check,
     last_checkpoint,
     list_checkpoints,
     read_meta,
     write_meta,
 )
+from polygen_stream.checkpoints import (
+    check as check_checkpoint,
+)
 from polygen_stream.config import Change, RunConfig, allowed_changes
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.run_setup import RUNS, last_settings
 from polygen_stream.ring import Ring, RingSpec
+from polygen_stream.ring.pixel_file import file_bytes
 from polygen_stream.ring.restore import restore_snapshot
+from polygen_stream.ring.take_over import Progress, ignore
 
 AUTO = "auto"
+SLOW_BYTES = 4 * 2**30  # of images in the ring's file: reading them takes seconds
 
 
 def find_run(which: str, runs: Path = RUNS) -> Path:
@@ -87,32 +92,36 @@ def check_logs(run_dir: Path) -> None:
 
 
 @overload
-def last_usable(run_dir: Path, config: RunConfig, spec: RingSpec, say: Callable[[str], None]) -> tuple[int, Ring]: ...
+def last_usable(
+    run_dir: Path, config: RunConfig, spec: RingSpec, say: Callable[[str], None], check: Progress = ignore
+) -> tuple[int, Ring]: ...
 
 
 @overload
 def last_usable(
-    run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None]
+    run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None], check: Progress = ignore
 ) -> tuple[int, Ring | None]: ...
 
 
 def last_usable(
-    run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None]
+    run_dir: Path, config: RunConfig, spec: RingSpec | None, say: Callable[[str], None], check: Progress = ignore
 ) -> tuple[int, Ring | None]:
     """Return the step of the newest checkpoint that can be used, and its ring if `spec` asks for one.
 
-    Those that are damaged are put aside, with one line each for the user, so that the trainer will find this one.
+    `check` is called between the images of a ring's file, with their number and that of all; what it raises ends this.
+    Checkpoints that are damaged are put aside, with one line each for the user, so that the trainer will find this one.
     Without any, training begins again at step 0 and with an empty ring.
 
     Raises:
         UserError: The newest one that is whole is another run's or another release's, was made with other settings, or
             its ring does not fit into memory.
     """
+    progress = _telling(spec, say, check)
     folders = [folder for _, folder in reversed(list_checkpoints(run_dir))]
     for folder in folders:
         try:
-            check(folder, config)
-            ring = None if spec is None else restore_snapshot(folder / RING, spec)
+            check_checkpoint(folder, config)
+            ring = None if spec is None else restore_snapshot(folder / RING, spec, progress=progress)
         except Damaged as problem:
             aside = _put_aside(folder)
             say(f"checkpoint {folder} cannot be used ({problem}), it is {aside.name} now; going on from the one before")
@@ -122,9 +131,21 @@ def last_usable(
         return read_meta(folder)["step"], ring
     if folders:
         say(f"no checkpoint in {run_dir} can be used: training begins again at step 0")
-    ring = None if spec is None else Ring.create(spec)
+    ring = None if spec is None else Ring.create(spec, progress=progress)
     _say_taken_over(ring, say)
     return 0, ring
+
+
+def _telling(spec: RingSpec | None, say: Callable[[str], None], check: Progress) -> Progress:
+    """Return `check` that also says, for a ring of which it takes a while, that its images are being read."""
+    bytes_of = 0 if spec is None else file_bytes(spec) / spec.slots
+
+    def progress(done: int, of: int) -> None:
+        check(done, of)
+        if done == 0 and spec is not None and of * bytes_of > SLOW_BYTES:
+            say(f"reading {of:,} images ({of * bytes_of / 2**30:.0f} GiB) in {spec.storage}")
+
+    return progress
 
 
 def _say_taken_over(ring: Ring | None, say: Callable[[str], None]) -> None:

@@ -33,6 +33,11 @@ class Signals:
         else:
             self.received.append(number)
 
+    def check(self, *_: object) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self.received:
+            raise Interrupted
+
     def pause(self) -> None:
         """Stand still, as Ctrl-Z asked for, until SIGCONT: at a moment when this process holds no lock of the ring."""
         self.asked_to_pause = False

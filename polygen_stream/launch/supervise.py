@@ -15,10 +15,10 @@ from polygen_stream.launch import preflight, resume, ring_file, run_setup
 from polygen_stream.launch.events import record_event
 from polygen_stream.launch.own_parts import check_own_parts, check_own_recipes
 from polygen_stream.launch.process_plan import ProcessPlan, build_process_plan
-from polygen_stream.launch.signals import Signals
+from polygen_stream.launch.signals import Interrupted, Signals
 from polygen_stream.launch.supervisor import Supervisor, say
 from polygen_stream.launch.watch.prometheus import MetricsPage
-from polygen_stream.ring import Ring
+from polygen_stream.ring import Ring, RingSpec
 
 
 def supervise(
@@ -59,14 +59,20 @@ def supervise(
             changes = resume.check_config(run_dir, config)
             resume.check_logs(run_dir)
             plan, file = _with_ring_file(config, plan, run_dir)
-            step, ring = resume.last_usable(run_dir, config, plan.ring, say)
+            held = _hold(file, stack)
+            try:
+                step, ring = resume.last_usable(run_dir, config, plan.ring, say, signals.check)
+            except Interrupted:
+                say("stopped before anything was started")
+                return 128 + signals.received[0]
         else:
             run_dir = run_setup.choose_run_folder(config, run_dir)
             plan, file = _with_ring_file(config, plan, run_dir)
-            step, ring, changes = 0, Ring.create(plan.ring), []
+            held = _hold(file, stack)
+            step, ring, changes = 0, _new_ring(plan.ring), []
         with ExitStack() as unless_started:
             if file is not None and not resumed:
-                unless_started.callback(file.unlink)
+                unless_started.callback(file.unlink, missing_ok=True)
             unless_started.callback(ring.close)
             page = None
             if config.launch.prometheus_port:
@@ -88,9 +94,28 @@ def supervise(
                 ring_file.record_file(run_dir, file)
             if warning := warmup_warning(config.train):
                 say(f"warning: {warning}")
-            supervisor = Supervisor(config, run_dir, plan, ring, signals, page, started)
+            supervisor = Supervisor(config, run_dir, plan, ring, signals, page, started, held)
             unless_started.pop_all()  # from here on the supervisor closes the ring
         return supervisor.run()
+
+
+def _hold(file: Path | None, stack: ExitStack) -> tuple[int, ...]:
+    """Lock the ring's file, if there is one, until the run has ended. Return the descriptor for its processes."""
+    if file is None:
+        return ()
+    descriptor = ring_file.hold(file)
+    stack.callback(os.close, descriptor)
+    return (descriptor,)
+
+
+def _new_ring(spec: RingSpec) -> Ring:
+    """Make the ring of a new run, whose file, if it has one, is new and empty."""
+    try:
+        return Ring.create(spec)
+    except BaseException:
+        if spec.storage:
+            Path(spec.storage).unlink(missing_ok=True)
+        raise
 
 
 def _with_ring_file(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> tuple[ProcessPlan, Path | None]:
@@ -103,5 +128,7 @@ def _with_ring_file(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> tupl
     if file is None:
         return plan, None
     ring_file.check_file(plan.ring, file)
-    ring_file.make_folder(file)
+    earlier = ring_file.recorded_file(run_dir)
+    if earlier not in (None, file):
+        say(f"ring.storage names another folder than before: the images in {earlier} are not used any more")
     return replace(plan, ring=replace(plan.ring, storage=str(file))), file

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,7 +53,10 @@ GIVEN_UP = "given up"
 
 
 class Supervisor:
-    """Carries out one run: `run` is its whole life."""
+    """Carries out one run: `run` is its whole life.
+
+    `held`: descriptors that its processes keep open, of files that no other run may use while one of them lives.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Supervisor:
         signals: Signals,
         page: MetricsPage | None,
         started: float,
+        held: Sequence[int] = (),
     ) -> None:
         self.config = config
         self.run_dir = run_dir
@@ -75,7 +79,7 @@ class Supervisor:
         self.stats = ring.stats()
         self.tail = MetricsTail(self.folder.metrics)
         self.tail.start_again()
-        self.children = Children(run_dir, ring.fd)
+        self.children = Children(run_dir, ring.fd, held)
         self.monitor = RunMonitor(config, run_dir, page)
         self.restarts = Restarts(config.launch.restarts)
         self.heartbeats = Heartbeats(config.launch.hang_timeout_s, started)
@@ -329,7 +333,8 @@ class Supervisor:
         deterministic = self.plan.ring.deterministic
         if deterministic:
             self.progress.close_ring()
-        step, ring = resume.last_usable(self.run_dir, self.config, self.plan.ring if deterministic else None, say)
+        spec = self.plan.ring if deterministic else None
+        step, ring = resume.last_usable(self.run_dir, self.config, spec, say, self.signals.check)
         if ring is not None:
             self.progress.replace_ring(ring)
             self.children.ring_fd = ring.fd
@@ -424,8 +429,8 @@ class Supervisor:
             finally:
                 self.monitor.close()
                 self.progress.close_ring()
-                if status == "completed" and not self.config.ring.keep_file:
-                    remove_file(self.run_dir)
+                if status == "completed" and not self.config.ring.keep_file and (left := remove_file(self.run_dir)):
+                    say(f"warning: {left}")
         summary.conclude(result, self.run_dir)
         if problem:
             say(f"error: cannot write {self.folder.summary}: {problem.strerror}")

@@ -25,6 +25,7 @@ import numpy as np
 from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.config import RunConfig
 from polygen_stream.generators.recipe import Recipe, load_recipe
+from polygen_stream.producers.recorded import commit_recorded, recorded_images
 from polygen_stream.producers.renderer import POLL_S, is_finished, publish
 from polygen_stream.ring import Claim
 from polygen_stream.roles.role import RoleContext, run_role
@@ -154,7 +155,7 @@ def main(context: RoleContext, actor_class: type = RemoteRenderer) -> None:
     assert name is not None, "the supervisor starts a bridge for a generator"
     index, timeout_s = config.generators.names.index(name), config.generators.remote_timeout_s
     ring.heartbeat("joining the Ray cluster")
-    pool = _start_actors(config, name, actor_class)
+    pool, recorded = _start_actors(config, name, actor_class), recorded_images(config, ring)
     while not context.stopping:
         start = time.monotonic()
         pool.poll_actors(start)
@@ -167,7 +168,8 @@ def main(context: RoleContext, actor_class: type = RemoteRenderer) -> None:
             claims = pool.to_resend.popleft() if pool.to_resend else ring.claim([index], config.generators.batch)
             if not claims:
                 break
-            pool.send(actor, claims)
+            if claims := commit_recorded(ring, claims, recorded):
+                pool.send(actor, claims)
         batches = pool.receive(POLL_S)
         for claims, images in batches:
             publish(ring, claims, images)

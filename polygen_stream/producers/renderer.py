@@ -12,6 +12,7 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.importing import collector_paused
 from polygen_stream.generators.quality import refuse_reasons
 from polygen_stream.generators.recipe import load_recipe
+from polygen_stream.producers.recorded import commit_recorded, recorded_images
 from polygen_stream.ring import Claim, Ring
 from polygen_stream.roles.device_lock import DeviceLock
 from polygen_stream.roles.role import RoleContext, run_role
@@ -35,7 +36,7 @@ def main(context: RoleContext) -> None:
     device_lock = context.device_lock(context.device)
     generator = _load_generator(context, name, "cpu" if device_lock.enabled else context.device)
     weights = generator.frozen_weights() if device_lock.enabled and context.device != "cpu" else None
-    index = config.generators.names.index(name)
+    index, recorded = config.generators.names.index(name), recorded_images(config, ring)
     min_batch = 1 if ring.spec.mode == "throughput" else config.generators.batch
     while not context.stopping:
         start = time.monotonic()
@@ -52,7 +53,8 @@ def main(context: RoleContext) -> None:
             ring.heartbeat("waiting for captions", waited_s=time.monotonic() - start)
             continue
         ring.heartbeat(f"rendering {len(claims)} images")
-        publish(ring, claims, _render(generator, claims, min_batch))
+        if claims := commit_recorded(ring, claims, recorded):
+            publish(ring, claims, _render(generator, claims, min_batch))
         ring.heartbeat("rendered", busy_s=time.monotonic() - start)
         if device_lock.slice_expired():
             _release_device(device_lock, weights)

@@ -16,6 +16,7 @@ import numpy as np
 from polygen_stream.ring import memory
 from polygen_stream.ring.errors import LockTimeout, LostLock, RingMismatch
 from polygen_stream.ring.invariants import broken_invariants
+from polygen_stream.ring.kept_images import KeptImages
 from polygen_stream.ring.layout import (
     HEADER_BYTES,
     LIBC_BYTES,
@@ -64,6 +65,7 @@ class Control:
         if spec is not None:
             self._lay_out(buffer, layout)
         self.pixels = open_pixels(self.spec, self.columns)
+        self._kept_images: KeptImages | None = None
 
     def _lay_out(self, buffer: memoryview, layout: RingLayout) -> None:
         c = self.columns
@@ -83,6 +85,13 @@ class Control:
         self._words[Header.PID_NAMESPACE] = pid_namespace()
         self._words[Header.SPEC_BYTES] = len(text)
         self._words[Header.MAGIC] = MAGIC  # last: from here on others may attach
+
+    @property
+    def kept_images(self) -> KeptImages | None:
+        """What an earlier attempt left for groups that are to come; None if nothing. The caller holds the mutex."""
+        if isinstance(self.pixels, PixelFile) and self._kept_images is None and self.columns.slot_kept.any():
+            self._kept_images = KeptImages(self.pixels, self.columns)
+        return self._kept_images
 
     def close(self) -> None:
         """Drop the mapping. Memory goes back to the system when the last process has done so."""

@@ -16,10 +16,10 @@ from polygen_stream.base.errors import PolygenError
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
-from polygen_stream.ring.kept_images import choose_slots
+from polygen_stream.ring.kept_images import ChosenSlots, first_free
 from polygen_stream.ring.layout import CHUNK, RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
-from polygen_stream.ring.pixel_file import PixelFile
+from polygen_stream.ring.pixel_file import RECORD
 from polygen_stream.ring.records import GROUP_KINDS, GroupRequest, GroupState, Kind, Member, Polarity, SlotState
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.tasks import admits_task, mark_skipped, note_known
@@ -209,8 +209,8 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
     members = [member for opening in openings for member in opening.members]
     rows = np.flatnonzero(c.group_state == GroupState.FREE)[: len(openings)]
     number = np.arange(len(members)) - np.repeat(starts, counts)  # within its group
-    tasks = np.array([opening.task_id for opening in openings])
-    slots, has_image = choose_slots(control, np.repeat(tasks, counts), number, members)
+    chosen = _choose_slots(control, openings, number, members)
+    slots, has_image = chosen.slots, chosen.has_image
     for row, opening in zip(rows.tolist(), openings, strict=True):
         for polarity, text in zip(Polarity, opening.texts, strict=False):  # a plain group has no T-
             put_caption(c, row, polarity, text)
@@ -221,7 +221,8 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
     journal.set(
         "slot_state", slots, np.select([has_image, down], [SlotState.READY, SlotState.FAILED], SlotState.WANTED)
     )
-    journal.set("slot_kept", slots, 0)
+    if control.kept_images is not None:
+        journal.set("slot_kept", slots, 0)
     journal.set("slot_generator", slots, generators)
     journal.set("slot_polarity", slots, polarities)
     journal.set("slot_member", slots, number)
@@ -240,7 +241,7 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
         ("group_times", 0),
         ("group_round", -1),
         ("group_generation", c.group_generation[rows] + 1),
-        ("group_task", tasks),
+        ("group_task", np.array([opening.task_id for opening in openings])),
         ("group_order", control.total(Total.SEQUENCE) + np.arange(len(openings))),
         ("group_step", control.total(Total.STEP)),
         ("group_caption_key", np.array([text_key(opening.texts[0]) for opening in openings])),
@@ -257,15 +258,29 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
     if down.any():
         journal.add("generator_failed", *np.unique(generators[down], return_counts=True))
     if has_image.any():
-        _add_images(control, journal, slots[has_image], rows)
+        _add_images(control, journal, chosen, rows)
     return rows.tolist()
 
 
-def _add_images(control: Control, journal: UndoJournal, slots: np.ndarray, groups: np.ndarray) -> None:
+def _choose_slots(
+    control: Control, openings: Sequence[Opening], number: np.ndarray, members: Sequence[Member]
+) -> ChosenSlots:
+    kept = control.kept_images
+    if kept is None:
+        return first_free(control.columns, len(members))
+    counts = [len(opening.members) for opening in openings]
+    wanted = np.zeros(len(members), RECORD)
+    wanted["task_plus_1"] = np.repeat([opening.task_id + 1 for opening in openings], counts)
+    wanted["text"] = [text_key(opening.texts[m.polarity]) for opening in openings for m in opening.members]
+    wanted["seed"] = np.array([member.seed for member in members], "u8").view("i8")
+    wanted["member"], wanted["generator"] = number, [member.generator for member in members]
+    return kept.choose(control.columns, wanted)
+
+
+def _add_images(control: Control, journal: UndoJournal, chosen: ChosenSlots, groups: np.ndarray) -> None:
     """Count images that new groups had when they were opened, and complete those groups that lack none."""
-    c = control.columns
-    assert isinstance(control.pixels, PixelFile), "only a ring with a file has images of an earlier attempt"
-    journal.set("slot_checksum", slots, control.pixels.records["checksum"][slots])
+    c, slots = control.columns, chosen.slots[chosen.has_image]
+    journal.set("slot_checksum", slots, chosen.checksums[chosen.has_image])
     journal.add("generator_committed", *np.unique(c.slot_generator[slots], return_counts=True))
     complete = groups[c.group_pending[groups] == 0]
     if complete.size:

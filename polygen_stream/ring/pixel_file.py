@@ -1,22 +1,20 @@
 """The images of a ring in a file, for rings larger than memory; and what a resumed run needs to know of each.
 
-    header page: JSON | records [slots] | padding to a page | images [slots], each padded to a page
+    header: JSON | records [slots] | padding to a page | images [slots], each padded to a page
 
-A record says what the image in a slot is of and which checksum it has. It is written after the image, by the process
-that commits it, so after a kill of all processes it can be told which images are whole (kept_images.py). After a power
+A record says what the image in a slot is of and which checksum it has. The process that commits an image writes it
+after the image, so after a kill of all processes it can be told which images are whole (take_over.py). After a power
 failure pages of either may be missing, which the checksum shows.
 
-Images are copied by pread and pwrite, not through a mapping: a write of whole pages then reads nothing first, and a
-failing disk is an error and not a SIGBUS. The page cache is the operating system's: a ring that fits into free memory
-is read from memory.
+Everything is read and written by pread and pwrite, not through a mapping: a write of whole pages then reads nothing
+first, and a failing disk is an error and not a SIGBUS. The page cache is the operating system's: a ring that fits into
+free memory is read from memory.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
-import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +25,17 @@ from polygen_stream.base.errors import PolygenError, UserError
 from polygen_stream.ring.checksum import checksums
 from polygen_stream.ring.errors import RingMismatch
 from polygen_stream.ring.layout import PAGE, RingColumns
+from polygen_stream.ring.records import Polarity
 from polygen_stream.ring.spec import RingSpec
 
 FORMAT, VERSION = "polygen-stream ring images", 1
-# A task is stored as its id + 1: a file that was only allocated has no image.
-RECORD = np.dtype([("task_plus_1", "i8"), ("seed", "i8"), ("checksum", "i8"), ("member", "i4"), ("generator", "i4")])
+HEADER = 4 * PAGE  # a path and the names of all generators fit
+# A task is stored as its id + 1: a file that was only allocated has no image. `text` is the key of T+ or T- (texts.py),
+# whichever the image shows.
+RECORD = np.dtype(
+    [("task_plus_1", "i8"), ("text", "i8"), ("seed", "i8"), ("checksum", "i8"), ("member", "i4"), ("generator", "i4")]
+)
+_NO_IMAGE = bytes(RECORD.itemsize)
 _AHEAD = 64  # images that the disk is asked for before they are copied
 
 
@@ -45,13 +49,17 @@ class _Places:
 
     @classmethod
     def of(cls, spec: RingSpec) -> _Places:
-        images = _pages(PAGE + spec.slots * RECORD.itemsize)
+        images = _pages(HEADER + spec.slots * RECORD.itemsize)
         stride = _pages(int(np.prod(spec.image_shape)))
         return cls(images, stride, images + spec.slots * stride)
 
-    def offset(self, slot: int) -> int:
+    def image(self, slot: int) -> int:
         """Return where the image of a slot begins."""
         return self.images + slot * self.stride
+
+    def record(self, slot: int) -> int:
+        """Return where its record begins."""
+        return HEADER + slot * RECORD.itemsize
 
 
 def _pages(nbytes: int) -> int:
@@ -88,12 +96,9 @@ class PixelFile:
         try:
             check_header(Path(spec.storage), spec)
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
-            access = mmap.ACCESS_READ if read_only else mmap.ACCESS_WRITE
-            self._map = mmap.mmap(self._fd, self._places.images, access=access)
         except BaseException:
             os.close(self._fd)
             raise
-        self.records = np.frombuffer(self._map, RECORD, spec.slots, PAGE)
 
     def write(self, slots: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Store images of members that the caller is writing; see Pixels.
@@ -101,21 +106,25 @@ class PixelFile:
         Raises:
             PolygenError: the disk refuses.
         """
-        images, records, c = np.ascontiguousarray(images), self.records, self._columns
+        images = np.ascontiguousarray(images)
         sums = checksums(images)
-        records["task_plus_1"][slots] = 0  # until the image is whole
-        for slot, row in zip(slots.tolist(), images.reshape(slots.size, self._image_bytes), strict=True):
-            try:
-                done = os.pwrite(self._fd, row.data, self._places.offset(slot))
-            except OSError as error:
-                raise self._refused("write", error) from error
-            self._check_whole("wrote", done, slot)
-        records["seed"][slots] = c.slot_seed[slots]
-        records["checksum"][slots] = sums
-        records["member"][slots] = c.slot_member[slots]
-        records["generator"][slots] = c.slot_generator[slots]
-        records["task_plus_1"][slots] = c.group_task[c.slot_group[slots]] + 1
+        records, rows = self._describe(slots, sums), images.reshape(slots.size, self._image_bytes)
+        for number, slot in enumerate(slots.tolist()):
+            record = self._places.record(slot)
+            self._write(_NO_IMAGE, record, slot)  # until the image is whole
+            self._write(rows[number].data, self._places.image(slot), slot)
+            self._write(records[number].tobytes(), record, slot)
         return sums
+
+    def _describe(self, slots: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        c = self._columns
+        groups, records = c.slot_group[slots], np.zeros(slots.size, RECORD)
+        negative = c.slot_polarity[slots] == Polarity.NEGATIVE
+        records["task_plus_1"] = c.group_task[groups] + 1
+        records["text"] = np.where(negative, c.group_negative_key[groups], c.group_caption_key[groups])
+        records["seed"], records["checksum"] = c.slot_seed[slots], sums
+        records["member"], records["generator"] = c.slot_member[slots], c.slot_generator[slots]
+        return records
 
     def read(self, slots: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy images; see Pixels. The disk works on the next ones meanwhile.
@@ -129,42 +138,58 @@ class PixelFile:
         for number, place in enumerate(in_order):
             if number % _AHEAD == 0 and slots.size > 1:
                 for later in in_order[number : number + 2 * _AHEAD]:
-                    offset = self._places.offset(int(slots[later]))
+                    offset = self._places.image(int(slots[later]))
                     os.posix_fadvise(self._fd, offset, self._image_bytes, os.POSIX_FADV_WILLNEED)
-            slot = int(slots[place])
-            try:
-                done = os.preadv(self._fd, [rows[place].data], self._places.offset(slot))
-            except OSError as error:
-                raise self._refused("read", error) from error
-            self._check_whole("read", done, slot)
+            self._read(rows[place].data, self._places.image(int(slots[place])))
         return out
+
+    def records(self) -> np.ndarray:
+        """Return a copy of what the file says of every slot, RECORD [slots].
+
+        Raises:
+            PolygenError: the disk refuses, or the file has become shorter.
+        """
+        found = np.empty(self._spec.slots, RECORD)
+        data, at_once = memoryview(found.view("u1")), 2**30  # a read returns at most 2 GiB
+        for start in range(0, len(data), at_once):
+            self._read(data[start : start + at_once], HEADER + start)
+        return found
+
+    def _write(self, data: bytes | memoryview, offset: int, slot: int) -> None:
+        try:
+            done = os.pwrite(self._fd, data, offset)
+        except OSError as error:
+            raise self._refused("write", error) from error
+        if done != len(data):
+            raise PolygenError(f"image {slot} of the ring was not written whole to {self._spec.storage}: is it full?")
+
+    def _read(self, data: memoryview, offset: int) -> None:
+        try:
+            done = os.preadv(self._fd, [data], offset)
+        except OSError as error:
+            raise self._refused("read", error) from error
+        if done != len(data):
+            raise PolygenError(
+                f"{self._spec.storage} ends after {offset + done} bytes, and the images of the ring need "
+                f"{self._places.total}: the file was cut while the run went on"
+            )
 
     def _refused(self, what: str, error: OSError) -> PolygenError:
         return PolygenError(
             f"cannot {what} an image of the ring in {self._spec.storage}: {error.strerror}; look at that disk"
         )
 
-    def _check_whole(self, what: str, done: int, slot: int) -> None:
-        if done != self._image_bytes:
-            raise PolygenError(
-                f"{what} {done} of {self._image_bytes} bytes of image {slot} of the ring in {self._spec.storage}: the "
-                "file was cut, or its disk is full"
-            )
-
     def close(self) -> None:
         """Close the file."""
-        del self.records, self._columns, self._map
+        del self._columns
         os.close(self._fd)
 
 
-def prepare_file(spec: RingSpec) -> int:
-    """Make the file of a ring, all of it allocated, or take the one that is there.
-
-    Returns:
-        A descriptor, to be kept open by the process that owns the ring: it locks the file against `remove_unused`.
+def prepare_file(spec: RingSpec) -> None:
+    """Make the file of a ring, all of it allocated, or take the one that is there. The caller sees to locks.
 
     Raises:
-        UserError: there is too little space, the folder cannot be written to, or another run uses the file.
+        UserError: there is too little space, or the folder cannot be written to.
         RingMismatch: there is a file, but of a ring with another spec.
     """
     path = Path(spec.storage)
@@ -175,40 +200,35 @@ def prepare_file(spec: RingSpec) -> int:
             f"cannot make {path} for the ring's images: {error.strerror}; choose another folder for ring.storage"
         ) from error
     try:
-        if not lock(fd):
-            raise UserError(f"{path} is in use by another run: stop it first")
-        if os.fstat(fd).st_size:
+        header = read_header(path)
+        new = os.fstat(fd).st_size == 0 or (header is not None and not header["allocated"])
+        if not new:
             check_header(path, spec)
-        else:
-            _lay_out(fd, path, spec)
-    except BaseException:
+        _allocate(fd, path, spec, new)
+    finally:
         os.close(fd)
-        raise
-    return fd
 
 
-def lock(fd: int) -> bool:
-    """Lock a file of images for its ring's owner, until the descriptor is closed. Return False when it is in use."""
+def _allocate(fd: int, path: Path, spec: RingSpec, new: bool) -> None:
+    """Give the file all of its space: also one that was there, for a copy of it may have holes."""
+    needed = file_bytes(spec)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _lay_out(fd: int, path: Path, spec: RingSpec) -> None:
-    places = _Places.of(spec)
-    try:
-        os.posix_fallocate(fd, 0, places.total)
-        os.pwrite(fd, json.dumps(_described(spec)).encode().ljust(PAGE), 0)  # last: before that it is no file of a ring
+        if new:
+            os.truncate(fd, 0)  # one that was not allocated to its end has no image
+            os.pwrite(fd, _header_page(_described(spec) | {"allocated": False}), 0)
+        os.posix_fallocate(fd, 0, needed)
+        if new:
+            os.pwrite(fd, _header_page(_described(spec) | {"allocated": True}), 0)
     except OSError as error:
-        path.unlink(missing_ok=True)
-        free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
+        if new:
+            path.unlink(missing_ok=True)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(f"cannot write {path} for the ring's images: {error.strerror}") from error
+        disk = os.statvfs(path.parent)
         raise UserError(
-            f"the ring's images need {places.total / 2**20:.0f} MiB, but {path.parent} has {free / 2**20:.0f} MiB free "
-            f"({error.strerror}): free some space there, choose another folder for ring.storage, or lower ring.slots"
+            f"the ring's images need {needed / 2**20:.0f} MiB, but {path.parent} has "
+            f"{disk.f_bavail * disk.f_frsize / 2**20:.0f} MiB free ({error.strerror}): free some space there, choose "
+            "another folder for ring.storage, or lower ring.slots"
         ) from error
 
 
@@ -224,20 +244,30 @@ def _described(spec: RingSpec) -> dict[str, object]:
     }
 
 
+def _header_page(values: dict[str, object]) -> bytes:
+    page = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    assert len(page) <= HEADER, "the longest path and the names of all generators fit"
+    return page.ljust(HEADER)
+
+
 def write_owner(path: Path, run_dir: Path) -> None:
-    """Write into the header of a file which run its images are of."""
+    """Write into the header of a file which run its images are of.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     header = read_header(path)
     assert header is not None, f"{path} is no file of a ring"
     with path.open("r+b") as file:
-        file.write(json.dumps(header | {"run": str(run_dir)}).encode().ljust(PAGE))
+        file.write(_header_page(header | {"run": str(run_dir)}))
 
 
 def read_header(path: Path) -> dict[str, object] | None:
     """Return the header of a file of images; None if it is none."""
     with path.open("rb") as file:
-        head = file.read(PAGE)
+        head = file.read(HEADER)
     try:
-        header = json.loads(head)
+        header = json.loads(head.decode("utf-8", "surrogateescape"))
     except ValueError:
         return None
     return header if isinstance(header, dict) and header.get("format") == FORMAT else None

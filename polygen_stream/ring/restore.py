@@ -26,7 +26,7 @@ from polygen_stream.ring.ring import SUPERVISOR_LOCK_TIMEOUT_S, Ring
 from polygen_stream.ring.snapshot_file import SnapshotFile
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import copied_columns
-from polygen_stream.ring.take_over import TakenOver, images_in_place, keep_images, whole_images
+from polygen_stream.ring.take_over import Progress, TakenOver, ignore, images_in_place, keep_images, read_stored
 
 FREE = {
     "max_retries",
@@ -37,8 +37,12 @@ FREE = {
 }  # of the spec: about what is produced from now on
 
 
-def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Ring:
+def restore_snapshot(
+    path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S, progress: Progress = ignore
+) -> Ring:
     """Allocate a ring and fill it from a snapshot; its invariants, pictures and captions are checked.
+
+    progress: as in take_over.read_stored, for a ring with a file.
 
     Raises Damaged for an unusable file, RingMismatch for a spec that makes another ring than the snapshot's, UserError
     for limits that would stop both sides and for too little memory.
@@ -52,12 +56,16 @@ def restore_snapshot(path: Path, spec: RingSpec, lock_timeout_s: float = SUPERVI
             getattr(c, column.name)[...] = getattr(file.state.columns, column.name)
         _forget_processes(c)
         for slots, pictures in file.pictures():
-            ring._control.pixels.write(slots, pictures)
+            damaged = slots[ring._control.pixels.write(slots, pictures) != c.slot_checksum[slots]]
+            if damaged.size:
+                raise Damaged(
+                    f"ring snapshot {path} is damaged: pixels of slot {damaged[0]} are damaged; choose an older one"
+                )
         if spec.storage:
-            ring.taken_over = _take_over(ring._control)
+            ring.taken_over = _take_over(ring._control, progress)
         else:
             _want_again(c, spec, stored=file.picture_slot)
-        problems = ring.check()
+        problems = ring.check(images=False)  # they were compared above
         if problems:
             raise Damaged(f"ring snapshot {path} is damaged: {problems[0]}; choose an older one")
         if limits:
@@ -97,16 +105,16 @@ def _forget_processes(c: RingColumns) -> None:
         c.total[total] = 0
 
 
-def _take_over(control: Control) -> TakenOver:
+def _take_over(control: Control, progress: Progress) -> TakenOver:
     """Keep the images that the file has of the table, and those of tasks that are to come."""
-    c, pixels = control.columns, control.pixels
-    assert isinstance(pixels, PixelFile), "a ring with RingSpec.storage has a file"
-    whole, damaged = whole_images(pixels)
-    stored = np.flatnonzero((c.slot_state == SlotState.READY) & images_in_place(pixels, c, whole))
-    c.slot_checksum[stored] = pixels.records["checksum"][stored]
-    _want_again(c, control.spec, stored)
-    keep_images(control, whole)
-    return TakenOver(int(np.count_nonzero(whole)), damaged)
+    c = control.columns
+    assert isinstance(control.pixels, PixelFile), "a ring with RingSpec.storage has a file"
+    stored = read_stored(control.pixels, progress)
+    ready = np.flatnonzero((c.slot_state == SlotState.READY) & images_in_place(stored, c))
+    c.slot_checksum[ready] = stored.records["checksum"][ready]
+    _want_again(c, control.spec, ready)
+    keep_images(control, stored)
+    return stored.result
 
 
 def _want_again(c: RingColumns, spec: RingSpec, stored: np.ndarray) -> None:

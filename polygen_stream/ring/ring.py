@@ -43,7 +43,7 @@ from polygen_stream.ring.set_limits import set_limits
 from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.stats import RingStats, ring_stats
-from polygen_stream.ring.take_over import TakenOver, take_over
+from polygen_stream.ring.take_over import Progress, TakenOver, ignore, take_over
 from polygen_stream.ring.texts import damaged_texts
 from polygen_stream.ring.undo_journal import Operation
 from polygen_stream.ring.waiting import wait_for
@@ -59,9 +59,8 @@ Drawn = TypeVar("Drawn")
 class Ring:
     """One process's view of the ring. Safe to use from several threads; never carried across a fork."""
 
-    def __init__(self, control: Control, storage_lock: int | None = None) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
-        self._storage_lock = storage_lock
         self.taken_over: TakenOver | None = None  # what its file had from an earlier attempt
         self._row: int | None = None
         self._observer: Callable[[str, float, float], None] | None = None
@@ -69,8 +68,15 @@ class Ring:
         self._lease_numbers = itertools.count(1)
 
     @classmethod
-    def create(cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S) -> Self:
+    def create(
+        cls, spec: RingSpec, lock_timeout_s: float = SUPERVISOR_LOCK_TIMEOUT_S, progress: Progress = ignore
+    ) -> Self:
         """Allocate a ring. A file that RingSpec.storage names and that is there is taken over with its images.
+
+        Args:
+            spec: sizes and rules.
+            lock_timeout_s: seconds that this process waits for the mutex.
+            progress: as in take_over.read_stored, for a ring with a file.
 
         Raises:
             UserError: the spec is not valid (spec_checks.py), or there is not enough memory or disk.
@@ -78,7 +84,11 @@ class Ring:
         """
         ring = cls.allocate(spec, lock_timeout_s)
         if spec.storage:
-            ring.taken_over = take_over(ring._control)
+            try:
+                ring.taken_over = take_over(ring._control, progress)
+            except BaseException:
+                ring.close()
+                raise
         return ring
 
     @classmethod
@@ -86,14 +96,12 @@ class Ring:
         """Allocate an empty ring. Images that its file may have are not looked at. Raises like `create`."""
         check_spec(spec)
         fd = memory.allocate(ring_bytes(spec))
-        lock = None
         try:
-            lock = prepare_file(spec) if spec.storage else None
-            return cls(Control(fd, lock_timeout_s, spec), lock)
+            if spec.storage:
+                prepare_file(spec)
+            return cls(Control(fd, lock_timeout_s, spec))
         except BaseException:
-            for descriptor in (fd, lock):
-                if descriptor is not None:
-                    os.close(descriptor)
+            os.close(fd)
             raise
 
     @classmethod
@@ -119,8 +127,6 @@ class Ring:
         """Unmap the ring and close the descriptor. Claims and leases of this process are left to the reaper."""
         self._control.close()
         os.close(self._control.fd)
-        if self._storage_lock is not None:
-            os.close(self._storage_lock)
 
     # ---- process table
 
@@ -548,12 +554,13 @@ class Ring:
         with self._control.reading():
             return complete_groups(self._control, limit)
 
-    def check(self) -> list[str]:
-        """Return a line for each broken invariant, damaged READY slot and damaged caption; [] if healthy. Slow."""
+    def check(self, images: bool = True) -> list[str]:
+        """Return a line for each broken invariant, damaged caption and, with `images`, damaged READY slot. Slow."""
         with self._control.reading():
             c = self._control.columns
+            damaged = damaged_slots(c, self._control.pixels) if images else []
             return [
                 *broken_invariants(c, self.spec),
-                *(f"pixels of slot {slot} are damaged" for slot in damaged_slots(c, self._control.pixels)),
+                *(f"pixels of slot {slot} are damaged" for slot in damaged),
                 *(f"text of group {group} is damaged" for group in damaged_texts(c)),
             ]

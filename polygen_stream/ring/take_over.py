@@ -6,6 +6,7 @@ images or none, a power failure any mixture of old and new pages.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,11 +17,17 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.layout import CHUNK, RingColumns
 from polygen_stream.ring.members import end_members
 from polygen_stream.ring.pixel_file import PixelFile
-from polygen_stream.ring.records import SlotState
+from polygen_stream.ring.records import Polarity, SlotState
 from polygen_stream.ring.undo_journal import Operation
 
 _THREADS = 4  # that read, for disks that serve several requests at once
 _READ_AT_ONCE = 64  # images
+
+Progress = Callable[[int, int], None]
+
+
+def ignore(done: int, of: int) -> None:
+    """Say nothing of progress."""
 
 
 @dataclass(frozen=True)
@@ -36,52 +43,80 @@ class TakenOver:
     damaged: int
 
 
-def whole_images(pixels: PixelFile) -> tuple[np.ndarray, int]:
-    """Read all images that were stored.
+@dataclass(frozen=True)
+class StoredImages:
+    """What a file says it has, and whether that is so.
 
-    Returns:
-        Whether each slot has a whole one, bool [slots], and the number of damaged ones.
+    Attributes:
+        records: of every slot, RECORD [slots].
+        whole: whether the image of a slot is the one that its record is of, bool [slots].
     """
-    stored = np.flatnonzero(pixels.records["task_plus_1"])
-    chunks = [stored[start : start + _READ_AT_ONCE] for start in range(0, stored.size, _READ_AT_ONCE)]
+
+    records: np.ndarray
+    whole: np.ndarray
+
+    @property
+    def result(self) -> TakenOver:
+        """The numbers of whole and of damaged images."""
+        whole = int(np.count_nonzero(self.whole))
+        return TakenOver(whole, int(np.count_nonzero(self.records["task_plus_1"])) - whole)
+
+
+def read_stored(pixels: PixelFile, progress: Progress = ignore) -> StoredImages:
+    """Read all images of a file and compare them with their checksums.
+
+    Args:
+        pixels: the file.
+        progress: called with the images read so far and with all; what it raises ends the reading.
+    """
+    records = pixels.records()
+    stored, whole = np.flatnonzero(records["task_plus_1"]), np.zeros(records.size, bool)
 
     def is_whole(slots: np.ndarray) -> np.ndarray:
-        return checksums(pixels.read(slots)) == pixels.records["checksum"][slots]
+        return checksums(pixels.read(slots)) == records["checksum"][slots]
 
-    whole = np.zeros(pixels.records.size, bool)
     with ThreadPoolExecutor(_THREADS, "ring-images") as threads:
-        for slots, intact in zip(chunks, threads.map(is_whole, chunks), strict=True):
-            whole[slots[intact]] = True
-    return whole, stored.size - int(np.count_nonzero(whole))
+        for start in range(0, stored.size, _THREADS * _READ_AT_ONCE):
+            progress(start, stored.size)
+            part = stored[start : start + _THREADS * _READ_AT_ONCE]
+            chunks = [part[at : at + _READ_AT_ONCE] for at in range(0, part.size, _READ_AT_ONCE)]
+            for slots, intact in zip(chunks, threads.map(is_whole, chunks), strict=True):
+                whole[slots[intact]] = True
+    return StoredImages(records, whole)
 
 
-def images_in_place(pixels: PixelFile, c: RingColumns, whole: np.ndarray) -> np.ndarray:
+def images_in_place(stored: StoredImages, c: RingColumns) -> np.ndarray:
     """Return which slots have the whole image of the member that the table has there, bool [slots]."""
-    used, records = c.slot_state != SlotState.FREE, pixels.records
-    tasks = np.where(used, c.group_task[c.slot_group], -1)
-    in_place = used & whole & (records["task_plus_1"] == tasks + 1)
-    for name, column in (("member", c.slot_member), ("generator", c.slot_generator), ("seed", c.slot_seed)):
+    used, records = c.slot_state != SlotState.FREE, stored.records
+    negative = c.slot_polarity == Polarity.NEGATIVE
+    texts = np.where(negative, c.group_negative_key[c.slot_group], c.group_caption_key[c.slot_group])
+    in_place = used & stored.whole & (records["task_plus_1"] == c.group_task[c.slot_group] + 1)
+    for name, column in (
+        ("text", texts),
+        ("member", c.slot_member),
+        ("generator", c.slot_generator),
+        ("seed", c.slot_seed),
+    ):
         in_place &= records[name] == column
     return in_place
 
 
-def keep_images(control: Control, whole: np.ndarray) -> None:
+def keep_images(control: Control, stored: StoredImages) -> None:
     """Use the whole images: of members that wait for theirs now, of tasks that are still to come when they come."""
-    c, pixels = control.columns, control.pixels
-    assert isinstance(pixels, PixelFile), "only a ring with a file has images of an earlier attempt"
-    there = np.flatnonzero(images_in_place(pixels, c, whole) & (c.slot_state == SlotState.WANTED))
+    c = control.columns
+    there = np.flatnonzero(images_in_place(stored, c) & (c.slot_state == SlotState.WANTED))
     for start in range(0, there.size, CHUNK):
         slots = there[start : start + CHUNK]
         with control.transition(Operation.COMMIT) as journal:
-            journal.set("slot_checksum", slots, pixels.records["checksum"][slots])
+            journal.set("slot_checksum", slots, stored.records["checksum"][slots])
             journal.add("generator_committed", *np.unique(c.slot_generator[slots], return_counts=True))
             end_members(control, journal, slots, SlotState.READY)
-    c.slot_kept[:] = whole & (c.slot_state == SlotState.FREE)  # no other process has the ring yet
+    c.slot_kept[:] = stored.whole & (c.slot_state == SlotState.FREE)  # no other process has the ring yet
 
 
-def take_over(control: Control) -> TakenOver:
-    """Use what the file of a new ring has from before the first checkpoint of its run."""
+def take_over(control: Control, progress: Progress = ignore) -> TakenOver:
+    """Use what the file of a new ring has from before the first checkpoint of its run; progress as in `read_stored`."""
     assert isinstance(control.pixels, PixelFile), "only a ring with a file has images of an earlier attempt"
-    whole, damaged = whole_images(control.pixels)
-    keep_images(control, whole)
-    return TakenOver(int(np.count_nonzero(whole)), damaged)
+    stored = read_stored(control.pixels, progress)
+    keep_images(control, stored)
+    return stored.result

@@ -68,7 +68,7 @@ def step_record(
 ) -> dict[str, object]:
     """Build one line of metrics.jsonl.
 
-    `wait_s` (for the ring and other ranks), `load_wait_s` (for the batch to be read) and `step_s` (work) do not overlap.
+    `wait_s` (for the ring and other ranks), `load_wait_s` (until the batch is read) and `step_s` (work) do not overlap.
     """
     return {
         "step": batch.step,

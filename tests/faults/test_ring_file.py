@@ -15,6 +15,8 @@ from launched_runs import Launched
 from resumable_run import RENDERED, STEPS
 from run_results import RUN, assert_same, result
 
+from polygen_stream.config import load_config
+from polygen_stream.export.recorded_images import RecordedImages
 from polygen_stream.launch.watch.inspect_client import open_inspected
 from polygen_stream.launch.watch.status_query import status_of
 
@@ -46,9 +48,17 @@ def kill_all_at(run: Launched, step: int) -> None:
     run.wait()
 
 
+def rendered(run_dir: Path) -> Counter[str]:
+    """How often each image was rendered and whole in the ring."""
+    return Counter((run_dir / RENDERED).read_text().splitlines())
+
+
 def rendered_twice(run_dir: Path) -> int:
-    """Images that were whole in the ring and were rendered again all the same."""
-    return sum(count - 1 for count in Counter((run_dir / RENDERED).read_text().splitlines()).values())
+    return sum(count - 1 for count in rendered(run_dir).values())
+
+
+def run_generators(run: Launched) -> tuple[str, ...]:
+    return load_config(run.run_dir / "config.toml").generators.names
 
 
 def clean(folder: Path, *words: str) -> str:
@@ -94,6 +104,23 @@ def test_a_killed_run_renders_nothing_twice_and_ends_with_the_same_bits(start, t
     assert list(disk.iterdir()) == []
     assert "no files of rings" in clean(disk)
     assert status_of(run.run_dir)["ring_file"] is None
+
+
+@pytest.mark.timeout(900)
+def test_without_a_file_recorded_images_are_not_rendered_again(start, tmp_path):
+    shards = tmp_path / "shards"
+    whole = start("whole", *ROOM)
+    assert whole.wait(300) == 0, whole.stderr
+    run = start("recorded", *ROOM, "train.checkpoint_images", "false", "launch.record_shards", str(shards))
+    kill_all_at(run, STEPS // 2)
+    recorded = RecordedImages(shards, run_generators(run), (32, 32, 3))
+    tasks = set(sorted(recorded._places)[:-1])  # of the last one a part may be missing
+    assert len(tasks) > 10
+    run = start("recorded")
+    assert run.wait(300) == 0, run.stderr
+    again = {int(line.split()[0]) for line, n in rendered(run.run_dir).items() if n > 1}
+    assert not again & tasks
+    assert_same(result(run.run_dir), result(whole.run_dir))
 
 
 @pytest.mark.timeout(900)

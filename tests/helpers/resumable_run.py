@@ -23,6 +23,7 @@ import numpy as np
 from polygen_stream.base import seeding
 from polygen_stream.base.errors import PolygenError
 from polygen_stream.config import load_config
+from polygen_stream.producers.recorded import commit_recorded, recorded_images
 from polygen_stream.roles.role import RoleContext, run_role
 
 STEPS = 40
@@ -50,11 +51,11 @@ OVERRIDES = {
 
 def renderer(context: RoleContext) -> None:
     ring, index = context.ring, context.config.generators.recipes.index(context.generator)
-    pace = random.Random()
+    pace, recorded = random.Random(), recorded_images(context.config, ring)
     rendered = (context.run_dir / RENDERED).open("a", buffering=1)
     while not context.stopping:
         claims = ring.claim([index], pace.randint(1, 6))
-        if claims:
+        if claims and (claims := commit_recorded(ring, claims, recorded)):
             ring.commit(claims, np.stack([seeding.rng(c.caption, c.seed).integers(0, 256, (32, 32, 3), np.uint8)
                                           for c in claims]))  # fmt: skip
             rendered.write("".join(f"{claim.task_id} {claim.member}\n" for claim in claims))
@@ -79,7 +80,7 @@ def main(run_dir: Path, way: str, words: list[str]) -> int:
     plan = build_process_plan(config)
     processes = [
         replace(process, command=(sys.executable, __file__, "renderer")) if process.role == "renderer" else process
-        for process in plan.with_role("trainer", "renderer", "captioner")
+        for process in plan.with_role("trainer", "renderer", "captioner", "recorder")
     ]
     return supervise(config, run_dir, ProcessPlan(tuple(processes), plan.ring), resumed=way == "resume", **more)
 

@@ -38,11 +38,15 @@ def _from_files(run: RunFolder) -> dict:
     tail.read()
     snapshot = newest_snapshot(run.path)
     state = SnapshotFile(snapshot).state if snapshot else empty_state(ring_spec(config))
-    return to_dict(config, run.path, _how_it_ended(run), of_the_past(ring_stats(state), tail))
+    return to_dict(config, run.path, how_it_ended(run), of_the_past(ring_stats(state), tail))
 
 
-def _how_it_ended(run: RunFolder) -> str:
-    """The status of its summary, or "killed" when the last supervisor left none."""
+def how_it_ended(run: RunFolder) -> str:
+    """Return the status of a run's summary, or "killed" when its last supervisor left none.
+
+    Raises:
+        UserError: The summary or the provenance is damaged.
+    """
     if not run.summary.exists():
         return "killed"
     summary = read_json(run.summary, required=("status",), kinds={"status": is_text, "resumes": is_list})

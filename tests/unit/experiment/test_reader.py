@@ -176,6 +176,18 @@ def test_a_ring_with_room_for_all_captions_gets_each_once_and_draws_late_ones_mo
     assert last > 0.9 * first if catch_up > 1 else last < 0.6 * first
 
 
+def test_a_ring_gives_captions_with_their_hard_negatives_in_the_mix_of_the_curriculum():
+    one = arm(2, *GENERATORS[:2], buffer=24, reuse=5, start=8)
+    batches = list(through_ring(ArmData(MarkedPool(), one, 0, negatives=True), config(8, 12, end=0.25), tokenizer))
+    for batch in batches:
+        assert batch.mix.pair == 2 and len(batch.texts) == 8
+        rows = [int(text.split()[1]) for text in batch.texts]
+        sides = [text.startswith("negative") for text in batch.texts]
+        assert sides == [False] * 6 + [True] * 2 and set(rows[6:]) <= set(rows[:6]) and len(set(rows[:6])) == 6
+        assert [m[0] for m in marks(batch)] == [row for row in rows for _ in range(2)]
+        assert [m[2] >= 100 for m in marks(batch)] == [side for side in sides for _ in range(2)]
+
+
 def test_a_ring_gives_the_pictures_of_the_passes():
     plain = arm(2, *GENERATORS[:2])
     ring = replace_arm(plain, buffer=12, reuse=100)

@@ -267,6 +267,8 @@ def test_a_ring_needs_size_and_reuse(tmp_path: Path):
     refused(tmp_path, changed, "arm one: buffer is 32 and reuse 0")
     changed["arms"][0] |= {"reuse": 4, "config": {"ring.catch_up": 2.0}}
     refused(tmp_path, changed, "arm one: ring.catch_up = 2 needs a ring .* all 64 captions, and its buffer is 32")
+    changed["arms"][0]["config"] = {"curriculum.kind": "co_occurrence"}
+    refused(tmp_path, changed, "arm one goes through a ring, which needs curriculum.kind = 'share'")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):

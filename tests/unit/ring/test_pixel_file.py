@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_rings import open_pair, open_plain, pictures, render, small_spec, tasks
 
-from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import DrawRequest, Ring, RingMismatch
-from polygen_stream.ring.pixel_file import PAGE, RECORD, file_bytes
+from polygen_stream.base.errors import Damaged, PolygenError, UserError
+from polygen_stream.ring import DrawRequest, Kind, Member, Ring, RingMismatch
+from polygen_stream.ring.layout import PAGE
+from polygen_stream.ring.pixel_file import HEADER, RECORD, PixelFile, file_bytes, read_header, write_owner
 from polygen_stream.ring.restore import restore_snapshot
 from polygen_stream.ring.snapshot import save_snapshot
 
@@ -116,24 +121,32 @@ def test_a_group_whose_images_are_all_there_is_complete_at_once(filed_ring):
     assert tasks(second.draw(DrawRequest(0, 1, 0), 0.0)) == [5]
 
 
-@pytest.mark.parametrize("what", ["task", "seed", "generator", "member"])
+@pytest.mark.parametrize("what", ["task", "caption", "seed", "generator", "member"])
 def test_an_image_of_something_else_is_not_used(filed_ring, what):
-    from polygen_stream.ring import Kind, Member
-
     first = filed_ring()
-    first.open_group(5, Kind.PLAIN, "a", None, [Member(0, 0, 1), Member(1, 0, 2)], 0.0)
+    first.open_group(5, Kind.PLAIN, "a red cube", None, [Member(0, 0, 1), Member(1, 0, 2)], 0.0)
     render(first, (0,))
     kill(first)
     second = filed_ring()
     members = {
-        "task": [Member(0, 0, 1), Member(1, 0, 2)],
         "seed": [Member(0, 0, 9), Member(1, 0, 2)],
         "generator": [Member(1, 0, 1), Member(1, 0, 2)],
         "member": [Member(1, 0, 2), Member(0, 0, 1)],
-    }[what]
-    second.open_group(6 if what == "task" else 5, Kind.PLAIN, "a", None, members, 0.0)
+    }.get(what, [Member(0, 0, 1), Member(1, 0, 2)])
+    text = "a blue ball" if what == "caption" else "a red cube"
+    second.open_group(6 if what == "task" else 5, Kind.PLAIN, text, None, members, 0.0)
     assert render(second) == 2
     assert second.check() == []
+
+
+def test_an_image_of_the_caption_is_not_taken_for_one_of_its_negative(filed_ring):
+    first = filed_ring()
+    open_pair(first, 5, "one", "other")
+    render(first)
+    kill(first)
+    second = filed_ring()
+    open_pair(second, 5, "other", "one")
+    assert render(second) == 4
 
 
 def test_kept_images_are_the_last_to_be_overwritten(filed_ring):
@@ -185,7 +198,7 @@ def test_pages_that_a_power_failure_lost_are_rendered_again(filed_ring, file, tm
         for slot, page in ((0, 0), (3, 2)):
             raw.seek(images + slot * 64 * 64 * 3 + page * PAGE)
             raw.write(bytes(PAGE))
-        raw.seek(PAGE + 5 * RECORD.itemsize)  # a record that was not written
+        raw.seek(HEADER + 5 * RECORD.itemsize)  # a record that was not written
         raw.write(bytes(RECORD.itemsize))
     resumed = filed_ring(of=tmp_path / "snapshot", image_shape=(64, 64, 3))
     assert (resumed.taken_over.whole, resumed.taken_over.damaged) == (5, 2)
@@ -213,12 +226,6 @@ def test_evicted_groups_leave_nothing_that_is_mistaken_for_new_ones(filed_ring, 
         assert (image == np.random.default_rng([10 * task + place, 0]).integers(0, 256, (4, 4, 3), np.uint8)).all()
 
 
-def test_two_runs_do_not_share_a_file(filed_ring):
-    filed_ring()
-    with pytest.raises(UserError, match="in use by another run"):
-        filed_ring()
-
-
 @pytest.mark.parametrize("change", [{"slots": 16, "groups": 8}, {"image_shape": (8, 8, 3)}, {"seed": 8}])
 def test_a_file_of_another_ring_is_refused(filed_ring, change):
     kill(filed_ring())
@@ -240,9 +247,76 @@ def test_what_is_no_file_of_a_ring_is_refused_and_stays(filed_ring, file, conten
 def test_a_file_that_was_cut_is_refused(filed_ring, file):
     kill(filed_ring())
     with file.open("r+b") as raw:
-        raw.truncate(PAGE + 10)
+        raw.truncate(HEADER + 10)
     with pytest.raises(RingMismatch, match="it was cut"):
         filed_ring()
+
+
+def test_a_file_that_a_killed_process_was_allocating_is_laid_out_again(filed_ring, file):
+    kill(filed_ring())
+    header = read_header(file)
+    file.write_bytes(json.dumps(header | {"allocated": False}).encode().ljust(HEADER) + bytes(100))
+    ring = filed_ring()
+    assert file.stat().st_size == file_bytes(ring.spec) and read_header(file)["allocated"]
+
+
+def test_holes_of_a_copied_file_are_filled(filed_ring, file):
+    kill(filed_ring(image_shape=(64, 64, 3)))
+    content = file.read_bytes()
+    with file.open("wb") as raw:  # as cp --sparse makes it
+        raw.write(content[:HEADER])
+        raw.truncate(len(content))
+    filed_ring(image_shape=(64, 64, 3))
+    assert file.stat().st_blocks * 512 >= len(content)
+
+
+def test_the_longest_path_of_a_run_fits_the_header(filed_ring, file):
+    ring = filed_ring(generators=tuple(f"generator {n:02d} {'x' * 40}" for n in range(62)), groups=16)
+    write_owner(file, Path("/" + "é" * 2000))  # 4,000 bytes of the 4,096 that a path may have
+    assert read_header(file)["run"].endswith("éé")
+    open_plain(ring, 0)
+    assert render(ring) == 2 and ring.check() == []
+
+
+def test_a_damaged_picture_of_a_snapshot_is_damage_for_a_file_too(new_ring, file, tmp_path):
+    ring = new_ring(image_shape=(64, 64, 3))
+    open_plain(ring, 0)
+    render(ring)
+    save_snapshot(ring, path := tmp_path / "snapshot", payload=True)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1  # pictures are the last tensor
+    path.write_bytes(content)
+    for storage in ("", str(file)):
+        with pytest.raises(Damaged, match="pixels of slot"):
+            restore_snapshot(path, replace(ring.spec, storage=storage))
+
+
+def test_a_resume_reads_every_image_once(filed_ring, tmp_path, monkeypatch):
+    ring = filed_ring()
+    for task in range(16):
+        open_plain(ring, task)
+    render(ring)
+    save_snapshot(ring, tmp_path / "snapshot", payload=False)
+    kill(ring)
+    read, real = [], PixelFile.read
+    monkeypatch.setattr(PixelFile, "read", lambda self, slots, out=None: read.extend(slots) or real(self, slots, out))
+    filed_ring(of=tmp_path / "snapshot")
+    assert sorted(read) == list(range(32))
+
+
+def test_reading_can_be_interrupted_and_leaves_the_file_as_it_is(filed_ring, file, tmp_path):
+    ring = filed_ring()
+    open_plain(ring, 0)
+    render(ring)
+    kill(ring)
+    before = file.read_bytes()
+
+    def stop(done: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Ring.create(small_spec(storage=str(file)), progress=stop)
+    assert file.read_bytes() == before
 
 
 def test_a_file_cut_while_the_run_goes_on_is_an_error_of_the_reader(filed_ring, file):
@@ -263,5 +337,5 @@ def test_a_disk_without_room_is_one_line_and_leaves_no_file(new_ring, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(new_ring, tmp_path):
-    with pytest.raises(UserError, match="cannot make .* choose another folder for ring.storage"):
+    with pytest.raises(UserError, match=r"cannot make .* choose another folder for ring\.storage"):
         new_ring(storage=str(tmp_path / "nowhere" / "images.ring"))

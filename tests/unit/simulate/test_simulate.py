@@ -90,8 +90,8 @@ def test_more_nodes_cost_time_only_as_far_as_they_differ():
 
 
 def test_a_node_whose_window_is_narrower_than_its_renderers_need_keeps_their_pace():
-    # 40 draws a caption: the narrowest window holds two captions, and eight renderers work on sixteen at once. They make
-    # 40 captions/s; 400 steps of 16 draws take 160 of them.
+    # 40 draws a caption: the narrowest window holds two captions, and eight renderers work on sixteen at once. They
+    # make 40 captions/s; 400 steps of 16 draws take 160 of them.
     changes = {"ring__samples_per_insert": "40", "ring__error_buffer": "40", "ring__min_fill": "16"}
     config = config_of(**changes, train__batch="16", train__steps="400", captions__target="200")
     times, eight = ModelTimes({"micro/sd15": 0.1}, step_s=0.001), one_device_each(["micro/sd15"], {"micro/sd15": 8})
