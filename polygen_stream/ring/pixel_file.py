@@ -150,7 +150,7 @@ class PixelFile:
             PolygenError: the disk refuses, or the file has become shorter.
         """
         found = np.empty(self._spec.slots, RECORD)
-        data, at_once = memoryview(found.view("u1")), 2**30  # a read returns at most 2 GiB
+        data, at_once = found.view("u1").data, 2**30  # a read returns at most 2 GiB
         for start in range(0, len(data), at_once):
             self._read(data[start : start + at_once], HEADER + start)
         return found

@@ -8,13 +8,13 @@ from polygen_stream.ring import Ring
 
 
 @pytest.fixture(params=["memory", "file"])
-def new_ring(request, tmp_path):
+def new_ring(request, tmp_path_factory):
     """Makes small rings, in memory and with a file each, and closes them. new_ring(**changes to small_spec) -> Ring."""
-    rings = []
+    rings, folder = [], tmp_path_factory.mktemp("disk")
 
     def make(**changes) -> Ring:
         if request.param == "file":
-            changes["storage"] = str(tmp_path / f"{len(rings)}.ring")
+            changes["storage"] = str(folder / f"{len(rings)}.ring")
         rings.append(Ring.create(small_spec(**changes), lock_timeout_s=5.0))
         rings[-1].register("test", "test")
         return rings[-1]

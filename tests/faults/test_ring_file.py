@@ -39,6 +39,17 @@ def start(tmp_path):
         run.close()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the run gives that nothing interrupts."""
+    run = Launched(tmp_path_factory.mktemp("whole"), RUN, ROOM)
+    try:
+        assert run.wait(300) == 0, run.stderr
+        return result(run.run_dir)
+    finally:
+        run.close()
+
+
 def kill_all_at(run: Launched, step: int) -> None:
     """SIGKILL for every process of the run, as the machine does it that runs out of memory."""
     run.process("trainer")
@@ -69,17 +80,8 @@ def clean(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.timeout(1200)
-def test_a_killed_run_renders_nothing_twice_and_ends_with_the_same_bits(start, tmp_path):
+def test_a_killed_run_renders_nothing_twice_and_ends_with_the_same_bits(start, whole, tmp_path):
     disk = tmp_path / "disk"
-    whole = start("whole", *ROOM)
-    assert whole.wait(300) == 0, whole.stderr
-
-    in_memory = start("memory", *ROOM, "train.checkpoint_images", "false")
-    kill_all_at(in_memory, STEPS // 2)
-    in_memory = start("memory")
-    assert in_memory.wait(300) == 0, in_memory.stderr
-    assert rendered_twice(in_memory.run_dir) > 50  # what the file is for
-
     run = start("filed", *ROOM, "ring.storage", str(disk))
     kill_all_at(run, 3)  # before the first checkpoint
     [file] = disk.iterdir()
@@ -99,7 +101,7 @@ def test_a_killed_run_renders_nothing_twice_and_ends_with_the_same_bits(start, t
     run = start("filed")
     assert run.wait(300) == 0, run.stderr
     run.assert_nothing_left()
-    assert_same(result(run.run_dir), result(whole.run_dir))
+    assert_same(result(run.run_dir), whole)
     assert rendered_twice(run.run_dir) == 0
     assert list(disk.iterdir()) == []
     assert "no files of rings" in clean(disk)
@@ -107,10 +109,8 @@ def test_a_killed_run_renders_nothing_twice_and_ends_with_the_same_bits(start, t
 
 
 @pytest.mark.timeout(900)
-def test_without_a_file_recorded_images_are_not_rendered_again(start, tmp_path):
+def test_without_a_file_recorded_images_are_not_rendered_again(start, whole, tmp_path):
     shards = tmp_path / "shards"
-    whole = start("whole", *ROOM)
-    assert whole.wait(300) == 0, whole.stderr
     run = start("recorded", *ROOM, "train.checkpoint_images", "false", "launch.record_shards", str(shards))
     kill_all_at(run, STEPS // 2)
     recorded = RecordedImages(shards, run_generators(run), (32, 32, 3))
@@ -120,7 +120,7 @@ def test_without_a_file_recorded_images_are_not_rendered_again(start, tmp_path):
     assert run.wait(300) == 0, run.stderr
     again = {int(line.split()[0]) for line, n in rendered(run.run_dir).items() if n > 1}
     assert not again & tasks
-    assert_same(result(run.run_dir), result(whole.run_dir))
+    assert_same(result(run.run_dir), whole)
 
 
 @pytest.mark.timeout(900)
@@ -147,4 +147,4 @@ def test_without_its_file_a_run_goes_on_and_renders_again(start, tmp_path):
     run = start("lost")
     assert run.wait(300) == 0, run.stderr
     assert "0 images are in" in run.stderr
-    assert rendered_twice(run.run_dir) > 0
+    assert rendered_twice(run.run_dir) > 20  # what the file is for
