@@ -19,6 +19,8 @@ import numpy as np
 
 from polygen_stream.base.seeding import key, mixed
 from polygen_stream.ring.control import Control
+from polygen_stream.ring.layout import Total
+from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.records import DrawRequest, GroupState, Kind
 from polygen_stream.ring.sampler import NO_ROWS
 
@@ -38,6 +40,10 @@ def out_of_turn(control: Control, request: DrawRequest) -> np.ndarray:
     if control.spec.catch_up == 1 or request.steps_left is None or request.other_sides:
         return NO_ROWS
     c = control.columns
+    completed, samples = control.total(Total.COMPLETED), control.total(Total.SAMPLES)
+    finished = bool(control.total(Total.FINISHED))
+    if not RateLimiter.read(c).may_sample(completed, samples, request.groups, finished):
+        return NO_ROWS  # it waits, and asks again and again
     complete = c.group_state == GroupState.COMPLETE
     # After a resumption those without images are rendered again; their draws count.
     there = complete | ((c.group_state == GroupState.OPEN) & (c.group_times > 0))
