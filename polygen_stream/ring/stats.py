@@ -168,7 +168,7 @@ def _processes(control: ReadableRing) -> list[dict[str, Any]]:
             "role": get_text(c.process_role[row]),
             "name": get_text(c.process_name[row]),
             "alive": bool(c.process_state[row] == ProcessState.LIVE),
-            "heartbeat_age_s": (now - int(c.process_heartbeat[row])) / 1e9,
+            "heartbeat_age_s": max(0, now - int(c.process_heartbeat[row])) / 1e9,  # heartbeats go on meanwhile
             "doing": get_text(c.process_doing[row]),
             "wait_s": int(c.process_wait_ns[row]) / 1e9,
             "busy_s": int(c.process_busy_ns[row]) / 1e9,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -202,3 +203,10 @@ def test_what_cannot_be_looked_at_is_one_line_and_exit_code_2(new_ring, tmp_path
     assert line.startswith("error: ")
     for part in parts:
         assert part in line
+
+
+def test_a_heartbeat_that_comes_while_it_is_read_has_no_negative_age(new_ring):
+    ring = new_ring()
+    ring._control.columns.process_heartbeat[:] = time.monotonic_ns() + 10**8
+    [process] = ring.stats().processes
+    assert process["heartbeat_age_s"] == 0
