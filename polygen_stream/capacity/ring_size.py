@@ -30,8 +30,8 @@ class RingSize:
 def ring_size(configured: int, run_images: float, step_images: float, nodes: int = 1) -> RingSize:
     """Return the slots for a ring that makes room for no image by removing another.
 
-    In a smaller ring a caption is drawn all its times within the part of the run for which it stays, which costs more
-    accuracy than any other choice (docs/results/streaming.md).
+    In a smaller ring a caption is drawn all its times within the part of the run for which it stays, which costs
+    retrieval and composition (docs/results/streaming.md).
 
     Args:
         configured: ring.slots of the config.
