@@ -8,9 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from small_rings import small_spec
-
-from polygen_stream.ring import Ring
+from small_rings import ring_maker
 
 # Of the task `transfer`: runs of tests are not to find what a developer has fetched.
 os.environ["POLYGEN_STREAM_PICTURES"] = os.path.join(os.devnull, "pictures")
@@ -50,13 +48,5 @@ def pytest_testnodedown(node, error) -> None:
 @pytest.fixture
 def new_ring():
     """Makes small rings and closes them after the test. new_ring(**changes to small_spec) -> Ring."""
-    rings = []
-
-    def make(**changes) -> Ring:
-        rings.append(Ring.create(small_spec(**changes), lock_timeout_s=5.0))
-        rings[-1].register("test", "test")
-        return rings[-1]
-
-    yield make
-    for ring in rings:
-        ring.close()
+    with ring_maker() as make:
+        yield make

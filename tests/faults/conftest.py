@@ -2,26 +2,14 @@ from __future__ import annotations
 
 import pytest
 from launched_runs import Launched, resumed_toy, toy
-from small_rings import small_spec
-
-from polygen_stream.ring import Ring
+from small_rings import ring_maker
 
 
 @pytest.fixture(params=["memory", "file"])
 def new_ring(request, tmp_path_factory):
     """Makes small rings, in memory and with a file each, and closes them. new_ring(**changes to small_spec) -> Ring."""
-    rings, folder = [], tmp_path_factory.mktemp("disk")
-
-    def make(**changes) -> Ring:
-        if request.param == "file":
-            changes["storage"] = str(folder / f"{len(rings)}.ring")
-        rings.append(Ring.create(small_spec(**changes), lock_timeout_s=5.0))
-        rings[-1].register("test", "test")
-        return rings[-1]
-
-    yield make
-    for ring in rings:
-        ring.close()
+    with ring_maker(tmp_path_factory.mktemp("disk") if request.param == "file" else None) as make:
+        yield make
 
 
 @pytest.fixture

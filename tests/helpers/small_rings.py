@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 
 from polygen_stream.ring import Claim, Kind, Member, Ring, RingSpec
@@ -22,6 +26,23 @@ def small_spec(**changes) -> RingSpec:
         "max_open": 16,
     }
     return RingSpec(**(values | changes))
+
+
+@contextmanager
+def ring_maker(folder: Path | None = None) -> Iterator[Callable[..., Ring]]:
+    """make(**changes to small_spec) -> Ring, with a file each if there is a `folder`; all are closed at the end."""
+    rings = []
+
+    def make(**changes) -> Ring:
+        if folder is not None:
+            changes["storage"] = str(folder / f"{len(rings)}.ring")
+        rings.append(Ring.create(small_spec(**changes), lock_timeout_s=5.0))
+        rings[-1].register("test", "test")
+        return rings[-1]
+
+    yield make
+    for ring in rings:
+        ring.close()
 
 
 def open_plain(ring: Ring, task: int, caption: str | None = None, timeout_s: float = 0.0) -> int:
