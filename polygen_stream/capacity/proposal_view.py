@@ -12,11 +12,12 @@ from polygen_stream.capacity.batch_view import proposed_batch
 from polygen_stream.capacity.gpus import parse_gpus
 from polygen_stream.capacity.proposal import LEAVE_THE_GPU, TIME_SLICE_S, Proposal, arranged, remedies
 from polygen_stream.capacity.rates import Rate, Rates
-from polygen_stream.capacity.ring_size import BATCHES, GB, fits_in_memory
+from polygen_stream.capacity.ring_size import BATCHES, MEMORY_SHARE
 from polygen_stream.config import MEMORY, RunConfig
 from polygen_stream.launch.process_plan import build_process_plan
 
 IMAGE_CHANNELS = 3
+GB = 10**9
 
 
 def show_proposal(
@@ -119,17 +120,15 @@ def _settings(config: RunConfig, p: Proposal, node_memory_gb: float | None) -> l
 
 def _ring(config: RunConfig, p: Proposal, node_memory_gb: float | None) -> list[str]:
     """Return the size of the ring and where its images lie, and what a smaller one that the config has would do."""
-    ring, image_bytes = p.ring, config.ring.image_size**2 * IMAGE_CHANNELS
-    size = ring.slots * image_bytes / GB
+    ring = p.ring
+    size = ring.slots * config.ring.image_size**2 * IMAGE_CHANNELS / GB
     needs = f"the {ring.for_run} images of the run"
     if ring.for_run < ring.for_batches:
         needs = f"{BATCHES} batches = {ring.for_batches} images"
     why = f"the config's own, enough for {needs}" if ring.own else needs
     lines = [f"  ring.slots = {ring.slots}    # {why}; x {config.ring.image_size}^2 x 3 B = {size:.1f} GB"]
-    if fits_in_memory(ring.slots, image_bytes, node_memory_gb):
-        lines.append(
-            f'  ring.storage = "{MEMORY}"    # {size / (node_memory_gb or size):.0%} of {node_memory_gb:.0f} GB'
-        )
+    if node_memory_gb is not None and size <= MEMORY_SHARE * node_memory_gb:
+        lines.append(f'  ring.storage = "{MEMORY}"    # {size / node_memory_gb:.0%} of {node_memory_gb:.0f} GB')
     else:
         folder = "runs" if config.ring.storage == MEMORY else config.ring.storage
         why = "say --node-memory GB to see whether memory is enough"

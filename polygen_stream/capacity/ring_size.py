@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-GB = 10**9
 BATCHES = 16  # in the ring, so that a caption is not drawn again at once
 MEMORY_SHARE = 0.5  # of a node's main memory that its ring may take
 
@@ -43,8 +42,3 @@ def ring_size(configured: int, run_images: float, step_images: float, nodes: int
     least = max(run, batches)
     own = configured >= least
     return RingSize(configured if own else ceil(least / 1024) * 1024, run, batches, own)
-
-
-def fits_in_memory(slots: int, image_bytes: int, node_memory_gb: float | None) -> bool:
-    """Return whether a ring's images should lie in memory; where a node's memory is not known, not."""
-    return node_memory_gb is not None and slots * image_bytes <= MEMORY_SHARE * node_memory_gb * GB

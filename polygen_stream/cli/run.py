@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from polygen_stream.launch.process_plan import ProcessPlan
 
 
-KEEP = "ring.keep_file"
-
-
 def run(
     context: typer.Context,
     run_dir: Annotated[Path | None, typer.Option(help="New folder for the run (default: runs/<time>-<name>).")] = None,
@@ -91,7 +88,7 @@ def run(
     config_name, words, overrides = split_words(context)
     typed = [config_name or "micro", *words]
     config = load_config(
-        config_name, overrides | _shard_keys(source, record_shards) | ({KEEP: "true"} if keep_ring else {})
+        config_name, overrides | _shard_keys(source, record_shards) | ({"ring.keep_file": "true"} if keep_ring else {})
     )
     if config.ring.mode == "replay":
         raise UserError("ring.mode = 'replay' needs the batches of an earlier run: polygen-stream replay RUN")

@@ -107,15 +107,17 @@ def check_disk(config: RunConfig, plan: ProcessPlan, run_dir: Path) -> None:
 def _ring_file_bytes(config: RunConfig, plan: ProcessPlan, run_dir: Path, disk: Path) -> int:
     """Return what the file of the ring will still take of a disk; check it, whichever disk it is on.
 
+    A run that starts has its file already, and all of its space.
+
     Raises:
         UserError: it cannot be where it is to be.
     """
-    file = ring_file.choose_file(config, run_dir)
+    file = None if Path(plan.ring.storage).is_file() else ring_file.choose_file(config, run_dir)
     if file is None:
         return 0
     ring_file.check_file(plan.ring, file)
     elsewhere = nearest_existing(file.parent).stat().st_dev != disk.stat().st_dev
-    return 0 if elsewhere or Path(plan.ring.storage).is_file() or file.exists() else file_bytes(plan.ring)
+    return 0 if elsewhere or file.exists() else file_bytes(plan.ring)
 
 
 def _check_shards_fit(config: RunConfig, plan: ProcessPlan, folder: Path, beside: int) -> None:

@@ -32,5 +32,4 @@ def commit_recorded(ring: Ring, claims: list[Claim], recorded: RecordedImages | 
     there = [claim for claim in claims if claim.slot in images]
     if there:
         ring.commit(there, np.stack([images[claim.slot] for claim in there]))
-        logging.info("%d images from shards", len(there))
     return [claim for claim in claims if claim.slot not in images]

@@ -15,6 +15,8 @@ from polygen_stream.ring.layout import RingColumns
 from polygen_stream.ring.pixel_file import RECORD, PixelFile
 from polygen_stream.ring.records import SlotState
 
+_COMPARED = ("text", "seed", "member", "generator")
+
 
 @dataclass(frozen=True)
 class ChosenSlots:
@@ -53,7 +55,8 @@ class KeptImages:
             wanted: what the members are, RECORD [n]; the checksums are not looked at.
         """
         slots, sums = np.full(wanted.size, -1, np.int64), np.zeros(wanted.size, np.int64)
-        first, last = (np.searchsorted(self._records["task_plus_1"], wanted["task_plus_1"], side) for side in _SIDES)
+        tasks = self._records["task_plus_1"]
+        first, last = (np.searchsorted(tasks, wanted["task_plus_1"], side) for side in ("left", "right"))
         for place in np.flatnonzero(first < last).tolist():
             for number in range(int(first[place]), int(last[place])):
                 record, slot = self._records[number], int(self._slots[number])
@@ -62,10 +65,6 @@ class KeptImages:
         has_image = slots >= 0
         slots[~has_image] = _free_slots(c, int(np.count_nonzero(~has_image)), but=slots[has_image])
         return ChosenSlots(slots, has_image, sums)
-
-
-_SIDES = ("left", "right")
-_COMPARED = ("text", "seed", "member", "generator")
 
 
 def _free_slots(c: RingColumns, count: int, but: np.ndarray) -> np.ndarray:

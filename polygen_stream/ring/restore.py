@@ -28,13 +28,8 @@ from polygen_stream.ring.spec import RingSpec
 from polygen_stream.ring.state import copied_columns
 from polygen_stream.ring.take_over import Progress, TakenOver, ignore, images_in_place, keep_images, read_stored
 
-FREE = {
-    "max_retries",
-    "max_backlog",
-    "expected_groups",
-    "in_flight",
-    "storage",
-}  # of the spec: about what is produced from now on
+# Of the spec: about what is produced from now on, and where its pictures lie.
+FREE = {"max_retries", "max_backlog", "expected_groups", "in_flight", "storage"}
 
 
 def restore_snapshot(
@@ -98,6 +93,7 @@ def _forget_processes(c: RingColumns) -> None:
         getattr(c, name)[...] = 0
     c.board_step[:] = -1
     c.slot_owner[:] = -1
+    c.slot_kept[:] = 0  # in the file of that run, which this ring need not have
     c.lease[:] = 0
     c.group_leased[:] = 0
     c.generator_down[:] = 0

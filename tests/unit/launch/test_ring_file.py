@@ -14,6 +14,7 @@ from small_rings import small_spec
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import dump_config, load_config
 from polygen_stream.launch import ring_file
+from polygen_stream.launch.preflight import check_disk
 from polygen_stream.launch.process_plan import build_process_plan
 from polygen_stream.launch.ring_files import COMPLETED, GONE, IN_USE, INTERRUPTED, NO_RUN, REMOVABLE, find_files
 from polygen_stream.ring import Ring, ring_bytes
@@ -122,6 +123,17 @@ def test_too_little_space_is_told_with_both_numbers_and_an_existing_file_needs_n
         ring_file.check_file(huge, tmp_path / "new" / "x.ring")
     (tmp_path / "x.ring").touch()
     ring_file.check_file(huge, tmp_path / "x.ring")
+
+
+def test_a_run_that_starts_needs_room_for_its_file_once(tmp_path):
+    """Its file is there, with all its space, when the disk is looked at for the rest of the run."""
+    plan = build_process_plan(config(tmp_path / "disk"))
+    huge = replace(plan.ring, image_shape=(60_000, 60_000, 3))  # more than any disk has
+    with pytest.raises(UserError, match="images need"):
+        check_disk(config(tmp_path / "disk"), replace(plan, ring=huge), tmp_path / "run")
+    (tmp_path / "x.ring").touch()
+    there = replace(huge, storage=str(tmp_path / "x.ring"))
+    check_disk(config(tmp_path / "disk"), replace(plan, ring=there), tmp_path / "run")
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):

@@ -186,6 +186,20 @@ def test_a_checkpoint_has_the_table_and_the_file_the_images(filed_ring, tmp_path
     assert after.keys() == before.keys() and all((after[key] == before[key]).all() for key in before)
 
 
+def test_a_checkpoint_of_a_ring_that_kept_images_is_restored_without_the_file(filed_ring, tmp_path):
+    first = filed_ring()
+    open_plain(first, 5)
+    render(first)
+    kill(first)
+    second = filed_ring()  # it keeps the images of task 5, which has not come again
+    save_snapshot(second, tmp_path / "snapshot", payload=False)
+    third = restore_snapshot(tmp_path / "snapshot", small_spec())
+    third.register("test", "test")
+    open_plain(third, 5)
+    assert third.check() == [] and render(third) == 2
+    third.close()
+
+
 def test_pages_that_a_power_failure_lost_are_rendered_again(filed_ring, file, tmp_path):
     ring = filed_ring(image_shape=(64, 64, 3))
     for task in range(4):
