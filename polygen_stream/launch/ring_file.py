@@ -21,10 +21,9 @@ from polygen_stream.base.json_files import read_json, write_json
 from polygen_stream.base.run_folder import RunFolder
 from polygen_stream.config import MEMORY, RunConfig
 from polygen_stream.ring.memory import available_bytes
-from polygen_stream.ring.pixel_file import file_bytes, write_owner
+from polygen_stream.ring.pixel_file import SUFFIX, file_bytes, write_owner
 from polygen_stream.ring.spec import RingSpec
 
-SUFFIX = ".ring"
 GIB = 2**30
 LOCK_LIMIT_S = 15.0  # for processes of the attempt before, which may be dying
 # On these a lock may not hold, and every picture crosses the network twice.

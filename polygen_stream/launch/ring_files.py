@@ -8,9 +8,9 @@ from pathlib import Path
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.launch.ring_file import SUFFIX, lock, recorded_file
+from polygen_stream.launch.ring_file import lock, recorded_file
 from polygen_stream.launch.watch.status_query import how_it_ended
-from polygen_stream.ring.pixel_file import read_header
+from polygen_stream.ring.pixel_file import SUFFIX, read_header
 
 IN_USE, INTERRUPTED, COMPLETED = "in use", "interrupted", "completed"
 NO_RUN = "no run"  # its run folder has another file, or none

@@ -29,6 +29,7 @@ from polygen_stream.ring.records import Polarity
 from polygen_stream.ring.spec import RingSpec
 
 FORMAT, VERSION = "polygen-stream ring images", 1
+SUFFIX = ".ring"  # of the file's name
 HEADER = 4 * PAGE  # a path and the names of all generators fit
 # A task is stored as its id + 1: a file that was only allocated has no image. `text` is the key of T+ or T- (texts.py),
 # whichever the image shows.
@@ -191,8 +192,11 @@ def prepare_file(spec: RingSpec) -> None:
     Raises:
         UserError: there is too little space, or the folder cannot be written to.
         RingMismatch: there is a file, but of a ring with another spec.
+        ValueError: RingSpec.storage is no path that ends in SUFFIX, such as the folder of ring.storage.
     """
     path = Path(spec.storage)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"RingSpec.storage = {spec.storage!r} is not the path of a file *{SUFFIX}")
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from polygen_stream.config import RunConfig, curriculum_of, load_config
+from polygen_stream.config import MEMORY, RunConfig, curriculum_of, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.ring import Kind, Member, Ring
 from polygen_stream.schedule.curriculum import DrawMix
@@ -19,9 +19,9 @@ from polygen_stream.train.staging import Staging, build_staging
 
 
 def load(name: str, *overrides: str) -> RunConfig:
-    """Load a shipped config for a ring that holds one batch, half of whose texts are hard negatives."""
+    """Load a shipped config for a ring in memory that holds one batch, half of whose texts are hard negatives."""
     values = dict(word.split("=", 1) for word in overrides)
-    config = load_config(name, {"curriculum.schedule": "constant", **values})
+    config = load_config(name, {"curriculum.schedule": "constant", "ring.storage": MEMORY, **values})
     pairs, images = config.train.batch // 2, config.train.batch * config.generators.positives
     ring = {"slots": images, "min_fill": pairs, "max_backlog": 0, "samples_per_insert": 0.0, "draw_timeout_s": 30.0}
     return config.model_copy(update={"ring": config.ring.model_copy(update=ring)})

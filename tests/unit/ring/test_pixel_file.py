@@ -353,3 +353,9 @@ def test_a_disk_without_room_is_one_line_and_leaves_no_file(new_ring, tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_named(new_ring, tmp_path):
     with pytest.raises(UserError, match=r"cannot make .* choose another folder for ring\.storage"):
         new_ring(storage=str(tmp_path / "nowhere" / "images.ring"))
+
+
+def test_a_folder_is_not_taken_for_the_file(new_ring, tmp_path):
+    with pytest.raises(ValueError, match=r"is not the path of a file \*\.ring"):
+        new_ring(storage=str(tmp_path / "runs"))
+    assert list(tmp_path.iterdir()) == []
