@@ -19,6 +19,7 @@ from typing import Any
 from polygen_stream.base.errors import UserError
 from polygen_stream.base.jsonl import read_jsonl_lines
 from polygen_stream.captions.base import Caption, Dropped
+from polygen_stream.schedule.choice import Choice
 from polygen_stream.schedule.ledger import CaptionTask
 
 
@@ -30,16 +31,19 @@ class JournalEntry:
         task: the task.
         pair: whether a hard negative was requested.
         outcome: the caption, or why the task was dropped.
+        choice: why a policy chose the task; None for one that came in the order of the ledger.
     """
 
     task: CaptionTask
     pair: bool
     outcome: Caption | Dropped
+    choice: Choice | None = None
 
     def to_json(self) -> str:
         """Return the entry as one line of JSON, without the line break."""
         outcome = {"caption" if isinstance(self.outcome, Caption) else "dropped": asdict(self.outcome)}
-        return json.dumps({"task": asdict(self.task), "kind": "pair" if self.pair else "plain"} | outcome)
+        choice = {} if self.choice is None else {"choice": asdict(self.choice)}
+        return json.dumps({"task": asdict(self.task), "kind": "pair" if self.pair else "plain"} | outcome | choice)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> JournalEntry:
@@ -56,6 +60,7 @@ class JournalEntry:
             CaptionTask(**task),
             record["kind"] == "pair",
             Dropped(**outcome) if caption is None else Caption(**outcome),
+            Choice.from_record(record["choice"]) if "choice" in record else None,
         )
         entry._check()
         return entry

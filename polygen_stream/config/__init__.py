@@ -33,6 +33,7 @@ from polygen_stream.config.schema import (
     LaunchConfig,
     RingConfig,
     RunConfig,
+    SynthesisConfig,
     TrainConfig,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "LaunchConfig",
     "RingConfig",
     "RunConfig",
+    "SynthesisConfig",
     "TrainConfig",
     "allowed_changes",
     "asks_for_negatives",

@@ -17,7 +17,7 @@ from polygen_stream.config.derived import (
     pair_share,
     remote_generators,
 )
-from polygen_stream.config.draw_checks import check_catch_up, check_deterministic
+from polygen_stream.config.draw_checks import check_catch_up, check_deterministic, check_policy
 from polygen_stream.config.schema import CaptionsConfig, GeneratorsConfig, RunConfig, TrainConfig
 from polygen_stream.registry import is_own
 
@@ -50,6 +50,8 @@ def check_possible(config: RunConfig) -> None:
         check_deterministic(config)
     if config.ring.catch_up > 1:
         check_catch_up(config)
+    if config.synthesis.policy != "uniform":
+        check_policy(config)
     _check_pairs(config)
 
 

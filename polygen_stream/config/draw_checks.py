@@ -24,6 +24,21 @@ def check_catch_up(config: RunConfig) -> None:
             )
 
 
+def check_policy(config: RunConfig) -> None:
+    """Refuse a policy where nothing could follow it: captions that are given, or batches that must not depend on it."""
+    policy = f"synthesis.policy = {config.synthesis.policy!r}"
+    if config.ring.mode == "deterministic":
+        raise UserError(
+            f"{policy} has no place in ring.mode = 'deterministic', where every caption follows from the seed: set "
+            "synthesis.policy = 'uniform' or ring.mode = 'throughput'"
+        )
+    if config.captions.source == "shards":
+        raise UserError(
+            f"{policy} has nothing to choose with captions.source = 'shards', whose captions are given: set "
+            "synthesis.policy = 'uniform'"
+        )
+
+
 def check_deterministic(config: RunConfig) -> None:
     """Refuse a deterministic ring whose rules contradict, or that could never hold what a step waits for."""
     ring = config.ring

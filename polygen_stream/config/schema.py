@@ -16,11 +16,16 @@ from pydantic.config import JsonDict
 
 from polygen_stream.assets.resources import recipe_name
 from polygen_stream.config.methods import Method
-from polygen_stream.registry import CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, SAMPLERS
+from polygen_stream.registry import CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, POLICIES, SAMPLERS
 from polygen_stream.schedule.curriculum import CurriculumKind
 
 # TOML arrays arrive as lists; frozen sections hold tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+Factors = Annotated[
+    tuple[Literal["axis", "concept", "generator"], ...],
+    BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+]
 
 
 def check_device(name: str) -> str:
@@ -39,6 +44,7 @@ CaptionSourceName = Annotated[str, CAPTION_SOURCES, AfterValidator(CAPTION_SOURC
 BackendName = Annotated[str, ENGINE_BACKENDS, AfterValidator(ENGINE_BACKENDS.check)]
 ObjectiveName = Annotated[str, OBJECTIVES, AfterValidator(OBJECTIVES.check)]
 SamplerName = Annotated[str, SAMPLERS, AfterValidator(SAMPLERS.check)]
+PolicyName = Annotated[str, POLICIES, AfterValidator(POLICIES.check)]
 
 Device = Annotated[str, AfterValidator(check_device)]
 Devices = Annotated[tuple[Device, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -410,6 +416,50 @@ class RingConfig(Section):
         ge=0,
         json_schema_extra=FREE,
         description="Further attempts to render an image before it counts as failed.",
+    )
+
+
+class SynthesisConfig(Section):
+    """Synthesis: which captions are written next, from what training measures of those before."""
+
+    policy: PolicyName = Field(
+        default="uniform",
+        json_schema_extra=ONWARD,
+        description='What is wanted more: "uniform" (nothing), "hardest" (what the model tells apart worst), '
+        '"progress" (what it is learning right now), or your own, "module:attribute".',
+    )
+    by: Factors = Field(
+        default=("axis",),
+        json_schema_extra=ONWARD,
+        description='What "hardest" and "progress" tell apart: the "axis" of a caption, its "concept", the '
+        '"generator" of its images.',
+    )
+    candidates: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        json_schema_extra=ONWARD,
+        description="Tasks that the policy chooses one of. The others are passed over; they cost nothing.",
+    )
+    uniform_share: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        json_schema_extra=ONWARD,
+        description="Share of captions that are taken without asking the policy.",
+    )
+    sharpness: float = Field(
+        default=0.7,
+        ge=0,
+        le=8,
+        json_schema_extra=ONWARD,
+        description="What is one standard deviation more wanted than the mean weighs exp(`sharpness`) times as much.",
+    )
+    half_life: float = Field(
+        default=20.0,
+        gt=0,
+        json_schema_extra=ONWARD,
+        description="Training steps after which what they measured counts half.",
     )
 
 
@@ -795,6 +845,7 @@ class RunConfig(Section):
     generators: GeneratorsConfig = GeneratorsConfig()
     ring: RingConfig = RingConfig()
     curriculum: CurriculumConfig = CurriculumConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     launch: LaunchConfig = LaunchConfig()

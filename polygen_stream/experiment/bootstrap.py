@@ -7,13 +7,20 @@ from functools import cached_property
 
 import numpy as np
 
-from polygen_stream.experiment.results import COMPOSITION, ITEMS, TASKS, TrialResult
+from polygen_stream.experiment.results import COMPOSITION, ITEMS, TASKS, WORST, TrialResult
 
 DRAWS = 2000
 PICTURES_PER_CAPTION_PAIR = 2  # they stand side by side (`micro_suite.EditedPairs`)
 LEVEL = 0.95
-OUTCOMES = ("delta_mtl", COMPOSITION)
 Interval = tuple[float, float]
+_ITEMS = {**ITEMS, WORST: WORST}
+
+
+def outcomes_of(results: Sequence[TrialResult]) -> tuple[str, ...]:
+    """Return the outcomes of which arms are compared: WORST is one if the test runs have it."""
+    tested = [result for result in results if result.phase == "test"]
+    worst = bool(tested) and all(WORST in result.scores for result in tested)
+    return ("delta_mtl", COMPOSITION, WORST) if worst else ("delta_mtl", COMPOSITION)
 
 
 class CrossedBootstrap:
@@ -36,10 +43,14 @@ class CrossedBootstrap:
         results: rows of the table with `correct`; tuning trials do not count.
         baseline: the arm that changes are relative to.
         draws: how many.
+
+    Attributes:
+        outcomes: "delta_mtl", COMPOSITION and, if the results have it, WORST.
     """
 
     def __init__(self, results: Sequence[TrialResult], baseline: str, draws: int = DRAWS) -> None:
         self._baseline, self._draws = baseline, draws
+        self.outcomes = outcomes_of(results)
         self._runs: dict[str, dict[int, TrialResult]] = {}
         for result in sorted(results, key=lambda r: r.seed):
             if result.phase == "test":
@@ -47,7 +58,7 @@ class CrossedBootstrap:
         self._scores: dict[tuple[str, str], dict[int, np.ndarray]] = {}
 
     def delta(self, arm: str) -> dict[str, Interval]:
-        """Return the intervals of an arm's change over the baseline in OUTCOMES, in percent; NaN with one seed."""
+        """Return the intervals of an arm's change over the baseline in `outcomes`, in percent; NaN with one seed."""
         return self._intervals([arm])
 
     def difference(self, arm: str, against: str) -> dict[str, Interval]:
@@ -58,10 +69,10 @@ class CrossedBootstrap:
         reference = self._runs.get(self._baseline, {})
         seeds = [seed for seed in reference if all(seed in self._runs.get(arm, {}) for arm in arms)]
         if len(seeds) < 2:
-            return dict.fromkeys(OUTCOMES, (float("nan"), float("nan")))
+            return dict.fromkeys(self.outcomes, (float("nan"), float("nan")))
         changes = [self._changes(arm, seeds) for arm in arms]
         found = {}
-        for outcome in OUTCOMES:
+        for outcome in self.outcomes:
             drawn = changes[0][outcome] - changes[1][outcome] if len(changes) > 1 else changes[0][outcome]
             # A draw without a right answer of the baseline has no relative change.
             low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -69,20 +80,22 @@ class CrossedBootstrap:
         return found
 
     def _changes(self, arm: str, seeds: list[int]) -> dict[str, np.ndarray]:
-        """Return float [draws] of each of OUTCOMES."""
+        """Return float [draws] of each of `outcomes`."""
         terms = {}
         weights, all_seeds = self._weights(seeds), list(self._runs[self._baseline])
-        for task in (*TASKS, COMPOSITION):
+        others = [outcome for outcome in self.outcomes if outcome != "delta_mtl"]
+        for task in (*TASKS, *others):
             own, reference = self._drawn(arm, task), self._drawn(self._baseline, task)
             gain = _mean({seed: own[seed] - reference[seed] for seed in seeds}, weights)
             mean = _mean(reference, self._weights(all_seeds))
             terms[task] = 100 * gain / np.where(mean > 0, mean, np.nan)
-        return {"delta_mtl": np.mean([terms[task] for task in TASKS], axis=0), COMPOSITION: terms[COMPOSITION]}
+        total = np.mean([terms[task] for task in TASKS], axis=0)
+        return {"delta_mtl": total, **{outcome: terms[outcome] for outcome in others}}
 
     def _drawn(self, arm: str, task: str) -> dict[int, np.ndarray]:
         """Return the score of each run of an arm on the items of every draw: {seed: float [draws]}."""
         if (arm, task) not in self._scores:
-            shares = self._item_shares[ITEMS[task]]
+            shares = self._item_shares[_ITEMS[task]]
             self._scores[arm, task] = {
                 seed: shares @ run.correct[task].reshape(-1, shares.shape[1]).mean(0, dtype=np.float32)
                 for seed, run in self._runs[arm].items()
@@ -95,9 +108,9 @@ class CrossedBootstrap:
         first = next(iter(self._runs[self._baseline].values()))
         random = np.random.default_rng(0)
         shares = {}
-        for task, items in ITEMS.items():
-            if items not in shares:
-                together = PICTURES_PER_CAPTION_PAIR if items == "edits" else 1
+        for task, items in _ITEMS.items():
+            if items not in shares and task in first.correct:
+                together = PICTURES_PER_CAPTION_PAIR if items in ("edits", WORST) else 1
                 n = first.correct[task].shape[-1] // together
                 drawn = random.multinomial(n, np.full(n, 1 / n), self._draws) / (n * together)
                 shares[items] = drawn.repeat(together, axis=1).astype(np.float32)

@@ -97,10 +97,14 @@ def _check_arm(experiment: Experiment, arm: Arm) -> None:
             f"arm {arm.name}: ring.catch_up = {config.ring.catch_up:g} needs a ring that holds all {arm.captions}"
             f" captions, and its buffer is {arm.buffer}"
         )
-    if arm.captions > pool.trainable:
+    if config.synthesis.policy != "uniform" and not arm.supply:
         raise UserError(
-            f"arm {arm.name} has {arm.captions} captions, but the pool {pool.captions}, {pool.held_out} of them"
-            " held out"
+            f"arm {arm.name}: synthesis.policy = {config.synthesis.policy!r} has nothing to choose from: set supply"
+        )
+    wanted = max(arm.captions, arm.supply)
+    if wanted > pool.trainable:
+        raise UserError(
+            f"arm {arm.name} has {wanted} captions, but the pool {pool.captions}, {pool.held_out} of them held out"
         )
     if arm.buffer:
         _check_ring_batch(arm, texts, config.curriculum.kind)
@@ -117,6 +121,13 @@ def _check_ring(arm: Arm) -> None:
         raise UserError(f"arm {arm.name}: buffer is {arm.buffer} and reuse {arm.reuse}; a ring needs both")
     if arm.start > arm.buffer:
         raise UserError(f"arm {arm.name}: start is {arm.start}, more than the {arm.buffer} captions its ring holds")
+    if arm.supply and not arm.buffer >= arm.captions:
+        raise UserError(
+            f"arm {arm.name} chooses {arm.captions} captions of a supply, for a ring of {arm.buffer}: set buffer to "
+            f"{arm.captions} or more"
+        )
+    if 0 < arm.supply < arm.captions:
+        raise UserError(f"arm {arm.name}: supply is {arm.supply}, fewer than the {arm.captions} captions to be chosen")
 
 
 def _check_ring_batch(arm: Arm, texts: int, kind: str) -> None:
@@ -129,11 +140,11 @@ def _check_ring_batch(arm: Arm, texts: int, kind: str) -> None:
 
 
 def _check_images(arm: Arm, pool: PoolSpec, generator: str, copies: int, negatives: bool) -> None:
-    have = pool.copies(generator, negatives)
-    enough = len(have) >= copies and min(have[:copies]) >= arm.captions
+    have, wanted = pool.copies(generator, negatives), max(arm.captions, arm.supply)
+    enough = len(have) >= copies and min(have[:copies]) >= wanted
     if not enough:
         kind = "negatives" if negatives else "positives"
         raise UserError(
-            f"arm {arm.name} needs {copies} {kind} by {generator} of {arm.captions} captions, and the pool has {have}"
+            f"arm {arm.name} needs {copies} {kind} by {generator} of {wanted} captions, and the pool has {have}"
             " (captions with copy 0, 1, ...): add a layer to the pool"
         )

@@ -10,9 +10,10 @@ import numpy as np
 from polygen_stream.experiment.bootstrap import DRAWS, CrossedBootstrap, Interval
 from polygen_stream.experiment.plots import LABELS, draw
 from polygen_stream.experiment.reserved import SURE, ReservedCount
-from polygen_stream.experiment.results import COMPOSITION, SCORES, TASKS, TrialResult
+from polygen_stream.experiment.results import SCORES, TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
 from polygen_stream.experiment.statistics import SeedDelta, delta_by_seed, differences
+from polygen_stream.experiment.worst_edits import accuracy_by_edit, with_worst_edits, worst_edits
 
 
 def write_page(
@@ -34,7 +35,11 @@ def write_page(
     Returns:
         The path of NAME.md.
     """
-    deltas, bootstrap = delta_by_seed(results, experiment.baseline), CrossedBootstrap(results, experiment.baseline)
+    with_worst = with_worst_edits(experiment, results)
+    deltas, bootstrap = (
+        delta_by_seed(with_worst, experiment.baseline),
+        CrossedBootstrap(with_worst, experiment.baseline),
+    )
     draw(experiment, results, deltas, bootstrap, folder / f"{experiment.name}.png")
     page = folder / f"{experiment.name}.md"
     page.write_text(page_text(experiment, results, counts, command), encoding="utf-8")
@@ -45,6 +50,7 @@ def page_text(
     experiment: Experiment, results: Sequence[TrialResult], counts: Mapping[str, ReservedCount], command: str
 ) -> str:
     """Return the page as Markdown; arguments as of `write_page`."""
+    results = with_worst_edits(experiment, results)
     deltas, bootstrap = delta_by_seed(results, experiment.baseline), CrossedBootstrap(results, experiment.baseline)
     parts = [
         f"# {experiment.title}",
@@ -54,6 +60,7 @@ def page_text(
         f"![{experiment.title}]({experiment.name}.png)",
         _delta_table(experiment, deltas, bootstrap),
         _contrast_table(experiment, deltas, bootstrap),
+        _edit_table(experiment, results),
         _score_table(experiment, results),
         _reserved_table(counts),
         f"[{experiment.name}.csv]({experiment.name}.csv) has one row per run, including the trials for the"
@@ -89,15 +96,15 @@ def _budget(experiment: Experiment, results: Sequence[TrialResult]) -> str:
 
 
 def _delta_table(experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap) -> str:
-    outcomes = ["delta_mtl", *TASKS, COMPOSITION]
+    beside = bootstrap.outcomes[1:]
     over = "pools, seeds and test items" if experiment.pools > 1 else "seeds and test items of one pool"
     lines = [
-        f"Change from `{experiment.baseline}` in percent, mean over paired seeds. Delta_MTL and compositional have 95 %"
+        f"Change from `{experiment.baseline}` in percent, mean over paired seeds. {_and(bootstrap.outcomes)} have 95 %"
         f" intervals of a crossed bootstrap over {over} ({DRAWS:,} draws); the other columns are the five terms of"
         " Delta_MTL:",
         "",
-        "| arm | Delta_MTL | " + " | ".join(task.replace("_", " ") for task in TASKS) + " | compositional | seeds |",
-        "| --- |" + " ---: |" * (len(outcomes) + 1),
+        f"| arm | {' | '.join(['Delta_MTL', *(name.replace('_', ' ') for name in (*TASKS, *beside))])} | seeds |",
+        "| --- |" + " ---: |" * (len(TASKS) + len(beside) + 2),
     ]
     for arm in experiment.arms:
         own = [delta.percent for delta in deltas if delta.arm == arm.name]
@@ -109,7 +116,33 @@ def _delta_table(experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap:
             f"{np.mean([percent[outcome] for percent in own]):+.1f} {_shown(interval)}"
             for outcome, interval in intervals.items()
         ]
-        lines.append(f"| {arm.name} | {both[0]} | {terms} | {both[1]} | {len(own)} |")
+        lines.append(f"| {arm.name} | {both[0]} | {terms} | {' | '.join(both[1:])} | {len(own)} |")
+    return "\n".join(lines)
+
+
+def _and(outcomes: Sequence[str]) -> str:
+    *first, last = [LABELS[outcome] for outcome in outcomes]
+    return f"{', '.join(first)} and {last}"
+
+
+def _edit_table(experiment: Experiment, results: Sequence[TrialResult]) -> str:
+    """Compositional accuracy by edit, where the worst edits are an outcome."""
+    chosen = worst_edits(experiment, results) if experiment.worst_edits else []
+    if not chosen:
+        return ""
+    by_arm = {arm.name: accuracy_by_edit(results, arm.name) for arm in experiment.arms}
+    shown = {name: accuracy for name, accuracy in by_arm.items() if accuracy}
+    lines = [
+        f"Compositional accuracy by edit in percent, mean over seeds; the worst edits of `{experiment.baseline}` are"
+        f" {', '.join(edit.replace('_', ' ') for edit in chosen)}:",
+        "",
+        f"| edit | {' | '.join(shown)} |",
+        "| --- |" + " ---: |" * len(shown),
+    ]
+    reference = by_arm[experiment.baseline]
+    for edit in sorted(reference, key=reference.__getitem__):
+        scores = " | ".join(f"{100 * accuracy[edit]:.1f}" for accuracy in shown.values())
+        lines.append(f"| {edit.replace('_', ' ')} | {scores} |")
     return "\n".join(lines)
 
 

@@ -11,11 +11,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from polygen_stream.experiment.bootstrap import CrossedBootstrap
-from polygen_stream.experiment.results import COMPOSITION, TrialResult
+from polygen_stream.experiment.results import COMPOSITION, WORST, TrialResult
 from polygen_stream.experiment.spec import Experiment
 from polygen_stream.experiment.statistics import SeedDelta
 
-LABELS = {"delta_mtl": "Delta_MTL", COMPOSITION: "compositional"}
+LABELS = {"delta_mtl": "Delta_MTL", COMPOSITION: "compositional", WORST: "worst edits"}
 _CELL = re.compile(r"n[0-9]+-m[0-9]+")  # arms that belong to the grid
 
 
@@ -38,11 +38,12 @@ def draw(
 def _grid(
     experiment: Experiment, results: Sequence[TrialResult], deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap
 ) -> Figure:
-    """Both outcomes against n+, one line per m, of the arms named nX-mY."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    """All outcomes against n+, one line per m, of the arms named nX-mY."""
+    outcomes = bootstrap.outcomes
+    figure, axes = plt.subplots(1, len(outcomes), figsize=(5 * len(outcomes), 4), layout="constrained")
     generators = {result.arm: result.m for result in reversed(results) if result.phase == "test"}
     cells = [arm for arm in experiment.arms if arm.name in generators and _CELL.fullmatch(arm.name)]
-    for axis, outcome in zip(axes, LABELS, strict=True):
+    for axis, outcome in zip(axes, outcomes, strict=True):
         for m in sorted({generators[arm.name] for arm in cells}):
             own = sorted((arm for arm in cells if generators[arm.name] == m), key=lambda arm: arm.positives)
             means = [float(np.mean(_values(deltas, arm.name, outcome))) for arm in own]
@@ -64,10 +65,12 @@ def _grid(
 
 
 def _bars(experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap) -> Figure:
-    """Both outcomes of every arm, with intervals and single seeds."""
+    """All outcomes of every arm, with intervals and single seeds."""
     arms = [arm.name for arm in experiment.arms if arm.name in {delta.arm for delta in deltas}]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 1.2 + 0.4 * len(arms)), layout="constrained", sharey=True)
-    for axis, outcome in zip(axes, LABELS, strict=True):
+    outcomes = bootstrap.outcomes
+    size = 5 * len(outcomes), 1.2 + 0.4 * len(arms)
+    figure, axes = plt.subplots(1, len(outcomes), figsize=size, layout="constrained", sharey=True)
+    for axis, outcome in zip(axes, outcomes, strict=True):
         for place, arm in enumerate(arms):
             own = _values(deltas, arm, outcome)
             mean = float(np.mean(own))

@@ -1,4 +1,4 @@
-"""Batches from a pool: passes over all captions of an arm, or a ring that the captions stream through."""
+"""The data of an arm, and batches from passes over its captions; stream.py has those from a ring."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from math import ceil
 import numpy as np
 import torch
 
-from polygen_stream.assets.resources import recipe_name
 from polygen_stream.base.seeding import key, rng
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.experiment.pool import ImagePool
 from polygen_stream.experiment.spec import Arm
-from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec, RingTimeout
 from polygen_stream.ring.views import chosen_views
 from polygen_stream.schedule.co_occurrence import epoch_batches
 from polygen_stream.schedule.curriculum import DrawMix
 from polygen_stream.train.batch import TrainBatch, build_index, text_id
-from polygen_stream.train.data import RingReader
 from polygen_stream.train.model import Tokenizer
-from polygen_stream.train.staging import HostStaging
 
 
 class ArmData:
@@ -37,7 +33,7 @@ class ArmData:
     """
 
     def __init__(self, pool: ImagePool, arm: Arm, seed: int, negatives: bool) -> None:
-        self.arm, self.captions = arm, pool.captions[: arm.captions]
+        self.arm, self.captions = arm, pool.captions[: max(arm.captions, arm.supply)]
         self.ensemble = arm.ensemble(seed)
         m, n = len(self.ensemble), arm.images_per_caption
         tasks = [caption.task_id for caption in self.captions]
@@ -158,74 +154,7 @@ def _by_co_occurrence(captions: int, config: RunConfig) -> Iterator[_Texts]:
             yield _Texts(DrawMix(texts - 2 * pairs, pairs, batch.share), batch.singles, batch.negative, batch.pairs)
 
 
-def through_ring(data: ArmData, config: RunConfig, tokenizer: Tokenizer) -> Iterator[TrainBatch]:
-    """Yield the batches of all steps from a ring of `arm.buffer` captions with one insert per `arm.reuse` draws.
-
-    Before every draw, the captions that the rate limiter admits are inserted. A ring with room for all captions of the
-    arm gets each once, and then production is over. A smaller one evicts others when it is full, and after the last
-    caption the first one follows. Ring and reader are those of a run. With hard negatives, every caption comes with its
-    own.
-    """
-    arm, images = data.arm, data.arm.images_per_caption * len(data.sides)
-    spec = RingSpec(
-        slots=arm.buffer * images,
-        image_shape=_image_shape(data),
-        groups=arm.buffer,
-        members=images,
-        caption_bytes=config.ring.caption_bytes,
-        generators=tuple(map(recipe_name, data.ensemble)),
-        seed=config.seed,
-        min_fill=arm.start or arm.buffer,
-        samples_per_insert=arm.reuse,
-        error_buffer=config.train.batch + arm.reuse,
-        max_open=1,
-        catch_up=config.ring.catch_up,
-        expected_groups=len(data.captions),
-        images_per_draw=arm.positives,
-    )
-    ring = Ring.create(spec)
-    try:
-        ring.register("trainer", config.name)
-        reader = RingReader(
-            ring, curriculum_of(config), tokenizer, HostStaging(), torch.device("cpu"),
-            steps=config.train.steps, timeout_s=0.0, stop=lambda: False,
-        )  # fmt: skip
-        captions, batches = len(data.captions), iter(reader)
-        produced = enumerate(islice(endless_order(captions, config.seed), None if arm.buffer < captions else captions))
-        following = next(produced)
-        for step in range(config.train.steps):
-            ring.set_step(step)
-            while following and _insert(ring, data, row=following[1], task=following[0]):
-                following = next(produced, None)
-                if following is None:
-                    ring.finish_opening()
-            yield next(batches)
-    finally:
-        ring.close()
-
-
 def endless_order(captions: int, seed: int) -> Iterator[int]:
     """Yield the rows of one pass after the other, each pass in an order of its own, without end."""
     for number in count():
         yield from rng(seed, "pass", number).permutation(captions).tolist()
-
-
-def _image_shape(data: ArmData) -> tuple[int, int, int]:
-    height, width, channels = data.images(np.zeros(1, np.int64), np.zeros(1, np.int64)).shape[2:]
-    return height, width, channels
-
-
-def _insert(ring: Ring, data: ArmData, row: int, task: int) -> bool:
-    """Insert a caption with its images, T+ first; False when the ring has no room for it yet."""
-    caption, generators = data.captions[row], data.generators[row].tolist()
-    negative = caption.negative if len(data.sides) == 2 else None
-    kind = Kind.PLAIN if negative is None else Kind.PAIR
-    members = [Member(generator, side, 0) for side in data.sides for generator in generators]
-    try:
-        ring.open_groups([GroupRequest(task, kind, caption.text, negative, members)], timeout_s=0.0)
-    except RingTimeout:
-        return False
-    images = np.concatenate(list(data.images(np.full(len(data.sides), row), np.array(data.sides))))
-    while claims := ring.claim(range(len(data.ensemble)), len(members)):
-        ring.commit(claims, images[[claim.member for claim in claims]])
-    return True

@@ -20,6 +20,7 @@ from polygen_stream.experiment.items import items_path, read_items, write_items
 from polygen_stream.experiment.spec import Experiment, settings_hash
 
 COMPOSITION = "compositional"
+WORST = "worst_edits"  # mean of COMPOSITION over some edits, see worst_edits.py
 # Scores that are shares of right answers -> the set of test items that they ask about.
 ITEMS = {
     "zero_shot": "things",

@@ -134,6 +134,8 @@ class Arm(Table, frozen=True):
             many, as if they were rendered during training.
         reuse: of a ring: draws per inserted caption; the rate limiter's samples per insert.
         start: of a ring: captions in it before the first step, if not `buffer`.
+        supply: of a ring: captions of the pool that synthesis.policy chooses from, from the first; `captions` of them
+            are used. 0 = `captions`.
         config: keys of the run config and their values, over the experiment's.
     """
 
@@ -149,6 +151,7 @@ class Arm(Table, frozen=True):
     buffer: int = Field(default=0, ge=0)
     reuse: int = Field(default=0, ge=0)
     start: int = Field(default=0, ge=0)
+    supply: int = Field(default=0, ge=0)
     config: dict[str, Any] = {}
 
     def ensemble(self, seed: int) -> tuple[str, ...]:
@@ -188,6 +191,7 @@ class Experiment(Table, frozen=True):
         pools: number of pools that differ in their seed alone: pool number k has the pool's seed + k, and the run of
             seed s uses number s modulo their count.
         config: keys of the run config and their values, for all arms.
+        worst_edits: the edits in which the baseline is worst, so many of them, are an outcome of their own; 0 = none.
         plot: "grid" draws Delta_MTL against n+ for the arms named nX-mY, "bars" draws one bar per arm.
     """
 
@@ -205,6 +209,7 @@ class Experiment(Table, frozen=True):
     config: dict[str, Any] = {}
     arms: tuple[Arm, ...] = Field(min_length=1)
     contrasts: tuple[Contrast, ...] = ()
+    worst_edits: int = Field(default=0, ge=0, le=14)
     plot: Literal["grid", "bars"] = "bars"
 
     def arm(self, name: str) -> Arm:
@@ -231,7 +236,7 @@ class Experiment(Table, frozen=True):
                 for generator, negative in product(ensemble, (False, True) if negatives else (False,)):
                     for copy in range(-(-arm.images_per_caption // len(ensemble))):
                         wanted = generator, negative, copy
-                        needed[wanted] = max(needed.get(wanted, 0), arm.captions)
+                        needed[wanted] = max(needed.get(wanted, 0), arm.captions, arm.supply)
         return needed
 
     def texts(self, arm: Arm) -> int:

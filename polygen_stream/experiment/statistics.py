@@ -10,8 +10,8 @@ from scipy import stats
 
 from polygen_stream.base.errors import UserError
 from polygen_stream.evaluate.delta_mtl import delta_mtl
-from polygen_stream.experiment.bootstrap import OUTCOMES, CrossedBootstrap, Interval
-from polygen_stream.experiment.results import COMPOSITION, TASKS, TrialResult
+from polygen_stream.experiment.bootstrap import CrossedBootstrap, Interval, outcomes_of
+from polygen_stream.experiment.results import TASKS, TrialResult
 from polygen_stream.experiment.spec import Experiment
 
 LEVEL = 0.95
@@ -23,7 +23,7 @@ class SeedDelta:
     """Change of one run over the baseline's run of the same seed, in percent.
 
     Attributes:
-        percent: {outcome: percent} for "delta_mtl", each of TASKS and COMPOSITION.
+        percent: {outcome: percent} for "delta_mtl", each of TASKS, COMPOSITION and, where it is measured, WORST.
     """
 
     arm: str
@@ -78,7 +78,8 @@ def delta_by_seed(results: Sequence[TrialResult], baseline: str) -> list[SeedDel
     tested = [result for result in results if result.phase == "test"]
     _check_unique(tested)
     reference = {result.seed: result.scores for result in tested if result.arm == baseline}
-    outcomes = [*TASKS, COMPOSITION]
+    others = [outcome for outcome in outcomes_of(results) if outcome != "delta_mtl"]
+    outcomes = [*TASKS, *others]
     means = {name: float(np.mean([scores[name] for scores in reference.values()])) for name in outcomes}
     deltas = []
     for result in tested:
@@ -87,8 +88,8 @@ def delta_by_seed(results: Sequence[TrialResult], baseline: str) -> list[SeedDel
         # M_t - B_t of the seed, added to the mean of B_t.
         scores = {name: means[name] + result.scores[name] - reference[result.seed][name] for name in outcomes}
         total, terms = delta_mtl({t: scores[t] for t in TASKS}, {t: means[t] for t in TASKS})
-        composition = 100 * (scores[COMPOSITION] - means[COMPOSITION]) / means[COMPOSITION]
-        deltas.append(SeedDelta(result.arm, result.seed, {"delta_mtl": total, **terms, COMPOSITION: composition}))
+        changes = {name: 100 * (scores[name] - means[name]) / means[name] for name in others}
+        deltas.append(SeedDelta(result.arm, result.seed, {"delta_mtl": total, **terms, **changes}))
     return deltas
 
 
@@ -105,14 +106,14 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
 def differences(
     experiment: Experiment, deltas: Sequence[SeedDelta], bootstrap: CrossedBootstrap
 ) -> list[ArmDifference]:
-    """Test every contrast in Delta_MTL and in composition, over the seeds that both arms have.
+    """Test every contrast in the outcomes of the bootstrap, over the seeds that both arms have.
 
     Contrasts with fewer than two such seeds are left out.
     """
     found = []
     for contrast in experiment.contrasts:
         intervals = bootstrap.difference(contrast.arm, contrast.against)
-        for outcome in OUTCOMES:
+        for outcome in bootstrap.outcomes:
             first, second = (
                 {delta.seed: delta.percent[outcome] for delta in deltas if delta.arm == arm}
                 for arm in (contrast.arm, contrast.against)

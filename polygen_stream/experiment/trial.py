@@ -13,9 +13,10 @@ from polygen_stream.assets.resources import recipe_name
 from polygen_stream.config import asks_for_negatives
 from polygen_stream.experiment.measures import EvaluationSets, Measured, measure, validate
 from polygen_stream.experiment.pool import ImagePool
-from polygen_stream.experiment.reader import ArmData, passes, through_ring
+from polygen_stream.experiment.reader import ArmData, passes
 from polygen_stream.experiment.results import Trial, TrialResult
 from polygen_stream.experiment.spec import Arm, Experiment, PoolSpec, settings_hash
+from polygen_stream.experiment.stream import Stream
 from polygen_stream.train.model import initial_clip
 from polygen_stream.train.optim import build_optimizer
 from polygen_stream.train.precision import prefer_plain_attention
@@ -46,8 +47,11 @@ def run_trial(experiment: Experiment, trial: Trial, pools: Path) -> TrialResult:
     model.train()
     images = texts = 0
     norms, losses = [], []
-    for batch in (through_ring if arm.buffer else passes)(data, config, tokenizer):
+    stream = Stream(data, config, tokenizer) if arm.buffer else None
+    for batch in passes(data, config, tokenizer) if stream is None else stream.batches():
         result = train_step(model, optimizer, batch, config)
+        if stream is not None:
+            stream.report(batch, result)
         images, texts = images + result.images, texts + result.texts
         norms.append(result.grad_norm)
         losses.append(result.loss)

@@ -18,7 +18,7 @@ from polygen_stream.base.python import python_command
 from polygen_stream.base.text_files import decode_text
 from polygen_stream.config import RunConfig
 from polygen_stream.generators.recipe import load_recipe
-from polygen_stream.registry import CAPTION_SOURCES, REGISTRIES, is_own
+from polygen_stream.registry import CAPTION_SOURCES, POLICIES, REGISTRIES, is_own
 
 
 def check_own_parts(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -107,7 +107,7 @@ def _by_interpreter(config: RunConfig) -> dict[str, dict[str, str]]:
         section, _, leaf = registry.key.partition(".")
         value = getattr(getattr(config, section), leaf)
         if is_own(value):
-            captioner = config.launch.captioner_python if registry is CAPTION_SOURCES else ""
+            captioner = config.launch.captioner_python if registry in (CAPTION_SOURCES, POLICIES) else ""
             python = os.path.abspath(captioner) if captioner else sys.executable
             parts.setdefault(python, {})[registry.key] = value
     return parts

@@ -202,6 +202,7 @@ def ring_spec(config: RunConfig) -> RingSpec:
         inserts_per_step=inserts_per_step,
         in_flight=groups_in_flight(config),
         images_per_draw=config.train.images_per_text,
+        feedback_half_life=config.synthesis.half_life,
         storage="" if ring.storage == MEMORY else ring.storage,
     )
     check_spec(spec)

@@ -23,9 +23,10 @@ from polygen_stream.producers.task_scheduler import (
     target_groups,
     target_step,
 )
-from polygen_stream.ring import GeneratorsDown, Kind, RingStats, WaitStopped
+from polygen_stream.ring import GeneratorsDown, GroupRequest, Kind, RingStats, WaitStopped
 from polygen_stream.roles.device_lock import POLL_S, DeviceLock
 from polygen_stream.roles.role import RoleContext, run_role
+from polygen_stream.synthesis.rows import FeedbackRows
 
 
 def main(context: RoleContext, source_factory: Callable[[CaptionsConfig], CaptionSource] = caption_source) -> None:
@@ -132,8 +133,8 @@ class _Writer:
 
     def _submit(self, count: int, stats: RingStats) -> None:
         self._pause.end()
-        for task, kind in self._scheduler.next_tasks(count, stats):
-            self._source.submit(task, kind is Kind.PAIR)
+        for scheduled in self._scheduler.next_tasks(count, stats):
+            self._source.submit(scheduled.task, scheduled.kind is Kind.PAIR)
 
     def _wait_for_renderers(self) -> None:
         """Wait a moment, with no caption pending; another process may have the device meanwhile."""
@@ -158,9 +159,9 @@ class _Writer:
         caption_bytes = self._context.ring.spec.caption_bytes
         entries = []
         for written in self._source.collect():
-            task, kind = self._scheduler.finish_oldest()
+            task, kind, choice = self._scheduler.finish_oldest()
             outcome = self._selector.select(task.task_id, _check_length(written, caption_bytes))
-            entries.append(JournalEntry(task, kind is Kind.PAIR, outcome))
+            entries.append(JournalEntry(task, kind is Kind.PAIR, outcome, choice))
         if entries:
             self._journal.write(entries)
             self._written += entries
@@ -206,7 +207,11 @@ def _open(context: RoleContext, entry: JournalEntry, stop: Callable[[], bool]) -
         kind = Kind.PAIR if entry.pair else Kind.PLAIN
         members = group_members(task, kind, config.generators.negatives)
         try:
-            ring.open_group(task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, *waiting)
+            rows = FeedbackRows.of_names(*ring.feedback_names()).of(task.axis, task.concept)
+            request = GroupRequest(
+                task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, axis=rows[0], concept=rows[1]
+            )
+            ring.open_groups([request], *waiting)
         except GeneratorsDown:
             ring.skip_task(task.task_id, *waiting)
     except WaitStopped:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from polygen_stream.captions.banks.registry import chosen_axes
 from polygen_stream.captions.base import CaptionSource
@@ -14,8 +15,11 @@ from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.producers.lead_time import LeadTime
 from polygen_stream.ring import Kind, Member, RingStats
 from polygen_stream.roles.role import RoleContext
+from polygen_stream.schedule.choice import Choice
 from polygen_stream.schedule.curriculum import ErrorDiffusion
 from polygen_stream.schedule.ledger import CaptionTask, Ledger
+from polygen_stream.synthesis.choice import TaskChooser
+from polygen_stream.synthesis.rows import FeedbackRows
 
 
 @dataclass
@@ -33,6 +37,14 @@ class TaskCursor:
     rounding: ErrorDiffusion = field(default_factory=ErrorDiffusion)
 
 
+class ScheduledTask(NamedTuple):
+    """A task that the source gets, the kind of its group, and why a policy chose it if one did."""
+
+    task: CaptionTask
+    kind: Kind
+    choice: Choice | None
+
+
 class TaskScheduler:
     """Gives out tasks while there is room for their images, mixed as the curriculum asks.
 
@@ -43,7 +55,7 @@ class TaskScheduler:
         clock: seconds of any clock that only goes forward, by which the lead time is measured.
 
     Raises:
-        UserError: captions.axes has one that the source does not know.
+        UserError: captions.axes has one that the source does not know, or the policy cannot be loaded.
     """
 
     def __init__(
@@ -55,12 +67,13 @@ class TaskScheduler:
     ) -> None:
         config = context.config
         axes = chosen_axes(config.captions, source.axes)
-        self._ledger = Ledger(
-            config.seed, source.concepts, axes, len(config.generators.recipes), config.generators.positives
-        )
+        ledger = Ledger(config.seed, source.concepts, axes, len(config.generators.recipes), config.generators.positives)
+        rows = FeedbackRows.of_source(axes, source.concepts)
+        context.ring.name_feedback_rows(list(rows.axes), list(rows.concepts))
+        self._chooser = TaskChooser(config, ledger, rows)
         self._context, self._cursor, self._clock = context, cursor, clock
         self._curriculum, self._lead_time = curriculum_of(config), LeadTime()
-        self._in_flight: deque[tuple[CaptionTask, Kind]] = deque()
+        self._in_flight: deque[ScheduledTask] = deque()
 
     def count_wanted(self, stats: RingStats, pending: int) -> int:
         """Return how many tasks to submit to the source now, while `pending` are with it.
@@ -73,8 +86,11 @@ class TaskScheduler:
             return 0
         return min(captions.batch, target_groups(self._context.config) - self._cursor.opened - pending)
 
-    def next_tasks(self, count: int, stats: RingStats) -> list[tuple[CaptionTask, Kind]]:
-        """Return the next tasks, in the mix of the step at which their images will be ready."""
+    def next_tasks(self, count: int, stats: RingStats) -> list[ScheduledTask]:
+        """Return the next tasks that the policy wants, in the mix of the step at which their images will be ready."""
+        ring = self._context.ring
+        weights = self._chooser.update(ring.read_feedback())
+        ring.set_feedback_weights(weights.axes, weights.concepts, weights.generators)
         cursor, lead_steps = self._cursor, self._lead_time.steps(self._clock(), stats)
         tasks = []
         for _ in range(count):
@@ -83,12 +99,13 @@ class TaskScheduler:
                 *target_step(self._context, stats.step, lead_steps, cursor.next_task, opened)
             )
             kind = Kind.PAIR if cursor.rounding.take(share, 1) else Kind.PLAIN
-            tasks.append((self._ledger.task(cursor.next_task), kind))
+            task, choice = self._chooser.next(cursor.next_task)
+            tasks.append(ScheduledTask(task, kind, choice))
             self._in_flight.append(tasks[-1])
-            cursor.next_task += self._context.config.launch.nodes
+            cursor.next_task = task.task_id + self._context.config.launch.nodes
         return tasks
 
-    def finish_oldest(self) -> tuple[CaptionTask, Kind]:
+    def finish_oldest(self) -> ScheduledTask:
         """Remove and return the oldest task in flight: the source returns results in the order of submission."""
         return self._in_flight.popleft()
 

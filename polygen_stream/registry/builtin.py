@@ -1,4 +1,4 @@
-"""The four registries, with the package's own parts. A new part of the package is a line here."""
+"""The registries, with the package's own parts. A new part of the package is a line here."""
 
 from __future__ import annotations
 
@@ -62,4 +62,17 @@ SAMPLERS = Registry(
     contract="Sampler in polygen_stream/ring/sampler.py",
 )
 
-REGISTRIES = (CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, SAMPLERS)
+POLICIES = Registry(
+    key="synthesis.policy",
+    kind="synthesis policy",
+    parts={
+        "uniform": "polygen_stream.synthesis.uniform:Uniform",
+        "hardest": "polygen_stream.synthesis.hardest:Hardest",
+        "progress": "polygen_stream.synthesis.progress:Progress",
+    },
+    positional=("config",),
+    keywords=(),
+    contract="Policy in polygen_stream/synthesis/policy.py",
+)
+
+REGISTRIES = (CAPTION_SOURCES, ENGINE_BACKENDS, OBJECTIVES, POLICIES, SAMPLERS)

@@ -11,7 +11,8 @@ from polygen_stream.ring.errors import (
     RingTimeout,
     WaitStopped,
 )
-from polygen_stream.ring.layout import ring_bytes
+from polygen_stream.ring.feedback import CellMeans, Feedback, Measurement
+from polygen_stream.ring.layout import FEEDBACK_NAMES, ring_bytes
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import (
     Claim,
@@ -31,13 +32,16 @@ from polygen_stream.ring.spec_checks import check_spec
 from polygen_stream.ring.stats import RingStats
 
 __all__ = [
+    "FEEDBACK_NAMES",
     "CaptionTooLong",
+    "CellMeans",
     "Claim",
     "Draw",
     "DrawRecord",
     "DrawRequest",
     "DrawSummary",
     "DrawnGroup",
+    "Feedback",
     "GeneratorsDown",
     "GroupRequest",
     "JournalFull",
@@ -45,6 +49,7 @@ __all__ = [
     "Limits",
     "LockTimeout",
     "LostLock",
+    "Measurement",
     "Member",
     "PinResult",
     "Ring",

@@ -181,10 +181,13 @@ def describe(
         c.group_caption_bytes[rows].tolist(),
         c.group_negative_bytes[rows].tolist(),
         (c.group_kind[rows] == Kind.PAIR).tolist(),
+        zip(c.group_axis[rows].tolist(), c.group_concept[rows].tolist(), strict=True),
         strict=True,
     )
     drawn = []
-    for i, (row, kind, times_sampled, generation, task_id, caption_bytes, negative_bytes, is_pair) in enumerate(table):
+    for i, (row, kind, times_sampled, generation, task_id, caption_bytes, negative_bytes, is_pair, board) in enumerate(
+        table
+    ):
         start = 2 * i * width
         twin = None
         if kind is not Kind.PLAIN:
@@ -206,6 +209,7 @@ def describe(
                 negative_generators=tuple(compress(generators[i], negative[i])),
                 times_sampled=times_sampled,
                 has_negative=is_pair,
+                feedback_rows=board,
             )
         )
     return tuple(drawn)

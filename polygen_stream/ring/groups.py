@@ -17,7 +17,7 @@ from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, GeneratorsDown
 from polygen_stream.ring.eviction import evictable
 from polygen_stream.ring.kept_images import ChosenSlots, first_free
-from polygen_stream.ring.layout import CHUNK, RingColumns, Total
+from polygen_stream.ring.layout import CHUNK, FEEDBACK_NAMES, RingColumns, Total
 from polygen_stream.ring.limiter import RateLimiter
 from polygen_stream.ring.pixel_file import RECORD
 from polygen_stream.ring.records import GROUP_KINDS, GroupRequest, GroupState, Kind, Member, Polarity, SlotState
@@ -37,6 +37,8 @@ class Opening:
     kind: Kind
     texts: tuple[bytes, ...]  # T+ and, for a pair, T-
     members: tuple[Member, ...]
+    axis: int = -1  # row of the feedback board
+    concept: int = -1
 
 
 def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
@@ -56,7 +58,11 @@ def check_opening(spec: RingSpec, request: GroupRequest) -> Opening:
     if request.negative == request.caption:
         raise ValueError(f"task {request.task_id}: the negative caption equals the caption: {request.caption!r}")
     _check_members(spec, request.task_id, kind, request.members)
-    return Opening(request.task_id, kind, _checked_texts(spec, request), tuple(request.members))
+    for name, row in (("axis", request.axis), ("concept", request.concept)):
+        if not -1 <= row < FEEDBACK_NAMES:
+            raise ValueError(f"task {request.task_id}: {name} row {row} is not in -1 .. {FEEDBACK_NAMES - 1}")
+    texts = _checked_texts(spec, request)
+    return Opening(request.task_id, kind, texts, tuple(request.members), request.axis, request.concept)
 
 
 def _check_members(spec: RingSpec, task_id: int, kind: Kind, members: Sequence[Member]) -> None:
@@ -244,6 +250,8 @@ def _fill_rows(control: Control, journal: UndoJournal, openings: Sequence[Openin
         ("group_task", np.array([opening.task_id for opening in openings])),
         ("group_order", control.total(Total.SEQUENCE) + np.arange(len(openings))),
         ("group_step", control.total(Total.STEP)),
+        ("group_axis", np.array([opening.axis for opening in openings])),
+        ("group_concept", np.array([opening.concept for opening in openings])),
         ("group_caption_key", np.array([text_key(opening.texts[0]) for opening in openings])),
         ("group_negative_key", np.array([text_key(twin) if twin else 0 for twin in twins])),
         ("group_caption_bytes", np.array([len(opening.texts[0]) for opening in openings])),

@@ -5,7 +5,7 @@ others through the cache. The layout is a pure function of the spec, so every pr
 offsets; the hash over both is stored in the header and compared at attach.
 
     header | slot columns | group columns | group x member and process x group tables | captions
-           | process table | totals, limits | draw board | undo journal | padding to a page
+           | process table | totals, limits | draw board | feedback board | undo journal | padding to a page
            | payload [slots, H, W, 3] uint8
 
 With RingSpec.storage the payload is empty, and the images lie in a file (pixel_file.py).
@@ -23,7 +23,7 @@ import numpy as np
 from polygen_stream.ring.spec import RingSpec
 
 MAGIC = 0x504F4C5952494E47  # "POLYRING"
-VERSION = 8
+VERSION = 9
 PAGE = 4096
 # numpy's large arrays start 16 bytes into a page. A copy from the same place of another page, or a few bytes before it,
 # is a third slower: the processor takes loads for dependent on stores whose addresses agree in their last 12 bits.
@@ -35,6 +35,7 @@ LIBC_OFFSET, LIBC_BYTES = 256, 128
 SPEC_OFFSET = 1024
 PROCESSES = 64  # rows of the process table
 BOARD_STEPS = 4  # steps by which the leader's draws may be ahead of the slowest rank
+FEEDBACK_NAMES = 64  # rows of the feedback board for axes, as many for concepts, and the most generators it has
 CHUNK = 256  # members ended in one critical section, so that none is long
 ROLE_BYTES, NAME_BYTES, DOING_BYTES, REASON_BYTES = 32, 64, 96, 128
 
@@ -85,6 +86,20 @@ class Total(IntEnum):
     ROUND = 30  # the round that draws of PLAIN groups have reached, see picking.py
     PAIR_ROUND = 31  # the same for PAIR groups
     IMAGES_DRAWN = 32  # images that at least one draw took
+    FEEDBACK_STEPS = 33  # 1 + latest training step on the feedback board
+
+
+class FeedbackCell(IntEnum):
+    """Positions in a row of the feedback board: float64 by their bits, but for STEP. feedback.py says what they are."""
+
+    STEP = 0
+    IMAGES = 1
+    LOSS = 2
+    CORRECT = 3
+    PAIRS = 4
+    MARGIN = 5
+    SLOW_IMAGES = 6
+    SLOW_LOSS = 7
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,8 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("group_task", "i8", (groups,)),
         Column("group_order", "i8", (groups,)),  # opening number: smaller is older
         Column("group_step", "i8", (groups,)),  # curriculum step at opening
+        Column("group_axis", "i2", (groups,)),  # row of the feedback board, -1 = none
+        Column("group_concept", "i2", (groups,)),  # same
         Column("group_caption_key", "i8", (groups,)),  # 64-bit hash of T+, for "no caption twice"
         Column("group_negative_key", "i8", (groups,)),  # same for T-, 0 = none
         Column("group_caption_bytes", "i4", (groups,)),
@@ -150,6 +167,7 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("board_plain", "i4", (BOARD_STEPS,)),  # groups drawn as PLAIN, the first of the batch
         Column("board_negative", "i4", (BOARD_STEPS,)),  # groups drawn as NEGATIVE, behind them
         Column("board_pair", "i4", (BOARD_STEPS,)),  # groups drawn as PAIR, the last
+        Column("feedback", "i8", (3 * FEEDBACK_NAMES * len(FeedbackCell),)),  # [axis, concept, generator][row][cell]
         # Not journalled. Texts and batches are written before the row that shows them becomes visible; the rest of the
         # process table belongs to one writer and decides nothing.
         Column("text", "u1", (groups, 2, spec.caption_bytes), journalled=False),
@@ -165,6 +183,8 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
         Column("process_name", "u1", (PROCESSES, NAME_BYTES), journalled=False),
         Column("process_doing", "u1", (PROCESSES, DOING_BYTES), journalled=False),
         Column("generator_reason", "u1", (len(spec.generators), REASON_BYTES), journalled=False),
+        Column("feedback_name", "u1", (2 * FEEDBACK_NAMES, NAME_BYTES), journalled=False),  # of axes and concepts
+        Column("feedback_weight", "f8", (3 * FEEDBACK_NAMES,), journalled=False),  # what a policy gave; 0 = nothing
         Column("log_head", "i8", (2,), journalled=False),  # operation, number of valid entries
         Column("log_column", "i4", (log,), journalled=False),
         Column("log_index", "i4", (log,), journalled=False),
@@ -176,10 +196,11 @@ def columns_of(spec: RingSpec) -> tuple[Column, ...]:
 def journal_capacity(spec: RingSpec) -> int:
     """Return the entries the undo journal needs: the largest transition is an opening, a chunk of commits, or a draw.
 
-    An opening journals 21 cells per group and 10 per member, a commit at most 12 per member; completing or dropping a
+    An opening journals 23 cells per group and 10 per member, a commit at most 12 per member; completing or dropping a
     group, which both can do, 8 + 4 x members more.
     """
-    return 64 + max(40 * spec.members, CHUNK * (40 + 4 * spec.members), 6 * spec.groups)
+    feedback = 3 * FEEDBACK_NAMES * len(FeedbackCell)
+    return 64 + max(40 * spec.members, CHUNK * (40 + 4 * spec.members), 6 * spec.groups, feedback)
 
 
 def ring_bytes(spec: RingSpec) -> int:
@@ -253,6 +274,8 @@ class RingColumns:
     group_task: np.ndarray
     group_order: np.ndarray
     group_step: np.ndarray
+    group_axis: np.ndarray
+    group_concept: np.ndarray
     group_caption_key: np.ndarray
     group_negative_key: np.ndarray
     group_caption_bytes: np.ndarray
@@ -275,6 +298,7 @@ class RingColumns:
     board_plain: np.ndarray
     board_negative: np.ndarray
     board_pair: np.ndarray
+    feedback: np.ndarray
     text: np.ndarray
     board_group: np.ndarray
     slot_drawn: np.ndarray
@@ -288,6 +312,8 @@ class RingColumns:
     process_name: np.ndarray
     process_doing: np.ndarray
     generator_reason: np.ndarray
+    feedback_name: np.ndarray
+    feedback_weight: np.ndarray
     log_head: np.ndarray
     log_column: np.ndarray
     log_index: np.ndarray

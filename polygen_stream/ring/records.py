@@ -77,6 +77,8 @@ class GroupRequest:
         caption: T+.
         negative: T- of a PAIR, None of a PLAIN group.
         members: its images; at least one is positive.
+        axis: row of the feedback board (feedback.py) for its axis, -1 = none.
+        concept: the same for its concept.
     """
 
     task_id: int
@@ -84,6 +86,8 @@ class GroupRequest:
     caption: str
     negative: str | None
     members: Sequence[Member]
+    axis: int = -1
+    concept: int = -1
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class DrawnGroup:
         negative_generators: generator of each of `negative_slots`.
         times_sampled: draws before this one.
         has_negative: whether the group is a PAIR in the ring.
+        feedback_rows: rows of the feedback board for its axis and its concept, -1 = none.
     """
 
     row: int
@@ -179,6 +184,7 @@ class DrawnGroup:
     negative_generators: tuple[int, ...]
     times_sampled: int
     has_negative: bool
+    feedback_rows: tuple[int, int] = (-1, -1)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from polygen_stream.ring.state import copied_columns
 from polygen_stream.ring.take_over import Progress, TakenOver, ignore, images_in_place, keep_images, read_stored
 
 # Of the spec: about what is produced from now on, and where its pictures lie.
-FREE = {"max_retries", "max_backlog", "expected_groups", "in_flight", "storage"}
+FREE = {"max_retries", "max_backlog", "expected_groups", "in_flight", "storage", "feedback_half_life"}
 
 
 def restore_snapshot(

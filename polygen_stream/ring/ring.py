@@ -12,16 +12,28 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self, TypeVar
 
 import numpy as np
 
 from polygen_stream.base.errors import PolygenError, UserError
-from polygen_stream.ring import board, diagnosis, drawing, groups, members, memory, pins, process_table, reaper
+from polygen_stream.ring import (
+    board,
+    diagnosis,
+    drawing,
+    feedback,
+    groups,
+    members,
+    memory,
+    pins,
+    process_table,
+    reaper,
+)
 from polygen_stream.ring.control import Control
 from polygen_stream.ring.errors import CaptionTooLong, RingExhausted, RingTimeout, WaitStopped
+from polygen_stream.ring.feedback import Feedback, Measurement
 from polygen_stream.ring.inspection import complete_groups
 from polygen_stream.ring.invariants import broken_invariants, damaged_slots
 from polygen_stream.ring.layout import CHUNK, Total, ring_bytes
@@ -509,6 +521,30 @@ class Ring:
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.spec.groups:
             raise ValueError(f"group row {row} of {self.spec.groups}")
+
+    # ---- feedback
+
+    def name_feedback_rows(self, axes: Sequence[str], concepts: Sequence[str]) -> None:
+        """Name the rows of the feedback board that groups are opened with; those beyond FEEDBACK_NAMES have none."""
+        feedback.name_rows(self._control, axes, concepts)
+
+    def feedback_names(self) -> tuple[list[str], list[str]]:
+        """Return the names of the rows of axes and of concepts, "" where there is none."""
+        return feedback.names(self._control)
+
+    def set_feedback_weights(
+        self, axes: Mapping[str, float], concepts: Mapping[str, float], generators: Mapping[str, float]
+    ) -> None:
+        """Note how much a policy wants the rows of these names, for those who look at the run."""
+        feedback.set_weights(self._control, axes, concepts, generators)
+
+    def add_feedback(self, measured: Measurement) -> None:
+        """Add what a training step measured of its images to the feedback board."""
+        feedback.add(self._control, measured)
+
+    def read_feedback(self) -> Feedback:
+        """Return the means on the feedback board."""
+        return feedback.read(self._control)
 
     # ---- supervisor and all processes
 

@@ -36,6 +36,7 @@ class RingSpec:
         inserts_per_step: tasks by which the window moves on per step.
         in_flight: groups that may be OPEN beyond the rate limiter's window, see limiter.py.
         images_per_draw: most images of T+, and of T-, that a draw takes of a group (0 = all), see views.py.
+        feedback_half_life: training steps after which what they measured counts half, see feedback.py.
         storage: absolute path of the file that the images lie in (pixel_file.py); "" = memory.
     """
 
@@ -62,6 +63,7 @@ class RingSpec:
     inserts_per_step: float = 0.0
     in_flight: int = 0
     images_per_draw: int = 0
+    feedback_half_life: float = 20.0
     storage: str = ""
 
     def __post_init__(self) -> None:

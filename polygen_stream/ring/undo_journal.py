@@ -38,6 +38,7 @@ class Operation(IntEnum):
     RECEIVE = 15
     PIN = 16
     SKIP = 17
+    FEEDBACK = 18
 
 
 _OPERATION, _LENGTH = 0, 1

@@ -166,12 +166,12 @@ class _Node:
             if not wanted:
                 yield from self._idle(self.filled, pause.POLL_S)
                 continue
-            for task, kind in scheduler.next_tasks(wanted, stats):
+            for task, kind, _ in scheduler.next_tasks(wanted, stats):
                 source.submit(task, kind is Kind.PAIR)
             yield from self._compute(self.placement.captioner, self.times.caption_s * wanted)
             for caption in source.collect():
                 assert isinstance(caption, Caption), "sources of a simulation drop no caption"
-                task, kind = scheduler.finish_oldest()
+                task, kind, _ = scheduler.finish_oldest()
                 members = group_members(task, kind, config.generators.negatives)
                 request = GroupRequest(task.task_id, kind, caption.text, caption.negative, members)
                 while not ring.try_open([request]):

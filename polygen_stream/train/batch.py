@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,8 @@ class TrainBatch:
             them. None for a batch that does not come from a ring.
         waited_s: seconds of waiting for the ring and for other ranks.
         load_wait_s: seconds that training waited, besides, until the batch was read from the ring and tokenised.
+        feedback_rows: int64 [N, 3] on the host, the rows of the ring's feedback board for each image: axis, concept,
+            generator; -1 = none. None for a batch that does not come from a ring: nothing is measured of it.
         leftover: counts of the leftover queue after the draw, if the reader has one.
         staged: the copy of the batch to the device, which `train_step` waits for.
     """
@@ -51,6 +54,7 @@ class TrainBatch:
     draw_record: DrawRecord | None
     waited_s: float
     load_wait_s: float = 0.0
+    feedback_rows: np.ndarray | None = None
     leftover: dict[str, dict[str, int]] | None = None
     staged: Staged = ON_HOST
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torchdata.nodes import BaseNode
 
@@ -263,13 +264,16 @@ class RingReader(BaseNode[TrainBatch]):
         slots = [group.positive_slots for group in draw.groups] + [group.negative_slots for group in pairs]
         generators = [group.positive_generators for group in draw.groups]
         generators += [group.negative_generators for group in pairs]
+        counts = [len(slots_of_text) for slots_of_text in slots]
         index, image_ids = build_index(
             texts,
-            [len(slots_of_text) for slots_of_text in slots],
+            counts,
             [text_id(group.task_id, group.kind is Kind.NEGATIVE) for group in draw.groups]
             + [text_id(group.task_id, True) for group in pairs],
             len(pairs),
         )
+        boards = [group.feedback_rows for group in draw.groups] + [group.feedback_rows for group in pairs]
+        shown_by = [g for generators_of_text in generators for g in generators_of_text]
         tokens = self._tokenizer(texts)
         with self._staging.batch() as staged:
             return TrainBatch(
@@ -280,9 +284,10 @@ class RingReader(BaseNode[TrainBatch]):
                 index=index.to(self._device),
                 texts=tuple(texts),
                 image_ids=image_ids,
-                generators=tuple(g for generators_of_text in generators for g in generators_of_text),
+                generators=tuple(shown_by),
                 draw_record=record,
                 waited_s=waited_s,
+                feedback_rows=np.column_stack([np.repeat(boards, counts, axis=0), shown_by]),
                 leftover=self._counts(),
                 staged=staged,
             )

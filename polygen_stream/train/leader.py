@@ -46,7 +46,8 @@ class Leader:
             step = each.batch.step
             if step % train.log_every == 0 or step + 1 == train.steps:
                 time_s = each.ended - self._start_time
-                self._metrics.log_step(each.batch, each.result, self._ring.stats(), time_s=time_s, step_s=each.step_s)
+                stats, feedback = self._ring.stats(), self._ring.read_feedback()
+                self._metrics.log_step(each.batch, each.result, stats, feedback, time_s=time_s, step_s=each.step_s)
 
     def save_checkpoint(self, steps_done: int) -> None:
         """Save a checkpoint during training."""

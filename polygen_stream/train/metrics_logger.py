@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from polygen_stream.base.jsonl import JsonLines, cut_jsonl, read_jsonl
 from polygen_stream.base.run_folder import RunFolder
-from polygen_stream.ring import DrawRecord, RingStats
+from polygen_stream.ring import CellMeans, DrawRecord, Feedback, RingStats
 from polygen_stream.ring.draw_log import DrawLog
 from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.step import StepResult
@@ -38,6 +39,7 @@ class MetricsLogger:
         batch: TrainBatch,
         result: StepResult,
         stats: RingStats,
+        feedback: Feedback,
         *,
         time_s: float,
         step_s: float,
@@ -48,10 +50,12 @@ class MetricsLogger:
             batch: what the step was trained on.
             result: what came of it.
             stats: of the ring now; the next batch may have been drawn already.
+            feedback: of the ring now.
             time_s: seconds from the start of this process to the end of the step; those of earlier attempts are added.
             step_s: seconds of the step's work, without `batch.waited_s`.
         """
         record = step_record(batch, result, stats, time_s=self._earlier_s + time_s, step_s=step_s)
+        record["feedback"] = {"axes": _means(feedback.axes), "generators": _means(feedback.generators)}
         if batch.leftover is not None:
             record["leftover"] = batch.leftover
         self._metrics.write(record)
@@ -88,4 +92,13 @@ def step_record(
         "mean_reuse": stats.mean_reuse,
         "texts": result.texts,
         "images": result.images,
+    }
+
+
+def _means(rows: Mapping[str, CellMeans]) -> dict[str, dict[str, float]]:
+    """Return rows of the feedback board for JSON; the margin is missing where no pair was drawn."""
+    return {
+        name: {"loss": round(row.loss, 5), "correct": round(row.correct, 5), "weight": round(row.weight, 4)}
+        | ({"margin": round(row.margin, 5)} if row.pairs else {})
+        for name, row in rows.items()
     }

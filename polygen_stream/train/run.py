@@ -23,6 +23,7 @@ import torch
 
 from polygen_stream.base.seeding import key
 from polygen_stream.roles.role import RoleContext, run_role
+from polygen_stream.train.feedback import report_feedback
 from polygen_stream.train.late_results import LateResults
 from polygen_stream.train.leader import Leader
 from polygen_stream.train.lost_ranks import reporting_lost_ranks
@@ -73,6 +74,7 @@ def train(trainer: Trainer, start_time: float) -> None:
             ring.heartbeat(f"step {steps_done} of {config.train.steps}", batch.waited_s, step_s)
             if save := checkpoint_due(config.train, steps_done):
                 finished += late.rest()
+            report_feedback(ring, finished)
             if leader is not None:
                 leader.record_results(finished)
                 if save:
@@ -81,6 +83,7 @@ def train(trainer: Trainer, start_time: float) -> None:
             if device_lock.slice_expired():
                 yield_device(device_lock, ranks.device)
         finished = late.rest()
+        report_feedback(ring, finished)
         if leader is not None:
             leader.record_results(finished)
     if leader is not None:

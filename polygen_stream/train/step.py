@@ -22,6 +22,7 @@ from polygen_stream.train.augment import augment
 from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.forward import ClipOutput, ClipTowers, forward_in_micro_batches
 from polygen_stream.train.grad_cache import CachedFeatures
+from polygen_stream.train.image_measures import measure_images
 from polygen_stream.train.model import ClipModel, clamp_logit_scale, image_size
 from polygen_stream.train.objectives import find_objective
 from polygen_stream.train.optim import set_learning_rate
@@ -43,6 +44,8 @@ class StepResult:
         images: number of images, I+ and I-.
         texts: number of texts, T+ and T-.
         negatives: number of T- alone.
+        measured: of this rank's images, float [3, N] on the host (image_measures.py); None if the batch is not from a
+            ring.
     """
 
     loss: float
@@ -53,6 +56,7 @@ class StepResult:
     images: int
     texts: int
     negatives: int
+    measured: Tensor | None = None
 
 
 class IssuedStep:
@@ -67,6 +71,7 @@ class IssuedStep:
         grad_norm: [].
         logit_scale: [].
         parts: terms of the loss, [] each.
+        measured: of this rank's images, [3, N], if they are.
     """
 
     def __init__(
@@ -80,11 +85,13 @@ class IssuedStep:
         grad_norm: Tensor,
         logit_scale: Tensor,
         parts: Mapping[str, Tensor],
+        measured: Tensor | None,
     ) -> None:
         self._step, self._lr, self._ranks, self._parts = step, lr, ranks, tuple(parts)
         # From a GPU into pinned memory, which is filled when the GPU gets there.
         self._counts = counts.to("cpu", non_blocking=True)
         values = (loss, grad_norm, logit_scale, *parts.values())
+        self._measured = None if measured is None else measured.to("cpu", non_blocking=True)
         self._values = [value.detach().to("cpu", non_blocking=True) for value in values]
         self._there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
 
@@ -105,7 +112,7 @@ class IssuedStep:
                 " restart from the last checkpoint with a lower train.lr or train.grad_clip"
             )
         images, texts, negatives = map(int, self._counts.tolist())
-        return StepResult(loss, parts, self._lr, grad_norm, logit_scale, images, texts, negatives)
+        return StepResult(loss, parts, self._lr, grad_norm, logit_scale, images, texts, negatives, self._measured)
 
 
 def train_step(
@@ -162,6 +169,7 @@ def issue_step(
         config=train,
         group=group,
     )
+    measured = None if batch.feedback_rows is None else measure_images(output, batch.index, train.loss_chunk)
     counts = (len(batch.images), len(batch.texts), batch.index.negatives)
     total_loss, total_counts = sum_over_ranks(loss, counts, group)
 
@@ -187,6 +195,7 @@ def issue_step(
         grad_norm=grad_norm,
         logit_scale=model.logit_scale.exp(),
         parts=parts,
+        measured=measured,
     )
 
 

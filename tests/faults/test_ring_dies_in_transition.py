@@ -13,7 +13,7 @@ import pytest
 from killed_children import JOURNALLED_WRITES, every_line, fork_child, stop_at, was_killed
 from small_rings import open_pair, open_plain, pictures, render, small_spec
 
-from polygen_stream.ring import DrawRequest, PinResult, Ring, RingTimeout
+from polygen_stream.ring import DrawRequest, Measurement, PinResult, Ring, RingTimeout
 from polygen_stream.ring.layout import Total, columns_of
 
 
@@ -140,7 +140,13 @@ def first_group(ring: Ring) -> tuple[int, int]:
     return group.row, group.generation
 
 
+def measured(ring: Ring, _: object) -> None:
+    rows = np.array([(0, 1, 0), (2, 1, 1)])
+    ring.add_feedback(Measurement(3, rows, np.array([1.0, 2.0]), np.array([True, False]), np.array([0.5, np.nan])))
+
+
 SCENARIOS = {
+    "feedback": Scenario(nothing, measured),
     "open": Scenario(nothing, lambda ring, _: open_pair(ring, 0)),
     "open_evicts": Scenario(used_up, lambda ring, _: open_pair(ring, 2), changes={"slots": 4}, one=False),
     "claim": Scenario(wanted, lambda ring, _: ring.claim([0, 1], 8)),

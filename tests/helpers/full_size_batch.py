@@ -64,4 +64,7 @@ def make_up(config: RunConfig, ranks: RankGroup, tokenizer: Tokenizer) -> tuple[
     pixels = torch.empty(len(image_ids), side, side, 3, dtype=torch.uint8, device=device)
     mix = DrawMix(plain=0, pair=config.train.batch // 2, share=0.5)
     tokens = tokenizer(texts).to(device)
-    return TrainBatch(0, mix, pixels, tokens, index.to(device), tuple(texts), image_ids, (), None, 0.0), None
+    rows = np.zeros((len(image_ids), 3), np.int64)
+    return TrainBatch(
+        0, mix, pixels, tokens, index.to(device), tuple(texts), image_ids, (), None, 0.0, feedback_rows=rows
+    ), None

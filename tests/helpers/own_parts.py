@@ -1,6 +1,6 @@
 """A user's own module with a part of every kind, and what its author might get wrong. Written into a test's folder.
 
-Caption source, objective and sampler are the ones that docs/extending.md shows.
+Caption source, objective, sampler and policy are the ones that docs/extending.md shows.
 """
 
 from __future__ import annotations

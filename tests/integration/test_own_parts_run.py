@@ -65,6 +65,7 @@ def test_a_run_trains_with_parts_from_outside(folder: Path):
         "captions.source": "my_parts:Pets",
         "train.objective": "my_parts:image_to_text",
         "ring.sampler": "my_parts:newest",
+        "synthesis.policy": "my_parts:Unsure",
     }
     overrides = [word for key, value in settings.items() for word in (f"--{key}", value)]
     done = command(folder, "run", "my.toml", "--run-dir", "run", *overrides)
@@ -78,7 +79,10 @@ def test_a_run_trains_with_parts_from_outside(folder: Path):
     assert config["train"]["model"] == str(folder / "my_clip.json")
     assert config["captions"]["source"] == "my_parts:Pets"
     own = json.loads((run / "provenance.json").read_text())["own_parts"]
-    assert set(own) == {"generators.recipes", "train.model", "captions.source", "train.objective", "ring.sampler"}
+    assert set(own) == {
+        "generators.recipes", "train.model", "captions.source", "train.objective", "ring.sampler", "synthesis.policy",
+    }  # fmt: skip
+    assert '"choice": {"step":' in (run / "journal.jsonl").read_text()
     assert own["train.objective"]["file"] == str(folder / "my_parts.py")
     texts = [line for line in (run / "journal.jsonl").read_text().splitlines() if "a red cat" in line]
     assert texts and '"Pets"' in (run / "journal.jsonl").read_text()

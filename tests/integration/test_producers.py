@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from role_processes import fill, starting, wait
 
 from polygen_stream.assets.resources import SHIPPED_WEIGHTS
 from polygen_stream.captions.base import Caption, Dropped
 from polygen_stream.captions.grammar import GrammarSource
 from polygen_stream.captions.journal import JournalEntry, read_journal, read_provenances
 from polygen_stream.captions.selection.balance import Balancer, DropReason
-from polygen_stream.config import RunConfig, dump_config, load_config
+from polygen_stream.config import RunConfig, load_config
 from polygen_stream.launch.process_plan import ring_spec
 from polygen_stream.micro.training.card import read_card
 from polygen_stream.ring import DrawRequest, Kind, Member, Ring, RingTimeout
@@ -42,35 +41,8 @@ def small_config(**changes: str) -> RunConfig:
 @pytest.fixture
 def start(tmp_path: Path):
     """start(config, ring, role, *arguments) runs a role; what is left of it is killed at the end."""
-    running: list[subprocess.Popen] = []
-
-    def start(config: RunConfig, ring: Ring, role: str, *arguments: str) -> subprocess.Popen:
-        dump_config(config, tmp_path / "config.toml")
-        command = [sys.executable, "-m", f"polygen_stream.producers.{role}", "--run-dir", str(tmp_path)]
-        command += ["--ring-fd", str(ring.fd), "--name", role, *arguments]
-        running.append(subprocess.Popen(command, pass_fds=[ring.fd], stderr=subprocess.PIPE, text=True))
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def wait(done: Callable[[], object], seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
-def fill(ring: Ring, most: int = 10**6) -> int:
-    """Commits noise for everything that is wanted, or `most` images of it; how many images that were."""
-    rng, done = np.random.default_rng(0), 0
-    while done < most and (claims := ring.claim(range(len(ring.spec.generators)), min(64, most - done))):
-        ring.commit(claims, rng.integers(0, 256, (len(claims), *ring.spec.image_shape), np.uint8))
-        done += len(claims)
-    return done
+    with starting(tmp_path) as start:
+        yield start
 
 
 def test_the_captioner_keeps_its_backlog_and_ends_at_the_target(start, tmp_path: Path):

@@ -39,7 +39,9 @@ ALLOWED = {
     "captions": BASE | {"assets", "config", "micro", "registry", "schedule"},
     "fetch": BASE | {"assets", "config", "engine", "generators"},
     "export": BASE | {"captions", "config", "engine", "generators", "ring", "roles"},
-    "producers": BASE | {"captions", "config", "engine", "export", "generators", "ring", "roles", "schedule"},
+    "synthesis": BASE | {"config", "registry", "ring", "schedule"},
+    "producers": BASE
+    | {"captions", "config", "engine", "export", "generators", "ring", "roles", "schedule", "synthesis"},
     "train": BASE | {"assets", "checkpoints", "config", "registry", "ring", "roles", "schedule"},
     "launch": BASE | {"assets", "checkpoints", "config", "generators", "registry", "ring", "roles"},
     "doctor": BASE | {"assets", "config", "generators", "launch", "ring"},
@@ -57,7 +59,7 @@ ALLOWED = {
     "experiment": BASE
     | {
         "analyze", "assets", "captions", "config", "engine", "evaluate", "generators", "micro", "ring", "schedule",
-        "train",
+        "synthesis", "train",
     },
     "bench": BASE
     | {
@@ -74,7 +76,7 @@ ALLOWED = {
 HEAVY = {"torch", "torchvision", "open_clip", "diffusers", "transformers", "vllm", "tensorrt", "tensorrt_rtx"}
 LIGHT = [
     "assets", "base", "capacity", "checkpoints", "cli", "config", "doctor", "fetch", "launch", "registry", "ring",
-    "roles", "schedule",
+    "roles", "schedule", "synthesis",
 ]  # fmt: skip
 
 

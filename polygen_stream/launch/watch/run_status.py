@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.run_folder import RunFolder
@@ -24,6 +25,7 @@ from polygen_stream.ring import RingStats
 
 RATE_WINDOW_S = 10.0
 LAST_EVENTS = 5
+MOST_WANTED = 5
 STARTING = "importing its libraries"  # what a process does until it has joined the ring
 
 
@@ -207,6 +209,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "mean_reuse": stats.mean_reuse,
         "slots": {"free": stats.free_slots, "all": config.ring.slots},
         "ring_file": (file := recorded_file(run_dir)) and str(file),
+        "synthesis": {"policy": config.synthesis.policy, "wanted": _most_wanted(metrics)},
         "generators": {
             name: {
                 "images": count,
@@ -227,6 +230,13 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "degraded": shot.degraded or "; ".join(event["text"] for event in happened if event["event"] == "degraded"),
         "events": happened[-LAST_EVENTS:],
     }
+
+
+def _most_wanted(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the MOST_WANTED axes that weigh most, as the newest metrics have them; {} while all weigh the same."""
+    axes = metrics.get("feedback", {}).get("axes", {})
+    weighed = {name: row for name, row in axes.items() if row["weight"] != 1}
+    return dict(sorted(weighed.items(), key=lambda item: -item[1]["weight"])[:MOST_WANTED])
 
 
 def _age_s(folder: Path) -> float | None:

@@ -55,6 +55,7 @@ def _training(found: dict) -> Table:
         age = checkpoint["age_s"]
         table.add_row("last checkpoint", f"step {checkpoint['step']}" + ("" if age is None else f", {clock(age)} ago"))
     table.add_row("scores", _scores(found))
+    table.add_row("synthesis", Text(_synthesis(found)))
     restarts = ", ".join(f"{name} {count}" for name, count in found["restarts"].items())
     table.add_row("started again", restarts or "nothing")
     if recorder := found["recorder"]:
@@ -68,6 +69,18 @@ def _scores(found: dict) -> Text:
         return Text(found["no_scores"] or "-")
     scores = ", ".join(f"{_called(name)} {100 * score:.1f} %" for name, score in newest["scores"].items())
     return Text(f"step {newest['step']}: {scores}")
+
+
+def _synthesis(found: dict) -> str:
+    policy, wanted = found["synthesis"]["policy"], found["synthesis"]["wanted"]
+    if not wanted:
+        return policy
+    shown = ", ".join(f"{axis} x {row['weight']:.2f} (margin {_margin(row)})" for axis, row in wanted.items())
+    return f"{policy}; most wanted: {shown}"
+
+
+def _margin(row: dict) -> str:
+    return f"{row['margin']:.3f}" if "margin" in row else "-"
 
 
 def _called(score: str) -> str:

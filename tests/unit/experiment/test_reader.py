@@ -10,8 +10,9 @@ import torch
 
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.experiment.pool import PoolCaption
-from polygen_stream.experiment.reader import ArmData, passes, through_ring
+from polygen_stream.experiment.reader import ArmData, passes
 from polygen_stream.experiment.spec import Arm, PoolSpec
+from polygen_stream.experiment.stream import Stream
 
 GENERATORS = ("sd15", "sd2", "sana", "turbo")
 CAPTIONS = 24
@@ -30,6 +31,10 @@ class MarkedPool:
 
 def tokenizer(texts: list[str]) -> torch.Tensor:
     return torch.tensor([[text.startswith("negative"), int(text.split()[1])] for text in texts])
+
+
+def through_ring(data: ArmData, config: RunConfig, tokenizer):
+    return Stream(data, config, tokenizer).batches()
 
 
 def arm(positives: int, *generators: str, **changes: int) -> Arm:
