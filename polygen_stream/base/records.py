@@ -44,6 +44,20 @@ def is_tree_of(is_leaf: Callable[[Any], bool], depth: int) -> Callable[[Any], bo
     return is_tree
 
 
+def is_feedback(value: Any) -> bool:
+    """Whether a value is `feedback` of a line of metrics.jsonl: means and weights of axes and generators by name."""
+
+    def is_row(row: Any) -> bool:
+        numbers = is_object(row) and all(map(is_number, row.values()))
+        return numbers and row.keys() >= {"loss", "correct", "weight"}
+
+    return (
+        is_object(value)
+        and value.keys() == {"axes", "generators"}
+        and all(is_object(rows) and all(map(is_row, rows.values())) for rows in value.values())
+    )
+
+
 def wrong_values(record: Mapping[str, Any], kinds: Kinds) -> list[str]:
     """Return the keys of a record whose values are not of their kind. Keys that it lacks are not among them."""
     return [key for key, is_right in kinds.items() if key in record and not is_right(record[key])]

@@ -15,6 +15,7 @@ from polygen_stream.report.generator_plots import generator_plots
 from polygen_stream.report.html import render
 from polygen_stream.report.plots import label, score_plots, task_plots, training_plots
 from polygen_stream.report.run_data import RunData
+from polygen_stream.report.synthesis_plots import synthesis_plots
 
 
 def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int | None = None) -> str:
@@ -34,7 +35,7 @@ def run_page(run: RunData, neighbours: Sequence[Neighbours] = (), refresh_s: int
         tables=_task_rows(run),
         score_plots=score_plots(run),
         task_plots=task_plots(run),
-        training_plots=training_plots(run),
+        training_plots=[*training_plots(run), *synthesis_plots(run)],
         generator_plots=generator_plots(run.analysis),
         caption_grid=caption_grid(run.gallery) if run.gallery else [],
         neighbours=neighbours,

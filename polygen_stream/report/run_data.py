@@ -12,8 +12,9 @@ from polygen_stream.base.errors import UserError
 from polygen_stream.base.eval_log import has_whole_suite, read_evaluations, suite_scores
 from polygen_stream.base.json_files import read_json
 from polygen_stream.base.jsonl import read_jsonl
-from polygen_stream.base.records import is_count, is_number, is_object, is_text, is_tree_of
+from polygen_stream.base.records import is_count, is_feedback, is_number, is_object, is_text, is_tree_of
 from polygen_stream.base.run_folder import RunFolder
+from polygen_stream.captions.base import Caption
 from polygen_stream.captions.journal import read_journal
 from polygen_stream.config import RunConfig, load_config
 from polygen_stream.evaluate.scores_file import read_scores
@@ -27,7 +28,10 @@ METRICS = (
     "step", "time", "loss", "loss_parts", "p", "p_realised", "logit_scale", "wait_s", "step_s", "images", "texts",
     "images_committed", "groups_complete", "mean_reuse",
 )  # fmt: skip
-METRIC_KINDS = {**dict.fromkeys(METRICS, is_number), "step": is_count, "loss_parts": is_tree_of(is_number, 1)}
+METRIC_KINDS = {
+    **dict.fromkeys(METRICS, is_number), "step": is_count, "loss_parts": is_tree_of(is_number, 1),
+    "feedback": is_feedback,
+}  # fmt: skip
 SUMMARY_KINDS = {
     "status": is_text,
     "seconds": is_number,
@@ -46,6 +50,7 @@ class RunData:
         evaluations: lines of eval.jsonl, by step.
         refused: captions and negatives that validators refused, by reason.
         tasks: caption tasks in the journal.
+        axes: axis of each caption that was written, in their order.
         summary: of the run's end, {} while it goes on.
         tables: {task: {name: score}} of evaluate.tasks and `polygen-stream evaluate` on the newest trained model that
             either has scored; keys of a score as in `Score`.
@@ -57,6 +62,7 @@ class RunData:
     evaluations: list[dict[str, Any]]
     refused: Counter[str]
     tasks: int
+    axes: list[str]
     ring: Inspection | None
     gallery: Gallery | None
     analysis: dict[str, Any] | None
@@ -118,6 +124,7 @@ def read_run_data(folder: Path, ring: Inspection | None = None) -> RunData:
         evaluations=evaluations,
         refused=refused,
         tasks=len(journal),
+        axes=[entry.task.axis for entry in journal if isinstance(entry.outcome, Caption)],
         ring=ring or _ring(run.ring_snapshot),
         gallery=gallery.load(run.gallery),
         analysis=read_json(run.analysis, required=ANALYSIS) or None,

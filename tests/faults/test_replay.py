@@ -13,8 +13,8 @@ FLOWING = ("ring.mode", "throughput", "ring.window", "0", "ring.slots", "120", "
 # Batches of texts that waited, and one of two images of each text in a draw.
 AUTHOR = (*FLOWING, "ring.slots", "400", "method", "author", "train.images_per_text", "1")
 
-# Captions that come late are drawn out of turn.
-CATCHING_UP = (*FLOWING, "ring.slots", "600", "ring.catch_up", "4")
+# Captions that come late are drawn out of turn, and feedback decides which ones are written.
+CATCHING_UP = (*FLOWING, "ring.slots", "600", "ring.catch_up", "4", "synthesis.policy", "hardest")
 
 
 @pytest.mark.timeout(900)
@@ -47,6 +47,8 @@ def test_a_replay_gives_the_trainer_the_same_batches_in_the_same_order(tmp_path,
     drawn = {task for step in first["draws"] for kind in ("plain", "negative", "pair") for task in step.get(kind, ())}
     if settings == AUTHOR:
         assert any(step.get("negative") and not step["pair"] for step in first["draws"][20:]), "texts that waited"
+    if settings == CATCHING_UP:
+        assert '"choice": {"step": ' in journal["first"], "a policy chose"
     lines = [json.loads(line) for line in journal["first"].splitlines()]
     kept = [line for line in lines if "task" not in line or line["task"]["task_id"] in drawn]
     assert [json.loads(line) for line in journal["second"].splitlines()] == kept

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polygen_stream.base.jsonl import Damage, read_jsonl_lines
-from polygen_stream.base.records import is_count, is_number, wrong_values
+from polygen_stream.base.records import is_count, is_feedback, is_number, wrong_values
 
 # What the numbers of a line that are worked with here, and in a summary, have to be.
 METRIC_KINDS = {
     "step": is_count,
     "images": is_count,
     "images_committed": is_count,
+    "feedback": is_feedback,
     **dict.fromkeys(("time", "loss", "p", "wait_s", "step_s"), is_number),
 }
 

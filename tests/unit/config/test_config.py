@@ -194,6 +194,16 @@ ENGLISH = ["--captions.bank", "english", "--captions.concepts", "bank.json"]
             ["--captions.source", "vllm", "--captions.structured_output_regex", "("],
             ["structured_output_regex = '('", "no regular expression"],
         ),
+        (
+            ["--synthesis.policy", "hardest", "--ring.mode", "deterministic"],
+            ["synthesis.policy = 'hardest'", "ring.mode = 'deterministic'", "or ring.mode = 'throughput'"],
+        ),
+        (
+            ["--synthesis.policy", "hardest", "--captions.source", "shards", "--captions.shards", "x"],
+            ["synthesis.policy = 'hardest'", "captions.source = 'shards'", "set synthesis.policy = 'uniform'"],
+        ),
+        (["--synthesis.policy", "hardes"], ["synthesis.policy", "did you mean 'hardest'?"]),
+        (["--synthesis.by", "colour"], ["synthesis.by", "'axis', 'concept' or 'generator'"]),
         (["--ring.catch_up", "4", "--ring.sampler", "uniform"], ["ring.catch_up = 4", "ring.sampler = 'uniform'"]),
         (["--ring.catch_up", "4", "--method", "author"], ["ring.catch_up = 4", "kind = 'co_occurrence'"]),
         (

@@ -115,6 +115,13 @@ def test_the_same_simulation_twice_gives_the_same():
     assert first == second
 
 
+@pytest.mark.parametrize("policy", ["hardest", "progress"])
+def test_a_policy_without_feedback_changes_nothing(policy):
+    times, where = ModelTimes({"micro/sd15": 0.05}, step_s=0.1, caption_s=0.01), one_device_each(["micro/sd15"], {})
+    uniform, followed = (simulate_node(config_of(synthesis__policy=name), times, where) for name in ("uniform", policy))
+    assert followed == uniform
+
+
 def test_captions_that_stand_for_several_say_the_same():
     config = config_of(train__batch="256", ring__min_fill="256", captions__backlog="256", captions__target="2700",
                        ring__slots="8192", ring__error_buffer="600", train__steps="40")  # fmt: skip
