@@ -76,8 +76,8 @@ class Stream:
     def _chosen(self, ring: Ring) -> Iterator[int]:
         """Yield rows of captions as the policy of the config wants them; each comes once.
 
-        The candidates are the next captions of one order over the whole supply; those that were passed over stay
-        candidates, for the supply is finite.
+        The candidates are all captions of the supply that are left, in an order of the run's own: with as few as a
+        captioner looks at (synthesis.candidates), those that are not wanted would soon be all there is.
         """
         synthesis, seed = self._config.synthesis, self._config.seed
         policy = load_policy(synthesis)
@@ -86,7 +86,7 @@ class Stream:
             weights = checked(policy.weights(ring.read_feedback()), self._config)
             among = [
                 task_weight(weights, self._data.captions[row].axis, self._data.captions[row].concept, self._makers(row))
-                for row in waiting[: synthesis.candidates]
+                for row in waiting
             ]
             yield waiting.pop(choose(among, synthesis.uniform_share, seed, "choice", number))
 
