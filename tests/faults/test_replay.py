@@ -19,7 +19,9 @@ CATCHING_UP = (*FLOWING, "ring.slots", "600", "ring.catch_up", "4", "synthesis.p
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "settings", [FLOWING, (), AUTHOR, CATCHING_UP], ids=["throughput", "deterministic", "author", "catching up"]
+    "settings",
+    [FLOWING, (), pytest.param(AUTHOR, marks=pytest.mark.slow), CATCHING_UP],
+    ids=["throughput", "deterministic", "author", "closed loop"],
 )
 def test_a_replay_gives_the_trainer_the_same_batches_in_the_same_order(tmp_path, settings):
     started = []

@@ -22,7 +22,7 @@ START_S = 150.0  # imports of torch and open_clip on a machine that is busy
 AUTHOR = ("method", "author", "train.images_per_text", "1")  # half of the images of a text in a draw
 
 
-@pytest.fixture(scope="module", params=[(), AUTHOR], ids=["digest", "author"])
+@pytest.fixture(scope="module", params=[(), pytest.param(AUTHOR, marks=pytest.mark.slow)], ids=["digest", "author"])
 def settings(request) -> tuple[str, ...]:
     """The method, and how many images of a text a draw takes."""
     return request.param

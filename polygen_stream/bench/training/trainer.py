@@ -10,6 +10,7 @@ open_clip's is `open_clip_train.train.train_one_epoch`.
                          a CPU plain attention
     ..., from pixels     and with our trainer's work in it: its batches are made of uint8 pictures and captions in
                          memory, by open_clip's transform for training and its tokenizer
+    ours, no feedback    our loop once more, without what it measures of each image for the ring's feedback board
 
 The batches of the first two lie ready, as normalised floats and tokens.
 """
@@ -52,8 +53,10 @@ from polygen_stream.train.prefetch import Prefetcher
 from polygen_stream.train.trainer import build_trainer
 
 WARM_UP = 10  # pairs that are not counted
+AXES = 14
 BATCHES = 8  # different ones that open_clip's loop goes round
 OURS, STOCK = "ours", "open_clip"
+NO_FEEDBACK = "ours, no feedback"
 OUR_WAY, FROM_PIXELS = "open_clip, our way", "open_clip, our way, from pixels"
 
 
@@ -73,9 +76,14 @@ def bench_trainer(
     torch.set_num_threads(threads)
     config = trainer_config(model, batch, WARM_UP + pairs, device)
     where = training_device(device)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as other:
         loops = [
             Loop(OURS, lambda turn: our_loop(config, Path(folder), turn), plain_attention=where.type == "cpu"),
+            Loop(
+                NO_FEEDBACK,
+                lambda turn: our_loop(config, Path(other), turn, feedback=False),
+                plain_attention=where.type == "cpu",
+            ),
             Loop(STOCK, lambda turn: _open_clip(config, where, turn, STOCK), plain_attention=False),
             Loop(OUR_WAY, lambda turn: _open_clip(config, where, turn, OUR_WAY), plain_attention=where.type == "cpu"),
             Loop(
@@ -97,6 +105,7 @@ def bench_trainer(
         for loop in loops:
             loop.finish()
     measured = {name: np.array(of_loop[WARM_UP:]) for name, of_loop in seconds.items()}
+    loops_beside = [name for name in measured if name != OURS]
     ours = TrainerRate(images_per_s=batch / float(np.median(measured[OURS])))
     return {
         "model": model_name(model),
@@ -106,7 +115,7 @@ def bench_trainer(
         "device": str(where),
         "autocast": str(autocast_dtype(config.train.precision, where)),
         "step_ms": {name: round(1e3 * float(np.median(of_loop)), 2) for name, of_loop in measured.items()},
-        "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in (STOCK, OUR_WAY, FROM_PIXELS)},
+        "ratio": {name: median_ratio(measured[OURS], measured[name]) for name in loops_beside},
         **MeasuredRates(trainer={model_name(model): ours}).as_json(),
     }
 
@@ -174,14 +183,15 @@ class Loop:
 class _BatchesInTurns(BaseNode[TrainBatch]):
     """A trainer's batches, with a call of `turn` wherever it asks for one, which by then has mostly been prefetched."""
 
-    def __init__(self, batches: Prefetcher, turn: Callable[[], None]) -> None:
+    def __init__(self, batches: Prefetcher, turn: Callable[[], None], feedback: bool) -> None:
         super().__init__()
-        self._batches, self._turn = batches, turn
+        self._batches, self._turn, self._feedback = batches, turn, feedback
         self.close = batches.close
 
     def next(self) -> TrainBatch:
         self._turn()
-        return next(self._batches)
+        batch = next(self._batches)
+        return batch if self._feedback else replace(batch, feedback_rows=None)
 
     def get_state(self) -> dict[str, Any]:
         return self._batches.state_dict()
@@ -197,8 +207,11 @@ def trainer_config(model: str, batch: int, steps: int, device: str) -> RunConfig
     )
 
 
-def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
-    """A run's trainer in `folder` on a full ring of its own; calls `turn` where it asks for a batch."""
+def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None], feedback: bool = True) -> None:
+    """A run's trainer in `folder` on a full ring of its own; calls `turn` where it asks for a batch.
+
+    feedback: whether its batches say which rows of the feedback board their images belong to.
+    """
     size = image_size(create_clip(config.train.model)[0])
     ring = Ring.create(
         RingSpec(
@@ -214,18 +227,30 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None]) -> None:
     )
     try:
         ring.register("trainer", "trainer")
+        ring.name_feedback_rows([f"axis {i}" for i in range(AXES)], [f"concept {i}" for i in range(64)])
         rng, batch = np.random.default_rng(config.seed), config.train.batch
         for first in range(0, config.ring.slots, batch):
             tasks = range(first, first + batch)
             ring.open_groups(
-                [GroupRequest(task, Kind.PLAIN, caption_of(task), None, [Member(0, 0, task)]) for task in tasks],
+                [
+                    GroupRequest(
+                        task,
+                        Kind.PLAIN,
+                        caption_of(task),
+                        None,
+                        [Member(0, 0, task)],
+                        axis=task % AXES,
+                        concept=task % 64,
+                    )
+                    for task in tasks
+                ],
                 timeout_s=60.0,
             )
             ring.commit(ring.claim([0], batch), rng.integers(0, 256, (batch, size, size, 3), np.uint8))
         ring.finish_opening()
         start_time = time.monotonic()
         built = build_trainer(RoleContext(config, folder, ring, "trainer", None))
-        trainer.train(replace(built, reader=_BatchesInTurns(built.reader, turn)), start_time)
+        trainer.train(replace(built, reader=_BatchesInTurns(built.reader, turn, feedback)), start_time)
     finally:
         ring.close()
 

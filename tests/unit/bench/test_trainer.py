@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polygen_stream.bench.training.trainer import FROM_PIXELS, OUR_WAY, OURS, STOCK, Loop, bench_trainer, median_ratio
+from polygen_stream.bench.training.trainer import (
+    FROM_PIXELS,
+    NO_FEEDBACK,
+    OUR_WAY,
+    OURS,
+    STOCK,
+    Loop,
+    bench_trainer,
+    median_ratio,
+)
 from polygen_stream.bench.training.trainer_view import markdown
 
 
@@ -54,11 +63,7 @@ def test_the_ratio_is_paired():
 @pytest.mark.extended
 def test_every_loop_is_measured():
     result = bench_trainer("micro", 8, 10, 1, "cpu", say=lambda line: None)
-    assert list(result["step_ms"]) == [OURS, STOCK, OUR_WAY, FROM_PIXELS] and min(result["step_ms"].values()) > 0
-    assert list(result["ratio"]) == [STOCK, OUR_WAY, FROM_PIXELS]
-    assert [line.split("|")[1].strip() for line in markdown(result).splitlines()[2:]] == [
-        OURS,
-        STOCK,
-        OUR_WAY,
-        FROM_PIXELS,
-    ]
+    loops = [OURS, NO_FEEDBACK, STOCK, OUR_WAY, FROM_PIXELS]
+    assert list(result["step_ms"]) == loops and min(result["step_ms"].values()) > 0
+    assert list(result["ratio"]) == loops[1:]
+    assert [line.split("|")[1].strip() for line in markdown(result).splitlines()[2:]] == loops
