@@ -72,8 +72,8 @@ def run(
     download.
 
     Any key of the config can be overridden, e.g. --train.steps 200. The keys are in the sections captions, generators,
-    ring, curriculum, train, evaluate and launch: `polygen-stream config` prints all of them with their meaning and
-    default, `polygen-stream config train` a section, `polygen-stream config train.lr` one key.
+    ring, curriculum, synthesis, train, evaluate and launch: `polygen-stream config` prints all of them with their
+    meaning and default, `polygen-stream config train` a section, `polygen-stream config train.lr` one key.
     """
     if resume is not None:
         return _resume(context, resume, dashboard)
