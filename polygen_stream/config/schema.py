@@ -435,11 +435,11 @@ class SynthesisConfig(Section):
         '"generator" of its images.',
     )
     candidates: int = Field(
-        default=16,
+        default=32,
         ge=1,
         le=1024,
         json_schema_extra=ONWARD,
-        description="Tasks that the policy chooses one of. The others are passed over; they cost nothing.",
+        description="Tasks that the policy chooses one of. The others are passed over: nothing is written for them.",
     )
     uniform_share: float = Field(
         default=0.25,
@@ -451,13 +451,13 @@ class SynthesisConfig(Section):
     sharpness: float = Field(
         default=0.7,
         ge=0,
-        le=8,
+        le=4,
         json_schema_extra=ONWARD,
         description="What is one standard deviation more wanted than the mean weighs exp(`sharpness`) times as much.",
     )
     half_life: float = Field(
         default=20.0,
-        gt=0,
+        ge=0.1,
         json_schema_extra=ONWARD,
         description="Training steps after which what they measured counts half.",
     )

@@ -133,8 +133,8 @@ def _edit_table(experiment: Experiment, results: Sequence[TrialResult]) -> str:
     by_arm = {arm.name: accuracy_by_edit(results, arm.name) for arm in experiment.arms}
     shown = {name: accuracy for name, accuracy in by_arm.items() if accuracy}
     lines = [
-        f"Compositional accuracy by edit in percent, mean over seeds; the worst edits of `{experiment.baseline}` are"
-        f" {', '.join(edit.replace('_', ' ') for edit in chosen)}:",
+        "Compositional accuracy by edit in percent, mean over seeds. The worst edits are those with the lowest mean"
+        f" over arms: {', '.join(edit.replace('_', ' ') for edit in chosen)}:",
         "",
         f"| edit | {' | '.join(shown)} |",
         "| --- |" + " ---: |" * len(shown),

@@ -191,7 +191,7 @@ class Experiment(Table, frozen=True):
         pools: number of pools that differ in their seed alone: pool number k has the pool's seed + k, and the run of
             seed s uses number s modulo their count.
         config: keys of the run config and their values, for all arms.
-        worst_edits: the edits in which the baseline is worst, so many of them, are an outcome of their own; 0 = none.
+        worst_edits: so many edits, those in which the arms together are worst, are an outcome of their own; 0 = none.
         plot: "grid" draws Delta_MTL against n+ for the arms named nX-mY, "bars" draws one bar per arm.
     """
 

@@ -13,8 +13,8 @@ from polygen_stream.base.seeding import rng
 from polygen_stream.config import RunConfig, curriculum_of
 from polygen_stream.experiment.reader import ArmData, endless_order
 from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec, RingTimeout
-from polygen_stream.synthesis.choice import checked, choose, task_weight
-from polygen_stream.synthesis.policy import load_policy
+from polygen_stream.synthesis.choice import choose, task_weight
+from polygen_stream.synthesis.policy import NO_WEIGHTS, Weights, ask, load_policy
 from polygen_stream.synthesis.rows import FeedbackRows
 from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.data import RingReader
@@ -83,15 +83,17 @@ class Stream:
         policy = load_policy(synthesis)
         waiting = rng(seed, "pass", 0).permutation(len(self._data.captions)).tolist()
         for number in count():
-            weights = checked(policy.weights(ring.read_feedback()), self._config)
-            among = [
-                task_weight(weights, self._data.captions[row].axis, self._data.captions[row].concept, self._makers(row))
-                for row in waiting
-            ]
+            weights = ask(policy, ring.read_feedback(), synthesis)
+            if weights == NO_WEIGHTS:
+                yield waiting.pop(0)
+                continue
+            among = [self._weight(weights, row) for row in waiting]
             yield waiting.pop(choose(among, synthesis.uniform_share, seed, "choice", number))
 
-    def _makers(self, row: int) -> list[str]:
-        return [recipe_name(self._data.ensemble[generator]) for generator in self._data.generators[row]]
+    def _weight(self, weights: Weights, row: int) -> float:
+        caption = self._data.captions[row]
+        names = [recipe_name(self._data.ensemble[generator]) for generator in self._data.generators[row]]
+        return task_weight(weights, self._rows, caption.axis, caption.concept, names)
 
 
 def _ring_spec(data: ArmData, config: RunConfig) -> RingSpec:

@@ -1,4 +1,7 @@
-"""The edits in which the baseline is worst, as an outcome of its own: what a curriculum is meant to mend."""
+"""The edits that are hardest for all arms together, as an outcome of their own: what a curriculum is meant to mend.
+
+They are chosen by the mean over arms, so that chance in the choice favours no arm.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ def accuracy_by_edit(results: Sequence[TrialResult], arm: str) -> dict[str, floa
 
 
 def worst_edits(experiment: Experiment, results: Sequence[TrialResult]) -> list[str]:
-    """Return the `experiment.worst_edits` edits in which the baseline's mean is lowest, the lowest first."""
-    accuracy = accuracy_by_edit(results, experiment.baseline)
+    """Return the `experiment.worst_edits` edits in which the mean over arms is lowest, the lowest first."""
+    by_arm = [found for arm in experiment.arms if (found := accuracy_by_edit(results, arm.name))]
+    accuracy = {edit: float(np.mean([found[edit] for found in by_arm])) for edit in EDITS} if by_arm else {}
     return sorted(accuracy, key=accuracy.__getitem__)[: experiment.worst_edits]
 
 

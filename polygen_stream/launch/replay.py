@@ -23,6 +23,7 @@ SETTINGS = {
     "ring.error_buffer": "0",
     "ring.catch_up": "1",
     "curriculum.leftover_age": "0",
+    "synthesis.policy": "uniform",
     "captions.target": "0",
     "launch.record_shards": "",  # its folder has the run's own pictures
 }

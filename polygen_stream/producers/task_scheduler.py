@@ -99,10 +99,9 @@ class TaskScheduler:
                 *target_step(self._context, stats.step, lead_steps, cursor.next_task, opened)
             )
             kind = Kind.PAIR if cursor.rounding.take(share, 1) else Kind.PLAIN
-            task, choice = self._chooser.next(cursor.next_task)
+            task, choice, cursor.next_task = self._chooser.next(cursor.next_task)
             tasks.append(ScheduledTask(task, kind, choice))
             self._in_flight.append(tasks[-1])
-            cursor.next_task = task.task_id + self._context.config.launch.nodes
         return tasks
 
     def finish_oldest(self) -> ScheduledTask:

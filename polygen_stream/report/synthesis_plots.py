@@ -56,6 +56,6 @@ def _mix(run: RunData, axes_shown: list[str]) -> Plot:
     ends = ", ".join(
         f"{name.replace('_', ' ')} {100 * share[0]:.0f} % to {100 * share[-1]:.0f} %" for name, share in shares.items()
     )
-    policy = run.config.synthesis.policy
-    said = f"The policy {policy} chose {len(run.axes)} captions; from the first tenth of them to the last: {ends}."
+    written = f"{len(run.axes)} captions were written, the policy is {run.config.synthesis.policy}"
+    said = f"{written}; from the first tenth of them to the last: {ends}."
     return plot("mix", "Captions by axis", said, draw)

@@ -11,7 +11,7 @@ from polygen_stream.ring.errors import (
     RingTimeout,
     WaitStopped,
 )
-from polygen_stream.ring.feedback import CellMeans, Feedback, Measurement
+from polygen_stream.ring.feedback import CellMeans, Feedback, Measurement, row_name
 from polygen_stream.ring.layout import FEEDBACK_NAMES, ring_bytes
 from polygen_stream.ring.limits import Limits
 from polygen_stream.ring.records import (
@@ -61,4 +61,5 @@ __all__ = [
     "WaitStopped",
     "check_spec",
     "ring_bytes",
+    "row_name",
 ]

@@ -16,11 +16,12 @@ from enum import IntEnum
 import numpy as np
 
 from polygen_stream.ring.control import Control
-from polygen_stream.ring.layout import FEEDBACK_NAMES, FeedbackCell, Total, get_text, put_text
+from polygen_stream.ring.layout import FEEDBACK_NAMES, NAME_BYTES, FeedbackCell, Total, get_text, put_text
 from polygen_stream.ring.readable import ReadableRing
 from polygen_stream.ring.undo_journal import Operation
 
 SLOW = 4.0  # half-lives of the other mean
+FEWEST = 1e-3  # images that a mean is over
 NO_ROW = -1  # of a group without an axis or a concept
 
 
@@ -37,7 +38,7 @@ class CellMeans:
     """The means of one row.
 
     Attributes:
-        images: number that the means are over, each counted by its age.
+        images: number that the means are over, each counted by its age at the latest step of the board.
         loss: cross entropy of an image against the texts of its batch, in nats.
         earlier_loss: the same over a time four times as long.
         correct: share of images that are nearest to their own text.
@@ -57,7 +58,7 @@ class CellMeans:
 
 @dataclass(frozen=True)
 class Feedback:
-    """The board at one instant. Rows without an image yet are missing.
+    """The board at one instant. Rows without an image are missing, as are those whose images are all long ago.
 
     Attributes:
         step: the latest training step that added to it; -1 before the first.
@@ -91,16 +92,40 @@ class Measurement:
     margin: np.ndarray
 
 
+def row_name(name: str) -> str:
+    """Return a name as a row can have it: the first NAME_BYTES of its UTF-8, without half a character at the end."""
+    return name.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore")
+
+
 def name_rows(control: Control, axes: Sequence[str], concepts: Sequence[str]) -> None:
-    """Write the names of the rows that groups are opened with. Names beyond FEEDBACK_NAMES have no row."""
-    for factor, names in ((Factor.AXIS, axes), (Factor.CONCEPT, concepts)):
-        for number, name in enumerate(names[:FEEDBACK_NAMES]):
-            put_text(control.columns.feedback_name[factor * FEEDBACK_NAMES + number], name)
+    """Write the names of the rows that groups are opened with; those beyond FEEDBACK_NAMES have no row.
+
+    A row that had another name begins anew.
+    """
+    wanted = [*_padded(axes), *_padded(concepts)]
+    changed = np.array([row for row, (new, old) in enumerate(zip(wanted, _named(control), strict=True)) if new != old])
+    if not changed.size:
+        return
+    with control.transition(Operation.FEEDBACK) as journal:
+        cells = changed[:, None] * len(FeedbackCell) + np.arange(len(FeedbackCell))
+        journal.set("feedback", cells.reshape(-1), 0)
+    for row in changed.tolist():
+        put_text(control.columns.feedback_name[row], wanted[row])
+
+
+def _padded(labels: Sequence[str]) -> list[str]:
+    """Return the labels of FEEDBACK_NAMES rows, "" where there is none."""
+    own = [row_name(label) for label in labels[:FEEDBACK_NAMES]]
+    return own + [""] * (FEEDBACK_NAMES - len(own))
+
+
+def _named(ring: ReadableRing) -> list[str]:
+    return [get_text(row) if row[0] else "" for row in ring.columns.feedback_name]
 
 
 def names(ring: ReadableRing) -> tuple[list[str], list[str]]:
     """Return the names of the rows of axes and of concepts, "" where there is none."""
-    labels = [get_text(row) for row in ring.columns.feedback_name]
+    labels = _named(ring)
     return labels[:FEEDBACK_NAMES], labels[FEEDBACK_NAMES:]
 
 
@@ -160,9 +185,21 @@ def read(ring: ReadableRing) -> Feedback:
         c = ring.columns
         cells, weights = c.feedback.reshape(-1, len(FeedbackCell)).copy(), c.feedback_weight.copy()
         latest = ring.total(Total.FEEDBACK_STEPS) - 1
+    cells = _aged(cells, latest, ring.spec.feedback_half_life)
     named = zip(Factor, _labels(ring), strict=True)
     axes, concepts, generators = (dict(_means(cells, weights, factor, labels)) for factor, labels in named)
     return Feedback(latest, axes, concepts, generators)
+
+
+def _aged(cells: np.ndarray, latest: int, half_life: float) -> np.ndarray:
+    """Return the cells as float64 [rows, cells], with counts and sums as of the latest step."""
+    values = cells.view("f8").copy()
+    age = np.maximum(0, latest - cells[:, FeedbackCell.STEP])[:, None]
+    slow = [FeedbackCell.SLOW_IMAGES, FeedbackCell.SLOW_LOSS]
+    fast = [cell for cell in FeedbackCell if cell not in (FeedbackCell.STEP, *slow)]
+    values[:, fast] *= 0.5 ** (age / half_life)
+    values[:, slow] *= 0.5 ** (age / (SLOW * half_life))
+    return values
 
 
 def _labels(ring: ReadableRing) -> tuple[list[str], list[str], list[str]]:
@@ -173,19 +210,18 @@ def _labels(ring: ReadableRing) -> tuple[list[str], list[str], list[str]]:
 def _means(
     cells: np.ndarray, weights: np.ndarray, factor: Factor, labels: Sequence[str]
 ) -> Iterator[tuple[str, CellMeans]]:
-    for row, name in enumerate(labels, start=factor * FEEDBACK_NAMES):
-        value = dict(zip(FeedbackCell, cells[row].view("f8").tolist(), strict=True))
-        images, pairs = value[FeedbackCell.IMAGES], value[FeedbackCell.PAIRS]
-        if images > 0:
-            yield (
-                name,
-                CellMeans(
-                    images,
-                    value[FeedbackCell.LOSS] / images,
-                    value[FeedbackCell.SLOW_LOSS] / value[FeedbackCell.SLOW_IMAGES],
-                    value[FeedbackCell.CORRECT] / images,
-                    pairs,
-                    value[FeedbackCell.MARGIN] / pairs if pairs > 0 else 0.0,
-                    float(weights[row]) or 1.0,
-                ),
-            )
+    first = factor * FEEDBACK_NAMES
+    for number in np.flatnonzero(cells[first : first + len(labels), FeedbackCell.IMAGES] >= FEWEST).tolist():
+        _, images, loss, correct, pairs, margin, slow_images, slow_loss = cells[first + number].tolist()
+        yield (
+            labels[number],
+            CellMeans(
+                images,
+                loss / images,
+                slow_loss / slow_images,
+                correct / images,
+                pairs,
+                margin / pairs if pairs >= FEWEST else 0.0,
+                float(weights[first + number]) or 1.0,
+            ),
+        )

@@ -48,8 +48,8 @@ def _check_sizes(spec: RingSpec) -> None:
 
 
 def _check_draws(spec: RingSpec) -> None:
-    if not 0 < spec.feedback_half_life < float("inf"):
-        raise UserError(f"ring.feedback_half_life is {spec.feedback_half_life}; it must be a positive number of steps")
+    if not 0.1 <= spec.feedback_half_life < float("inf"):
+        raise UserError(f"synthesis.half_life is {spec.feedback_half_life}; it must be 0.1 steps or more")
     if spec.catch_up < 1:
         raise UserError(f"ring.catch_up is {spec.catch_up}; it must be at least 1, where late captions do not catch up")
 

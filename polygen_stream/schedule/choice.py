@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from polygen_stream.base.records import is_count, is_number
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Choice:
             TypeError, ValueError: it has other fields, or other types of values.
         """
         choice = cls(**record)
-        if type(choice.step) is not int or type(choice.candidates) is not int:
-            raise TypeError(f"choice is {record!r}")
-        if not isinstance(choice.weight, float | int) or not math.isfinite(choice.weight):
+        if not (is_count(choice.step + 1) and is_count(choice.candidates) and choice.candidates):
+            raise ValueError(f"choice is {record!r}")
+        if not is_number(choice.weight) or choice.weight < 0:
             raise ValueError(f"choice.weight is {choice.weight!r}")
         return choice

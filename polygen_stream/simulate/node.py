@@ -95,6 +95,8 @@ def simulate_node(
             f"curriculum.leftover_age = {config.curriculum.leftover_age} with ring.mode = {config.ring.mode!r} is not "
             "simulated: set curriculum.leftover_age = 0 and ring.mode = 'throughput'"
         )
+    # There is no model that could be wrong about anything.
+    config = config.model_copy(update={"synthesis": config.synthesis.model_copy(update={"policy": "uniform"})})
     clock = simpy.Environment()
     gpus = [simpy.Resource(clock) for _ in range(placement.gpus)]
     renderers = -(-len(placement.renderers) // len(config.generators.names))

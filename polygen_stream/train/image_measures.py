@@ -8,9 +8,11 @@ from torch import Tensor
 from polygen_stream.train.forward import ClipOutput
 from polygen_stream.train.text_image_index import TextImageIndex
 
+CHUNK = 1024
+
 
 @torch.no_grad()
-def measure_images(output: ClipOutput, index: TextImageIndex, chunk: int) -> Tensor:
+def measure_images(output: ClipOutput, index: TextImageIndex, chunk: int = CHUNK) -> Tensor:
     """Return loss, whether an image is nearest to its own text, and margin, of this rank's images: float [3, N].
 
     The loss is the cross entropy of the image against the rank's texts, in nats. Texts of the same words as the image's
@@ -20,7 +22,7 @@ def measure_images(output: ClipOutput, index: TextImageIndex, chunk: int) -> Ten
     Args:
         output: features of the rank's N images and T texts.
         index: which image shows which text. T- of the pairs are the last texts, and their T+ come right before them.
-        chunk: rows of logits at a time; 0 for all at once.
+        chunk: images at a time, so that the measures need little memory beside the step's own.
     """
     images, texts = output.image_features.float(), output.text_features.float()
     own, pairs, count = index.image_text, index.negatives, len(texts)
@@ -29,7 +31,7 @@ def measure_images(output: ClipOutput, index: TextImageIndex, chunk: int) -> Ten
     paired = place >= count - 2 * pairs
     other = torch.where(paired, other, place)
     rows = []
-    for part in torch.arange(len(images), device=images.device).split(chunk or len(images)):
+    for part in torch.arange(len(images), device=images.device).split(chunk):
         similarity = images[part] @ texts.T  # [n, T]
         text = own[part]
         its = similarity.gather(1, text[:, None])  # [n, 1]

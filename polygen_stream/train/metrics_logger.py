@@ -13,6 +13,8 @@ from polygen_stream.train.batch import TrainBatch
 from polygen_stream.train.step import StepResult
 from polygen_stream.train.tensorboard import TensorBoard
 
+FEEDBACK_EVERY = 10  # steps: it changes slowly, and is as long as all else of a line
+
 
 class MetricsLogger:
     """Writes the metrics and the draw log of a run. One process of a run folder does.
@@ -28,6 +30,7 @@ class MetricsLogger:
         self._metrics = JsonLines(run.metrics)
         self._draw_log = DrawLog(run.draw_log, first_step)
         self._tensorboard = TensorBoard(run.tensorboard, first_step=first_step)
+        self._feedback_due = first_step
         self._earlier_s = max((record["time"] for record in read_jsonl(run.metrics)), default=0.0)
 
     def log_draw(self, record: DrawRecord) -> None:
@@ -55,7 +58,9 @@ class MetricsLogger:
             step_s: seconds of the step's work, without `batch.waited_s`.
         """
         record = step_record(batch, result, stats, time_s=self._earlier_s + time_s, step_s=step_s)
-        record["feedback"] = {"axes": _means(feedback.axes), "generators": _means(feedback.generators)}
+        if batch.step >= self._feedback_due:
+            record["feedback"] = {"axes": _means(feedback.axes), "generators": _means(feedback.generators)}
+            self._feedback_due = batch.step + FEEDBACK_EVERY
         if batch.leftover is not None:
             record["leftover"] = batch.leftover
         self._metrics.write(record)

@@ -169,7 +169,7 @@ def issue_step(
         config=train,
         group=group,
     )
-    measured = None if batch.feedback_rows is None else measure_images(output, batch.index, train.loss_chunk)
+    measured = None if batch.feedback_rows is None else measure_images(output, batch.index)
     counts = (len(batch.images), len(batch.texts), batch.index.negatives)
     total_loss, total_counts = sum_over_ranks(loss, counts, group)
 

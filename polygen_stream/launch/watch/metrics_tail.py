@@ -46,6 +46,7 @@ class MetricsTail:
         self._first: dict | None = None
         self._waited = self._worked = 0.0  # seconds since the first line
         self.recent: deque[dict] = deque(maxlen=window)
+        self.feedback: dict = {}  # of the newest line that has it
         self.first_seen: float | None = None  # monotonic seconds when the first step's line was there
 
     def start_again(self) -> None:
@@ -53,6 +54,7 @@ class MetricsTail:
         self._offset = self._number = 0
         self._first, self._waited, self._worked = None, 0.0, 0.0
         self.recent.clear()
+        self.feedback = {}
         self.read()
         self.first_seen = None
 
@@ -65,6 +67,7 @@ class MetricsTail:
                 damaged.add(line.number)
                 continue
             self.recent.append(line.record)
+            self.feedback = line.record.get("feedback", self.feedback)
             if self._first is None:
                 self._first = line.record
             else:

@@ -49,6 +49,7 @@ class RunStatus:
     seconds: float | None  # since the start; None when it is over
     stats: RingStats
     metrics: dict  # newest line of metrics.jsonl, {} before the first step
+    feedback: dict  # the newest one of metrics.jsonl, {} before the first step
     steps_per_second: float
     trainer_waits: TrainerWaits
     images_per_second: dict[str, float]
@@ -99,6 +100,7 @@ class StatusTracker:
             seconds=now - self._started,
             stats=stats,
             metrics=tail.last,
+            feedback=tail.feedback,
             steps_per_second=tail.steps_per_second,
             trainer_waits=tail.waits,
             images_per_second=self._rates(),
@@ -159,7 +161,9 @@ def of_the_past(stats: RingStats, tail: MetricsTail) -> RunStatus:
         for row in stats.processes
     ]
     rates = dict.fromkeys(stats.images_committed, 0.0)
-    return RunStatus(None, stats, tail.last, tail.steps_per_second, tail.waits, rates, processes, "", "", "")
+    return RunStatus(
+        None, stats, tail.last, tail.feedback, tail.steps_per_second, tail.waits, rates, processes, "", "", ""
+    )
 
 
 def producers_wait_share(stats: RingStats) -> float | None:
@@ -209,7 +213,7 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
         "mean_reuse": stats.mean_reuse,
         "slots": {"free": stats.free_slots, "all": config.ring.slots},
         "ring_file": (file := recorded_file(run_dir)) and str(file),
-        "synthesis": {"policy": config.synthesis.policy, "wanted": _most_wanted(metrics)},
+        "synthesis": {"policy": config.synthesis.policy, "wanted": _most_wanted(config, shot.feedback)},
         "generators": {
             name: {
                 "images": count,
@@ -232,10 +236,10 @@ def to_dict(config: RunConfig, run_dir: Path, state: str, shot: RunStatus) -> di
     }
 
 
-def _most_wanted(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the MOST_WANTED axes that weigh most, as the newest metrics have them; {} while all weigh the same."""
-    axes = metrics.get("feedback", {}).get("axes", {})
-    weighed = {name: row for name, row in axes.items() if row["weight"] != 1}
+def _most_wanted(config: RunConfig, feedback: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the axes that a policy wants more than others, the MOST_WANTED first of them."""
+    axes = {} if config.synthesis.policy == "uniform" else feedback.get("axes", {})
+    weighed = {name: row for name, row in axes.items() if row["weight"] > 1}
     return dict(sorted(weighed.items(), key=lambda item: -item[1]["weight"])[:MOST_WANTED])
 
 

@@ -13,6 +13,7 @@ from polygen_stream.experiment.pool import PoolCaption
 from polygen_stream.experiment.reader import ArmData, passes
 from polygen_stream.experiment.spec import Arm, PoolSpec
 from polygen_stream.experiment.stream import Stream
+from polygen_stream.train.step import StepResult
 
 GENERATORS = ("sd15", "sd2", "sana", "turbo")
 CAPTIONS = 24
@@ -191,6 +192,28 @@ def test_a_ring_gives_captions_with_their_hard_negatives_in_the_mix_of_the_curri
         assert sides == [False] * 6 + [True] * 2 and set(rows[6:]) <= set(rows[:6]) and len(set(rows[:6])) == 6
         assert [m[0] for m in marks(batch)] == [row for row in rows for _ in range(2)]
         assert [m[2] >= 100 for m in marks(batch)] == [side for side in sides for _ in range(2)]
+
+
+@pytest.mark.parametrize("policy", ["uniform", "hardest"])
+def test_a_stream_chooses_the_captions_that_the_policy_wants_of_its_supply(policy):
+    """Half of the supply is about colour, half about size; size is measured as hard."""
+    one = Arm(name="arm", captions=12, positives=2, ensembles=(GENERATORS[:2],), buffer=12, reuse=8, start=4, supply=24)
+    pool = MarkedPool()
+    pool.captions = tuple(
+        PoolCaption(i, "ball", ("colour", "size")[i % 2], f"text {i}", f"negative {i}") for i in range(CAPTIONS)
+    )
+    synthesis = {"policy": policy, "uniform_share": 0.0, "sharpness": 8.0}
+    whole = config(4, 30)
+    whole = whole.model_copy(update={"synthesis": whole.synthesis.model_copy(update=synthesis)})
+    stream = Stream(ArmData(pool, one, 0, negatives=False), whole, tokenizer)
+    for batch in stream.batches():
+        axes = batch.feedback_rows[:, 0]
+        assert [("colour", "size")[row] for row in axes] == [pool.captions[row].axis for row, *_ in marks(batch)]
+        measured = torch.stack([torch.tensor(axes) * 5.0, torch.ones(8), torch.full((8,), torch.nan)])
+        stream.report(batch, StepResult(0.0, {}, 0.0, 0.0, 1.0, 8, 4, 0, measured))
+    assert len(stream.inserted) == len(set(stream.inserted)) == 12
+    later = [pool.captions[row].axis for row in stream.inserted[8:]]
+    assert later.count("size") == 4 if policy == "hardest" else later.count("size") < 4
 
 
 def test_a_ring_gives_the_pictures_of_the_passes():

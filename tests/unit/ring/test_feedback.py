@@ -123,3 +123,31 @@ def test_weights_of_a_policy_stand_beside_the_means(new_ring):
     assert [row.weight for row in board.generators.values()] == [1.0, 0.5]
     ring.set_feedback_weights({}, {}, {})
     assert {row.weight for row in ring.read_feedback().axes.values()} == {1.0}
+
+
+def test_a_row_with_another_name_begins_anew(new_ring):
+    ring = new_ring()
+    ring.name_feedback_rows(["colour", "size"], ["dog"])
+    ring.add_feedback(measured(0, [(0, 0, 0), (1, 0, 0)], [1.0, 2.0]))
+    ring.name_feedback_rows(["colour"], ["cat"])
+    board = ring.read_feedback()
+    assert (list(board.axes), board.concepts) == (["colour"], {}) and board.axes["colour"].loss == 1.0
+    assert ring.feedback_names()[0][:2] == ["colour", ""]
+    ring.name_feedback_rows(["colour", "size"], ["cat"])
+    assert list(ring.read_feedback().axes) == ["colour"], "what was measured of the earlier one is gone"
+
+
+def test_a_long_name_is_cut_between_characters(new_ring):
+    ring = new_ring()
+    ring.name_feedback_rows(["é" * 40, "x" + "é" * 40], [])
+    assert ring.feedback_names()[0][:2] == ["é" * 32, "x" + "é" * 31]
+
+
+def test_what_was_not_seen_for_long_is_forgotten(new_ring):
+    ring = new_ring(feedback_half_life=10.0)
+    ring.name_feedback_rows(["old", "new"], [])
+    ring.add_feedback(measured(0, [(0, -1, 0)] * 64, [1.0] * 64))
+    ring.add_feedback(measured(10, [(1, -1, 0)], [1.0]))
+    assert ring.read_feedback().axes["old"].images == pytest.approx(32)
+    ring.add_feedback(measured(400, [(1, -1, 0)], [1.0]))
+    assert list(ring.read_feedback().axes) == ["new"]

@@ -115,7 +115,7 @@ def test_the_same_simulation_twice_gives_the_same():
     assert first == second
 
 
-@pytest.mark.parametrize("policy", ["hardest", "progress"])
+@pytest.mark.parametrize("policy", ["hardest", "progress", "no_such_module:policy"])
 def test_a_policy_without_feedback_changes_nothing(policy):
     times, where = ModelTimes({"micro/sd15": 0.05}, step_s=0.1, caption_s=0.01), one_device_each(["micro/sd15"], {})
     uniform, followed = (simulate_node(config_of(synthesis__policy=name), times, where) for name in ("uniform", policy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from polygen_stream.base.errors import UserError
@@ -12,8 +13,8 @@ from polygen_stream.config import SynthesisConfig, load_config
 from polygen_stream.ring import CellMeans, Feedback
 from polygen_stream.schedule.choice import Choice
 from polygen_stream.schedule.ledger import Ledger
-from polygen_stream.synthesis.choice import TaskChooser, checked, choose
-from polygen_stream.synthesis.policy import Weights, load_policy
+from polygen_stream.synthesis.choice import TaskChooser, choose
+from polygen_stream.synthesis.policy import Weights, ask, load_policy
 from polygen_stream.synthesis.rows import FeedbackRows
 
 AXES = ("learned", "hopeless", "learning")
@@ -113,8 +114,8 @@ def chooser(policy: str, **values: str) -> TaskChooser:
 def taken(one: TaskChooser, count: int) -> list:
     tasks, following = [], 0
     for _ in range(count):
-        tasks.append(one.next(following))
-        following = tasks[-1][0].task_id + 1
+        task, choice, following = one.next(following)
+        tasks.append((task, choice))
     return tasks
 
 
@@ -135,7 +136,7 @@ def test_tasks_are_those_of_the_ledger_and_their_ids_rise():
     one.update(STREAM)
     tasks = [task for task, _ in taken(one, 200)]
     ids = [task.task_id for task in tasks]
-    assert ids == sorted(set(ids)) and ids[-1] > 250, "some are passed over"
+    assert ids == sorted(set(ids)) and [number // 32 for number in ids] == list(range(200)), "one of every 32"
     ledger = Ledger(0, CONCEPTS, AXES, 4, 2)
     assert tasks == [ledger.task(number) for number in ids]
 
@@ -147,7 +148,7 @@ def test_what_weighs_twice_as_much_is_taken_twice_as_often_beyond_the_uniform_sh
 
 
 def test_every_axis_gets_the_uniform_share_under_any_policy():
-    one = chooser("hardest", sharpness="8.0", uniform_share="0.5", candidates="64")
+    one = chooser("hardest", sharpness="4.0", uniform_share="0.5", candidates="64")
     one.update(STREAM)
     counts = Counter(task.axis for task, _ in taken(one, 3000))
     assert counts["learned"] / 3000 == pytest.approx(0.5 / 3, abs=0.03), "half of the captions are taken as they come"
@@ -171,10 +172,58 @@ def test_candidates_of_a_node_are_its_own_tasks():
     assert {one.next(first)[0].task_id % 3 for first in range(1, 300, 3)} == {1}
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf"), "2"])
-def test_a_weight_that_is_no_positive_number_is_refused(weight):
-    with pytest.raises(UserError, match=r"gave 'colour' of axes the weight .*: weights are positive numbers"):
-        checked(Weights(axes={"colour": weight}), load_config("micro"))
+class Fixed:
+    """Wants what it is given."""
+
+    def __init__(self, given) -> None:
+        self.given = given
+
+    def weights(self, feedback):
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0, 4.0])
+def test_a_rare_axis_that_weighs_more_is_taken_more_often_in_proportion(weight, monkeypatch):
+    """One of 20 axes; beside it there is nothing that a policy knows."""
+    axes = [f"axis {i}" for i in range(20)]
+    monkeypatch.setattr(
+        "polygen_stream.synthesis.choice.load_policy", lambda config: Fixed(Weights({"axis 7": weight}))
+    )
+    config = load_config("micro", {"synthesis.policy": "hardest", "synthesis.uniform_share": "0.0"})
+    one = TaskChooser(
+        config, Ledger(0, CONCEPTS, axes, len(config.generators.recipes), 2), FeedbackRows.of_source(axes, CONCEPTS)
+    )
+    one.update(STREAM)
+    share = sum(task.axis == "axis 7" for task, _ in taken(one, 3000)) / 3000
+    assert share == pytest.approx(weight / (19 + weight), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        *((Weights({"colour": weight}), "gave 'colour' of axes the weight") for weight in (0.0, -1.0, 1e7, "2", True)),
+        *(
+            (Weights({"colour": weight}), "gave 'colour' of axes the weight")
+            for weight in (math.nan, math.inf, 10**400)
+        ),
+        (Weights({1: 2.0}), "gave 1 of axes the weight 2.0: names are strings"),
+        (Weights([("a", 1)]), "which is no Weights of three mappings"),
+        (None, "weights returned None, which is no Weights"),
+        ({"colour": 2.0}, "which is no Weights"),
+        (KeyError("colour"), r"weights fails: KeyError: 'colour' \(.*test_policies\.py, line \d+\)"),
+    ],
+    ids=str,
+)
+def test_what_is_no_weights_is_one_line_that_names_the_policy(given, said):
+    with pytest.raises(UserError, match=rf"synthesis\.policy = 'mine:Own'.*{said}"):
+        ask(Fixed(given), STREAM, SynthesisConfig(policy="mine:Own"))
+
+
+def test_numbers_of_any_kind_are_weights():
+    found = ask(Fixed(Weights({"a": np.float32(0.5), "b": 3})), STREAM, SynthesisConfig())
+    assert found.axes == {"a": 0.5, "b": 3.0} and all(type(weight) is float for weight in found.axes.values())
 
 
 # ---- rows of the feedback board
@@ -183,6 +232,13 @@ def test_a_weight_that_is_no_positive_number_is_refused(weight):
 def test_each_axis_and_concept_has_a_row_of_its_own():
     rows = FeedbackRows.of_source(("a", "b", "a"), CONCEPTS)
     assert rows.of("b", "cat") == (1, 1) and rows.of("other", "bird") == (-1, -1)
+
+
+def test_names_that_the_board_has_no_room_for_are_cut_and_found_again():
+    long = ["é" * 40 + "a", "é" * 31 + "x", "", "short"]
+    rows = FeedbackRows.of_source(long, long)
+    assert [rows.of(name, name) for name in long] == [(0, 0), (1, 1), (-1, -1), (2, 2)]
+    assert all(len(name.encode()) <= 64 for name in rows.axes)
 
 
 def test_many_concepts_share_the_rows_evenly():
@@ -207,6 +263,8 @@ def test_a_policy_of_the_users_own_is_called_with_the_config(tmp_path, monkeypat
         "        return Weights(axes={'rain': 1 + self.share})\n"
         "def nothing(config):\n"
         "    return 3\n"
+        "def failing(config):\n"
+        "    return config.colour\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert weights("mine:Rainy", STREAM, uniform_share=0.5).axes == {"rain": 1.5}
@@ -214,3 +272,7 @@ def test_a_policy_of_the_users_own_is_called_with_the_config(tmp_path, monkeypat
         UserError, match=r"synthesis\.policy = 'mine:nothing' returned int, which has no method weights"
     ):
         load_policy(SynthesisConfig(policy="mine:nothing"))
+    with pytest.raises(
+        UserError, match=r"'mine:failing': calling it fails: AttributeError: .*colour.*mine\.py, line 10"
+    ):
+        load_policy(SynthesisConfig(policy="mine:failing"))
