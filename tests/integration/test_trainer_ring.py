@@ -186,6 +186,15 @@ def test_trains_from_the_ring_alone(ring, start):
     assert lines[-1]["images_committed"] == 24 * POSITIVES + 24 * 2 * POSITIVES
     assert lines[-1]["mean_reuse"] > 10
     assert ring.step == 60
+    measured = {line["step"]: line["feedback"] for line in lines if "feedback" in line}
+    assert list(measured) == [0, 10, 20, 30, 40, 50]
+    generators = [measured[step]["generators"] for step in (0, 50)]
+    assert set(generators[1]) == set(ring.spec.generators), "its groups have no axes"
+    for name in ring.spec.generators:
+        before, after = (of_step[name] for of_step in generators)
+        assert after["loss"] < before["loss"] and after["correct"] > before["correct"]
+        assert after["margin"] > max(0.0, before["margin"]) and after["weight"] == 1
+    assert ring.read_feedback().step == 59
 
     draws = list(read_jsonl(trainer.run_dir / "draw_log.jsonl"))
     assert [draw["step"] for draw in draws] == list(range(60))
