@@ -85,6 +85,8 @@ def _amounts(
         production += f", read from {captions.shards}"
     else:
         production += f", {len(generators.recipes)} generators, batches of {generators.batch}"
+    if (synthesis := config.synthesis).policy != "uniform":
+        production += f"; each caption chosen among {synthesis.candidates} tasks by the policy {synthesis.policy}"
     held = f"{ring.slots} images of {size}, {ring.groups} captions; {ring.min_fill} before step 0"
     if ring.storage:
         held += f"; images in {Path(ring.storage).absolute()}, {file_bytes(ring) / 2**30:.1f} GiB on disk"

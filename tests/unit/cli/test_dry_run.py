@@ -32,6 +32,7 @@ def taken_port():
         (["--ring.image_size", "64"], "renders 32x32, and 64x64 is asked for"),
         (["--generators.recipes", "mine.toml"], "generator mine: unet is missing in"),
         (["--train.objective", "no_such_module:loss"], "there is no module 'no_such_module'"),
+        (["--synthesis.policy", "no_such_module:policy"], "there is no module 'no_such_module'"),
         (["--generators.remote", "auto"], "generators.remote = 'auto' needs Ray"),
         (["--launch.captioner_python", "nosuchpy"], "launch.captioner_python nosuchpy"),
         (["--source", "shards:nowhere"], "no such folder"),
@@ -117,3 +118,9 @@ def test_the_plan_says_that_pictures_which_were_fetched_are_scored(tmp_path, cli
     assert "transfer" not in scored("--gpus", "2"), "another machine has its own folder"
     own = ("--captions.source", "polygen_stream.captions.sources:grammar_source", "--captions.bank", "english")
     assert "transfer" not in scored(*EAGER, *own), "the pictures show things of the micro world"
+
+
+def test_a_dry_run_says_how_captions_are_chosen(cli):
+    uniform, hardest = (cli("run", "--dry-run", *words) for words in ((), ("--synthesis.policy", "hardest")))
+    said = "; each caption chosen among 32 tasks by the policy hardest"
+    assert hardest.returncode == 0 and said in hardest.stdout and said not in uniform.stdout
