@@ -455,6 +455,12 @@ class SynthesisConfig(Section):
         json_schema_extra=ONWARD,
         description="What is one standard deviation more wanted than the mean weighs exp(`sharpness`) times as much.",
     )
+    yields: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={},
+        json_schema_extra=ONWARD,
+        description="Share of an axis's hard-negative images that show the edit, where it is known, e.g. "
+        '{replace_weather = 0.35}: "hardest" and "progress" multiply the weight of the axis by it. The others have 1.',
+    )
     half_life: float = Field(
         default=20.0,
         ge=0.1,

@@ -14,6 +14,7 @@ from polygen_stream.assets.model_configs import is_model_file, trainable_model_c
 from polygen_stream.assets.resources import model_folder, recipe_name, weights_hash
 from polygen_stream.base.errors import UserError
 from polygen_stream.config import RunConfig, asks_for_negatives, load_config
+from polygen_stream.config.render import toml_value
 from polygen_stream.engine.key import recipe_hash
 from polygen_stream.generators.recipe import load_recipe
 
@@ -263,7 +264,7 @@ class Experiment(Table, frozen=True):
             "ring.min_fill": texts,
             "captions.target": arm.captions,
         }
-        return load_config("micro", {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()})
+        return load_config("micro", {k: v if isinstance(v, str) else toml_value(v) for k, v in values.items()})
 
 
 def settings_hash(experiment: Experiment, arm: Arm) -> str:

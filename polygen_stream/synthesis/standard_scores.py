@@ -11,6 +11,7 @@ from polygen_stream.ring import CellMeans, Feedback
 from polygen_stream.synthesis.policy import Weights
 
 FEWEST_IMAGES = 16.0  # of a row that is compared with others
+LEAST_YIELD = 0.01
 LARGEST = 2.0  # standard scores are cut at plus and minus this
 
 
@@ -19,7 +20,9 @@ def weights_by_score(
 ) -> Weights:
     """Weigh the rows of the factors in `synthesis.by` by exp(sharpness * standard score) among those of their factor.
 
-    Standard scores make policies indifferent to the scale of what they look at, which changes while a model learns.
+    Standard scores make policies indifferent to the scale of what they look at, which changes while a model learns. An
+    axis in `synthesis.yields` weighs as much less as its images show the edit less often: of what is asked for, only
+    those teach it.
 
     Args:
         feedback: the means of the newest steps.
@@ -39,4 +42,7 @@ def weights_by_score(
         standard = np.clip((values - values.mean()) / spread, -LARGEST, LARGEST)
         return dict(zip(known, np.exp(config.sharpness * standard).tolist(), strict=True))
 
-    return Weights(of("axis", feedback.axes), of("concept", feedback.concepts), of("generator", feedback.generators))
+    axes = of("axis", feedback.axes)
+    for axis, share in config.yields.items():
+        axes[axis] = axes.get(axis, 1.0) * max(share, LEAST_YIELD)
+    return Weights(axes, of("concept", feedback.concepts), of("generator", feedback.generators))

@@ -54,7 +54,7 @@ def test_every_key_of_the_schema_says_what_a_resumed_run_may_do_with_it():
     assert {name for name, key in all_keys().items() if key.at_resume == "onward"} == {
         "captions.target", "ring.max_age", "ring.max_times_sampled", "ring.samples_per_insert", "ring.error_buffer",
         "synthesis.by", "synthesis.candidates", "synthesis.half_life", "synthesis.policy", "synthesis.sharpness",
-        "synthesis.uniform_share", "train.steps",
+        "synthesis.uniform_share", "synthesis.yields", "train.steps",
     }  # fmt: skip
 
 

@@ -102,6 +102,13 @@ def test_factors_are_weighed_as_the_config_says():
         assert {name for name, of in given.items() if of} == set(by)
 
 
+@pytest.mark.parametrize("policy", ["hardest", "progress"])
+def test_an_axis_whose_images_seldom_show_the_edit_weighs_as_much_less(policy):
+    plain = weights(policy, STREAM).axes
+    known = weights(policy, STREAM, yields={"hopeless": 0.25, "unseen": 0.5, "never": 0.0}).axes
+    assert known == plain | {"hopeless": plain["hopeless"] / 4, "unseen": 0.5, "never": 0.01}
+
+
 # ---- the choice
 
 
