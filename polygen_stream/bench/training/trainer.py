@@ -1,9 +1,9 @@
 """`polygen-stream bench trainer`: a step of our trainer beside a step of open_clip's own training loop.
 
-All loops live in one process and take turns step by step, so that whatever else the machine does hits them alike. Each
-runs in a thread of its own that stands still wherever its loop asks for the next batch; a step is the time from there
-to there, on the whole loop's account: ours is that of a run's trainer, drawing from a ring, cropping, writing metrics;
-open_clip's is `open_clip_train.train.train_one_epoch`.
+All loops live in one process and take turns step by step, in a random order, so that whatever else the machine does
+hits them alike. Each runs in a thread of its own that stands still wherever its loop asks for the next batch; a step is
+the time from there to there, on the whole loop's account: ours is that of a run's trainer, drawing from a ring,
+cropping, writing metrics; open_clip's is `open_clip_train.train.train_one_epoch`.
 
     open_clip            as `open_clip_train.main` sets it up: NCHW, AdamW and attention as torch has them
     open_clip, our way   the same loop with what our trainer chooses beside the loop: channels last, fused AdamW, and on
@@ -96,10 +96,11 @@ def bench_trainer(
         for loop in loops:
             say(f"starting {loop.name}")
             loop.start()
+        order = np.random.default_rng(0)
         for pair in range(WARM_UP + pairs):
-            turned = pair % len(loops)  # the order rotates
-            for loop in loops[turned:] + loops[:turned]:
-                seconds[loop.name].append(loop.step())
+            # A loop is faster after one whose code it shares, so that no order may be the same every time.
+            for number in order.permutation(len(loops)):
+                seconds[loops[number].name].append(loops[number].step())
             if (pair + 1) % 50 == 0:
                 say(f"{pair + 1} of {WARM_UP + pairs} pairs")
         for loop in loops:
