@@ -72,12 +72,13 @@ def _open_journaled(context: RoleContext, entries: Iterable[JournalEntry]) -> Ta
     """
     config, ring = context.config, context.ring
     known, cursor = ring.stats().known, TaskCursor(config.launch.node)
+    rows = FeedbackRows.of_names(*ring.feedback_names())
     curriculum, pause = curriculum_of(config), Pause(context)
     for entry in entries:
         if entry.task.task_id >= known:
             while not context.stopping and count_open_groups(ring.stats()) >= config.captions.backlog:
                 pause.wait()
-            if context.stopping or not _open(context, entry, lambda: context.stopping):
+            if context.stopping or not _open(context, entry, rows, lambda: context.stopping):
                 return None
         if ring.spec.deterministic:
             # A task must not depend on where a run was interrupted. In throughput mode it depends on the pace of all
@@ -105,6 +106,7 @@ class _Writer:
         self._selector = CaptionSelector(context.config.captions, source.concepts, context.config.seed)
         self._selector.replay(read_journal(context.run_folder.journal))
         self._scheduler = TaskScheduler(context, source, cursor)
+        self._rows = FeedbackRows.of_names(*context.ring.feedback_names())  # which the scheduler has named
         self._failures, self._pause = FailureStreak(), Pause(context, source)
         self._written: deque[JournalEntry] = deque()  # journaled, and not in the ring yet
 
@@ -181,7 +183,7 @@ class _Writer:
             entry = self._written.popleft()
             self._failures.record(entry.outcome)
             self._device_lock.touch()
-            if not _open(self._context, entry, stop):
+            if not _open(self._context, entry, self._rows, stop):
                 return False
             self._cursor.opened += isinstance(entry.outcome, Caption)
         return True
@@ -196,7 +198,7 @@ def _check_length(caption: Caption | Dropped, caption_bytes: int) -> Caption | D
     return caption
 
 
-def _open(context: RoleContext, entry: JournalEntry, stop: Callable[[], bool]) -> bool:
+def _open(context: RoleContext, entry: JournalEntry, rows: FeedbackRows, stop: Callable[[], bool]) -> bool:
     """Open the task's group, or skip the task; False if `stop`, asked while the ring has no room, says so first."""
     config, ring, task = context.config, context.ring, entry.task
     waiting = (config.ring.open_timeout_s, stop)
@@ -207,9 +209,9 @@ def _open(context: RoleContext, entry: JournalEntry, stop: Callable[[], bool]) -
         kind = Kind.PAIR if entry.pair else Kind.PLAIN
         members = group_members(task, kind, config.generators.negatives)
         try:
-            rows = FeedbackRows.of_names(*ring.feedback_names()).of(task.axis, task.concept)
+            axis, concept = rows.of(task.axis, task.concept)
             request = GroupRequest(
-                task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, axis=rows[0], concept=rows[1]
+                task.task_id, kind, entry.outcome.text, entry.outcome.negative, members, axis=axis, concept=concept
             )
             ring.open_groups([request], *waiting)
         except GeneratorsDown:

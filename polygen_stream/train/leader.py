@@ -46,7 +46,8 @@ class Leader:
             step = each.batch.step
             if step % train.log_every == 0 or step + 1 == train.steps:
                 time_s = each.ended - self._start_time
-                stats, feedback = self._ring.stats(), self._ring.read_feedback()
+                stats = self._ring.stats()
+                feedback = self._ring.read_feedback() if self._metrics.feedback_due(step) else None
                 self._metrics.log_step(each.batch, each.result, stats, feedback, time_s=time_s, step_s=each.step_s)
 
     def save_checkpoint(self, steps_done: int) -> None:

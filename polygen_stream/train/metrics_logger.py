@@ -42,7 +42,7 @@ class MetricsLogger:
         batch: TrainBatch,
         result: StepResult,
         stats: RingStats,
-        feedback: Feedback,
+        feedback: Feedback | None,
         *,
         time_s: float,
         step_s: float,
@@ -53,18 +53,22 @@ class MetricsLogger:
             batch: what the step was trained on.
             result: what came of it.
             stats: of the ring now; the next batch may have been drawn already.
-            feedback: of the ring now.
+            feedback: of the ring now, if it is due.
             time_s: seconds from the start of this process to the end of the step; those of earlier attempts are added.
             step_s: seconds of the step's work, without `batch.waited_s`.
         """
         record = step_record(batch, result, stats, time_s=self._earlier_s + time_s, step_s=step_s)
-        if batch.step >= self._feedback_due:
+        if feedback is not None:
             record["feedback"] = {"axes": _means(feedback.axes), "generators": _means(feedback.generators)}
             self._feedback_due = batch.step + FEEDBACK_EVERY
         if batch.leftover is not None:
             record["leftover"] = batch.leftover
         self._metrics.write(record)
         self._tensorboard.write(record)
+
+    def feedback_due(self, step: int) -> bool:
+        """Return whether the metrics of a step are to have the ring's feedback."""
+        return step >= self._feedback_due
 
     def close(self) -> None:
         """Close the files."""

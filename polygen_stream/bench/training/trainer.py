@@ -41,7 +41,7 @@ from polygen_stream.assets.model_configs import model_name
 from polygen_stream.bench.harness.workload import CAPTION_BYTES, caption_of
 from polygen_stream.capacity.measured_rates import MeasuredRates, TrainerRate
 from polygen_stream.config import CurriculumConfig, GeneratorsConfig, RingConfig, RunConfig, TrainConfig
-from polygen_stream.ring import GroupRequest, Kind, Member, Ring, RingSpec
+from polygen_stream.ring import FEEDBACK_NAMES, GroupRequest, Kind, Member, Ring, RingSpec
 from polygen_stream.roles.role import RoleContext
 from polygen_stream.train import run as trainer
 from polygen_stream.train.batch import TrainBatch
@@ -228,7 +228,7 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None], feedback
     )
     try:
         ring.register("trainer", "trainer")
-        ring.name_feedback_rows([f"axis {i}" for i in range(AXES)], [f"concept {i}" for i in range(64)])
+        ring.name_feedback_rows([f"axis {i}" for i in range(AXES)], [f"concept {i}" for i in range(FEEDBACK_NAMES)])
         rng, batch = np.random.default_rng(config.seed), config.train.batch
         for first in range(0, config.ring.slots, batch):
             tasks = range(first, first + batch)
@@ -241,7 +241,7 @@ def our_loop(config: RunConfig, folder: Path, turn: Callable[[], None], feedback
                         None,
                         [Member(0, 0, task)],
                         axis=task % AXES,
-                        concept=task % 64,
+                        concept=task % FEEDBACK_NAMES,
                     )
                     for task in tasks
                 ],

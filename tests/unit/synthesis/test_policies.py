@@ -192,13 +192,11 @@ class Fixed:
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0, 4.0])
-def test_a_rare_axis_that_weighs_more_is_taken_more_often_in_proportion(weight, monkeypatch):
+def test_a_rare_axis_that_weighs_more_is_taken_more_often_in_proportion(weight):
     """One of 20 axes; beside it there is nothing that a policy knows."""
     axes = [f"axis {i}" for i in range(20)]
-    monkeypatch.setattr(
-        "polygen_stream.synthesis.choice.load_policy", lambda config: Fixed(Weights({"axis 7": weight}))
-    )
-    config = load_config("micro", {"synthesis.policy": "hardest", "synthesis.uniform_share": "0.0"})
+    values = {"policy": "own_policies:RareAxis", "sharpness": str(weight), "uniform_share": "0.0"}
+    config = load_config("micro", {f"synthesis.{name}": value for name, value in values.items()})
     one = TaskChooser(
         config, Ledger(0, CONCEPTS, axes, len(config.generators.recipes), 2), FeedbackRows.of_source(axes, CONCEPTS)
     )
